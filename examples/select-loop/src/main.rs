@@ -1,0 +1,3 @@
+//! The smallest service worth copying.
+
+fn main() {}

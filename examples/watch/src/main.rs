@@ -1,0 +1,3 @@
+//! Prints what happens to virtual machines.
+
+fn main() {}

@@ -1,0 +1,99 @@
+//! When to try again.
+
+use std::time::Duration;
+
+/// How a source reconnects: full-jitter exponential backoff. By value:
+/// `Reconnect::local().max(Duration::from_secs(2))`.
+///
+/// The wait before attempt *n* is drawn evenly from zero to `min(base * 2^n, max)`, so that the many
+/// clients of a server that restarts do not come back all at once.
+#[derive(Clone, Debug)]
+pub struct Reconnect {
+    base: Duration,
+    max: Duration,
+    seed: Option<u64>,
+}
+
+impl Reconnect {
+    /// For a server on the same host: 100 ms doubling to 5 s.
+    pub fn local() -> Self {
+        Self { base: Duration::from_millis(100), max: Duration::from_secs(5), seed: None }
+    }
+
+    /// For a server elsewhere: 100 ms doubling to 30 s.
+    pub fn remote() -> Self {
+        Self { max: Duration::from_secs(30), ..Self::local() }
+    }
+
+    /// The most that the first wait can be.
+    #[must_use]
+    pub fn base(mut self, base: Duration) -> Self {
+        self.base = base;
+        self
+    }
+
+    /// The most that any wait can be.
+    #[must_use]
+    pub fn max(mut self, max: Duration) -> Self {
+        self.max = max;
+        self
+    }
+
+    /// Makes the waits the same in every run of a test.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Backoff {
+    config: Reconnect,
+    attempts: u32,
+    random: fastrand::Rng,
+}
+
+impl Backoff {
+    pub(super) fn new(config: Reconnect) -> Self {
+        let random = config.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
+        Self { config, attempts: 0, random }
+    }
+
+    pub(super) fn next(&mut self) -> Duration {
+        let factor = 1_u32.checked_shl(self.attempts.min(31)).unwrap_or(u32::MAX);
+        let most = self.config.base.saturating_mul(factor).min(self.config.max);
+        self.attempts = self.attempts.saturating_add(1);
+        most.mul_f64(self.random.f64())
+    }
+
+    pub(super) fn reset(&mut self) {
+        self.attempts = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_are_jittered_and_grow_to_the_limit_and_never_beyond() {
+        let mut backoff = Backoff::new(Reconnect::local().seed(1));
+        let waits: Vec<_> = (0..2000).map(|_| backoff.next()).collect();
+        assert!(waits[0] <= Duration::from_millis(100));
+        assert!(waits[3] <= Duration::from_millis(800));
+        assert!(waits.iter().all(|wait| *wait <= Duration::from_secs(5)));
+        assert!(waits.iter().any(|wait| *wait > Duration::from_millis(4900)));
+        assert!(waits[100..].iter().any(|wait| *wait < Duration::from_millis(100)));
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_waits() {
+        let waits = |seed| {
+            let mut backoff = Backoff::new(Reconnect::remote().seed(seed));
+            (0..9).map(|_| backoff.next()).collect::<Vec<_>>()
+        };
+        assert_eq!(waits(4), waits(4));
+        assert_ne!(waits(4), waits(5));
+    }
+}

@@ -1,0 +1,123 @@
+//! What one read of a session brought.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use uuid::Uuid;
+
+use super::roster::Roster;
+use crate::{Domain, DomainEvent, Fault, Kind, Scope, State, StopCause};
+
+/// What one read of a session brought: events in their order, and answers.
+///
+/// It also knows the domains of the connection, so that an event about a known one allocates
+/// nothing.
+#[derive(Debug)]
+pub struct Batch {
+    pub(super) roster: Roster,
+    pub(super) events: Vec<DomainEvent>,
+    /// What is not an event, with the number of events before it.
+    pub(super) controls: Vec<(usize, Control)>,
+    received: Option<SystemTime>,
+}
+
+#[derive(Debug)]
+pub(super) enum Control {
+    State(Domain, State),
+    Gone(Domain, StopCause),
+    InterestDone(u64, Vec<Kind>),
+    Listed(u64, Vec<Listed>),
+    Outage(Scope, Fault),
+    Restored(Scope),
+}
+
+/// A domain in the answer to [`Session::request_list`](super::Session::request_list).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The domain; its id is `None` exactly when it is inactive.
+    pub domain: Domain,
+    /// Its state.
+    pub state: State,
+    /// Whether it exists when it does not run; `None` where the hypervisor does not say.
+    pub persistent: Option<bool>,
+}
+
+impl Batch {
+    /// An empty batch for a connection to `host`. The driver makes its own; this is for the tests of
+    /// a decoder.
+    pub fn new(host: &str) -> Self {
+        Self {
+            roster: Roster::new(Arc::from(host)),
+            events: Vec::new(),
+            controls: Vec::new(),
+            received: None,
+        }
+    }
+
+    /// The domain of that identity on the connection's host. `id` is `None` when it is inactive.
+    pub fn domain(&mut self, uuid: Uuid, name: &str, id: Option<u32>) -> Domain {
+        self.roster.intern(uuid, name, id)
+    }
+
+    /// The same on a host of a fleet.
+    pub fn domain_on(&mut self, host: &str, uuid: Uuid, name: &str, id: Option<u32>) -> Domain {
+        self.roster.intern_on(host, uuid, name, id)
+    }
+
+    /// When this batch was received: the stamp for events that bring none. The clock is read once a
+    /// batch.
+    pub fn received(&mut self) -> SystemTime {
+        *self.received.get_or_insert_with(SystemTime::now)
+    }
+
+    /// An event.
+    pub fn event(&mut self, event: impl Into<DomainEvent>) {
+        self.events.push(event.into());
+    }
+
+    /// For hypervisors that only say how things are: the driver derives what changed.
+    pub fn state(&mut self, domain: Domain, state: State) {
+        self.control(Control::State(domain, state));
+    }
+
+    /// For hypervisors that only say how things are: the domain is no more.
+    pub fn gone(&mut self, domain: &Domain, cause: StopCause) {
+        self.control(Control::Gone(domain.clone(), cause));
+    }
+
+    /// The server confirmed [`set_interest`](super::Session::set_interest), but for the `refused`
+    /// kinds, which it does not have.
+    pub fn interest_done(&mut self, tag: u64, refused: &[Kind]) {
+        self.control(Control::InterestDone(tag, refused.to_vec()));
+    }
+
+    /// The answer to [`request_list`](super::Session::request_list): every domain there is.
+    pub fn listed(&mut self, tag: u64, list: Vec<Listed>) {
+        self.control(Control::Listed(tag, list));
+    }
+
+    /// One of the many sockets or hosts behind this session is out of reach.
+    pub fn outage(&mut self, scope: Scope, fault: Fault) {
+        self.control(Control::Outage(scope, fault));
+    }
+
+    /// It is back, and [`state`](Batch::state) and [`gone`](Batch::gone) have told how it is now.
+    pub fn restored(&mut self, scope: Scope) {
+        self.control(Control::Restored(scope));
+    }
+
+    /// The events so far, for the tests of a decoder.
+    pub fn events(&self) -> &[DomainEvent] {
+        &self.events
+    }
+
+    fn control(&mut self, control: Control) {
+        self.controls.push((self.events.len(), control));
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.events.clear();
+        self.controls.clear();
+        self.received = None;
+    }
+}

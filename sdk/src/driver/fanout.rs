@@ -1,0 +1,380 @@
+//! From the driver to its subscribers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::roster::{Entry, Roster};
+use crate::mailbox::{Mailbox, Queue};
+use crate::{
+    Break, Change, Domain, DomainEvent, End, Fault, Gap, Kind, Kinds, Lifecycle, Options, Origin,
+    Scope, Selector, Synced,
+};
+
+/// A subscriber, as the driver sees it.
+#[derive(Debug)]
+pub(super) struct Subscriber {
+    pub(super) id: u64,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) options: Options,
+    wanted: Wanted,
+    /// Has been told what there is, so that differences make sense to it.
+    told: bool,
+    /// Its mailbox went stale in an outage: it is told anew, `Existing` and all, whatever it asked.
+    anew: bool,
+    /// Of the batch under way, the events that it gets.
+    picked: Vec<u32>,
+}
+
+/// The filter of kinds, ready to be asked once an event.
+#[derive(Debug)]
+struct Wanted {
+    lifecycle: bool,
+    reboot: bool,
+    other: bool,
+    named: Kinds,
+}
+
+impl Wanted {
+    fn new(kinds: &Kinds) -> Self {
+        Self {
+            lifecycle: kinds.contains(&Kind::Lifecycle),
+            reboot: kinds.contains(&Kind::Reboot),
+            other: kinds.contains(&Kind::Other),
+            named: kinds.iter().filter(|kind| matches!(kind, Kind::Named(_))).cloned().collect(),
+        }
+    }
+
+    fn has(&self, event: &DomainEvent) -> bool {
+        match event {
+            DomainEvent::Lifecycle(_) => self.lifecycle,
+            DomainEvent::Reboot(_) => self.reboot,
+            DomainEvent::Other(event) => {
+                self.other
+                    || (!self.named.is_empty()
+                        && self.named.contains(&Kind::Named(event.name().clone())))
+            }
+            DomainEvent::Synced(_) | DomainEvent::Gap(_) => true,
+        }
+    }
+}
+
+impl Subscriber {
+    pub(super) fn new(id: u64, mailbox: Arc<Mailbox>, options: Options, typed: &Kinds) -> Self {
+        let wanted = Wanted::new(options.filter.kinds.as_ref().unwrap_or(typed));
+        Self { id, mailbox, options, wanted, told: false, anew: false, picked: Vec::new() }
+    }
+
+    /// Of the `refused` kinds the first that it asked for by name.
+    pub(super) fn misses(&self, refused: &Kinds) -> Option<Kind> {
+        self.options.filter.kinds.as_ref()?.iter().find(|kind| refused.contains(kind)).cloned()
+    }
+
+    fn has(&self, event: &DomainEvent) -> bool {
+        self.wanted.has(event)
+            && (event.is_marker()
+                || event.domain().is_some_and(|domain| self.options.filter.selects(domain))
+                || self.options.filter.domains.is_empty())
+    }
+}
+
+/// The subscribers, found by what they filter for.
+#[derive(Debug)]
+pub(super) struct Fanout {
+    source: Arc<str>,
+    subscribers: HashMap<u64, Subscriber, foldhash::fast::RandomState>,
+    /// Those that take events of every domain.
+    everything: Vec<u64>,
+    by_uuid: HashMap<Uuid, Vec<u64>, foldhash::fast::RandomState>,
+    by_name: HashMap<Box<str>, Vec<u64>, foldhash::fast::RandomState>,
+    /// Those with something picked of the batch under way.
+    touched: Vec<u64>,
+}
+
+impl Fanout {
+    pub(super) fn new(source: Arc<str>) -> Self {
+        Self {
+            source,
+            subscribers: HashMap::default(),
+            everything: Vec::new(),
+            by_uuid: HashMap::default(),
+            by_name: HashMap::default(),
+            touched: Vec::new(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.subscribers.is_empty()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Subscriber> {
+        self.subscribers.values()
+    }
+
+    /// Whether anybody has been told what there is, and so is to be told the difference.
+    pub(super) fn knows(&self) -> bool {
+        self.subscribers.values().any(|subscriber| subscriber.told)
+    }
+
+    pub(super) fn add(&mut self, subscriber: Subscriber) {
+        let id = subscriber.id;
+        if subscriber.options.filter.domains.is_empty() {
+            self.everything.push(id);
+        }
+        for selector in &subscriber.options.filter.domains {
+            match selector {
+                Selector::Uuid(uuid) => self.by_uuid.entry(*uuid).or_default().push(id),
+                Selector::Name(name) => self.by_name.entry(name.clone()).or_default().push(id),
+            }
+        }
+        self.subscribers.insert(id, subscriber);
+    }
+
+    pub(super) fn remove(&mut self, id: u64) -> Option<Subscriber> {
+        let subscriber = self.subscribers.remove(&id)?;
+        if subscriber.options.filter.domains.is_empty() {
+            self.everything.retain(|other| *other != id);
+        }
+        for selector in &subscriber.options.filter.domains {
+            match selector {
+                Selector::Uuid(uuid) => unlist(&mut self.by_uuid, uuid, id),
+                Selector::Name(name) => unlist(&mut self.by_name, name, id),
+            }
+        }
+        Some(subscriber)
+    }
+
+    /// Ends every stream.
+    pub(super) fn end(&mut self, end: &End) {
+        for subscriber in self.subscribers.values() {
+            subscriber.mailbox.end(end.clone());
+        }
+        *self = Self::new(Arc::clone(&self.source));
+    }
+
+    /// Hands a batch of events to everyone who wants them, takes each lock once, and leaves `events`
+    /// empty. Returns how many were dropped for slow subscribers.
+    pub(super) fn deliver(&mut self, events: &mut Vec<DomainEvent>) -> u64 {
+        if events.is_empty() {
+            return 0;
+        }
+        let mut missed = self.deliver_picked(events);
+        // The last one gets the events themselves instead of copies.
+        if let Some((last, others)) = self.everything.split_last() {
+            for id in others {
+                let Some(subscriber) = self.subscribers.get(id) else { continue };
+                missed += subscriber.mailbox.deliver(|queue| {
+                    events
+                        .iter()
+                        .filter(|event| subscriber.wanted.has(event))
+                        .for_each(|event| queue.push(event.clone()));
+                });
+            }
+            if let Some(subscriber) = self.subscribers.get(last) {
+                missed += subscriber.mailbox.deliver(|queue| {
+                    events
+                        .drain(..)
+                        .filter(|event| subscriber.wanted.has(event))
+                        .for_each(|event| queue.push(event));
+                });
+            }
+        }
+        events.clear();
+        missed
+    }
+
+    /// Hands out to those who filter by domain.
+    fn deliver_picked(&mut self, events: &[DomainEvent]) -> u64 {
+        if self.by_uuid.is_empty() && self.by_name.is_empty() {
+            return 0;
+        }
+        for (index, event) in events.iter().enumerate() {
+            let Some(domain) = event.domain() else { continue };
+            let by_uuid = self.by_uuid.get(&domain.uuid());
+            let by_name =
+                if self.by_name.is_empty() { None } else { self.by_name.get(domain.name()) };
+            for id in by_uuid.into_iter().chain(by_name).flatten() {
+                let Some(subscriber) = self.subscribers.get_mut(id) else { continue };
+                // One that names a domain by name and by uuid gets its events once.
+                if subscriber.wanted.has(event) && subscriber.picked.last() != Some(&(index as u32))
+                {
+                    if subscriber.picked.is_empty() {
+                        self.touched.push(*id);
+                    }
+                    subscriber.picked.push(index as u32);
+                }
+            }
+        }
+        let mut missed = 0;
+        for id in self.touched.drain(..) {
+            let Some(subscriber) = self.subscribers.get_mut(&id) else { continue };
+            let picked = std::mem::take(&mut subscriber.picked);
+            missed += subscriber.mailbox.deliver(|queue| {
+                picked.iter().for_each(|index| queue.push(events[*index as usize].clone()));
+            });
+            subscriber.picked = picked;
+            subscriber.picked.clear();
+        }
+        missed
+    }
+
+    /// Tells everyone that the source, or a part of it, is out of reach.
+    pub(super) fn broke(&self, scope: &Scope, fault: &Fault) {
+        let gap = self.disconnected(scope, fault);
+        for subscriber in self.subscribers.values() {
+            subscriber.mailbox.deliver(|queue| queue.push(gap.clone()));
+        }
+    }
+
+    /// Tells everyone that a part of the source is whole again.
+    pub(super) fn restored(&self, scope: &Scope, roster: &Roster) {
+        let synced = self.synced(scope, roster);
+        for subscriber in self.subscribers.values() {
+            subscriber.mailbox.deliver(|queue| queue.push(synced.clone()));
+        }
+    }
+
+    /// After a sync: tells those who knew the domains before what has changed, and the others what
+    /// there is; then everyone what else was observed, `Synced`, and which parts are out of reach.
+    pub(super) fn synced_with(
+        &mut self,
+        before: &[Entry],
+        inferred: &[DomainEvent],
+        observed: &[DomainEvent],
+        roster: &Roster,
+        scoped: &[(Scope, Fault)],
+        at: std::time::SystemTime,
+    ) -> u64 {
+        let synced = self.synced(&Scope::Source, roster);
+        let gaps: Vec<_> = scoped.iter().map(|(s, fault)| self.disconnected(s, fault)).collect();
+        let existing = if self.subscribers.values().all(|s| s.told) {
+            Vec::new()
+        } else {
+            existing(before.iter(), at)
+        };
+        let mut missed = 0;
+        for subscriber in self.subscribers.values_mut() {
+            let rest = observed.iter().filter(|event| subscriber.has(event));
+            let end = std::iter::once(&synced).chain(&gaps);
+            missed += if subscriber.told {
+                let inferred = inferred.iter().filter(|event| subscriber.has(event));
+                let all = inferred.chain(rest).chain(end);
+                subscriber.mailbox.deliver(|queue| all.for_each(|event| queue.push(event.clone())))
+            } else {
+                let tell = subscriber.options.existing || subscriber.anew;
+                let existing = existing.iter().filter(|event| tell && subscriber.has(event));
+                let all = existing.chain(rest).chain(end);
+                let fill = |queue: &mut Queue| all.for_each(|event| queue.push(event.clone()));
+                if subscriber.anew {
+                    subscriber.mailbox.renew(before.len(), fill);
+                    0
+                } else {
+                    subscriber.mailbox.deliver(fill)
+                }
+            };
+            (subscriber.told, subscriber.anew) = (true, false);
+        }
+        missed
+    }
+
+    /// Lets a subscriber in while the source is synced: tells it what there is.
+    pub(super) fn admit(
+        &mut self,
+        mut subscriber: Subscriber,
+        roster: &Roster,
+        scoped: &[(Scope, Fault)],
+        at: std::time::SystemTime,
+    ) {
+        let told = self.whole_truth(&subscriber, subscriber.options.existing, roster, scoped, at);
+        subscriber.mailbox.deliver(|queue| told.into_iter().for_each(|event| queue.push(event)));
+        subscriber.told = true;
+        self.add(subscriber);
+    }
+
+    /// Lets a subscriber in during an outage.
+    pub(super) fn admit_in_outage(&mut self, subscriber: Subscriber, fault: &Fault) {
+        let gap = self.disconnected(&Scope::Source, fault);
+        subscriber.mailbox.deliver(|queue| queue.push(gap));
+        self.add(subscriber);
+    }
+
+    /// Tells a subscriber anew whose mailbox went stale.
+    pub(super) fn retell(
+        &self,
+        id: u64,
+        roster: &Roster,
+        scoped: &[(Scope, Fault)],
+        at: std::time::SystemTime,
+    ) {
+        let Some(subscriber) = self.subscribers.get(&id) else { return };
+        let told = self.whole_truth(subscriber, true, roster, scoped, at);
+        subscriber.mailbox.renew(told.len(), |queue| {
+            told.into_iter().for_each(|event| queue.push(event));
+        });
+    }
+
+    /// The same during an outage: the rest of the truth follows at the next sync.
+    pub(super) fn retell_in_outage(&mut self, id: u64, fault: &Fault) {
+        let gap = self.disconnected(&Scope::Source, fault);
+        let Some(subscriber) = self.subscribers.get_mut(&id) else { return };
+        (subscriber.told, subscriber.anew) = (false, true);
+        subscriber.mailbox.renew(1, |queue| queue.push(gap));
+    }
+
+    fn whole_truth(
+        &self,
+        subscriber: &Subscriber,
+        tell_existing: bool,
+        roster: &Roster,
+        scoped: &[(Scope, Fault)],
+        at: std::time::SystemTime,
+    ) -> Vec<DomainEvent> {
+        let mut told = Vec::new();
+        if tell_existing && subscriber.wanted.lifecycle {
+            let filter = &subscriber.options.filter;
+            let entries = roster.sorted().into_iter();
+            told = existing(entries.filter(|entry| filter.selects(&entry.domain)), at);
+        }
+        told.push(self.synced(&Scope::Source, roster));
+        told.extend(scoped.iter().map(|(scope, fault)| self.disconnected(scope, fault)));
+        told
+    }
+
+    fn synced(&self, scope: &Scope, roster: &Roster) -> DomainEvent {
+        let (source, domains) = (Arc::clone(&self.source), roster.count(scope));
+        Synced { source, scope: scope.clone(), domains }.into()
+    }
+
+    fn disconnected(&self, scope: &Scope, fault: &Fault) -> DomainEvent {
+        let kind = Break::Disconnected { fault: fault.clone() };
+        Gap { source: Arc::clone(&self.source), scope: scope.clone(), kind }.into()
+    }
+}
+
+fn existing<'a>(
+    entries: impl Iterator<Item = &'a Entry>,
+    at: std::time::SystemTime,
+) -> Vec<DomainEvent> {
+    let event = |domain: &Domain, state| Lifecycle {
+        domain: domain.clone(),
+        change: Change::Existing(state),
+        origin: Origin::Observed,
+        at,
+    };
+    entries.map(|entry| event(&entry.domain, entry.state).into()).collect()
+}
+
+fn unlist<K, Q, S>(index: &mut HashMap<K, Vec<u64>, S>, key: &Q, id: u64)
+where
+    K: std::borrow::Borrow<Q> + Eq + std::hash::Hash,
+    Q: Eq + std::hash::Hash + ?Sized,
+    S: std::hash::BuildHasher,
+{
+    if let Some(ids) = index.get_mut(key) {
+        ids.retain(|other| *other != id);
+        if ids.is_empty() {
+            index.remove(key);
+        }
+    }
+}

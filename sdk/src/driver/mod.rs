@@ -1,0 +1,265 @@
+//! For authors of backends: write a [`Connect`] and a [`Session`], and the [`Driver`] makes an
+//! [`EventSource`] of them.
+//!
+//! Recovery, fan-out, lag and cancellation exist once, here. One task per source owns the session
+//! and all state; it never waits for a subscriber.
+//!
+//! ```text
+//!            first subscriber            connected             registered, listed, merged
+//!   Idle ───────────────────▶ Connecting ──────────▶ Syncing ──────────────────────▶ Synced
+//!    ▲                          │    ▲                  │                              │
+//!    │ refused, nobody streams  │    │ backoff          │ connection lost              │
+//!    ├──────────────────────────┘    └── Disconnected ◀─┴──────────────────────────────┤
+//!    │                                                        no subscriber for 30 s   │
+//!    └─────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! A complete backend is in `docs/writing-a-backend.md`.
+
+mod backoff;
+mod batch;
+mod core;
+mod diff;
+mod echo;
+mod fanout;
+mod roster;
+mod session;
+mod sync;
+mod task;
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use self::backoff::Reconnect;
+pub use self::batch::{Batch, Listed};
+use self::core::Core;
+pub use self::session::{Connect, Interest, Session};
+use self::task::Task;
+use crate::mailbox::Mailbox;
+use crate::{Capabilities, Counters, Error, EventSource, EventStream, Health, Options, Status};
+
+/// An [`EventSource`] made of a [`Connect`]. Cheap to clone; all clones are the same source.
+///
+/// Nothing happens until the first subscription, which starts the driver's task on the runtime that
+/// it is called from. The streams keep that task alive; dropping the handle ends nothing.
+#[derive(Clone)]
+pub struct Driver {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    uri: Arc<str>,
+    link: Link,
+    health: watch::Receiver<Status>,
+    facts: Arc<Facts>,
+    /// Starts the task, once.
+    start: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+/// What the task knows and the handle tells.
+#[derive(Debug, Default)]
+struct Facts {
+    capabilities: Mutex<Capabilities>,
+    events: AtomicU64,
+    missed: AtomicU64,
+    gaps: AtomicU64,
+    reconnects: AtomicU64,
+    subscribers: AtomicU64,
+}
+
+impl Facts {
+    fn add(&self, counter: impl Fn(&Self) -> &AtomicU64, n: u64) {
+        counter(self).fetch_add(n, Ordering::Relaxed);
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.capabilities.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Capabilities)) {
+        change(&mut self.capabilities.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// What streams and handles ask of the task.
+pub(crate) enum Command {
+    Subscribe { id: u64, mailbox: Arc<Mailbox>, options: Options, ready: Ready },
+    Cancel { id: u64, done: Option<oneshot::Sender<()>> },
+    Retell { id: u64 },
+    Shutdown { done: oneshot::Sender<()> },
+}
+
+/// Where the outcome of a subscription goes.
+type Ready = oneshot::Sender<Result<(), Error>>;
+
+/// The way to the task. Sending needs no runtime and never blocks; each subscriber sends at most a
+/// handful of commands, so the channel is bounded by their number.
+#[derive(Clone)]
+pub(crate) struct Link(mpsc::UnboundedSender<Command>);
+
+impl Link {
+    /// Says it to the task. When the task is gone there is nobody to tell, and nothing to do.
+    pub(crate) fn send(&self, command: Command) {
+        let _ = self.0.send(command);
+    }
+}
+
+impl Driver {
+    /// Begins to configure a driver.
+    pub fn builder<C: Connect>(connect: C) -> Builder<C> {
+        Builder {
+            connect,
+            config: Config {
+                reconnect: Reconnect::local(),
+                connect_timeout: Duration::from_secs(10),
+                call_timeout: Duration::from_secs(10),
+                idle_timeout: Duration::from_secs(30),
+                keepalive_interval: Some(Duration::from_secs(5)),
+                keepalive_count: 5,
+            },
+        }
+    }
+
+    fn start(&self) {
+        let start = self.shared.start.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(start) = start {
+            start();
+        }
+    }
+}
+
+#[async_trait]
+impl EventSource for Driver {
+    async fn subscribe_with(&self, options: Options) -> Result<EventStream, Error> {
+        options.check()?;
+        self.start();
+        let id = self.shared.facts.subscribers.fetch_add(1, Ordering::Relaxed);
+        let mailbox = Arc::new(Mailbox::new(Arc::clone(&self.shared.uri), options.capacity));
+        // Made before the wait: dropping this future drops the stream, and so cancels.
+        let stream = EventStream::new(id, Arc::clone(&mailbox), self.shared.link.clone());
+        let (ready, outcome) = oneshot::channel();
+        self.shared.link.send(Command::Subscribe { id, mailbox, options, ready });
+        match outcome.await {
+            Ok(outcome) => outcome.map(|()| stream),
+            // The task is gone: by a shutdown, or with its runtime.
+            Err(_) if *self.shared.health.borrow() == Status::Shutdown => Err(Error::Shutdown),
+            Err(_) => Err(Error::RuntimeEnded),
+        }
+    }
+
+    fn uri(&self) -> &str {
+        &self.shared.uri
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.shared.facts.capabilities()
+    }
+
+    fn health(&self) -> Health {
+        Health::new(self.shared.health.clone())
+    }
+
+    fn counters(&self) -> Counters {
+        let facts = &self.shared.facts;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counters {
+            events: read(&facts.events),
+            missed: read(&facts.missed),
+            gaps: read(&facts.gaps),
+            reconnects: read(&facts.reconnects),
+        }
+    }
+
+    async fn shutdown(&self) {
+        self.start();
+        let (done, finished) = oneshot::channel();
+        self.shared.link.send(Command::Shutdown { done });
+        // An error says that the task was gone already.
+        let _ = finished.await;
+    }
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver")
+            .field("uri", &self.shared.uri)
+            .field("status", &*self.shared.health.borrow())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Configures a [`Driver`].
+#[derive(Debug)]
+#[must_use = "call build()"]
+pub struct Builder<C> {
+    connect: C,
+    config: Config,
+}
+
+#[derive(Clone, Debug)]
+struct Config {
+    reconnect: Reconnect,
+    connect_timeout: Duration,
+    call_timeout: Duration,
+    idle_timeout: Duration,
+    keepalive_interval: Option<Duration>,
+    keepalive_count: u32,
+}
+
+impl<C: Connect> Builder<C> {
+    /// How to reconnect. Default: [`Reconnect::local`].
+    pub fn reconnect(mut self, reconnect: Reconnect) -> Self {
+        self.config.reconnect = reconnect;
+        self
+    }
+
+    /// How long connecting may take, the handshake included. Default: 10 s.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.config.connect_timeout = timeout;
+        self
+    }
+
+    /// How long the server may take to answer a call before the connection is given up. Default:
+    /// 10 s.
+    pub fn call_timeout(mut self, timeout: Duration) -> Self {
+        self.config.call_timeout = timeout;
+        self
+    }
+
+    /// How long the connection is kept when nobody is subscribed. Default: 30 s.
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.config.idle_timeout = timeout;
+        self
+    }
+
+    /// After how much silence to ask whether the server lives, and how many times in a row, one
+    /// interval apart, before the connection is given up: after `interval * (count + 1)` of silence.
+    /// Default: 5 s, 5 times. `None` never asks.
+    pub fn keepalive(mut self, interval: Option<Duration>, count: u32) -> Self {
+        self.config.keepalive_interval = interval.filter(|interval| !interval.is_zero());
+        self.config.keepalive_count = count;
+        self
+    }
+
+    /// The source. Does no I/O, and needs no runtime yet.
+    pub fn build(self) -> Driver {
+        let (sender, commands) = mpsc::unbounded_channel();
+        let (status, health) = watch::channel(Status::Idle);
+        let facts = Arc::new(Facts::default());
+        let typed = self.connect.kinds();
+        facts.update(|capabilities| capabilities.kinds = typed.clone());
+        let uri: Arc<str> = Arc::from(self.connect.uri());
+        let core = Core::new(Arc::clone(&uri), typed, status, Arc::clone(&facts));
+        let task = Task::new(self.connect, self.config, commands, core);
+        let start: Box<dyn FnOnce() + Send> = Box::new(move || {
+            tokio::spawn(task.run());
+        });
+        let (link, start) = (Link(sender), Mutex::new(Some(start)));
+        Driver { shared: Arc::new(Shared { uri, link, health, facts, start }) }
+    }
+}

@@ -1,0 +1,236 @@
+//! What is known of the domains of a source, by host and uuid.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::Listed;
+use crate::{Change, Domain, Lifecycle, Scope, ShutoffReason, State, UndefineCause};
+
+/// The host (as an index into the hosts seen) and the uuid.
+type Key = (u32, Uuid);
+
+#[derive(Debug)]
+pub(super) struct Roster {
+    /// Hosts seen; the connection's own is the first.
+    hosts: Vec<Arc<str>>,
+    entries: HashMap<Key, Entry, foldhash::fast::RandomState>,
+}
+
+/// What is known of a domain. Its id is `None` exactly when it is inactive.
+pub(super) type Entry = Listed;
+
+impl Roster {
+    pub(super) fn new(host: Arc<str>) -> Self {
+        Self { hosts: vec![host], entries: HashMap::default() }
+    }
+
+    pub(super) fn set_host(&mut self, host: &str) {
+        if &*self.hosts[0] != host {
+            *self = Self::new(Arc::from(host));
+        }
+    }
+
+    pub(super) fn home(&self) -> Arc<str> {
+        Arc::clone(&self.hosts[0])
+    }
+
+    pub(super) fn intern(&mut self, uuid: Uuid, name: &str, id: Option<u32>) -> Domain {
+        self.intern_at(0, uuid, name, id)
+    }
+
+    pub(super) fn intern_on(
+        &mut self,
+        host: &str,
+        uuid: Uuid,
+        name: &str,
+        id: Option<u32>,
+    ) -> Domain {
+        let at = match self.hosts.iter().position(|known| &**known == host) {
+            Some(at) => at as u32,
+            None => self.add_host(Arc::from(host)),
+        };
+        self.intern_at(at, uuid, name, id)
+    }
+
+    fn intern_at(&mut self, host: u32, uuid: Uuid, name: &str, id: Option<u32>) -> Domain {
+        match self.entries.get(&(host, uuid)) {
+            Some(entry) if entry.domain.name() == name => entry.domain.with_id(id),
+            _ => Domain::on(Arc::clone(&self.hosts[host as usize]), uuid, name, id),
+        }
+    }
+
+    fn add_host(&mut self, host: Arc<str>) -> u32 {
+        self.hosts.push(host);
+        self.hosts.len() as u32 - 1
+    }
+
+    fn key(&mut self, domain: &Domain) -> Key {
+        let host = domain.host_arc();
+        let at = if Arc::ptr_eq(host, &self.hosts[0]) {
+            0
+        } else {
+            match self.hosts.iter().position(|known| known == host) {
+                Some(at) => at as u32,
+                None => self.add_host(Arc::clone(host)),
+            }
+        };
+        (at, domain.uuid())
+    }
+
+    pub(super) fn find(&mut self, domain: &Domain) -> Option<&Entry> {
+        let key = self.key(domain);
+        self.entries.get(&key)
+    }
+
+    pub(super) fn insert(&mut self, entry: Entry) {
+        let key = self.key(&entry.domain);
+        self.entries.insert(key, entry);
+    }
+
+    pub(super) fn remove(&mut self, domain: &Domain) -> Option<Entry> {
+        let key = self.key(domain);
+        self.entries.remove(&key)
+    }
+
+    /// Forgets every domain.
+    pub(super) fn clear(&mut self) {
+        self.entries.clear();
+        self.hosts.truncate(1);
+    }
+
+    /// Takes every domain out.
+    pub(super) fn take(&mut self) -> Vec<Entry> {
+        self.entries.drain().map(|(_, entry)| entry).collect()
+    }
+
+    /// How many domains there are in a scope.
+    pub(super) fn count(&self, scope: &Scope) -> u64 {
+        match scope {
+            Scope::Source => self.entries.len() as u64,
+            scope => self.entries.values().filter(|e| scope.contains(&e.domain)).count() as u64,
+        }
+    }
+
+    /// Every domain, by name.
+    pub(super) fn sorted(&self) -> Vec<&Entry> {
+        let mut entries: Vec<_> = self.entries.values().collect();
+        entries.sort_by(|a, b| a.domain.name().cmp(b.domain.name()));
+        entries
+    }
+
+    /// Takes note of what happened, and lends an ending the id of the run that ended where the
+    /// hypervisor left it out.
+    pub(super) fn apply(&mut self, event: &mut Lifecycle) {
+        let key = self.key(&event.domain);
+        let known = self.entries.get_mut(&key);
+        match event.change {
+            Change::Existing(_) | Change::Unknown { .. } => {}
+            Change::Stopped(_) => {
+                let Some(entry) = known else { return };
+                if event.domain.id().is_none() {
+                    event.domain = event.domain.with_id(entry.domain.id());
+                }
+                if entry.persistent == Some(false) {
+                    self.entries.remove(&key);
+                } else {
+                    entry.domain = event.domain.with_id(None);
+                    entry.state = after(event.change, entry.state);
+                }
+            }
+            Change::Undefined(cause) => {
+                let Some(entry) = known else { return };
+                if entry.domain.is_active() && cause != UndefineCause::Renamed {
+                    // It lives on until it stops.
+                    entry.persistent = Some(false);
+                } else {
+                    self.entries.remove(&key);
+                }
+            }
+            Change::Defined(_) => {
+                let (id, state) = match known {
+                    Some(entry) => (entry.domain.id(), entry.state),
+                    None if event.domain.is_active() => (event.domain.id(), State::NoState),
+                    None => (None, State::Shutoff(ShutoffReason::Unspecified)),
+                };
+                let domain = event.domain.with_id(id);
+                self.entries.insert(key, Entry { domain, state, persistent: Some(true) });
+            }
+            // A change of run state.
+            change => match known {
+                Some(entry) => {
+                    entry.domain = event.domain.with_id(event.domain.id().or(entry.domain.id()));
+                    entry.state = after(change, entry.state);
+                }
+                None if event.domain.is_active() => {
+                    let state = after(change, State::NoState);
+                    // What starts without having been defined is transient.
+                    let persistent = matches!(change, Change::Started(_)).then_some(false);
+                    let domain = event.domain.clone();
+                    self.entries.insert(key, Entry { domain, state, persistent });
+                }
+                None => {}
+            },
+        }
+    }
+}
+
+fn after(change: Change, before: State) -> State {
+    State::after(change).unwrap_or(before)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DefineCause, Origin, StartCause, StopCause};
+
+    fn roster() -> Roster {
+        Roster::new("h".into())
+    }
+
+    fn apply(roster: &mut Roster, id: Option<u32>, change: Change) -> Lifecycle {
+        let domain = roster.intern(Uuid::from_u128(1), "web", id);
+        let at = std::time::SystemTime::UNIX_EPOCH;
+        let mut event = Lifecycle { domain, change, origin: Origin::Observed, at };
+        roster.apply(&mut event);
+        event
+    }
+
+    #[test]
+    fn a_stop_without_an_id_carries_the_id_of_the_run_that_ended() {
+        let mut roster = roster();
+        apply(&mut roster, None, Change::Defined(DefineCause::Added));
+        apply(&mut roster, Some(7), Change::Started(StartCause::Booted));
+        let stopped = apply(&mut roster, None, Change::Stopped(StopCause::Destroyed));
+        assert_eq!(stopped.domain.id(), Some(7));
+        assert_eq!(roster.sorted()[0].domain.id(), None);
+    }
+
+    #[test]
+    fn a_domain_is_forgotten_when_it_is_undefined_or_stops_as_a_transient_one() {
+        let mut roster = roster();
+        apply(&mut roster, Some(7), Change::Started(StartCause::Booted));
+        apply(&mut roster, None, Change::Stopped(StopCause::Destroyed));
+        assert_eq!(roster.count(&Scope::Source), 0);
+
+        apply(&mut roster, None, Change::Defined(DefineCause::Added));
+        apply(&mut roster, Some(8), Change::Started(StartCause::Booted));
+        apply(&mut roster, Some(8), Change::Undefined(UndefineCause::Removed));
+        assert_eq!(roster.count(&Scope::Source), 1, "it lives on until it stops");
+        apply(&mut roster, None, Change::Stopped(StopCause::Destroyed));
+        assert_eq!(roster.count(&Scope::Source), 0);
+    }
+
+    #[test]
+    fn the_same_uuid_on_two_hosts_is_two_domains() {
+        let mut roster = roster();
+        for host in ["h", "other"] {
+            let domain = roster.intern_on(host, Uuid::from_u128(1), "web", None);
+            let state = State::Shutoff(ShutoffReason::Unspecified);
+            roster.insert(Entry { domain, state, persistent: None });
+        }
+        assert_eq!(roster.count(&Scope::Source), 2);
+        assert_eq!(roster.count(&Scope::Host("other".into())), 1);
+    }
+}

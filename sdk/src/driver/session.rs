@@ -1,0 +1,92 @@
+//! What a backend author writes: how to connect, and one connection's I/O.
+
+use std::fmt::Debug;
+use std::future::Future;
+
+use super::Batch;
+use crate::{Error, Kind, Kinds};
+
+/// How to reach a hypervisor.
+pub trait Connect: Debug + Send + Sync + 'static {
+    /// One connection.
+    type Session: Session;
+
+    /// The source's URI, without secrets.
+    fn uri(&self) -> &str;
+
+    /// What a subscription without a filter of kinds gets.
+    fn kinds(&self) -> Kinds {
+        Kinds::typed()
+    }
+
+    /// Connects, and does all that must come before the first registration. The driver drops the
+    /// future when it takes too long.
+    ///
+    /// # Errors
+    /// Why not. [`Error::is_refusal`] decides whether the driver tries again.
+    fn connect(&self) -> impl Future<Output = Result<Self::Session, Error>> + Send;
+}
+
+/// One connection to a hypervisor.
+///
+/// Requests are queued, and one future does all the I/O, so that a call that stalls never holds up
+/// events. Deadlines are the driver's; partial frames, in and out, are kept here.
+pub trait Session: Send + 'static {
+    /// The host at the other end, as it calls itself.
+    fn host(&self) -> &str;
+
+    /// Queues what it takes to receive these events and no others. Answered by
+    /// [`Batch::interest_done`] once the server has confirmed all of it. The driver has at most one
+    /// such request under way.
+    fn set_interest(&mut self, interest: &Interest, tag: u64);
+
+    /// Queues the question which domains there are, active and not. Answered by [`Batch::listed`].
+    /// The driver asks after the registration is confirmed, and has at most one under way.
+    fn request_list(&mut self, tag: u64);
+
+    /// Queues a probe that the server answers at once, whatever it is busy with. False where the
+    /// protocol has none; the driver then takes silence for health.
+    fn ping(&mut self) -> bool {
+        false
+    }
+
+    /// Writes what is queued, reads, and decodes what one read brought into `out`. Returns after
+    /// each read that brought bytes, even when `out` is still empty: that is how the driver knows
+    /// that the other side lives.
+    ///
+    /// # Errors
+    /// The connection is lost, or broke its protocol. The session is dropped.
+    ///
+    /// # Cancel safety
+    /// Must be cancel safe: the driver drops the future and calls again.
+    fn advance(&mut self, out: &mut Batch) -> impl Future<Output = Result<(), Error>> + Send;
+}
+
+/// What the subscribers want, all together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Interest {
+    pub(crate) kinds: Kinds,
+}
+
+impl Interest {
+    /// The kinds wanted. Empty when there is no subscriber; else lifecycle is among them.
+    pub fn kinds(&self) -> &Kinds {
+        &self.kinds
+    }
+
+    /// Whether nobody wants anything.
+    pub fn is_empty(&self) -> bool {
+        self.kinds.is_empty()
+    }
+
+    /// Whether this kind is wanted.
+    pub fn contains(&self, kind: &Kind) -> bool {
+        self.kinds.contains(kind)
+    }
+}
+
+impl FromIterator<Kind> for Interest {
+    fn from_iter<I: IntoIterator<Item = Kind>>(kinds: I) -> Self {
+        Self { kinds: kinds.into_iter().collect() }
+    }
+}

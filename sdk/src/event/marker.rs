@@ -1,0 +1,195 @@
+//! Events about our knowledge of the domains: where it broke, and where it is whole again.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::Domain;
+
+/// How far a [`Gap`] or a [`Synced`] reaches.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// Every domain of the source.
+    #[default]
+    Source,
+    /// The domains of one host of a fleet.
+    Host(Arc<str>),
+    /// One domain.
+    Domain(Domain),
+}
+
+impl Scope {
+    /// The domain, if the scope is one.
+    pub fn domain(&self) -> Option<&Domain> {
+        match self {
+            Self::Domain(domain) => Some(domain),
+            _ => None,
+        }
+    }
+
+    /// Whether `domain` is in the scope.
+    pub fn contains(&self, domain: &Domain) -> bool {
+        match self {
+            Self::Source => true,
+            Self::Host(host) => domain.host() == &**host,
+            Self::Domain(one) => one.is_same(domain),
+        }
+    }
+
+    /// Whether both name the same scope. A domain's run and name do not matter.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Domain(a), Self::Domain(b)) => a.is_same(b),
+            _ => self == other,
+        }
+    }
+}
+
+/// Nothing for the whole source, else ` of host web1` or ` of domain vm7`.
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Source => Ok(()),
+            Self::Host(host) => write!(f, " of host {host}"),
+            Self::Domain(domain) => write!(f, " of domain {}", domain.name()),
+        }
+    }
+}
+
+/// As of here, what the stream told is the whole truth in that scope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Synced {
+    /// The source's URI, without secrets.
+    pub source: Arc<str>,
+    /// How far this reaches.
+    pub scope: Scope,
+    /// How many domains there are in the scope, active and not, whatever the subscriber's filter.
+    pub domains: u64,
+}
+
+impl fmt::Display for Synced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "synced with {}{}: {} domains", self.source, self.scope, self.domains)
+    }
+}
+
+/// The truth broke here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// The source's URI, without secrets.
+    pub source: Arc<str>,
+    /// How far this reaches.
+    pub scope: Scope,
+    /// What happened.
+    pub kind: Break,
+}
+
+impl fmt::Display for Gap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            Break::Disconnected { fault } => {
+                write!(f, "lost sight of {}{}: {fault}", self.source, self.scope)
+            }
+            Break::Lagged { missed } => {
+                write!(f, "read too slowly from {}{}: {missed} missed", self.source, self.scope)
+            }
+        }
+    }
+}
+
+/// How the truth broke.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Break {
+    /// The hypervisor is out of reach. **Its domains are not stopped**: what became of them is told
+    /// when it is back, before the next [`Synced`].
+    Disconnected {
+        /// Why.
+        fault: Fault,
+    },
+    /// This subscriber read too slowly, and its mailbox was compacted. Every domain's last ending
+    /// and its final state are kept and follow.
+    Lagged {
+        /// How many events were dropped: exactly, [`Existing`](crate::Change::Existing) and markers
+        /// not counted.
+        missed: u64,
+    },
+}
+
+/// Why a source is out of reach: a small, cloneable value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault(Arc<FaultInner>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct FaultInner {
+    kind: FaultKind,
+    message: Box<str>,
+}
+
+impl Fault {
+    /// A fault of this kind, with a message for people.
+    pub fn new(kind: FaultKind, message: &str) -> Self {
+        Self(Arc::new(FaultInner { kind, message: message.into() }))
+    }
+
+    /// What sort of fault it is.
+    pub fn kind(&self) -> FaultKind {
+        self.0.kind
+    }
+
+    /// The message for people.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.message())
+    }
+}
+
+/// The sorts of fault.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FaultKind {
+    /// No connection could be made.
+    Unreachable,
+    /// The other side closed the connection.
+    Closed,
+    /// The other side went silent.
+    Timeout,
+    /// The other side broke its protocol.
+    Protocol,
+    /// The other side refused.
+    Refused,
+    /// Any other.
+    Other,
+}
+
+impl FaultKind {
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Unreachable,
+        Self::Closed,
+        Self::Timeout,
+        Self::Protocol,
+        Self::Refused,
+        Self::Other,
+    ];
+
+    /// The name in the JSON form.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Closed => "closed",
+            Self::Timeout => "timeout",
+            Self::Protocol => "protocol",
+            Self::Refused => "refused",
+            Self::Other => "other",
+        }
+    }
+
+    /// From the name in the JSON form. A name that is not known is [`FaultKind::Other`].
+    pub fn from_name(name: &str) -> Self {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name).unwrap_or(Self::Other)
+    }
+}

@@ -1,0 +1,65 @@
+//! Events that the crate has no type for.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::{Domain, EventName};
+
+/// A well framed event that this crate has no type for, passed on whole.
+///
+/// What its data means is the hypervisor's own documentation to tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawEvent {
+    /// The domain it is about, where the frame says so.
+    pub domain: Option<Domain>,
+    /// When: the hypervisor's own stamp where it sends one, else the time of receipt.
+    pub at: SystemTime,
+    body: Arc<Body>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Body {
+    name: EventName,
+    data: EventData,
+}
+
+/// What came with an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EventData {
+    /// The text of a JSON value (QMP).
+    Json(Box<str>),
+    /// The bytes that follow the domain in the frame (libvirt: XDR, `docs/libvirt.md` says where the
+    /// layouts are).
+    Bytes(Box<[u8]>),
+}
+
+impl RawEvent {
+    /// Makes an event.
+    pub fn new(domain: Option<Domain>, name: EventName, data: EventData, at: SystemTime) -> Self {
+        Self { domain, at, body: Arc::new(Body { name, data }) }
+    }
+
+    /// What the hypervisor calls it.
+    pub fn name(&self) -> &EventName {
+        &self.body.name
+    }
+
+    /// What came with it.
+    pub fn data(&self) -> &EventData {
+        &self.body.data
+    }
+}
+
+impl fmt::Display for RawEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(domain) = &self.domain {
+            write!(f, "{domain} ")?;
+        }
+        write!(f, "event {}", self.name())?;
+        match self.data() {
+            EventData::Json(text) => write!(f, " {text}"),
+            EventData::Bytes(bytes) => write!(f, " ({} bytes)", bytes.len()),
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! What a reader that was too slow must still be told.
+//!
+//! Of each domain, in the order they came: the newest ending; the newest start after the last stop;
+//! the newest change of run state after that; the newest definition. Of the markers the newest
+//! break and the newest sync of each scope.
+
+use std::collections::{HashMap, VecDeque};
+
+use uuid::Uuid;
+
+use crate::{Break, Change, Domain, DomainEvent, Scope};
+
+/// What was already kept of a domain, looking from the newest event back.
+#[derive(Default)]
+struct Kept {
+    stopped: bool,
+    ending: bool,
+    started: bool,
+    run_state: bool,
+    definition: bool,
+    existing: bool,
+}
+
+impl Kept {
+    /// Whether `change` still matters, given everything newer.
+    fn keeps(&mut self, change: Change) -> bool {
+        let first = |seen: &mut bool| !std::mem::replace(seen, true);
+        match change {
+            Change::Stopped(_) => {
+                self.stopped = true;
+                first(&mut self.ending)
+            }
+            Change::Crashed(_) => !self.stopped && first(&mut self.ending),
+            Change::Started(_) => !self.stopped && first(&mut self.started),
+            Change::Suspended(_)
+            | Change::Resumed(_)
+            | Change::ShuttingDown(_)
+            | Change::PmSuspended(_) => {
+                !self.ending && !self.started && !self.existing && first(&mut self.run_state)
+            }
+            Change::Defined(_) | Change::Undefined(_) => first(&mut self.definition),
+            Change::Existing(_) => !self.stopped && !self.started && first(&mut self.existing),
+            Change::Unknown { .. } => false,
+        }
+    }
+}
+
+/// Drops what does not matter any more; returns how many happenings that were.
+pub(super) fn compact(events: &mut VecDeque<DomainEvent>) -> u64 {
+    let mut keep = vec![false; events.len()];
+    let mut domains: HashMap<(Uuid, &str), Kept, foldhash::fast::RandomState> = HashMap::default();
+    let mut breaks: Vec<&Scope> = Vec::new();
+    let mut syncs: Vec<&Scope> = Vec::new();
+    for (event, keep) in events.iter().zip(&mut keep).rev() {
+        *keep = match event {
+            DomainEvent::Lifecycle(event) => {
+                domains.entry(key(&event.domain)).or_default().keeps(event.change)
+            }
+            DomainEvent::Reboot(_) | DomainEvent::Other(_) => false,
+            DomainEvent::Synced(synced) => newest(&mut syncs, &synced.scope),
+            // A queue's own Lagged is never in it.
+            DomainEvent::Gap(gap) => {
+                matches!(gap.kind, Break::Disconnected { .. }) && newest(&mut breaks, &gap.scope)
+            }
+        };
+    }
+    let mut dropped = 0;
+    let mut keep = keep.into_iter();
+    events.retain(|event| {
+        let keep = keep.next().unwrap_or(true);
+        dropped += u64::from(!keep && event.is_happening());
+        keep
+    });
+    dropped
+}
+
+fn key(domain: &Domain) -> (Uuid, &str) {
+    (domain.uuid(), domain.host())
+}
+
+fn newest<'a>(seen: &mut Vec<&'a Scope>, scope: &'a Scope) -> bool {
+    let first = !seen.iter().any(|other| other.is_same(scope));
+    if first {
+        seen.push(scope);
+    }
+    first
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        CrashCause, DefineCause, Lifecycle, Origin, Reboot, ResumeCause, RunningReason,
+        ShutdownCause, StartCause, State, StopCause, SuspendCause, UndefineCause,
+    };
+
+    const STARTED: Change = Change::Started(StartCause::Booted);
+    const STOPPED: Change = Change::Stopped(StopCause::Shutdown);
+    const SUSPENDED: Change = Change::Suspended(SuspendCause::Paused);
+    const RESUMED: Change = Change::Resumed(ResumeCause::Unpaused);
+    const CRASHED: Change = Change::Crashed(CrashCause::Panicked);
+    const SHUTTING_DOWN: Change = Change::ShuttingDown(ShutdownCause::Guest);
+    const DEFINED: Change = Change::Defined(DefineCause::Added);
+    const UNDEFINED: Change = Change::Undefined(UndefineCause::Removed);
+    const EXISTING: Change = Change::Existing(State::Running(RunningReason::Booted));
+
+    fn kept(changes: &[Change]) -> Vec<Change> {
+        let mut events: VecDeque<DomainEvent> = changes
+            .iter()
+            .map(|&change| {
+                let domain = Domain::new("h", Uuid::from_u128(1), "d", Some(1));
+                let at = std::time::SystemTime::UNIX_EPOCH;
+                Lifecycle { domain, change, origin: Origin::Observed, at }.into()
+            })
+            .collect();
+        compact(&mut events);
+        events.iter().filter_map(DomainEvent::change).collect()
+    }
+
+    #[test]
+    fn of_many_runs_the_last_ending_and_what_came_after_it_is_kept() {
+        assert_eq!(
+            kept(&[STARTED, STOPPED, STARTED, STOPPED, STARTED, SUSPENDED, RESUMED]),
+            [STOPPED, STARTED, RESUMED]
+        );
+        assert_eq!(kept(&[STARTED, SUSPENDED, STOPPED]), [STOPPED]);
+        assert_eq!(kept(&[STARTED, SHUTTING_DOWN]), [STARTED, SHUTTING_DOWN]);
+    }
+
+    #[test]
+    fn a_crash_is_an_ending_until_the_stop_that_follows_it() {
+        assert_eq!(kept(&[STARTED, CRASHED]), [STARTED, CRASHED]);
+        assert_eq!(kept(&[STARTED, CRASHED, STOPPED]), [STOPPED]);
+        assert_eq!(kept(&[STARTED, SUSPENDED, CRASHED, RESUMED]), [STARTED, CRASHED, RESUMED]);
+    }
+
+    #[test]
+    fn of_definitions_the_newest_is_kept() {
+        assert_eq!(
+            kept(&[DEFINED, STARTED, UNDEFINED, DEFINED, STOPPED, UNDEFINED]),
+            [STOPPED, UNDEFINED]
+        );
+    }
+
+    #[test]
+    fn an_existing_domain_is_kept_until_a_newer_run_tells_as_much() {
+        assert_eq!(kept(&[EXISTING, SUSPENDED]), [EXISTING, SUSPENDED]);
+        assert_eq!(kept(&[EXISTING, UNDEFINED]), [EXISTING, UNDEFINED]);
+        assert_eq!(kept(&[EXISTING, STOPPED, STARTED]), [STOPPED, STARTED]);
+    }
+
+    #[test]
+    fn what_does_not_change_the_state_is_dropped_and_counted() {
+        let domain = Domain::new("h", Uuid::from_u128(1), "d", Some(1));
+        let at = std::time::SystemTime::UNIX_EPOCH;
+        let reboot = Reboot { domain, origin: Origin::Observed, at };
+        let mut events: VecDeque<DomainEvent> = vec![reboot.clone().into(), reboot.into()].into();
+        assert_eq!(compact(&mut events), 2);
+        assert!(events.is_empty());
+    }
+}

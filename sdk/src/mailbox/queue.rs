@@ -1,0 +1,167 @@
+//! A bounded queue of events that compacts like a log keyed by domain.
+//!
+//! ```text
+//!             capacity                          capacity + SLACK events that must be kept
+//!  push ──────────┼──────────────────────────────────────┼───────────────▶
+//!    append       │ compact: keep what the truth needs   │ stale: keep nothing, count;
+//!                 │ and count the rest as missed         │ the reader asks to be told anew
+//! ```
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::compact::compact;
+use crate::{Break, DomainEvent, Gap, Scope};
+
+/// How many events a queue holds beyond its capacity where the truth needs them.
+const SLACK: usize = 65_536;
+
+#[derive(Debug)]
+pub(crate) struct Queue {
+    source: Arc<str>,
+    capacity: usize,
+    /// At this length the next push compacts. At least twice what the last compaction kept, so that
+    /// a push costs a constant however long the queue.
+    threshold: usize,
+    events: VecDeque<DomainEvent>,
+    missed: u64,
+    stale: bool,
+}
+
+impl Queue {
+    pub(crate) fn new(source: Arc<str>, capacity: usize) -> Self {
+        let events = VecDeque::new();
+        Self { source, capacity, threshold: capacity, events, missed: 0, stale: false }
+    }
+
+    pub(crate) fn push(&mut self, event: DomainEvent) {
+        if self.stale {
+            self.missed += u64::from(event.is_happening());
+            return;
+        }
+        if self.events.len() >= self.threshold {
+            self.make_room();
+            if self.stale {
+                return self.push(event);
+            }
+        }
+        self.events.push_back(event);
+    }
+
+    fn make_room(&mut self) {
+        self.missed += compact(&mut self.events);
+        let kept = self.events.len();
+        let existing = self.events.iter().filter(|event| !event.is_happening()).count();
+        if kept - existing > self.capacity.saturating_add(SLACK) {
+            self.missed += (kept - existing) as u64;
+            self.events = VecDeque::new();
+            self.stale = true;
+        }
+        self.threshold = self.capacity.max(2 * kept);
+    }
+
+    /// Moves everything into `out`, which is empty, with the word of what was missed before it.
+    pub(crate) fn take(&mut self, out: &mut VecDeque<DomainEvent>) {
+        std::mem::swap(&mut self.events, out);
+        if self.missed > 0 {
+            out.push_front(self.lagged());
+            self.missed = 0;
+        }
+        self.threshold = self.capacity;
+        // What a burst allocated is not kept for ever.
+        if self.events.capacity() > 4 * self.capacity.max(1024) {
+            self.events.shrink_to(self.capacity);
+        }
+    }
+
+    /// Takes everything back into use after the queue went stale: what is pushed next is the truth
+    /// told anew.
+    pub(crate) fn renew(&mut self, expected: usize) {
+        self.stale = false;
+        self.threshold = self.capacity.max(2 * expected);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.events.is_empty() && (self.missed == 0 || self.stale)
+    }
+
+    pub(crate) fn is_stale(&self) -> bool {
+        self.stale
+    }
+
+    pub(crate) fn missed(&self) -> u64 {
+        self.missed
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Self::new(Arc::clone(&self.source), self.capacity);
+    }
+
+    fn lagged(&self) -> DomainEvent {
+        let kind = Break::Lagged { missed: self.missed };
+        Gap { source: Arc::clone(&self.source), scope: Scope::Source, kind }.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{Change, Domain, Lifecycle, Origin, ResumeCause, StartCause, StopCause};
+
+    fn event(domain: u128, id: u32, change: Change) -> DomainEvent {
+        let domain = Domain::new("h", Uuid::from_u128(domain), "d", Some(id));
+        let at = std::time::SystemTime::UNIX_EPOCH;
+        Lifecycle { domain, change, origin: Origin::Observed, at }.into()
+    }
+
+    fn drain(queue: &mut Queue) -> Vec<DomainEvent> {
+        let mut out = VecDeque::new();
+        queue.take(&mut out);
+        out.into()
+    }
+
+    #[test]
+    fn missed_counts_exactly_what_was_dropped() {
+        let mut queue = Queue::new("s".into(), 16);
+        for id in 0..1000 {
+            queue.push(event(1, id, Change::Started(StartCause::Booted)));
+            queue.push(event(1, id, Change::Stopped(StopCause::Shutdown)));
+        }
+        let told = drain(&mut queue);
+        let DomainEvent::Gap(Gap { kind: Break::Lagged { missed }, .. }) = told[0] else {
+            panic!("{:?}", told[0])
+        };
+        assert_eq!(missed as usize + told.len() - 1, 2000);
+        assert!(told.len() <= 17, "{}", told.len());
+        assert_eq!(told.last(), Some(&event(1, 999, Change::Stopped(StopCause::Shutdown))));
+    }
+
+    #[test]
+    fn a_queue_that_must_keep_more_than_the_slack_goes_stale_and_only_counts() {
+        let mut queue = Queue::new("s".into(), 1);
+        let total = 2 * SLACK as u128 + 10;
+        for uuid in 0..total {
+            queue.push(event(uuid, 1, Change::Stopped(StopCause::Shutdown)));
+        }
+        assert!(queue.is_stale() && queue.is_empty());
+        queue.renew(1);
+        queue.push(event(7, 9, Change::Resumed(ResumeCause::Unpaused)));
+        let told = drain(&mut queue);
+        assert_eq!(told.len(), 2);
+        let missed = Break::Lagged { missed: total as u64 };
+        assert!(matches!(&told[0], DomainEvent::Gap(gap) if gap.kind == missed), "{:?}", told[0]);
+    }
+
+    #[test]
+    fn what_a_burst_allocated_is_given_back() {
+        let mut queue = Queue::new("s".into(), 8);
+        for uuid in 0..50_000 {
+            queue.push(event(uuid, 1, Change::Stopped(StopCause::Shutdown)));
+        }
+        drop(drain(&mut queue));
+        drop(drain(&mut queue));
+        assert!(queue.events.capacity() <= 4 * 1024);
+    }
+}

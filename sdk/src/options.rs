@@ -1,0 +1,107 @@
+//! What a subscriber asks for.
+
+use crate::{Domain, DomainEvent, Error, Kind, Kinds, Selector};
+
+/// How to subscribe. By value: `Options::default().capacity(64).domain("web")`.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// How many unread events the mailbox holds before it is compacted. Default: 1,024, a few
+    /// hundred kilobytes at the most, which a reader that keeps up never fills.
+    pub capacity: usize,
+    /// Which events to receive. Default: all that the source has types for.
+    pub filter: Filter,
+    /// Whether the stream begins with an [`Existing`](crate::Change::Existing) event for each domain
+    /// in the filter. Default: yes, since without it you do not know what was running.
+    pub existing: bool,
+    /// Whether to wait for a source that is out of reach. Default: no, the subscription then fails.
+    /// With it the stream opens with [`Disconnected`](crate::Break::Disconnected) and goes on when
+    /// the source is there. A refusal fails either way.
+    pub wait: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { capacity: 1024, filter: Filter::default(), existing: true, wait: false }
+    }
+}
+
+impl Options {
+    /// Sets [`capacity`](Options::capacity), at least 1.
+    #[must_use]
+    pub fn capacity(mut self, events: usize) -> Self {
+        self.capacity = events;
+        self
+    }
+
+    /// Asks for this kind of event, and others only if they are asked for too.
+    ///
+    /// A kind that the hypervisor lacks fails the subscription.
+    #[must_use]
+    pub fn kind(mut self, kind: Kind) -> Self {
+        self.filter.kinds.get_or_insert_default().insert(kind);
+        self
+    }
+
+    /// Asks for events of this domain, and of others only if they are asked for too.
+    #[must_use]
+    pub fn domain(mut self, domain: impl Into<Selector>) -> Self {
+        self.filter.domains.push(domain.into());
+        self
+    }
+
+    /// Sets [`existing`](Options::existing).
+    #[must_use]
+    pub fn existing(mut self, tell: bool) -> Self {
+        self.existing = tell;
+        self
+    }
+
+    /// Sets [`wait`](Options::wait).
+    #[must_use]
+    pub fn wait(mut self, wait: bool) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// # Errors
+    /// [`Error::InvalidOption`] for a capacity of 0.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        match self.capacity {
+            0 => Err(Error::InvalidOption {
+                option: "capacity",
+                value: "0".into(),
+                expected: "1 or more",
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Which events a subscriber receives. It is applied before its mailbox;
+/// [`Synced`](DomainEvent::Synced) and [`Gap`](DomainEvent::Gap) pass every filter.
+#[non_exhaustive]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// The kinds; `None` for all that the source has types for.
+    pub kinds: Option<Kinds>,
+    /// The domains; empty for all.
+    pub domains: Vec<Selector>,
+}
+
+impl Filter {
+    /// Whether `event` passes.
+    pub fn matches(&self, event: &DomainEvent) -> bool {
+        let kind = match (&self.kinds, event.kind()) {
+            (_, None) => return true,
+            (Some(kinds), Some(kind)) => kinds.contains(&kind),
+            (None, Some(kind)) => Kinds::typed().contains(&kind),
+        };
+        kind && self.domains.is_empty() | event.domain().is_some_and(|domain| self.selects(domain))
+    }
+
+    /// Whether events of `domain` pass, as far as the domain decides.
+    pub fn selects(&self, domain: &Domain) -> bool {
+        self.domains.is_empty() || self.domains.iter().any(|selector| selector.matches(domain))
+    }
+}

@@ -1,0 +1,160 @@
+//! A hypervisor, or many, as a source of events.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use crate::{Error, EventStream, Fault, Kinds, Options};
+
+/// A source of domain events: a hypervisor, a directory of them, a fleet.
+///
+/// Object-safe: services hold an `Arc<dyn EventSource>`. Backends do not implement it by hand but
+/// write a [`Session`](crate::driver::Session) and get it from the [`Driver`](crate::driver::Driver).
+#[async_trait]
+pub trait EventSource: Debug + Send + Sync + 'static {
+    /// Subscribes. The first subscription connects.
+    ///
+    /// # Errors
+    /// That the source cannot be reached, or refuses; that a kind asked for by name cannot be had;
+    /// that an option is out of range; that the source was shut down. During an outage it succeeds
+    /// at once, and the stream opens with [`Disconnected`](crate::Break::Disconnected).
+    ///
+    /// # Cancel safety
+    /// Dropped midway it leaves nothing registered.
+    async fn subscribe_with(&self, options: Options) -> Result<EventStream, Error>;
+
+    /// The source's URI, without secrets.
+    fn uri(&self) -> &str;
+
+    /// What the source can report.
+    fn capabilities(&self) -> Capabilities;
+
+    /// How the source is, now and from now on.
+    fn health(&self) -> Health;
+
+    /// What has passed through the source so far.
+    fn counters(&self) -> Counters;
+
+    /// Ends every stream (after what they have buffered), deregisters, and disconnects.
+    ///
+    /// # Cancel safety
+    /// The shutdown goes on whether or not this future is driven further.
+    async fn shutdown(&self);
+}
+
+macro_rules! delegate {
+    ($pointer:ident) => {
+        #[async_trait]
+        impl<T: EventSource + ?Sized> EventSource for $pointer<T> {
+            async fn subscribe_with(&self, options: Options) -> Result<EventStream, Error> {
+                (**self).subscribe_with(options).await
+            }
+
+            fn uri(&self) -> &str {
+                (**self).uri()
+            }
+
+            fn capabilities(&self) -> Capabilities {
+                (**self).capabilities()
+            }
+
+            fn health(&self) -> Health {
+                (**self).health()
+            }
+
+            fn counters(&self) -> Counters {
+                (**self).counters()
+            }
+
+            async fn shutdown(&self) {
+                (**self).shutdown().await;
+            }
+        }
+    };
+}
+
+delegate!(Arc);
+delegate!(Box);
+
+/// What a source can report.
+#[non_exhaustive]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// The kinds that a subscription without a filter of kinds gets.
+    pub kinds: Kinds,
+    /// The kinds that the server turned out to lack, as far as they were asked for.
+    pub lacking: Kinds,
+}
+
+/// What has passed through a source since it was opened.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Events received, inferred ones included; existing domains and markers not.
+    pub events: u64,
+    /// Events that slow subscribers did not get, over all of them.
+    pub missed: u64,
+    /// Times that the source, or a part of it, went out of reach.
+    pub gaps: u64,
+    /// Times that it came back.
+    pub reconnects: u64,
+}
+
+/// How a source is.
+#[non_exhaustive]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Status {
+    /// Nobody is subscribed.
+    #[default]
+    Idle,
+    /// It connects for the first time.
+    Connecting,
+    /// It is connected, and finds out what there is.
+    Syncing,
+    /// It is connected, and everything known has been told.
+    Synced,
+    /// It is out of reach, and tries to come back.
+    Disconnected(Fault),
+    /// It was shut down.
+    Shutdown,
+}
+
+/// How a source is, now and from now on.
+#[derive(Clone, Debug)]
+pub struct Health(watch::Receiver<Status>);
+
+impl Health {
+    pub(crate) fn new(status: watch::Receiver<Status>) -> Self {
+        Self(status)
+    }
+
+    /// How the source is now.
+    pub fn status(&self) -> Status {
+        self.0.borrow().clone()
+    }
+
+    /// Waits for another status than the one last seen here, and returns it.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: a change that was not returned is returned by the next call.
+    pub async fn changed(&mut self) -> Status {
+        // When the driver is gone for good its last word stands.
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        self.0.borrow_and_update().clone()
+    }
+
+    /// Waits until the status satisfies `wanted`, and returns it; at once if it does already.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn wait_for(&mut self, wanted: impl FnMut(&Status) -> bool) -> Status {
+        if let Ok(status) = self.0.wait_for(wanted).await {
+            return status.clone();
+        }
+        std::future::pending().await
+    }
+}

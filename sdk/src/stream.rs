@@ -1,0 +1,208 @@
+//! What a subscriber holds.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures::Stream;
+use futures::stream::FusedStream;
+use tokio::sync::oneshot;
+
+use crate::driver::{Command, Link};
+use crate::mailbox::{Mailbox, Taken};
+use crate::{DomainEvent, Error};
+
+/// How long [`close`](Subscription::close) waits for the hypervisor.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The events of one subscription, in order. Dropping it cancels the subscription.
+///
+/// It begins with an [`Existing`](crate::Change::Existing) event for each domain and
+/// [`Synced`](DomainEvent::Synced); then it tells what happens, for as long as the program likes: an
+/// outage is a [`Gap`](DomainEvent::Gap) in it, not its end.
+///
+/// # Cancel safety
+/// `next()` may be dropped at any time, in a `select!` for one; no event is lost.
+#[derive(Debug)]
+pub struct EventStream {
+    events: Events,
+    subscription: Subscription,
+}
+
+impl EventStream {
+    pub(crate) fn new(id: u64, mailbox: Arc<Mailbox>, link: Link) -> Self {
+        let guard = Subscription { id, mailbox: Arc::clone(&mailbox), link: link.clone() };
+        let events = Events { id, mailbox, link, taken: VecDeque::new(), terminated: false };
+        Self { events, subscription: guard }
+    }
+
+    /// Parts the stream from the guard that cancels it, so that one task can read and another cancel.
+    pub fn split(self) -> (Events, Subscription) {
+        (self.events, self.subscription)
+    }
+
+    /// Cancels, and waits until the hypervisor has confirmed it: see [`Subscription::close`].
+    ///
+    /// # Cancel safety
+    /// The subscription is cancelled at the first poll, whether or not this future is driven further.
+    pub async fn close(self) {
+        self.subscription.close().await;
+    }
+
+    /// Why the stream ended; `None` while it goes on. What is still buffered comes before the end.
+    pub fn end(&self) -> Option<End> {
+        self.events.end()
+    }
+}
+
+impl Stream for EventStream {
+    type Item = DomainEvent;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<DomainEvent>> {
+        Pin::new(&mut self.events).poll_next(cx)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.events.size_hint()
+    }
+}
+
+impl FusedStream for EventStream {
+    fn is_terminated(&self) -> bool {
+        self.events.is_terminated()
+    }
+}
+
+/// The receiving half of an [`EventStream`]. Dropping it cancels the subscription, too.
+///
+/// # Cancel safety
+/// `next()` may be dropped at any time; no event is lost.
+pub struct Events {
+    id: u64,
+    mailbox: Arc<Mailbox>,
+    link: Link,
+    taken: VecDeque<DomainEvent>,
+    terminated: bool,
+}
+
+impl Events {
+    /// Why the stream ended; `None` while it goes on. What is still buffered comes before the end.
+    pub fn end(&self) -> Option<End> {
+        self.mailbox.ended()
+    }
+}
+
+impl Stream for Events {
+    type Item = DomainEvent;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<DomainEvent>> {
+        let this = &mut *self;
+        if this.mailbox.is_cancelled() {
+            this.taken = VecDeque::new();
+            this.terminated = true;
+            return Poll::Ready(None);
+        }
+        loop {
+            if let Some(event) = this.taken.pop_front() {
+                return Poll::Ready(Some(event));
+            }
+            if this.terminated {
+                return Poll::Ready(None);
+            }
+            // A reader that always finds events lets its neighbours run now and then.
+            let coop = ready!(tokio::task::coop::poll_proceed(cx));
+            match ready!(this.mailbox.poll_take(cx, &mut this.taken)) {
+                Taken::Events => coop.made_progress(),
+                Taken::Ended => this.terminated = true,
+                Taken::Stale => {
+                    this.link.send(Command::Retell { id: this.id });
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (if self.mailbox.is_cancelled() { 0 } else { self.taken.len() }, None)
+    }
+}
+
+impl FusedStream for Events {
+    fn is_terminated(&self) -> bool {
+        self.terminated
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        cancel(&self.mailbox, &self.link, self.id, None);
+    }
+}
+
+/// Keeps a subscription alive. Dropping it cancels: synchronously, on any thread, without a runtime.
+///
+/// What was buffered is discarded: the next poll of its [`Events`] is `None`. The last subscriber for
+/// a kind of event deregisters it at the hypervisor.
+#[must_use = "dropping it cancels the subscription"]
+pub struct Subscription {
+    id: u64,
+    mailbox: Arc<Mailbox>,
+    link: Link,
+}
+
+impl Subscription {
+    /// Cancels, and waits until the hypervisor has confirmed that nothing is registered for this
+    /// subscription any more.
+    ///
+    /// Returns at once in an outage and where other subscribers still need the registration, and
+    /// after 5 seconds at the latest. Nothing is delivered after the first poll.
+    ///
+    /// # Cancel safety
+    /// The subscription is cancelled at the first poll, whether or not this future is driven further.
+    pub async fn close(self) {
+        let (done, confirmed) = oneshot::channel();
+        cancel(&self.mailbox, &self.link, self.id, Some(done));
+        // Late or never: the server will have heard of it, and the events are discarded anyway.
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, confirmed).await;
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        cancel(&self.mailbox, &self.link, self.id, None);
+    }
+}
+
+fn cancel(mailbox: &Mailbox, link: &Link, id: u64, done: Option<oneshot::Sender<()>>) {
+    // The second half of a stream to go has nothing left to cancel.
+    if mailbox.cancel() {
+        link.send(Command::Cancel { id, done });
+    }
+}
+
+/// Why a stream ended.
+#[non_exhaustive]
+#[derive(Clone, Debug)]
+pub enum End {
+    /// It was cancelled: one of its halves was dropped or closed.
+    Cancelled,
+    /// Its source was shut down.
+    Shutdown,
+    /// The hypervisor refused for good, and trying again cannot mend it.
+    Failed(Error),
+}
