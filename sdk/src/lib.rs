@@ -5,6 +5,7 @@ mod domain;
 pub mod driver;
 mod error;
 mod event;
+mod ext;
 mod kind;
 mod mailbox;
 mod options;
@@ -21,6 +22,7 @@ pub use self::event::{
     RunningReason, Scope, ShutdownCause, ShutoffReason, ShuttingDownReason, StartCause, State,
     StopCause, SuspendCause, Synced, UndefineCause,
 };
+pub use self::ext::{DomainEvents, EventSourceExt, Lifecycles, OfDomain, Waited};
 pub use self::kind::{EventName, Kind, Kinds};
 pub use self::options::{Filter, Options};
 pub use self::source::{Capabilities, Counters, EventSource, Health, Status};
