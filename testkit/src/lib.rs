@@ -1,1 +1,9 @@
-//! A fake hypervisor.
+//! A hypervisor inside the process, for tests: of programs that use virevent, and of virevent.
+
+pub mod assert;
+mod fake;
+mod host;
+
+pub use self::assert::Failure;
+pub use self::fake::{Asked, Builder, FakeHypervisor};
+pub use self::host::{Emitted, Host, Observer, OpError};
