@@ -1,1 +1,4 @@
 //! A fake hypervisor.
+
+#[cfg(feature = "servers")]
+pub mod servers;
