@@ -3,6 +3,8 @@
 pub mod assert;
 mod fake;
 mod host;
+#[cfg(feature = "servers")]
+pub mod servers;
 
 pub use self::assert::Failure;
 pub use self::fake::{Asked, Builder, FakeHypervisor};
