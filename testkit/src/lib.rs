@@ -3,7 +3,9 @@
 pub mod assert;
 mod fake;
 mod host;
+mod script;
 
 pub use self::assert::Failure;
 pub use self::fake::{Asked, Builder, FakeHypervisor};
 pub use self::host::{Emitted, Host, Observer, OpError};
+pub use self::script::{Script, ScriptError, ScriptedSource, Step, scripted};
