@@ -3,9 +3,11 @@
 pub mod assert;
 mod fake;
 mod host;
+mod script;
 #[cfg(feature = "servers")]
 pub mod servers;
 
 pub use self::assert::Failure;
 pub use self::fake::{Asked, Builder, FakeHypervisor};
 pub use self::host::{Emitted, Host, Observer, OpError};
+pub use self::script::{Script, ScriptError, ScriptedSource, Step, scripted};
