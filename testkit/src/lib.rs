@@ -1,1 +1,11 @@
-//! A fake hypervisor.
+//! A hypervisor inside the process, for tests: of programs that use virevent, and of virevent.
+
+pub mod assert;
+mod fake;
+mod host;
+mod script;
+
+pub use self::assert::Failure;
+pub use self::fake::{Asked, Builder, FakeHypervisor};
+pub use self::host::{Emitted, Host, Observer, OpError};
+pub use self::script::{Script, ScriptError, ScriptedSource, Step, scripted};
