@@ -4,6 +4,8 @@ pub mod assert;
 mod fake;
 mod host;
 mod script;
+#[cfg(feature = "servers")]
+pub mod servers;
 
 pub use self::assert::Failure;
 pub use self::fake::{Asked, Builder, FakeHypervisor};
