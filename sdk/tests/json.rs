@@ -1,5 +1,7 @@
 //! The JSON form of events: exactly as documented, the same on the way back, and as the schema says.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod schema;
 
 use std::collections::BTreeSet;
