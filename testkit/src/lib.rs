@@ -1,4 +1,13 @@
-//! A fake hypervisor.
+//! A hypervisor inside the process, for tests: of programs that use virevent, and of virevent.
 
+pub mod assert;
+mod fake;
+mod host;
+#[cfg(feature = "fake-libvirtd")]
+pub mod libvirtd;
 #[cfg(feature = "servers")]
 pub mod servers;
+
+pub use self::assert::Failure;
+pub use self::fake::{Asked, Builder, FakeHypervisor};
+pub use self::host::{Emitted, Host, Observer, OpError};

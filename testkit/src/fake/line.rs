@@ -1,0 +1,221 @@
+//! What lies between the driver and the simulated host: the connection with its faults.
+//!
+//! Answers and events take one queue, in the order in which the host made them, as on a socket. In
+//! single step the events wait aside until they are let through; answers don't.
+//!
+//! ```text
+//!   host ──▶ observer ──▶ (stepping: held ──step()──▶) ready ──▶ session ──▶ driver
+//!                                                        ▲
+//!                    answers to registration and list ───┘
+//! ```
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+use virevent::driver::{Interest, Listed};
+use virevent::{Domain, Error, Fault, Kind, Kinds, Scope};
+
+use super::journal::{Asked, Journal};
+use crate::host::{Emitted, Host, Observer};
+
+/// Shared by the fake's handles, its connector and its session.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) host: Host,
+    pub(super) level_triggered: bool,
+    lacking: Kinds,
+    state: Mutex<State>,
+    /// Changes whenever anything here does.
+    changes: watch::Sender<()>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) journal: Journal,
+    pub(super) connects: Connects,
+    pub(super) lists_hang: bool,
+    pub(super) registrations_hang: bool,
+    pub(super) stepping: bool,
+    /// Counts connections, so that a session knows whether it is still the one.
+    connection: u64,
+    pub(super) live: Option<Live>,
+}
+
+/// What becomes of an attempt to connect.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Connects {
+    #[default]
+    Succeed,
+    Fail(Error),
+    Hang,
+}
+
+/// The connection that there is.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) number: u64,
+    pub(super) silent: bool,
+    pub(super) registered: Interest,
+    observer: Observer,
+    pub(super) held: VecDeque<Item>,
+    pub(super) ready: VecDeque<Item>,
+    pub(super) asked_interest: Option<(u64, Interest)>,
+    pub(super) asked_list: Option<u64>,
+    /// Parts out of reach, with the domains that were in them.
+    out: Vec<(Scope, Vec<Domain>)>,
+}
+
+/// What comes over the line.
+#[derive(Debug)]
+pub(super) enum Item {
+    Emitted(Emitted),
+    Outage(Scope, Fault),
+    /// With the domains that were there before it went out of reach.
+    Restored(Scope, Vec<Domain>),
+    InterestDone(u64, Vec<Kind>),
+    Listed(u64, Vec<Listed>),
+    Pong,
+}
+
+impl Line {
+    pub(super) fn new(host: Host, level_triggered: bool, lacking: Kinds) -> Self {
+        let (changes, _) = watch::channel(());
+        Self { host, level_triggered, lacking, state: Mutex::default(), changes }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    /// Changes the state and wakes whoever waits for it.
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let outcome = change(&mut self.lock());
+        self.changes.send_modify(|()| ());
+        outcome
+    }
+
+    /// Makes a connection, in place of any other, and returns its number.
+    pub(super) fn connect(&self) -> u64 {
+        self.change(|state| {
+            state.connection += 1;
+            state.live = Some(Live {
+                number: state.connection,
+                silent: false,
+                registered: Interest::default(),
+                observer: self.host.observe(),
+                held: VecDeque::new(),
+                ready: VecDeque::new(),
+                asked_interest: None,
+                asked_list: None,
+                out: Vec::new(),
+            });
+            state.connection
+        })
+    }
+
+    /// Does what was asked and does not hang.
+    pub(super) fn serve(&self, state: &mut State) {
+        let State { lists_hang, registrations_hang, stepping, live: Some(live), .. } = state else {
+            return;
+        };
+        live.pull(*stepping);
+        if live.silent {
+            return;
+        }
+        if !*registrations_hang {
+            if let Some((tag, interest)) = live.asked_interest.take() {
+                let lacks = |kind: &&Kind| self.lacking.contains(kind);
+                let refused: Vec<_> = interest.kinds().iter().filter(lacks).cloned().collect();
+                let granted = interest.kinds().iter().filter(|kind| !self.lacking.contains(kind));
+                live.registered = granted.cloned().collect();
+                live.ready.push_back(Item::InterestDone(tag, refused));
+            }
+        }
+        if !*lists_hang {
+            if let Some(tag) = live.asked_list.take() {
+                let mut list = self.host.domains();
+                if self.level_triggered {
+                    list.retain(|entry| entry.domain.is_active());
+                    list.iter_mut().for_each(|entry| entry.persistent = Some(false));
+                }
+                live.ready.push_back(Item::Listed(tag, list));
+            }
+        }
+    }
+}
+
+impl State {
+    /// The connection of that number, if it is still the one.
+    pub(super) fn live(&mut self, number: u64) -> Option<&mut Live> {
+        self.live.as_mut().filter(|live| live.number == number)
+    }
+
+    /// The hypervisor ends the connection.
+    pub(super) fn lose(&mut self) {
+        self.live = None;
+    }
+
+    pub(super) fn go_out(&mut self, host: &Host, scope: Scope, fault: Fault) {
+        let Some(live) = &mut self.live else { return };
+        live.pull(self.stepping);
+        live.out.retain(|(known, _)| !known.is_same(&scope));
+        let inside = host.domains().into_iter().map(|entry| entry.domain);
+        let inside = inside.filter(|domain| scope.contains(domain)).collect();
+        live.out.push((scope.clone(), inside));
+        live.send(self.stepping, Item::Outage(scope, fault));
+    }
+
+    pub(super) fn come_back(&mut self, scope: Scope) {
+        let Some(live) = &mut self.live else { return };
+        live.pull(self.stepping);
+        let at = live.out.iter().position(|(known, _)| known.is_same(&scope));
+        let before = at.map(|at| live.out.remove(at).1).unwrap_or_default();
+        live.send(self.stepping, Item::Restored(scope, before));
+    }
+
+    pub(super) fn step(&mut self) -> bool {
+        let Some(live) = &mut self.live else { return false };
+        live.pull(self.stepping);
+        let Some(item) = live.held.pop_front() else { return false };
+        live.ready.push_back(item);
+        true
+    }
+
+    pub(super) fn release(&mut self) {
+        if let Some(live) = &mut self.live {
+            live.pull(self.stepping);
+            live.ready.append(&mut live.held);
+        }
+        self.stepping = false;
+    }
+
+    pub(super) fn note(&mut self, asked: Asked) {
+        self.journal.note(asked);
+    }
+}
+
+impl Live {
+    /// Takes in what the host emitted and the driver has registered for.
+    fn pull(&mut self, stepping: bool) {
+        while let Some(emitted) = self.observer.try_next() {
+            let wanted = match emitted.event.kind() {
+                Some(kind) => self.registered.contains(&kind),
+                None => !self.registered.is_empty(),
+            };
+            let within =
+                |scope: &Scope| emitted.event.domain().is_some_and(|domain| scope.contains(domain));
+            if wanted && !self.out.iter().any(|(scope, _)| within(scope)) {
+                self.send(stepping, Item::Emitted(emitted));
+            }
+        }
+    }
+
+    fn send(&mut self, stepping: bool, item: Item) {
+        if stepping { &mut self.held } else { &mut self.ready }.push_back(item);
+    }
+}
