@@ -1,0 +1,69 @@
+//! What can be wrong with a script.
+
+use std::time::Duration;
+
+use humantime::format_duration;
+
+use crate::OpError;
+
+/// What is wrong with a script.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ScriptError {
+    /// The text is not a script.
+    #[error("line {line}: {problem}")]
+    Text {
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong, and what is allowed.
+        problem: String,
+    },
+    /// A field of a step is wrong.
+    #[error("line {line}, field {field:?}: {problem}")]
+    Field {
+        /// The line, from 1.
+        line: usize,
+        /// The field.
+        field: String,
+        /// What is wrong, and what is allowed.
+        problem: String,
+    },
+    /// A time is before the one before it.
+    #[error("step {step}: its time {} is before that of the step before it, {}", format_duration(*time), format_duration(*before))]
+    Backwards {
+        /// Which step, from 1.
+        step: usize,
+        /// Its time.
+        time: Duration,
+        /// The time of the step before.
+        before: Duration,
+    },
+    /// There are too many steps.
+    #[error("a script has at most {limit} steps: split it, or loop in your test")]
+    TooManySteps {
+        /// How many there may be.
+        limit: usize,
+    },
+    /// It would last too long.
+    #[error("a script lasts at most {}h", limit.as_secs() / 3600)]
+    TooLong {
+        /// How long it may last.
+        limit: Duration,
+    },
+    /// The host refused a step.
+    #[error("{}step {step}, at {}: {source}", place(*line), format_duration(*at))]
+    Step {
+        /// Which step, from 1.
+        step: usize,
+        /// The line of the file that it begins in, if there is a file.
+        line: Option<usize>,
+        /// Its time.
+        at: Duration,
+        /// Why.
+        source: OpError,
+    },
+}
+
+fn place(line: Option<usize>) -> String {
+    line.map(|line| format!("line {line}, ")).unwrap_or_default()
+}
