@@ -76,6 +76,14 @@ impl Domain {
         self.uuid() == other.uuid() && self.host() == other.host()
     }
 
+    /// Becomes `other` in the run `id`, without touching a count when they share the identity.
+    pub(crate) fn become_run(&mut self, other: &Self, id: Option<u32>) {
+        if !Arc::ptr_eq(&self.ident, &other.ident) {
+            self.ident = Arc::clone(&other.ident);
+        }
+        self.id = id;
+    }
+
     pub(crate) fn host_arc(&self) -> &Arc<str> {
         &self.ident.host
     }

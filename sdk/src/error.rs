@@ -97,6 +97,9 @@ pub enum Error {
     /// The source was shut down.
     #[error("the source was shut down: open it again")]
     Shutdown,
+    /// A subscription was made outside a tokio runtime.
+    #[error("there is no tokio runtime here: subscribe inside one")]
+    NoRuntime,
     /// The runtime that ran the source's driver has ended.
     #[error("the tokio runtime that drove the source has ended: open the source again")]
     RuntimeEnded,
@@ -114,6 +117,7 @@ impl Error {
             | Self::Authentication { .. }
             | Self::Unsupported { .. }
             | Self::Shutdown
+            | Self::NoRuntime
             | Self::RuntimeEnded => true,
             Self::Server { refusal, .. } => *refusal,
             Self::Unreachable { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,

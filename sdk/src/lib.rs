@@ -1,10 +1,62 @@
-//! Know when virtual machines start, stop and change.
-#![doc = ""]
+//! Know when virtual machines start, stop and change: hypervisor domain events as async streams.
+//!
+//! ```text
+//!  hypervisor ══ socket ══▶ driver task ──▶ mailbox ──▶ EventStream ──▶ your select! loop
+//!                           one a source     bounded     drop = cancel
+//!                           never waits      compacts
+//! ```
+//!
+//! A hypervisor is an [`EventSource`]: `virevent_backends::open("qemu:///system")` gives one, and
+//! `virevent_testkit::FakeHypervisor` is one for tests. Subscribing gives a stream of
+//! [`DomainEvent`]s:
+//!
+//! ```
+//! use futures::StreamExt;
+//! use virevent::{Change, DomainEvent, Error, EventSource, EventSourceExt};
+//!
+//! async fn watch(source: &dyn EventSource) -> Result<(), Error> {
+//!     let mut events = source.subscribe().await?;
+//!     while let Some(event) = events.next().await {
+//!         match event {
+//!             DomainEvent::Lifecycle(event) => match event.change {
+//!                 Change::Started(cause) => println!("{} started: {cause}", event.domain),
+//!                 Change::Stopped(cause) => println!("{} stopped: {cause}", event.domain),
+//!                 _ => {}
+//!             },
+//!             DomainEvent::Gap(gap) => println!("{gap}"),
+//!             _ => {}
+//!         }
+//!     }
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # What is promised
+//!
+//! - A new stream says [`Existing`](Change::Existing) for each domain, then
+//!   [`Synced`](DomainEvent::Synced), then what happens.
+//! - An outage is a [`Gap`](DomainEvent::Gap) in the stream. When the hypervisor is back, what changed
+//!   meanwhile is told as ordinary events of [`Origin::Inferred`], then `Synced`. Unreachable is never
+//!   stopped: only a complete list may say that a domain has gone.
+//! - A mailbox is bounded. When its reader is too slow it keeps what the truth needs, and says exactly
+//!   how much was dropped. One subscriber never slows another, or the hypervisor.
+//! - Dropping the stream, or its [`Subscription`], cancels: synchronously, on any thread, without a
+//!   runtime. [`close`](Subscription::close) waits for the hypervisor's confirmation.
+//! - A stream ends only when it is cancelled, when its source is shut down, or when the hypervisor
+//!   refuses for good; [`end`](EventStream::end) says which.
+//!
+//! # Where to go on
+//!
+//! [`Options`] filters by kind and domain. [`DomainEvents`] has combinators for streams,
+//! [`EventSourceExt`] questions for sources. [`driver`] is for authors of backends.
+//!
+//! Feature `serde`: [`DomainEvent`] reads and writes a documented JSON form.
 
 mod domain;
 pub mod driver;
 mod error;
 mod event;
+mod ext;
 mod kind;
 mod mailbox;
 mod options;
@@ -21,6 +73,7 @@ pub use self::event::{
     RunningReason, Scope, ShutdownCause, ShutoffReason, ShuttingDownReason, StartCause, State,
     StopCause, SuspendCause, Synced, UndefineCause,
 };
+pub use self::ext::{DomainEvents, EventSourceExt, Lifecycles, OfDomain, Waited};
 pub use self::kind::{EventName, Kind, Kinds};
 pub use self::options::{Filter, Options};
 pub use self::source::{Capabilities, Counters, EventSource, Health, Status};

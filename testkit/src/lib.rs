@@ -5,6 +5,8 @@ pub mod conformance;
 mod fake;
 mod host;
 mod script;
+#[cfg(feature = "servers")]
+pub mod servers;
 
 pub use self::assert::Failure;
 pub use self::fake::{Asked, Builder, FakeHypervisor};

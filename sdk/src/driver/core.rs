@@ -280,12 +280,20 @@ impl Core {
     }
 
     fn interest(&self) -> Interest {
-        let typed = self.facts.capabilities().kinds;
-        let waiting = self.waiting.iter().map(|(subscriber, _)| subscriber);
         let mut kinds = Kinds::default();
+        let mut typed = false;
+        let waiting = self.waiting.iter().map(|(subscriber, _)| subscriber);
         for subscriber in self.fanout.iter().chain(waiting) {
+            match &subscriber.options.filter.kinds {
+                Some(named) => kinds.extend(named.iter().cloned()),
+                None => typed = true,
+            }
+        }
+        if typed {
+            kinds.extend(self.facts.capabilities().kinds.iter().cloned());
+        }
+        if self.is_wanted() {
             kinds.insert(Kind::Lifecycle);
-            kinds.extend(kinds_of(subscriber, &typed).iter().cloned());
         }
         Interest { kinds }
     }

@@ -82,7 +82,7 @@ impl Tale {
         };
         self.tell(&new.domain, Change::Started(cause));
         if !matches!(new.state, State::Running(_) | State::Blocked) {
-            self.into_state(new);
+            self.entered(new);
         }
     }
 
@@ -95,13 +95,13 @@ impl Tale {
                 // libvirt's term for the end of a sleep.
                 State::PmSuspended => self.tell(&new.domain, Change::Started(StartCause::Wakeup)),
                 State::NoState | State::Unknown { .. } => {}
-                _ => self.into_state(new),
+                _ => self.entered(new),
             },
-            _ => self.into_state(new),
+            _ => self.entered(new),
         }
     }
 
-    fn into_state(&mut self, new: &Entry) {
+    fn entered(&mut self, new: &Entry) {
         let change = match new.state {
             State::Running(reason) => Change::Resumed(reason.into()),
             State::Blocked => Change::Resumed(crate::ResumeCause::Unspecified),

@@ -20,7 +20,7 @@ const LIFETIME: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
 pub(super) struct Echoes {
-    told: HashMap<Uuid, Told>,
+    told: HashMap<Uuid, Told, foldhash::fast::RandomState>,
     until: Option<Instant>,
 }
 

@@ -33,6 +33,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::backoff::Reconnect;
@@ -58,8 +59,10 @@ struct Shared {
     health: watch::Receiver<Status>,
     facts: Arc<Facts>,
     /// Starts the task, once.
-    start: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    start: Mutex<Option<Start>>,
 }
+
+type Start = Box<dyn FnOnce(&Handle) + Send>;
 
 /// What the task knows and the handle tells.
 #[derive(Debug, Default)]
@@ -125,11 +128,13 @@ impl Driver {
         }
     }
 
-    fn start(&self) {
+    fn start(&self) -> Result<(), Error> {
+        let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
         let start = self.shared.start.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(start) = start {
-            start();
+            start(&runtime);
         }
+        Ok(())
     }
 }
 
@@ -137,7 +142,7 @@ impl Driver {
 impl EventSource for Driver {
     async fn subscribe_with(&self, options: Options) -> Result<EventStream, Error> {
         options.check()?;
-        self.start();
+        self.start()?;
         let id = self.shared.facts.subscribers.fetch_add(1, Ordering::Relaxed);
         let mailbox = Arc::new(Mailbox::new(Arc::clone(&self.shared.uri), options.capacity));
         // Made before the wait: dropping this future drops the stream, and so cancels.
@@ -176,7 +181,10 @@ impl EventSource for Driver {
     }
 
     async fn shutdown(&self) {
-        self.start();
+        // Without a runtime nothing was ever started.
+        if self.start().is_err() {
+            return;
+        }
         let (done, finished) = oneshot::channel();
         self.shared.link.send(Command::Shutdown { done });
         // An error says that the task was gone already.
@@ -256,8 +264,8 @@ impl<C: Connect> Builder<C> {
         let uri: Arc<str> = Arc::from(self.connect.uri());
         let core = Core::new(Arc::clone(&uri), typed, status, Arc::clone(&facts));
         let task = Task::new(self.connect, self.config, commands, core);
-        let start: Box<dyn FnOnce() + Send> = Box::new(move || {
-            tokio::spawn(task.run());
+        let start: Start = Box::new(move |runtime| {
+            runtime.spawn(task.run());
         });
         let (link, start) = (Link(sender), Mutex::new(Some(start)));
         Driver { shared: Arc::new(Shared { uri, link, health, facts, start }) }

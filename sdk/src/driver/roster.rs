@@ -1,6 +1,7 @@
 //! What is known of the domains of a source, by host and uuid.
 
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -8,8 +9,19 @@ use uuid::Uuid;
 use super::Listed;
 use crate::{Change, Domain, Lifecycle, Scope, ShutoffReason, State, UndefineCause};
 
-/// The host (as an index into the hosts seen) and the uuid.
-type Key = (u32, Uuid);
+/// The host, as an index into the hosts seen, and the uuid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Key {
+    host: u32,
+    uuid: u128,
+}
+
+impl Hash for Key {
+    // A uuid that lives on two hosts at once is rare: the host need not be hashed.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u128(self.uuid);
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Roster {
@@ -55,7 +67,7 @@ impl Roster {
     }
 
     fn intern_at(&mut self, host: u32, uuid: Uuid, name: &str, id: Option<u32>) -> Domain {
-        match self.entries.get(&(host, uuid)) {
+        match self.entries.get(&Key { host, uuid: uuid.as_u128() }) {
             Some(entry) if entry.domain.name() == name => entry.domain.with_id(id),
             _ => Domain::on(Arc::clone(&self.hosts[host as usize]), uuid, name, id),
         }
@@ -76,7 +88,7 @@ impl Roster {
                 None => self.add_host(Arc::clone(host)),
             }
         };
-        (at, domain.uuid())
+        Key { host: at, uuid: domain.uuid().as_u128() }
     }
 
     pub(super) fn find(&mut self, domain: &Domain) -> Option<&Entry> {
@@ -135,7 +147,7 @@ impl Roster {
                 if entry.persistent == Some(false) {
                     self.entries.remove(&key);
                 } else {
-                    entry.domain = event.domain.with_id(None);
+                    entry.domain.become_run(&event.domain, None);
                     entry.state = after(event.change, entry.state);
                 }
             }
@@ -160,7 +172,8 @@ impl Roster {
             // A change of run state.
             change => match known {
                 Some(entry) => {
-                    entry.domain = event.domain.with_id(event.domain.id().or(entry.domain.id()));
+                    let id = event.domain.id().or(entry.domain.id());
+                    entry.domain.become_run(&event.domain, id);
                     entry.state = after(change, entry.state);
                 }
                 None if event.domain.is_active() => {

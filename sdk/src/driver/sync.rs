@@ -88,6 +88,10 @@ pub(super) fn merge(
         tale.gone(missing, StopCause::Unspecified);
     }
     for (before, entry) in listed {
+        // A server that lists a domain twice is not believed twice.
+        if roster.find(&entry.domain).is_some() {
+            continue;
+        }
         tale.differ(before.as_ref(), &entry);
         roster.insert(entry);
     }

@@ -50,6 +50,12 @@ struct Up<S> {
     parked: Option<Instant>,
 }
 
+impl<S> Up<S> {
+    fn park(&mut self, parked: bool, now: Instant) {
+        self.parked = if parked { self.parked.or(Some(now)) } else { None };
+    }
+}
+
 /// What the task waited for.
 enum Woken<S> {
     Command(Option<Command>),
@@ -127,8 +133,9 @@ impl<C: Connect> Task<C> {
                 tokio::select! {
                     biased;
                     command = self.commands.recv() => Woken::Command(command),
-                    outcome = up.session.advance(&mut self.core.batch) => Woken::Read(outcome),
+                    // Before the read, which a flood of events makes ready every time.
                     () = timer => Woken::Timer,
+                    outcome = up.session.advance(&mut self.core.batch) => Woken::Read(outcome),
                 }
             }
         }
@@ -158,6 +165,7 @@ impl<C: Connect> Task<C> {
         match &mut phase {
             Phase::Up(up) => {
                 self.core.steer(&mut up.session);
+                up.park(self.core.is_parked(), Instant::now());
                 phase
             }
             Phase::Idle if self.core.is_wanted() => self.connecting(),
@@ -221,7 +229,7 @@ impl<C: Connect> Task<C> {
             if self.core.synced.is_some() {
                 self.refusals = 0;
             }
-            up.parked = if self.core.is_parked() { up.parked.or(Some(now)) } else { None };
+            up.park(self.core.is_parked(), now);
             if events >= POLITE {
                 tokio::task::yield_now().await;
             }

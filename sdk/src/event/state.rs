@@ -92,6 +92,21 @@ impl State {
         }
     }
 
+    /// Whether it runs (or waits for a resource while it does).
+    pub fn is_running(self) -> bool {
+        matches!(self, Self::Running(_) | Self::Blocked)
+    }
+
+    /// Whether it is paused.
+    pub fn is_paused(self) -> bool {
+        matches!(self, Self::Paused(_))
+    }
+
+    /// Whether it is inactive.
+    pub fn is_shutoff(self) -> bool {
+        matches!(self, Self::Shutoff(_))
+    }
+
     /// Whether both are the same state, whatever the reason.
     pub fn is_same(self, other: Self) -> bool {
         match (self, other) {

@@ -1,0 +1,152 @@
+//! Questions that a source answers through a subscription of its own.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio_stream::StreamExt;
+
+use crate::{
+    Change, Domain, DomainEvent, End, Error, EventSource, EventStream, Kind, Options, Selector,
+    State, UndefineCause,
+};
+
+/// What every [`EventSource`] can do besides.
+pub trait EventSourceExt: EventSource {
+    /// Subscribes to all that the source has types for.
+    ///
+    /// # Errors
+    /// As [`EventSource::subscribe_with`].
+    ///
+    /// # Cancel safety
+    /// Dropped midway it leaves nothing registered.
+    fn subscribe(&self) -> impl Future<Output = Result<EventStream, Error>> + Send {
+        self.subscribe_with(Options::default())
+    }
+
+    /// The domains there are, active and not, and their states. During an outage it waits for the
+    /// end of it.
+    ///
+    /// # Errors
+    /// As [`EventSource::subscribe_with`]; or why the source ended while we waited.
+    ///
+    /// # Cancel safety
+    /// Dropped midway it leaves nothing registered.
+    fn domains(&self) -> impl Future<Output = Result<Vec<(Domain, State)>, Error>> + Send {
+        async {
+            let lifecycle = Options::default().kind(Kind::Lifecycle);
+            existing(&mut self.subscribe_with(lifecycle).await?).await
+        }
+    }
+
+    /// Waits until a domain is in a state that `wanted` accepts, or was and is no more, or until the
+    /// deadline passes.
+    ///
+    /// A domain that does not exist yet is waited for. Outages are waited through; a state that a
+    /// domain was in only while the source was out of reach is not noticed.
+    ///
+    /// ```
+    /// # async fn example(source: &dyn virevent::EventSource) -> Result<(), virevent::Error> {
+    /// use std::time::Duration;
+    /// use virevent::{EventSourceExt, State, Waited};
+    ///
+    /// match source.wait_until("web", State::is_running, Duration::from_secs(60)).await? {
+    ///     Waited::Reached(domain, _) => println!("{domain} runs"),
+    ///     Waited::Gone(domain) => println!("{domain} was undefined before it ran"),
+    ///     Waited::TimedOut(state) => println!("still {state:?}"),
+    ///     _ => println!("the source ended"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`EventSource::subscribe_with`].
+    ///
+    /// # Cancel safety
+    /// Dropped midway it leaves nothing registered.
+    fn wait_until(
+        &self,
+        domain: impl Into<Selector> + Send,
+        wanted: impl Fn(State) -> bool + Send,
+        deadline: Duration,
+    ) -> impl Future<Output = Result<Waited, Error>> + Send {
+        async move {
+            let mut last = None;
+            let options = Options::default().kind(Kind::Lifecycle).domain(domain);
+            let wait = wait(self, options, wanted, &mut last);
+            match tokio::time::timeout(deadline, wait).await {
+                Ok(outcome) => outcome,
+                Err(_) => Ok(Waited::TimedOut(last)),
+            }
+        }
+    }
+}
+
+impl<T: EventSource + ?Sized> EventSourceExt for T {}
+
+/// How [`EventSourceExt::wait_until`] ended.
+#[non_exhaustive]
+#[derive(Clone, Debug)]
+pub enum Waited {
+    /// The domain is in this state, which is a wanted one.
+    Reached(Domain, State),
+    /// The domain was there, and is no more: it will not reach the state.
+    Gone(Domain),
+    /// The deadline passed; the state it was in, if it was there.
+    TimedOut(Option<State>),
+    /// The source ended.
+    Ended(End),
+}
+
+async fn wait<S: EventSource + ?Sized>(
+    source: &S,
+    options: Options,
+    wanted: impl Fn(State) -> bool,
+    last: &mut Option<State>,
+) -> Result<Waited, Error> {
+    let mut events = source.subscribe_with(options.clone()).await?;
+    while let Some(event) = events.next().await {
+        let Some(event) = event.lifecycle() else { continue };
+        if let Some(state) = State::after(event.change) {
+            *last = Some(state);
+            if wanted(state) {
+                return Ok(Waited::Reached(event.domain.clone(), state));
+            }
+        }
+        let ended = match event.change {
+            Change::Undefined(cause) => {
+                cause != UndefineCause::Renamed && !event.domain.is_active()
+            }
+            // A transient domain is gone when it stops, and only the source knows which are.
+            Change::Stopped(_) => {
+                let mut now = source.subscribe_with(options.clone()).await?;
+                existing(&mut now).await?.is_empty()
+            }
+            _ => false,
+        };
+        if ended {
+            return Ok(Waited::Gone(event.domain.clone()));
+        }
+    }
+    Ok(Waited::Ended(events.end().unwrap_or(End::Cancelled)))
+}
+
+/// What a new stream says there is.
+async fn existing(events: &mut EventStream) -> Result<Vec<(Domain, State)>, Error> {
+    let mut domains = Vec::new();
+    while let Some(event) = events.next().await {
+        match event {
+            DomainEvent::Lifecycle(event) => {
+                if let Change::Existing(state) = event.change {
+                    domains.push((event.domain, state));
+                }
+            }
+            DomainEvent::Synced(_) => return Ok(domains),
+            _ => {}
+        }
+    }
+    Err(match events.end() {
+        Some(End::Failed(error)) => error,
+        _ => Error::Shutdown,
+    })
+}

@@ -1,0 +1,48 @@
+//! What the types can do, whatever they hold: part of the API, though no signature says so.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use futures::stream::FusedStream;
+use virevent::driver::{Driver, Reconnect};
+use virevent::{
+    Capabilities, Counters, Domain, DomainEvent, End, Error, EventSource, EventStream, Events,
+    Health, Kind, Options, Status, Subscription,
+};
+
+fn portable<T: Send + Sync + Unpin + Debug + 'static>() {}
+fn fused<T: FusedStream<Item = DomainEvent> + Unpin>() {}
+fn source<T: EventSource + ?Sized>() {}
+
+#[test]
+fn what_users_hold_can_be_sent_shared_and_moved() {
+    portable::<EventStream>();
+    portable::<Events>();
+    portable::<Subscription>();
+    portable::<DomainEvent>();
+    portable::<Domain>();
+    portable::<Error>();
+    portable::<End>();
+    portable::<Health>();
+    portable::<Status>();
+    portable::<Options>();
+    portable::<Kind>();
+    portable::<Capabilities>();
+    portable::<Counters>();
+    portable::<Driver>();
+    portable::<Reconnect>();
+}
+
+#[test]
+fn streams_are_fused() {
+    fused::<EventStream>();
+    fused::<Events>();
+}
+
+#[test]
+fn a_source_is_object_safe_and_lives_behind_pointers() {
+    source::<dyn EventSource>();
+    source::<Arc<dyn EventSource>>();
+    source::<Box<dyn EventSource>>();
+    source::<Driver>();
+}

@@ -1,0 +1,205 @@
+//! Where a daemon lives: a temporary directory that stands in for `/etc`, `/run` and `/var`.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use super::{LaunchError, check_socket_path};
+
+/// The user `nobody`, who runs the session daemon of a root that may not make namespaces.
+const NOBODY: u32 = 65534;
+
+/// Binds the directories of `$1` over the system's, and runs the rest of its arguments.
+///
+/// Covering all of `/run` also hides the system's message bus: a daemon under test has no business
+/// there.
+const IN_NAMESPACE: &str = r#"
+set -e
+for part in lib cache log; do mount --bind "$1/$part" "/var/$part/libvirt"; done
+mount --bind "$1/etc" /etc/libvirt
+mount --bind "$1/run" /run
+shift
+exec "$@"
+"#;
+
+/// With root's own QEMU user the capabilities that libvirtd probed stay valid; else it would probe
+/// QEMU anew, for seconds, at every look. Without virtlogd QEMU must write its log itself.
+const QEMU_CONF: &str = "stdio_handler = \"file\"\nuser = \"root\"\ngroup = \"root\"\n";
+
+#[derive(Debug)]
+pub(super) struct Home {
+    directory: TempDir,
+    mode: Mode,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// A system daemon in a mount namespace.
+    System,
+    /// A session daemon of our own user, or of the one with this id.
+    Session(Option<u32>),
+}
+
+impl Home {
+    pub(super) async fn new() -> Result<Self, LaunchError> {
+        let mode = Mode::detect().await?;
+        let directory = tempfile::Builder::new()
+            .prefix("vd")
+            .tempdir()
+            .map_err(LaunchError::io("make a temporary directory"))?;
+        let home = Self { directory, mode };
+        home.furnish().map_err(LaunchError::io("fill the temporary directory"))?;
+        check_socket_path(&home.path("sockets/libvirt-admin-sock"))?;
+        check_socket_path(&home.path("run/libvirt/libvirt-admin-sock"))?;
+        Ok(home)
+    }
+
+    fn furnish(&self) -> std::io::Result<()> {
+        for part in ["etc", "run", "run/libvirt", "lib", "cache", "log", "sockets", "disks"] {
+            fs::create_dir(self.path(part))?;
+        }
+        match self.mode {
+            Mode::System => {
+                fs::write(self.path("etc/qemu.conf"), QEMU_CONF)?;
+                if let Some(kept) = kept_capabilities().filter(|kept| kept.is_dir()) {
+                    copy_files(&kept, &self.capabilities())?;
+                }
+            }
+            Mode::Session(user) => {
+                fs::set_permissions(self.path("run"), Permissions::from_mode(0o700))?;
+                if user.is_some() {
+                    for part in ["", "etc", "run", "run/libvirt", "lib", "cache", "log"] {
+                        chown(self.path(part), user, user)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn path(&self, inside: &str) -> PathBuf {
+        self.directory.path().join(inside)
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Where the daemon listens.
+    pub(super) fn socket(&self) -> PathBuf {
+        match self.mode {
+            Mode::System => self.path("sockets/libvirt-sock"),
+            Mode::Session(_) => self.path("run/libvirt/libvirt-sock"),
+        }
+    }
+
+    /// What the configuration says of sockets.
+    pub(super) fn socket_config(&self) -> String {
+        match self.mode {
+            Mode::System => format!("unix_sock_dir = \"{}\"\n", self.path("sockets").display()),
+            Mode::Session(_) => String::new(),
+        }
+    }
+
+    /// The URI of its QEMU driver.
+    pub(super) fn qemu_uri(&self) -> &'static str {
+        match self.mode {
+            Mode::System => "qemu:///system",
+            Mode::Session(_) => "qemu:///session",
+        }
+    }
+
+    /// Directories with pid files of processes that outlive the daemon, and what runs there.
+    pub(super) fn pid_directories(&self) -> [(PathBuf, &'static str); 3] {
+        [
+            (self.path("run/libvirt/qemu"), "qemu"),
+            (self.path("run/libvirt/qemu/run"), "qemu"),
+            (self.path("run/libvirt"), "virtlogd"),
+        ]
+    }
+
+    /// The command that runs `program` with these directories in place. The process becomes that
+    /// program: its pid stays.
+    pub(super) fn command(&self, program: &str) -> Command {
+        let mut command;
+        match self.mode {
+            Mode::System => {
+                command = Command::new("unshare");
+                command
+                    .args(["--mount", "--propagation", "private", "sh", "-c", IN_NAMESPACE, "sh"])
+                    .arg(self.root())
+                    .arg(program);
+            }
+            Mode::Session(None) => command = Command::new(program),
+            Mode::Session(Some(user)) => {
+                command = Command::new("setpriv");
+                command.args(["--reuid", &user.to_string(), "--regid", &user.to_string()]).args([
+                    "--clear-groups",
+                    "--",
+                    program,
+                ]);
+            }
+        }
+        if self.mode != Mode::System {
+            command
+                .env("HOME", self.path("lib"))
+                .env("XDG_RUNTIME_DIR", self.path("run"))
+                .env("XDG_CONFIG_HOME", self.path("etc"))
+                .env("XDG_CACHE_HOME", self.path("cache"));
+        }
+        // Relative paths in messages, and core files, belong there as well.
+        command.current_dir(self.root());
+        command
+    }
+
+    /// Keeps what libvirtd found out about QEMU for the next daemon: it takes seconds.
+    pub(super) fn keep_capabilities(&self) {
+        let Some(kept) = kept_capabilities() else { return };
+        if self.mode == Mode::System && self.capabilities().is_dir() {
+            // No more than a matter of speed.
+            let _ = copy_files(&self.capabilities(), &kept);
+        }
+    }
+
+    fn capabilities(&self) -> PathBuf {
+        self.path("cache/qemu/capabilities")
+    }
+}
+
+impl Mode {
+    async fn detect() -> Result<Self, LaunchError> {
+        if !rustix::process::geteuid().is_root() {
+            return Ok(Self::Session(None));
+        }
+        let allowed = Command::new("unshare")
+            .args(["--mount", "--propagation", "private", "true"])
+            .output()
+            .await
+            .map_err(LaunchError::spawn("unshare", "util-linux"))?;
+        Ok(if allowed.status.success() { Self::System } else { Self::Session(Some(NOBODY)) })
+    }
+}
+
+/// `tmp/libvirt-capabilities` in cargo's target directory, which the running test is in.
+fn kept_capabilities() -> Option<PathBuf> {
+    let program = std::env::current_exe().ok()?;
+    let target = program.ancestors().find(|directory| directory.join("CACHEDIR.TAG").exists())?;
+    Some(target.join("tmp/libvirt-capabilities"))
+}
+
+/// Copies the files, each in one step, since others may look on.
+fn copy_files(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(to)?;
+    for file in fs::read_dir(from)? {
+        let file = file?.path();
+        if let Some(name) = file.extension().and(file.file_name()).filter(|_| file.is_file()) {
+            let whole = tempfile::Builder::new().suffix("").tempfile_in(to)?;
+            fs::copy(&file, whole.path())?;
+            whole.persist(to.join(name))?;
+        }
+    }
+    Ok(())
+}

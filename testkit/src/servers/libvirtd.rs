@@ -1,0 +1,307 @@
+//! A libvirtd.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::net::UnixStream;
+use tokio::process::Child;
+use tokio::time::{Instant, sleep};
+
+use super::home::Home;
+use super::process::{kill_all, pids_in, rss_kib, signal};
+use super::{Guest, LaunchError, Virsh};
+
+/// How long a start or an orderly end may take. Either takes a tenth of a second when the machine
+/// has nothing else to do.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How to start a [`Libvirtd`]. By value: `Config::default().max_clients(2)`.
+#[non_exhaustive]
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// How many clients it serves; the next one is hung up on. Default: libvirtd's own, 5,000.
+    pub max_clients: Option<u32>,
+    /// After how many seconds of a client's silence the daemon asks whether it lives, and how many
+    /// times, before it hangs up. Default: libvirtd's own, 5 s and 5 times.
+    pub keepalive: Option<(u32, u32)>,
+    /// Whether to listen on a port of the loopback address too, without authentication. Default: no.
+    pub tcp: bool,
+    /// More lines for `libvirtd.conf`. Default: none.
+    pub extra: String,
+}
+
+impl Config {
+    /// Sets [`max_clients`](Self::max_clients).
+    #[must_use]
+    pub fn max_clients(mut self, clients: u32) -> Self {
+        self.max_clients = Some(clients);
+        self
+    }
+
+    /// Sets [`keepalive`](Self::keepalive).
+    #[must_use]
+    pub fn keepalive(mut self, seconds: u32, count: u32) -> Self {
+        self.keepalive = Some((seconds, count));
+        self
+    }
+
+    /// Sets [`tcp`](Self::tcp).
+    #[must_use]
+    pub fn tcp(mut self, listen: bool) -> Self {
+        self.tcp = listen;
+        self
+    }
+
+    /// Sets [`extra`](Self::extra).
+    #[must_use]
+    pub fn extra(mut self, lines: &str) -> Self {
+        self.extra = lines.into();
+        self
+    }
+
+    fn to_text(&self, home: &Home, port: Option<u16>) -> String {
+        let mut text = home.socket_config();
+        text.push_str("auth_unix_rw = \"none\"\nauth_unix_ro = \"none\"\n");
+        // One that is known keeps dmidecode out of it.
+        text.push_str("host_uuid = \"5d0c2d4e-7f0b-4d7c-9d5e-6f1a5f0c0001\"\n");
+        let mut set = |line: std::fmt::Arguments<'_>| {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "{line}");
+        };
+        set(format_args!("log_outputs = \"3:file:{}\"", home.path("log/daemon").display()));
+        if let Some(clients) = self.max_clients {
+            set(format_args!("max_clients = {clients}"));
+            set(format_args!("max_anonymous_clients = {clients}"));
+        }
+        if let Some((seconds, count)) = self.keepalive {
+            set(format_args!("keepalive_interval = {seconds}\nkeepalive_count = {count}"));
+        }
+        if let Some(port) = port {
+            set(format_args!("listen_tls = 0\nlisten_tcp = 1\nauth_tcp = \"none\""));
+            set(format_args!("listen_addr = \"127.0.0.1\"\ntcp_port = \"{port}\""));
+        }
+        text + &self.extra
+    }
+}
+
+/// A libvirtd of one's own. Dropping it kills it, and its guests.
+#[derive(Debug)]
+pub struct Libvirtd {
+    child: Option<Child>,
+    home: Home,
+    port: Option<u16>,
+}
+
+impl Libvirtd {
+    /// Starts one as it comes, and waits until it answers.
+    ///
+    /// # Errors
+    /// That it is not installed, or does not start.
+    ///
+    /// # Cancel safety
+    /// Dropped midway it leaves nothing behind.
+    pub async fn start() -> Result<Self, LaunchError> {
+        Self::start_with(Config::default()).await
+    }
+
+    /// Starts one, and waits until it answers.
+    ///
+    /// # Errors
+    /// That it is not installed, or does not start.
+    ///
+    /// # Cancel safety
+    /// Dropped midway it leaves nothing behind.
+    pub async fn start_with(config: Config) -> Result<Self, LaunchError> {
+        let home = Home::new().await?;
+        let port = config.tcp.then(free_port).transpose()?;
+        fs::write(home.path("libvirtd.conf"), config.to_text(&home, port))
+            .map_err(LaunchError::io("write libvirtd.conf"))?;
+        let mut daemon = Self { child: None, home, port };
+        daemon.start_again().await?;
+        Ok(daemon)
+    }
+
+    /// Starts it again after [`kill9`](Self::kill9) or [`terminate`](Self::terminate), in the same
+    /// place: what it had stored, and its guests, are still there. Does nothing while it runs.
+    ///
+    /// # Errors
+    /// That it does not start.
+    ///
+    /// # Cancel safety
+    /// Dropped midway it has been started, or not.
+    pub async fn start_again(&mut self) -> Result<(), LaunchError> {
+        if self.child.is_some() {
+            return Ok(());
+        }
+        let output = fs::File::create(self.home.path("log/output"))
+            .map_err(LaunchError::io("make a log file"))?;
+        let errors = output.try_clone().map_err(LaunchError::io("make a log file"))?;
+        let mut command = self.home.command("libvirtd");
+        command.arg("-f").arg(self.home.path("libvirtd.conf"));
+        command.arg("-p").arg(self.home.path("run/libvirtd.pid"));
+        if self.port.is_some() {
+            command.arg("--listen");
+        }
+        command.stdin(Stdio::null()).stdout(output).stderr(errors).kill_on_drop(true);
+        let child = command.spawn().map_err(LaunchError::spawn("libvirtd", "libvirt-daemon"))?;
+        self.child = Some(child);
+        self.ready().await
+    }
+
+    /// Waits until it answers.
+    async fn ready(&mut self) -> Result<(), LaunchError> {
+        let deadline = Instant::now() + PATIENCE;
+        // The file is there before anybody listens.
+        while UnixStream::connect(self.socket()).await.is_err() {
+            let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
+            if let Some(status) = ended {
+                self.child = None;
+                return Err(self.not_ready(format!("ended with {status}")));
+            }
+            if Instant::now() > deadline {
+                return Err(self.not_ready(format!("did not answer within {PATIENCE:?}")));
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
+    }
+
+    fn not_ready(&self, trouble: String) -> LaunchError {
+        LaunchError::NotReady { server: "libvirtd", trouble, log: self.log() }
+    }
+
+    /// What it has logged: warnings and errors.
+    pub fn log(&self) -> String {
+        let read = |file| fs::read_to_string(self.home.path(file)).unwrap_or_default();
+        let log = read("log/output") + &read("log/daemon");
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+
+    /// Kills it with SIGKILL, and waits until it is gone. Its guests run on; its socket file stays.
+    ///
+    /// # Cancel safety
+    /// Killed at the first poll.
+    pub async fn kill9(&mut self) {
+        self.end(Signal::KILL).await;
+    }
+
+    /// Stops it with SIGTERM, and waits until it is gone. Its guests run on.
+    ///
+    /// # Cancel safety
+    /// Told to stop at the first poll.
+    pub async fn terminate(&mut self) {
+        self.end(Signal::TERM).await;
+    }
+
+    async fn end(&mut self, with: Signal) {
+        if let Some(child) = &mut self.child {
+            if let Some(pid) = child.id() {
+                signal(pid, with);
+            }
+            if tokio::time::timeout(PATIENCE, child.wait()).await.is_err() {
+                let _ = child.kill().await;
+            }
+            self.child = None;
+        }
+    }
+
+    /// Stops the process where it stands, as a host that hangs: sockets stay open and silent.
+    pub fn freeze(&self) {
+        if let Some(pid) = self.pid() {
+            signal(pid, Signal::STOP);
+        }
+    }
+
+    /// Lets a frozen process go on.
+    pub fn thaw(&self) {
+        if let Some(pid) = self.pid() {
+            signal(pid, Signal::CONT);
+        }
+    }
+
+    /// Its process id; `None` when it does not run.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref()?.id()
+    }
+
+    /// Its resident memory in KiB; `None` when it does not run.
+    pub fn rss_kib(&self) -> Option<u64> {
+        rss_kib(self.pid()?)
+    }
+
+    /// The path of its socket.
+    pub fn socket(&self) -> PathBuf {
+        self.home.socket()
+    }
+
+    /// `uri` (`test:///default`) by way of this daemon: `test+unix:///default?socket=...`
+    pub fn uri(&self, uri: &str) -> String {
+        with_socket(uri, &self.socket().display().to_string())
+    }
+
+    /// `uri` by way of its TCP port; `None` when it was not told to listen there.
+    pub fn tcp_uri(&self, uri: &str) -> Option<String> {
+        let (driver, path) = uri.split_once("://")?;
+        Some(format!("{driver}+tcp://127.0.0.1:{}{path}", self.port?))
+    }
+
+    /// The URI of its QEMU driver: `qemu:///system`, or `qemu:///session` where we are not root.
+    pub fn qemu(&self) -> &'static str {
+        self.home.qemu_uri()
+    }
+
+    /// Another client of this daemon, for `uri` (`test:///default`).
+    pub fn virsh(&self, uri: &str) -> Virsh {
+        Virsh::new(self.uri(uri))
+    }
+
+    /// Writes the guest's disk, and returns its domain XML, to be defined or created.
+    ///
+    /// # Errors
+    /// That the disk cannot be written.
+    pub fn furnish(&self, guest: &Guest) -> Result<String, LaunchError> {
+        let disk = self.home.path(&format!("disks/{}.img", guest.name()));
+        fs::write(&disk, guest.boot_sector()).map_err(LaunchError::io("write a guest's disk"))?;
+        Ok(guest.to_xml(&disk))
+    }
+}
+
+impl Drop for Libvirtd {
+    fn drop(&mut self) {
+        // The daemon first: it would tell of its guests' end, and may start others.
+        let daemon = self.child.as_ref().and_then(Child::id);
+        kill_all(daemon.as_slice());
+        self.home.keep_capabilities();
+        let guests: Vec<u32> = self
+            .home
+            .pid_directories()
+            .iter()
+            .flat_map(|(directory, program)| pids_in(directory, program))
+            .collect();
+        kill_all(&guests);
+    }
+}
+
+pub(super) fn with_socket(uri: &str, socket: &str) -> String {
+    match uri.split_once("://") {
+        Some((driver, path)) => {
+            let separator = if path.contains('?') { '&' } else { '?' };
+            format!("{driver}+unix://{path}{separator}socket={socket}")
+        }
+        None => uri.into(),
+    }
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> Result<u16, LaunchError> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .and_then(|listener| listener.local_addr())
+        .map(|address| address.port())
+        .map_err(LaunchError::io("find a free port"))
+}

@@ -1,0 +1,112 @@
+//! Real servers, each started for one test and gone after it.
+//!
+//! ```text
+//!   test ──▶ Tap (optional: counts what passes) ──▶ Libvirtd ──▶ QEMU guests
+//!     └────▶ Virsh: the other client, which makes things happen
+//! ```
+//!
+//! A [`Libvirtd`] sees nothing of the machine's own: its directories are a temporary one, so that
+//! any number run side by side, and its sockets are there too. Run as root it is a system daemon in
+//! a mount namespace of its own; run as another user (or where namespaces are not allowed) it is a
+//! session daemon.
+//!
+//! Dropping it kills what it started, guests too.
+//!
+//! ```no_run
+//! # async fn test() -> Result<(), Box<dyn std::error::Error>> {
+//! use virevent_testkit::servers::Libvirtd;
+//!
+//! let daemon = Libvirtd::start().await?;
+//! let uri = daemon.uri("test:///default"); // test+unix:///default?socket=...
+//! daemon.virsh("test:///default").run(&["suspend", "test"]).await?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod guest;
+mod home;
+mod libvirtd;
+mod process;
+mod tap;
+mod virsh;
+
+use std::io;
+use std::path::Path;
+
+pub use self::guest::{Deed, Guest};
+pub use self::libvirtd::{Config, Libvirtd};
+pub use self::process::rss_kib;
+pub use self::tap::{Seen, Tap};
+pub use self::virsh::Virsh;
+
+/// A server, or a program that drives it, could not be started or failed.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// A program is not installed.
+    #[error("{program} is not installed: on Debian, apt-get install {package}")]
+    Missing {
+        /// The program.
+        program: &'static str,
+        /// The Debian package that has it.
+        package: &'static str,
+    },
+    /// The operating system refused something.
+    #[error("cannot {what}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The server ended, or did not answer in time.
+    #[error("{server} {trouble}; its log says:\n{log}")]
+    NotReady {
+        /// The server.
+        server: &'static str,
+        /// What it did instead.
+        trouble: String,
+        /// The end of what it wrote.
+        log: String,
+    },
+    /// A command said no.
+    #[error("`{command}` failed: {message}")]
+    Command {
+        /// The command line.
+        command: String,
+        /// What it wrote to stderr.
+        message: String,
+    },
+    /// A socket's path does not fit into the 107 bytes that a Unix socket address has.
+    #[error("the socket path {path} is too long: set TMPDIR to a shorter directory")]
+    PathTooLong {
+        /// The path.
+        path: String,
+    },
+}
+
+impl LaunchError {
+    fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        |source| Self::Io { what, source }
+    }
+
+    /// For the error of starting `program`.
+    fn spawn(program: &'static str, package: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| match source.kind() {
+            io::ErrorKind::NotFound => Self::Missing { program, package },
+            _ => Self::Io { what: format!("start {program}"), source },
+        }
+    }
+}
+
+/// The longest path that fits into a Unix socket's address (`sun_path`, less its final NUL).
+const LONGEST_SOCKET_PATH: usize = 107;
+
+fn check_socket_path(path: &Path) -> Result<(), LaunchError> {
+    match path.as_os_str().len() {
+        0..=LONGEST_SOCKET_PATH => Ok(()),
+        _ => Err(LaunchError::PathTooLong { path: path.display().to_string() }),
+    }
+}

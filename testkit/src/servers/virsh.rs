@@ -1,0 +1,114 @@
+//! `virsh`: the other client, which makes things happen.
+
+use std::process::Stdio;
+
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+use super::LaunchError;
+
+/// Runs `virsh` against one URI.
+#[derive(Clone, Debug)]
+pub struct Virsh {
+    uri: String,
+}
+
+impl Virsh {
+    pub(super) fn new(uri: String) -> Self {
+        Self { uri }
+    }
+
+    /// Runs one command: `run(&["suspend", "web"])`. Returns what it wrote.
+    ///
+    /// # Errors
+    /// That the command failed, with its message.
+    ///
+    /// # Cancel safety
+    /// Dropped midway the command is killed; the daemon may have carried it out.
+    pub async fn run(&self, command: &[&str]) -> Result<String, LaunchError> {
+        self.feed(command, "").await
+    }
+
+    /// Defines a domain from its XML.
+    ///
+    /// # Errors
+    /// That libvirt refuses it.
+    ///
+    /// # Cancel safety
+    /// As [`run`](Self::run).
+    pub async fn define(&self, xml: &str) -> Result<String, LaunchError> {
+        self.feed(&["define", "/dev/stdin"], xml).await
+    }
+
+    /// Starts a transient domain from its XML.
+    ///
+    /// # Errors
+    /// That libvirt refuses it.
+    ///
+    /// # Cancel safety
+    /// As [`run`](Self::run).
+    pub async fn create(&self, xml: &str) -> Result<String, LaunchError> {
+        self.feed(&["create", "/dev/stdin"], xml).await
+    }
+
+    /// Runs many commands over one connection: `batch("suspend web\nresume web\n")`. It goes on after
+    /// one that fails.
+    ///
+    /// # Errors
+    /// That the last command failed, or that there was no connection.
+    ///
+    /// # Cancel safety
+    /// As [`run`](Self::run).
+    pub async fn batch(&self, commands: &str) -> Result<String, LaunchError> {
+        self.feed(&[], commands).await
+    }
+
+    /// Every domain, sorted by name, with its state as virsh calls it: `("web", "shut off")`.
+    ///
+    /// # Errors
+    /// That the command failed.
+    ///
+    /// # Cancel safety
+    /// As [`run`](Self::run).
+    pub async fn list(&self) -> Result<Vec<(String, String)>, LaunchError> {
+        let table = self.run(&["list", "--all"]).await?;
+        // Id, name, and a state that may be of two words.
+        let row = |line: &str| {
+            let mut words = line.split_whitespace().skip(1);
+            let name = words.next()?.to_owned();
+            Some((name, words.collect::<Vec<_>>().join(" ")))
+        };
+        let mut domains: Vec<_> = table.lines().filter_map(row).collect();
+        domains.sort();
+        Ok(domains)
+    }
+
+    async fn feed(&self, command: &[&str], input: &str) -> Result<String, LaunchError> {
+        let mut child = Command::new("virsh")
+            .args(["--quiet", "--connect", &self.uri])
+            .args(command)
+            .env("LC_ALL", "C")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(LaunchError::spawn("virsh", "libvirt-clients"))?;
+        let stdin = child.stdin.take();
+        let write = async {
+            if let Some(mut stdin) = stdin {
+                // One that does not read its input to the end says why in its exit status.
+                let _ = stdin.write_all(input.as_bytes()).await;
+            }
+        };
+        let ((), output) = tokio::join!(write, child.wait_with_output());
+        let output = output.map_err(LaunchError::io("run virsh"))?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        Err(LaunchError::Command {
+            command: format!("virsh {}", command.join(" ")),
+            message: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        })
+    }
+}

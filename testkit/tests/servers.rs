@@ -1,0 +1,86 @@
+//! The launchers of real servers launch, and leave nothing behind.
+#![cfg(feature = "servers")]
+
+use tokio::net::UnixStream;
+use virevent_testkit::servers::{Config, Deed, Guest, Libvirtd, Tap};
+
+#[tokio::test]
+#[ignore = "needs libvirtd"]
+async fn two_daemons_run_side_by_side() {
+    let (one, two) = (Libvirtd::start().await.unwrap(), Libvirtd::start().await.unwrap());
+    one.virsh("test:///default").run(&["destroy", "test"]).await.unwrap();
+    let running = [("test".to_owned(), "running".to_owned())];
+    assert_eq!(two.virsh("test:///default").list().await.unwrap(), running);
+}
+
+#[tokio::test]
+#[ignore = "needs libvirtd"]
+async fn a_daemon_and_its_guests_end_when_it_is_dropped() {
+    let daemon = Libvirtd::start().await.unwrap();
+    let virsh = daemon.virsh(daemon.qemu());
+    virsh.create(&daemon.furnish(&Guest::idle("web")).unwrap()).await.unwrap();
+    let pid = daemon.pid().unwrap();
+    let socket = daemon.socket();
+    drop(daemon);
+    assert!(!std::path::Path::new(&format!("/proc/{pid}/exe")).exists());
+    assert!(!socket.exists());
+}
+
+#[tokio::test]
+#[ignore = "needs libvirtd"]
+async fn guests_outlive_a_killed_daemon_and_are_found_by_the_next() {
+    let mut daemon = Libvirtd::start().await.unwrap();
+    let virsh = daemon.virsh(daemon.qemu());
+    virsh.create(&daemon.furnish(&Guest::idle("web")).unwrap()).await.unwrap();
+    daemon.kill9().await;
+    assert!(daemon.pid().is_none());
+    daemon.start_again().await.unwrap();
+    assert_eq!(virsh.list().await.unwrap(), [("web".into(), "running".into())]);
+}
+
+#[tokio::test]
+#[ignore = "needs libvirtd"]
+async fn a_guest_does_its_deed() {
+    let daemon = Libvirtd::start().await.unwrap();
+    let virsh = daemon.virsh(daemon.qemu());
+    virsh.define(&daemon.furnish(&Guest::after(0, "web", Deed::PowerOff)).unwrap()).await.unwrap();
+    let off = virsh.batch("start web\nevent web lifecycle --loop --timeout 5\n").await.unwrap();
+    assert_eq!(
+        virsh.run(&["domstate", "web", "--reason"]).await.unwrap().trim(),
+        "shut off (shutdown)",
+        "{off}"
+    );
+}
+
+#[tokio::test]
+#[ignore = "needs libvirtd"]
+async fn a_daemon_listens_on_tcp_when_told_to() {
+    let daemon = Libvirtd::start_with(Config::default().tcp(true)).await.unwrap();
+    let uri = daemon.tcp_uri("test:///default").unwrap();
+    let address = uri.trim_start_matches("test+tcp://").trim_end_matches("/default");
+    tokio::net::TcpStream::connect(address).await.unwrap();
+}
+
+#[tokio::test]
+#[ignore = "needs libvirtd"]
+async fn a_daemon_that_cannot_start_says_why() {
+    let config = Config::default().extra("max_clients = \"many\"\n");
+    let error = Libvirtd::start_with(config).await.unwrap_err().to_string();
+    assert!(error.contains("max_clients"), "{error}");
+}
+
+#[tokio::test]
+#[ignore = "needs libvirtd"]
+async fn a_tap_counts_what_passes() {
+    let daemon = Libvirtd::start().await.unwrap();
+    let tap = Tap::before(&daemon).unwrap();
+    let client = tokio::process::Command::new("virsh")
+        .args(["-c", &tap.uri("test:///default")])
+        .args(["event", "--event", "lifecycle", "--timeout", "1"])
+        .output();
+    client.await.unwrap();
+    let seen = tap.seen();
+    assert_eq!((seen.connections, seen.open), (1, 0));
+    assert_eq!((seen.registrations, seen.deregistrations, seen.registered), (1, 1, 0));
+    UnixStream::connect(tap.socket()).await.unwrap();
+}
