@@ -1,5 +1,7 @@
 //! What the fake hypervisor does on demand, and what the driver makes of it.
 
+#![allow(clippy::unwrap_used)]
+
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
