@@ -4,6 +4,8 @@ pub mod assert;
 pub mod conformance;
 mod fake;
 mod host;
+#[cfg(feature = "fake-libvirtd")]
+pub mod libvirtd;
 mod script;
 #[cfg(feature = "servers")]
 pub mod servers;
