@@ -384,7 +384,12 @@ impl Core {
             self.held.level(domain, level);
             return;
         }
-        let mut tale = Tale::new(Origin::Observed, self.batch.received());
+        // What happened in a part that was out of reach was not seen when it happened.
+        let origin = match self.scoped.iter().any(|(scope, _)| scope.contains(&domain)) {
+            true => Origin::Inferred,
+            false => Origin::Observed,
+        };
+        let mut tale = Tale::new(origin, self.batch.received());
         match level {
             Ok(state) => tale.level(&mut self.batch.roster, domain, state),
             Err(cause) => tale.gone_level(&mut self.batch.roster, &domain, cause),
