@@ -3,6 +3,8 @@
 pub mod assert;
 mod fake;
 mod host;
+#[cfg(feature = "fake-libvirtd")]
+pub mod libvirtd;
 mod script;
 #[cfg(feature = "servers")]
 pub mod servers;

@@ -258,7 +258,7 @@ impl Libvirtd {
 
     /// Another client of this daemon, for `uri` (`test:///default`).
     pub fn virsh(&self, uri: &str) -> Virsh {
-        Virsh::new(self.uri(uri))
+        Virsh::to(&self.uri(uri))
     }
 
     /// Writes the guest's disk, and returns its domain XML, to be defined or created.

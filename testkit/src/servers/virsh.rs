@@ -14,8 +14,9 @@ pub struct Virsh {
 }
 
 impl Virsh {
-    pub(super) fn new(uri: String) -> Self {
-        Self { uri }
+    /// Against this URI.
+    pub fn to(uri: &str) -> Self {
+        Self { uri: uri.into() }
     }
 
     /// Runs one command: `run(&["suspend", "web"])`. Returns what it wrote.

@@ -1,0 +1,139 @@
+//! The calls of a connection: what is to be sent, and what each reply is to.
+//!
+//! libvirtd serves five calls of a client at a time and leaves further ones in the socket, pings
+//! included. So no more than [`WINDOW`] are under way; the others wait here.
+
+use std::collections::VecDeque;
+
+use crate::wire::xdr::Writer;
+use crate::wire::{Header, message, procs};
+
+/// How many calls are under way at a time: one less than libvirtd's `max_client_requests`.
+const WINDOW: usize = 4;
+
+/// What a call is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A step of the handshake: somebody waits for the reply.
+    Handshake,
+    /// The event id is to be reported.
+    Register(u32),
+    /// The event id is no longer to be reported.
+    Deregister(u32),
+    /// For the list of domains with this tag.
+    List(u64, ListCall),
+}
+
+/// What a call is to bring for a list of domains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ListCall {
+    /// All domains with their states.
+    Stats,
+    /// All domains.
+    Domains,
+    /// The state of the domain with this index.
+    State(usize),
+    /// Which domains are transient.
+    Transient,
+}
+
+/// A call that waits for its reply, or for its turn.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) procedure: i32,
+    pub(crate) purpose: Purpose,
+    serial: u32,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Calls {
+    /// What is to be written, from `written` on.
+    outbox: Vec<u8>,
+    written: usize,
+    serial: u32,
+    under_way: Vec<Call>,
+    waiting: VecDeque<(Call, Vec<u8>)>,
+}
+
+impl Calls {
+    /// Queues a call.
+    pub(crate) fn call(
+        &mut self,
+        procedure: i32,
+        purpose: Purpose,
+        args: impl FnOnce(&mut Writer<'_>),
+    ) {
+        self.serial = self.serial.wrapping_add(1);
+        let serial = self.serial;
+        let mut bytes = Vec::new();
+        message(&mut bytes, &Header::call(procedure, serial), args);
+        self.waiting.push_back((Call { procedure, purpose, serial }, bytes));
+        self.fill();
+    }
+
+    /// The call that a reply with this serial is to. `None` if there is none.
+    pub(crate) fn answered(&mut self, serial: u32) -> Option<Call> {
+        let at = self.under_way.iter().position(|call| call.serial == serial)?;
+        let call = self.under_way.swap_remove(at);
+        self.fill();
+        Some(call)
+    }
+
+    /// Takes back the calls that have not been sent and that nobody needs any more.
+    pub(crate) fn retain(&mut self, needed: impl Fn(Purpose) -> bool) {
+        self.waiting.retain(|(call, _)| needed(call.purpose));
+    }
+
+    /// Queues a ping or a pong, before all calls that wait.
+    pub(crate) fn keepalive(&mut self, procedure: i32) {
+        debug_assert!(matches!(procedure, procs::PING | procs::PONG));
+        message(&mut self.outbox, &Header::keepalive(procedure), |_| {});
+    }
+
+    /// What is to be written.
+    pub(crate) fn unwritten(&self) -> &[u8] {
+        &self.outbox[self.written..]
+    }
+
+    /// Takes note that the first `bytes` of [`unwritten`](Calls::unwritten) were written.
+    pub(crate) fn wrote(&mut self, bytes: usize) {
+        self.written += bytes;
+        if self.written >= self.outbox.len() {
+            self.outbox.clear();
+            self.written = 0;
+        }
+    }
+
+    fn fill(&mut self) {
+        while self.under_way.len() < WINDOW {
+            let Some((call, bytes)) = self.waiting.pop_front() else { return };
+            self.outbox.extend_from_slice(&bytes);
+            self.under_way.push(call);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_go_out_as_replies_come_in_and_pings_do_not_wait() {
+        let mut calls = Calls::default();
+        for event in 1..=6 {
+            calls.call(316, Purpose::Register(event), |args| args.u32(event));
+        }
+        assert_eq!(calls.unwritten().len(), 4 * 32);
+        calls.keepalive(procs::PONG);
+        calls.wrote(4 * 32);
+        assert_eq!(calls.unwritten().len(), 28);
+        calls.wrote(28);
+        assert!(calls.unwritten().is_empty());
+
+        assert_eq!(calls.answered(3).unwrap().purpose, Purpose::Register(3));
+        assert_eq!(calls.unwritten().len(), 32);
+        assert!(calls.answered(3).is_none(), "answered before");
+        assert!(calls.answered(6).is_none(), "not sent yet");
+        assert!(calls.answered(99).is_none(), "never made");
+    }
+}

@@ -1,0 +1,230 @@
+//! One connection's conversation, without I/O: calls out, frames in, events and answers for the
+//! driver.
+//!
+//! Replies and events come in any order and interleave; a reply belongs to the call with its serial,
+//! and one that belongs to no call is passed over.
+
+use virevent::Error;
+use virevent::driver::{Batch, Interest};
+
+use crate::calls::{Call, Calls, ListCall, Purpose};
+use crate::decode;
+use crate::listing::{Listing, Step};
+use crate::registrations::Registrations;
+use crate::wire::xdr::{Malformed, Reader, Writer};
+use crate::wire::{Frame, RemoteError, code, kind, procs, program, status, verdict};
+
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) calls: Calls,
+    pub(crate) registrations: Registrations,
+    listing: Option<Listing>,
+    /// Whether the server may have the call that lists domains with their states at once.
+    bulk: bool,
+    /// The reply to the call that the handshake waits for.
+    reply: Option<Result<Vec<u8>, Error>>,
+}
+
+impl Client {
+    pub(crate) fn new() -> Self {
+        Self {
+            calls: Calls::default(),
+            registrations: Registrations::default(),
+            listing: None,
+            bulk: true,
+            reply: None,
+        }
+    }
+
+    pub(crate) fn set_interest(&mut self, interest: &Interest, tag: u64) {
+        self.registrations.change(interest, tag, &mut self.calls);
+    }
+
+    pub(crate) fn request_list(&mut self, tag: u64) {
+        // A list that nobody waits for any more need not be finished.
+        self.calls.retain(|purpose| !matches!(purpose, Purpose::List(..)));
+        self.listing = Some(Listing::start(tag, self.bulk, &mut self.calls));
+    }
+
+    /// Queues a call of the handshake; its reply is at [`take_reply`](Client::take_reply).
+    pub(crate) fn ask(&mut self, procedure: i32, args: impl FnOnce(&mut Writer<'_>)) {
+        self.reply = None;
+        self.calls.call(procedure, Purpose::Handshake, args);
+    }
+
+    /// The body of the reply to [`ask`](Client::ask), or the error that it was.
+    pub(crate) fn take_reply(&mut self) -> Option<Result<Vec<u8>, Error>> {
+        self.reply.take()
+    }
+
+    /// Tells that a change of interest is confirmed. True if it was, just now.
+    pub(crate) fn settle(&mut self, out: &mut Batch) -> bool {
+        match self.registrations.take_done() {
+            Some((tag, refused)) => {
+                out.interest_done(tag, &refused);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Takes in one frame.
+    ///
+    /// # Errors
+    /// The other side broke the protocol, or failed a call that the source cannot do without.
+    #[inline]
+    pub(crate) fn receive(&mut self, frame: &Frame<'_>, out: &mut Batch) -> Result<(), Error> {
+        let header = &frame.header;
+        match (header.program, header.version, header.kind) {
+            (program::REMOTE, 1, kind::MESSAGE) => {
+                let registrations = &self.registrations;
+                decode::event(frame, |callback| registrations.id_of(callback), out)
+                    .map_err(|error| malformed(&error, header.procedure))
+            }
+            (program::REMOTE, 1, kind::REPLY) => self.answer(frame, out),
+            (program::KEEPALIVE, 1, kind::MESSAGE) => {
+                if header.procedure == procs::PING {
+                    self.calls.keepalive(procs::PONG);
+                }
+                Ok(())
+            }
+            (program::REMOTE, 1, _) => {
+                tracing::debug!(?header, "passed over a message that is neither reply nor event");
+                Ok(())
+            }
+            (program, version, _) => Err(Error::Protocol {
+                detail: format!(
+                    "a message of program {program:#010x} version {version}: check that a libvirt \
+                     daemon listens there"
+                ),
+            }),
+        }
+    }
+
+    fn answer(&mut self, frame: &Frame<'_>, out: &mut Batch) -> Result<(), Error> {
+        let Some(call) = self.calls.answered(frame.header.serial) else {
+            tracing::debug!(serial = frame.header.serial, "passed over a reply to no call of ours");
+            return Ok(());
+        };
+        if frame.header.procedure != call.procedure {
+            let (got, want) = (frame.header.procedure, call.procedure);
+            let detail = format!("a reply of procedure {got} to a call of procedure {want}");
+            return Err(Error::Protocol { detail });
+        }
+        let body = Reader::new(frame.body);
+        if frame.header.status == status::OK {
+            self.answer_ok(&call, body, out).map_err(|error| malformed(&error, call.procedure))
+        } else {
+            let error = RemoteError::read(&mut body.clone())
+                .map_err(|error| malformed(&error, call.procedure))?;
+            self.answer_error(&call, error, out)
+        }
+    }
+
+    fn answer_ok(
+        &mut self,
+        call: &Call,
+        mut body: Reader<'_>,
+        out: &mut Batch,
+    ) -> Result<(), Malformed> {
+        match call.purpose {
+            Purpose::Handshake => self.reply = Some(Ok(body.rest().to_vec())),
+            Purpose::Register(id) => {
+                let callback = if self.registrations.legacy { 0 } else { body.i32()? };
+                self.registrations.registered(id, Some(callback));
+                self.settle(out);
+            }
+            Purpose::Deregister(id) => {
+                self.registrations.deregistered(id);
+                self.settle(out);
+            }
+            Purpose::List(tag, list_call) => {
+                if let Some(listing) = self.listing.as_mut().filter(|listing| listing.tag == tag) {
+                    let step = listing.reply(list_call, &mut body, &mut self.calls, out)?;
+                    self.step(step, out);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn answer_error(
+        &mut self,
+        call: &Call,
+        error: RemoteError,
+        out: &mut Batch,
+    ) -> Result<(), Error> {
+        tracing::debug!(call = procs::name(call.procedure), ?error, "the server says no");
+        match call.purpose {
+            Purpose::Handshake => {
+                self.reply = Some(Err(server_error(call.procedure, error)));
+                return Ok(());
+            }
+            // All depends on lifecycle events. Of another kind the server may say that it has none
+            // in more than one way, but what may pass by itself is tried again.
+            Purpose::Register(id @ 1..) if is_lacking(error.code) => {
+                self.registrations.registered(id, None);
+                self.settle(out);
+                return Ok(());
+            }
+            // It does not know the callback: so be it.
+            Purpose::Deregister(id) if error.code == code::INTERNAL_ERROR => {
+                self.registrations.deregistered(id);
+                self.settle(out);
+                return Ok(());
+            }
+            Purpose::List(tag, list_call) => {
+                let Some(listing) = self.listing.as_mut().filter(|listing| listing.tag == tag)
+                else {
+                    return Ok(());
+                };
+                if list_call == ListCall::Stats
+                    && matches!(error.code, code::NO_SUPPORT | code::RPC)
+                {
+                    self.bulk = false;
+                    listing.without_bulk(&mut self.calls);
+                    return Ok(());
+                }
+                if let Some(step) = listing.error(list_call, error.code, &mut self.calls) {
+                    self.step(step, out);
+                    return Ok(());
+                }
+            }
+            Purpose::Register(_) | Purpose::Deregister(_) => {}
+        }
+        Err(server_error(call.procedure, error))
+    }
+
+    fn step(&mut self, step: Step, out: &mut Batch) {
+        if let Step::Done(list) = step {
+            if let Some(listing) = self.listing.take() {
+                out.listed(listing.tag, list);
+            }
+        }
+    }
+}
+
+/// Whether an error to a registration says that there is no such event.
+fn is_lacking(code: i32) -> bool {
+    code == code::INTERNAL_ERROR || verdict(code).refusal
+}
+
+pub(crate) fn server_error(procedure: i32, error: RemoteError) -> Error {
+    let verdict = verdict(error.code);
+    let message = match error.message {
+        message if message.is_empty() => "no message".into(),
+        message => message,
+    };
+    Error::Server {
+        call: procs::name(procedure),
+        code: error.code,
+        domain: error.domain,
+        message,
+        help: verdict.help,
+        refusal: verdict.refusal,
+    }
+}
+
+pub(crate) fn malformed(error: &Malformed, procedure: i32) -> Error {
+    Error::Protocol { detail: format!("a message of procedure {procedure} has {error}") }
+}

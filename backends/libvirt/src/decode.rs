@@ -1,0 +1,221 @@
+//! Frame to [`virevent::DomainEvent`]: pure, and by a table, [`procs::EVENTS`].
+//!
+//! | libvirt's event | becomes |
+//! |---|---|
+//! | 0 lifecycle | [`Lifecycle`], with libvirt's numbers as [`Change`] has them |
+//! | 1 reboot | [`Reboot`] |
+//! | any other | [`RawEvent`]: named by libvirt's event id, with the domain, and the rest as bytes |
+//!
+//! The bytes of a [`RawEvent`] are the body of the message, in XDR, without the callback id and
+//! without the domain: what follows the domain, for nearly all events. The power management events
+//! (11 pmwakeup, 12 pmsuspend, 14 pmsuspend-disk) have an int, the reason, before the domain; it is
+//! all that is in their bytes. A message whose domain cannot be read, for its layout is newer than
+//! this crate, becomes an event without a domain, with all that follows the callback id as its bytes.
+//!
+//! Nothing that is well framed is swallowed: a message of a procedure that is not in the table is
+//! known by the registration that it answers, and without one it is called `procedure-N`. Only
+//! lifecycle and reboot must have the layout that they have; all of the state rests on them.
+
+use virevent::driver::Batch;
+use virevent::{Change, Domain, EventData, EventName, Lifecycle, Origin, RawEvent, Reboot};
+
+use crate::wire::xdr::{Malformed, Reader};
+use crate::wire::{self, Frame, procs};
+
+/// Decodes one event of libvirt's main program into `out`.
+///
+/// `id_of` tells for which event id a callback was registered: it names events that are newer than
+/// the table.
+///
+/// # Errors
+/// A lifecycle or reboot event does not have the layout of one.
+#[inline]
+pub fn event(
+    frame: &Frame<'_>,
+    id_of: impl Fn(i32) -> Option<u32>,
+    out: &mut Batch,
+) -> Result<(), Malformed> {
+    let mut body = Reader::new(frame.body);
+    match frame.header.procedure {
+        procs::EVENT_LIFECYCLE => {
+            let _callback = body.i32()?;
+            lifecycle(body, out)
+        }
+        procs::EVENT_REBOOT => {
+            let _callback = body.i32()?;
+            reboot(body, out)
+        }
+        procs::LEGACY_LIFECYCLE => lifecycle(body, out),
+        procs::LEGACY_REBOOT => reboot(body, out),
+        procedure => {
+            other(procedure, body, id_of, out);
+            Ok(())
+        }
+    }
+}
+
+#[inline]
+fn lifecycle(mut body: Reader<'_>, out: &mut Batch) -> Result<(), Malformed> {
+    let event = wire::Lifecycle::read(&mut body)?;
+    let change = Change::from_codes(event.event, event.detail);
+    let (domain, at) = (domain(&event.domain, out), out.received());
+    out.event(Lifecycle { domain, change, origin: Origin::Observed, at });
+    Ok(())
+}
+
+fn reboot(mut body: Reader<'_>, out: &mut Batch) -> Result<(), Malformed> {
+    let (domain, at) = (domain(&wire::Domain::read(&mut body)?, out), out.received());
+    out.event(Reboot { domain, origin: Origin::Observed, at });
+    Ok(())
+}
+
+fn other(
+    procedure: i32,
+    mut body: Reader<'_>,
+    id_of: impl Fn(i32) -> Option<u32>,
+    out: &mut Batch,
+) {
+    let known = procs::event_of(procedure);
+    let whole = body;
+    let callback = match known {
+        Some((_, true)) => None,
+        _ => body.i32().ok(),
+    };
+    let id = known.map(|(event, _)| event.id).or_else(|| {
+        // A registration for an event of the table has its messages elsewhere.
+        callback.and_then(id_of).filter(|id| *id as usize >= procs::EVENTS.len())
+    });
+    let at = out.received();
+    let Some(id) = id else {
+        let name = EventName::Name(format!("procedure-{procedure}").into());
+        return out.event(RawEvent::new(None, name, EventData::Bytes(whole.rest().into()), at));
+    };
+    let reason_first = known.is_some_and(|(event, legacy)| event.reason_first && !legacy);
+    let (domain, data) = match split(body, reason_first) {
+        Ok((about, data)) => (Some(domain(&about, out)), data),
+        Err(_) => (None, body.rest().into()),
+    };
+    out.event(RawEvent::new(domain, EventName::Number(id), EventData::Bytes(data), at));
+}
+
+/// The domain, and everything but the domain.
+fn split(
+    mut body: Reader<'_>,
+    reason_first: bool,
+) -> Result<(wire::Domain<'_>, Box<[u8]>), Malformed> {
+    let before: &[u8] = if reason_first { body.fixed::<4>()? } else { &[] };
+    let domain = wire::Domain::read(&mut body)?;
+    Ok((domain, [before, body.rest()].concat().into()))
+}
+
+/// A domain as the driver knows it. A name that is not UTF-8 is made so.
+#[inline]
+pub(crate) fn domain(domain: &wire::Domain<'_>, out: &mut Batch) -> Domain {
+    // -1, or any other negative number: it does not run.
+    let id = u32::try_from(domain.id).ok();
+    match std::str::from_utf8(domain.name) {
+        Ok(name) => out.domain(domain.uuid, name, id),
+        Err(_) => out.domain(domain.uuid, &String::from_utf8_lossy(domain.name), id),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use virevent::{DomainEvent, Uuid};
+
+    use super::*;
+    use crate::wire::xdr::Writer;
+    use crate::wire::{Frames, Header, message};
+
+    const WEB: wire::Domain<'static> =
+        wire::Domain { name: b"web", uuid: Uuid::from_u128(1), id: 3 };
+
+    fn decoded(
+        procedure: i32,
+        body: impl FnOnce(&mut Writer<'_>),
+    ) -> Result<DomainEvent, Malformed> {
+        let (mut bytes, mut frames, mut batch) = (Vec::new(), Frames::new(), Batch::new("h"));
+        message(&mut bytes, &Header::event(procedure), body);
+        frames.push(&bytes);
+        let frame = frames.next_frame().unwrap().unwrap();
+        event(&frame, |callback| (callback == 40).then_some(30), &mut batch)?;
+        Ok(batch.events()[0].clone())
+    }
+
+    fn raw(
+        procedure: i32,
+        body: impl FnOnce(&mut Writer<'_>),
+    ) -> (String, Option<String>, Vec<u8>) {
+        match decoded(procedure, body).unwrap() {
+            DomainEvent::Other(event) => {
+                let EventData::Bytes(data) = event.data() else { panic!("{event:?}") };
+                let domain = event.domain.as_ref().map(ToString::to_string);
+                (event.name().to_string(), domain, data.to_vec())
+            }
+            event => panic!("{event:?}"),
+        }
+    }
+
+    #[test]
+    fn lifecycle_numbers_never_seen_pass_through() {
+        let event = |event, detail| {
+            let body = wire::Lifecycle { domain: WEB, event, detail };
+            let decoded = decoded(procs::EVENT_LIFECYCLE, |w| {
+                w.i32(0);
+                body.write(w);
+            });
+            decoded.unwrap().to_string()
+        };
+        assert_eq!(event(5, 1), "web[3] stopped (destroyed)");
+        assert_eq!(event(5, 42), "web[3] stopped (unknown: 42)");
+        assert_eq!(event(77, -3), "web[3] unknown(77, -3)");
+    }
+
+    #[test]
+    fn a_domain_without_an_id_does_not_run_and_a_name_that_is_not_utf8_is_made_so() {
+        let about = wire::Domain { name: b"w\xffb", id: -1, ..WEB };
+        let event = decoded(procs::LEGACY_REBOOT, |w| about.write(w)).unwrap();
+        assert_eq!(event.to_string(), "w\u{fffd}b rebooted");
+    }
+
+    #[test]
+    fn other_events_keep_all_that_is_not_the_domain() {
+        let tail = |w: &mut Writer<'_>| {
+            w.i32(1);
+            WEB.write(w);
+            w.i32(9);
+        };
+        assert_eq!(raw(321, tail), ("3".into(), Some("web[3]".into()), vec![0, 0, 0, 9]));
+        let reason = |w: &mut Writer<'_>| {
+            w.i32(1);
+            w.i32(8);
+            WEB.write(w);
+        };
+        assert_eq!(raw(329, reason), ("11".into(), Some("web[3]".into()), vec![0, 0, 0, 8]));
+        let legacy = |w: &mut Writer<'_>| WEB.write(w);
+        assert_eq!(raw(269, legacy), ("11".into(), Some("web[3]".into()), vec![]));
+    }
+
+    #[test]
+    fn an_event_newer_than_the_table_is_named_by_its_registration() {
+        let newer = |w: &mut Writer<'_>| {
+            w.i32(40);
+            WEB.write(w);
+            w.i32(9);
+        };
+        assert_eq!(raw(999, newer), ("30".into(), Some("web[3]".into()), vec![0, 0, 0, 9]));
+        let strange = |w: &mut Writer<'_>| {
+            w.i32(40);
+            w.i32(-1);
+        };
+        assert_eq!(raw(999, strange), ("30".into(), None, vec![255; 4]));
+        let stray = |w: &mut Writer<'_>| w.i32(41);
+        assert_eq!(raw(999, stray), ("procedure-999".into(), None, vec![0, 0, 0, 41]));
+    }
+
+    #[test]
+    fn a_lifecycle_event_that_is_cut_short_is_malformed() {
+        assert!(decoded(procs::EVENT_LIFECYCLE, |w| WEB.write(w)).is_err());
+        assert!(decoded(procs::EVENT_REBOOT, |w| w.i32(0)).is_err());
+    }
+}

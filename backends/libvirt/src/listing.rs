@@ -1,0 +1,179 @@
+//! The list of domains: which there are, in which state, and which are transient.
+//!
+//! ```text
+//!   GET_ALL_DOMAIN_STATS ─────────────────────────────▶ LIST_ALL_DOMAINS(transient) ─▶ done
+//!     │ not here                                          ▲
+//!     └─▶ LIST_ALL_DOMAINS ─▶ DOMAIN_GET_STATE of each ───┘
+//! ```
+//!
+//! The question which are transient comes after the others, not beside them: a domain that was
+//! started in between must not pass for a persistent one. If it is asked last, a domain is in the
+//! list with what it was when it was asked about, or an event tells of it.
+
+use virevent::driver::{Batch, Listed};
+use virevent::{Domain, ShutoffReason, State, Uuid};
+
+use crate::calls::{Calls, ListCall, Purpose};
+use crate::decode;
+use crate::wire::xdr::{Malformed, Reader};
+use crate::wire::{self, ListAllDomains, StateStats, StatsRequest, code, procs};
+
+/// The question which domains there are, under way.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    pub(crate) tag: u64,
+    found: Vec<Found>,
+    /// States that are asked for.
+    open: usize,
+}
+
+#[derive(Debug)]
+struct Found {
+    domain: Domain,
+    /// `None` while it is not known, and if the domain has gone meanwhile.
+    state: Option<State>,
+}
+
+/// What became of a reply.
+pub(crate) enum Step {
+    /// More is to come.
+    On,
+    /// That is all.
+    Done(Vec<Listed>),
+}
+
+impl Listing {
+    /// Begins to ask. `bulk`: whether the server may have the call that answers all at once.
+    pub(crate) fn start(tag: u64, bulk: bool, calls: &mut Calls) -> Self {
+        if bulk {
+            let purpose = Purpose::List(tag, ListCall::Stats);
+            calls.call(procs::CONNECT_GET_ALL_DOMAIN_STATS, purpose, |args| {
+                StatsRequest { domains: Vec::new(), stats: StatsRequest::STATE, flags: 0 }
+                    .write(args);
+            });
+        } else {
+            list(Purpose::List(tag, ListCall::Domains), 0, calls);
+        }
+        Self { tag, found: Vec::new(), open: 0 }
+    }
+
+    /// The server has no bulk call: asks in the other way.
+    pub(crate) fn without_bulk(&self, calls: &mut Calls) {
+        list(Purpose::List(self.tag, ListCall::Domains), 0, calls);
+    }
+
+    /// # Errors
+    /// The reply does not have the layout of one.
+    pub(crate) fn reply(
+        &mut self,
+        call: ListCall,
+        body: &mut Reader<'_>,
+        calls: &mut Calls,
+        out: &mut Batch,
+    ) -> Result<Step, Malformed> {
+        match call {
+            ListCall::Stats => {
+                self.found = StateStats::read_all(body)?
+                    .into_iter()
+                    .map(|stats| {
+                        let state =
+                            State::from_codes(stats.state.unwrap_or(0), stats.reason.unwrap_or(0));
+                        Found { domain: decode::domain(&stats.domain, out), state: Some(state) }
+                    })
+                    .collect();
+                self.ask_transient(calls);
+            }
+            ListCall::Domains => {
+                let domains = wire::Domain::read_all(body)?;
+                for (at, domain) in domains.iter().enumerate() {
+                    let purpose = Purpose::List(self.tag, ListCall::State(at));
+                    calls.call(procs::DOMAIN_GET_STATE, purpose, |args| {
+                        domain.write(args);
+                        args.u32(0);
+                    });
+                    self.found.push(Found { domain: decode::domain(domain, out), state: None });
+                }
+                self.open = self.found.len();
+                if self.open == 0 {
+                    self.ask_transient(calls);
+                }
+            }
+            ListCall::State(at) => {
+                let (state, reason) = (body.i32()?, body.i32()?);
+                if let Some(found) = self.found.get_mut(at) {
+                    found.settle(State::from_codes(state, reason));
+                }
+                self.state_answered(calls);
+            }
+            ListCall::Transient => {
+                let mut transient: Vec<Uuid> =
+                    wire::Domain::read_all(body)?.iter().map(|domain| domain.uuid).collect();
+                transient.sort_unstable();
+                return Ok(self.done(|uuid| Some(transient.binary_search(&uuid).is_err())));
+            }
+        }
+        Ok(Step::On)
+    }
+
+    /// The server answers with an error that the list can do without. `None`: it cannot.
+    pub(crate) fn error(&mut self, call: ListCall, code: i32, calls: &mut Calls) -> Option<Step> {
+        match (call, code) {
+            // The domain has gone since the list was made: an event tells.
+            (ListCall::State(_), code::NO_DOMAIN) => self.state_answered(calls),
+            (ListCall::State(at), code::NO_SUPPORT) => {
+                if let Some(found) = self.found.get_mut(at) {
+                    found.settle(State::NoState);
+                }
+                self.state_answered(calls);
+            }
+            (ListCall::Transient, code::NO_SUPPORT | code::INVALID_ARG | code::RPC) => {
+                return Some(self.done(|_| None));
+            }
+            _ => return None,
+        }
+        Some(Step::On)
+    }
+
+    fn state_answered(&mut self, calls: &mut Calls) {
+        self.open = self.open.saturating_sub(1);
+        if self.open == 0 {
+            self.ask_transient(calls);
+        }
+    }
+
+    fn ask_transient(&self, calls: &mut Calls) {
+        let purpose = Purpose::List(self.tag, ListCall::Transient);
+        list(purpose, ListAllDomains::TRANSIENT, calls);
+    }
+
+    fn done(&mut self, persistent: impl Fn(Uuid) -> Option<bool>) -> Step {
+        let listed = |Found { domain, state }: Found| {
+            let persistent = persistent(domain.uuid());
+            state.map(|state| Listed { domain, state, persistent })
+        };
+        Step::Done(self.found.drain(..).filter_map(listed).collect())
+    }
+}
+
+impl Found {
+    /// Domain and state were asked for one after the other; where they contradict each other on
+    /// whether the domain runs, it stopped or started in between. An event tells of that.
+    fn settle(&mut self, state: State) {
+        self.state = Some(match (self.domain.is_active(), state) {
+            (true, State::Shutoff(_)) => {
+                self.domain = self.domain.with_id(None);
+                state
+            }
+            (false, state) if !matches!(state, State::Shutoff(_) | State::Crashed(_)) => {
+                State::Shutoff(ShutoffReason::Unspecified)
+            }
+            _ => state,
+        });
+    }
+}
+
+fn list(purpose: Purpose, flags: u32, calls: &mut Calls) {
+    calls.call(procs::CONNECT_LIST_ALL_DOMAINS, purpose, |args| {
+        ListAllDomains { need_results: true, flags }.write(args);
+    });
+}

@@ -1,0 +1,297 @@
+//! One connection: the only file with sockets.
+//!
+//! ```text
+//!   connect ─▶ AUTH_LIST ─▶ [AUTH_POLKIT] ─▶ keepalive? ─▶ CONNECT_OPEN ─▶ callbacks? ─▶ GET_HOSTNAME
+//! ```
+//!
+//! The handshake runs on the same loop as everything after it, so that a ping in its midst is
+//! answered like any other.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use virevent::Error;
+use virevent::driver::{self, Batch, Connect, Interest};
+
+use crate::client::{Client, malformed};
+use crate::endpoint::{Endpoint, Surroundings};
+use crate::uri::LibvirtUri;
+use crate::wire::xdr::{Reader, Writer};
+use crate::wire::{Frames, Open, code, procs};
+
+/// How to make connections to one daemon.
+#[derive(Clone, Debug)]
+pub(crate) struct Opener {
+    pub(crate) uri: LibvirtUri,
+    pub(crate) read_only: bool,
+}
+
+impl Connect for Opener {
+    type Session = Session;
+
+    fn uri(&self) -> &str {
+        &self.uri.shown
+    }
+
+    async fn connect(&self) -> Result<Session, Error> {
+        let endpoint = Endpoint::of(&self.uri, self.read_only, &Surroundings::now())
+            .map_err(|reason| Error::InvalidUri { uri: self.uri.shown.clone(), reason })?;
+        let socket = match &endpoint {
+            Endpoint::Unix(path) => UnixStream::connect(path).await.map(Socket::Unix),
+            Endpoint::Tcp(host, port) => TcpStream::connect((&**host, *port)).await.and_then(|s| {
+                s.set_nodelay(true)?;
+                Ok(Socket::Tcp(s))
+            }),
+        };
+        let socket = socket.map_err(|error| unreachable(&endpoint, error))?;
+        let mut session = Session::new(socket, endpoint);
+        session.handshake(&self.uri.name, self.read_only).await?;
+        Ok(session)
+    }
+}
+
+pub(crate) struct Session {
+    socket: Socket,
+    endpoint: Endpoint,
+    host: String,
+    frames: Frames,
+    client: Client,
+    /// Whether the server answers pings.
+    keepalive: bool,
+    /// Whether the handshake is done.
+    open: bool,
+    /// Set when writing failed: what the server still had to say is read first.
+    deaf: bool,
+}
+
+impl driver::Session for Session {
+    fn host(&self) -> &str {
+        &self.host
+    }
+
+    fn set_interest(&mut self, interest: &Interest, tag: u64) {
+        self.client.set_interest(interest, tag);
+    }
+
+    fn request_list(&mut self, tag: u64) {
+        self.client.request_list(tag);
+    }
+
+    fn ping(&mut self) -> bool {
+        if self.keepalive {
+            self.client.calls.keepalive(procs::PING);
+        }
+        self.keepalive
+    }
+
+    async fn advance(&mut self, out: &mut Batch) -> Result<(), Error> {
+        // A change that needs no call is confirmed by nobody else.
+        if self.client.settle(out) {
+            return Ok(());
+        }
+        poll_fn(|cx| self.poll_io(cx)).await?;
+        while let Some(frame) = self
+            .frames
+            .next_frame()
+            .map_err(|error| Error::Protocol { detail: error.to_string() })?
+        {
+            self.client.receive(&frame, out)?;
+        }
+        Ok(())
+    }
+}
+
+impl Session {
+    pub(crate) fn new(socket: Socket, endpoint: Endpoint) -> Self {
+        Self {
+            socket,
+            endpoint,
+            host: String::new(),
+            frames: Frames::new(),
+            client: Client::new(),
+            keepalive: false,
+            open: false,
+            deaf: false,
+        }
+    }
+
+    /// Writes what can be written, and reads once. Nothing is held across a pending poll but what is
+    /// in `self`, so the future around it may be dropped.
+    fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        while !self.deaf && !self.client.calls.unwritten().is_empty() {
+            match self.socket.poll_write(cx, self.client.calls.unwritten()) {
+                Poll::Ready(Ok(bytes)) => self.client.calls.wrote(bytes),
+                Poll::Ready(Err(_)) => self.deaf = true,
+                Poll::Pending => break,
+            }
+        }
+        // tokio takes a read that leaves room in the buffer for the end of what there is, and waits
+        // without trying once more: one read and one wait an event.
+        let mut buffer = ReadBuf::new(self.frames.spare());
+        match ready!(self.socket.poll_read(cx, &mut buffer)) {
+            Ok(()) if buffer.filled().is_empty() => Poll::Ready(Err(self.closed())),
+            Ok(()) => {
+                let bytes = buffer.filled().len();
+                self.frames.filled(bytes);
+                Poll::Ready(Ok(()))
+            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                Poll::Ready(Err(self.closed()))
+            }
+            Err(error) => Poll::Ready(Err(Error::Unreachable {
+                endpoint: self.endpoint.to_string(),
+                reason: "the connection broke".into(),
+                source: Arc::new(error),
+            })),
+        }
+    }
+
+    fn closed(&self) -> Error {
+        let detail = if self.open {
+            "it stopped or was restarted, or heard nothing from us for too long"
+        } else {
+            "before it let us in: it may be stopping, or serve as many clients as it may \
+             (max_clients in its configuration)"
+        };
+        Error::Closed { endpoint: self.endpoint.to_string(), detail: detail.into() }
+    }
+
+    /// Calls, and waits for the reply.
+    async fn call(
+        &mut self,
+        procedure: i32,
+        args: impl FnOnce(&mut Writer<'_>),
+    ) -> Result<Vec<u8>, Error> {
+        self.client.ask(procedure, args);
+        // Nothing is registered yet, so no event is lost with this batch.
+        let mut batch = Batch::new("");
+        loop {
+            if let Some(reply) = self.client.take_reply() {
+                return reply;
+            }
+            driver::Session::advance(self, &mut batch).await?;
+        }
+    }
+
+    pub(crate) async fn handshake(&mut self, name: &str, read_only: bool) -> Result<(), Error> {
+        self.authenticate().await?;
+        self.keepalive = self.supports(procs::feature::KEEPALIVE).await?;
+        let open = Open { name: Some(name.as_bytes()), flags: read_only.into() };
+        self.call(procs::CONNECT_OPEN, |args| open.write(args)).await?;
+        let callbacks = self.supports(procs::feature::EVENT_CALLBACK).await?;
+        self.client.registrations.legacy = !callbacks;
+        self.host = match self.call(procs::CONNECT_GET_HOSTNAME, |_| {}).await {
+            Ok(reply) => {
+                let name = Reader::new(&reply).string();
+                let name = name.map_err(|error| malformed(&error, procs::CONNECT_GET_HOSTNAME))?;
+                String::from_utf8_lossy(name).into_owned()
+            }
+            // The driver does not tell: the host is the one that we connected to.
+            Err(Error::Server { .. }) => match &self.endpoint {
+                Endpoint::Tcp(host, _) => host.clone(),
+                Endpoint::Unix(_) => "localhost".into(),
+            },
+            Err(error) => return Err(error),
+        };
+        self.open = true;
+        Ok(())
+    }
+
+    async fn authenticate(&mut self) -> Result<(), Error> {
+        let reply = self.call(procs::AUTH_LIST, |_| {}).await?;
+        let ways = auth_ways(&reply).map_err(|error| malformed(&error, procs::AUTH_LIST))?;
+        if ways.is_empty() || ways.contains(&procs::auth::NONE) {
+            return Ok(());
+        }
+        if ways.contains(&procs::auth::POLKIT) {
+            return match self.call(procs::AUTH_POLKIT, |_| {}).await {
+                Err(Error::Server { message, .. }) => Err(Error::Authentication {
+                    detail: format!(
+                        "polkit says no ({message}): run as root or in the group libvirt, or allow \
+                         org.libvirt.unix.monitor to this user"
+                    ),
+                }),
+                outcome => outcome.map(drop),
+            };
+        }
+        let what = if ways.contains(&procs::auth::SASL) { "SASL" } else { "an unknown one" };
+        Err(Error::Authentication {
+            detail: format!(
+                "{what}, on {}, which this version does not have: connect to a unix socket, or set \
+                 auth_unix_ro, auth_unix_rw or auth_tcp to \"none\" in the daemon's configuration",
+                self.endpoint
+            ),
+        })
+    }
+
+    async fn supports(&mut self, feature: i32) -> Result<bool, Error> {
+        match self.call(procs::CONNECT_SUPPORTS_FEATURE, |args| args.i32(feature)).await {
+            Ok(reply) => {
+                let supported = Reader::new(&reply).i32();
+                supported
+                    .map(|supported| supported != 0)
+                    .map_err(|error| malformed(&error, procs::CONNECT_SUPPORTS_FEATURE))
+            }
+            // An old server that does not know the question.
+            Err(Error::Server { code: code::NO_SUPPORT | code::INTERNAL_ERROR, .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn auth_ways(reply: &[u8]) -> Result<Vec<i32>, crate::wire::xdr::Malformed> {
+    let mut body = Reader::new(reply);
+    (0..body.count(20, 4)?).map(|_| body.i32()).collect()
+}
+
+fn unreachable(endpoint: &Endpoint, error: io::Error) -> Error {
+    let local = matches!(endpoint, Endpoint::Unix(_));
+    let reason = match error.kind() {
+        io::ErrorKind::NotFound if local => {
+            "there is no such socket: start libvirtd, or the driver's own daemon such as \
+             virtqemud, or give its path as ?socket=PATH"
+        }
+        io::ErrorKind::ConnectionRefused if local => {
+            "nobody listens on the socket: the daemon died or was stopped; start it again"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "this user may not open the socket: run as a member of the group libvirt, or as root"
+        }
+        io::ErrorKind::ConnectionRefused => {
+            "nobody listens there: start libvirtd with --listen and listen_tcp = 1, or \
+             libvirtd-tcp.socket or virtproxyd-tcp.socket"
+        }
+        _ => "check the host's name and port, and the way to it",
+    };
+    Error::Unreachable {
+        endpoint: endpoint.to_string(),
+        reason: reason.into(),
+        source: Arc::new(error),
+    }
+}
+
+pub(crate) enum Socket {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+impl Socket {
+    fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, into),
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, into),
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! libvirt's URIs: `driver[+transport]://[user@][host][:port]/path[?name=value&...]`.
+//!
+//! Parsing does no I/O. What is not for this backend is refused by its name, so that nobody believes
+//! in a key file or a proxy that is not used. The forms and parameters are described at
+//! <https://libvirt.org/uri.html>.
+
+use virevent::Error;
+
+/// The port of plain TCP.
+const TCP_PORT: u16 = 16509;
+
+/// A libvirt URI, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LibvirtUri {
+    /// As it was given, without a password.
+    pub(crate) shown: String,
+    /// The hypervisor's driver: `qemu`, `test`, `xen` ...
+    pub(crate) driver: String,
+    /// What follows the host: `/system`, `/session`, `/default` ...
+    pub(crate) path: String,
+    /// Where to connect.
+    pub(crate) transport: Transport,
+    /// What the server is asked to open.
+    pub(crate) name: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Unix { socket: Option<String>, mode: Mode },
+    Tcp { host: String, port: u16 },
+}
+
+/// Which daemon's socket to take when the URI names none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// The driver's own daemon where its socket exists, else libvirtd.
+    Auto,
+    /// libvirtd.
+    Legacy,
+    /// The driver's own daemon.
+    Direct,
+}
+
+/// Parameters that belong to other transports than ours.
+const FOREIGN: [(&str, &str); 13] = [
+    ("netcat", "ssh"),
+    ("proxy", "ssh"),
+    ("command", "ssh and ext"),
+    ("keyfile", "ssh"),
+    ("no_verify", "ssh and tls"),
+    ("no_sanity", "tls"),
+    ("no_tty", "ssh"),
+    ("pkipath", "tls"),
+    ("tls_priority", "tls"),
+    ("known_hosts", "ssh"),
+    ("known_hosts_verify", "ssh"),
+    ("sshauth", "ssh"),
+    ("auth", "ssh"),
+];
+
+impl LibvirtUri {
+    /// # Errors
+    /// [`Error::InvalidUri`]: what is wrong, and what to do.
+    pub(crate) fn parse(text: &str) -> Result<Self, Error> {
+        let shown = without_password(text);
+        parse(text, &shown).map_err(|reason| Error::InvalidUri { uri: shown, reason })
+    }
+}
+
+fn parse(text: &str, shown: &str) -> Result<LibvirtUri, String> {
+    if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Err(
+            "it has a space or a control character in it: write it as %20 and the like".into()
+        );
+    }
+    let (scheme, rest) = text
+        .split_once(':')
+        .ok_or("it has no driver: give one as in qemu:///system or test:///default")?;
+    let (driver, transport) = match scheme.split_once('+') {
+        Some((driver, transport)) => (driver, Some(transport.to_ascii_lowercase())),
+        None => (scheme, None),
+    };
+    if driver.is_empty() || !driver.chars().all(|c| c.is_ascii_alphanumeric() || "-.".contains(c)) {
+        return Err(format!("{driver:?} is no driver: give one as in qemu:///system"));
+    }
+    let (rest, fragment) = split_at(rest, '#');
+    let (rest, query) = split_at(rest, '?');
+    let (authority, path) = match rest.strip_prefix("//") {
+        Some(rest) => rest.split_at(rest.find('/').unwrap_or(rest.len())),
+        None => ("", rest),
+    };
+    if !path.is_empty() && !path.starts_with('/') {
+        return Err(format!("give the path after slashes, as in {driver}:///{path}"));
+    }
+    let (host, port) = host_and_port(authority)?;
+    let transport = known_transport(transport.as_deref(), host, driver)?;
+    if path == "/embed" {
+        return Err("embed runs the hypervisor's driver inside a process of its own: connect to \
+                    the daemon, as in qemu:///system"
+            .into());
+    }
+
+    let Params { name, socket, mode, others } = Params::parse(&query[query.len().min(1)..])?;
+    let transport = match transport {
+        "unix" => Transport::Unix { socket, mode: mode.unwrap_or(Mode::Auto) },
+        _ => {
+            if socket.is_some() {
+                return Err("socket= is for the transport unix: take it out".into());
+            }
+            if mode == Some(Mode::Direct) {
+                return Err("mode=direct is for the transport unix: take it out".into());
+            }
+            let port = port.filter(|port| *port != 0).unwrap_or(TCP_PORT);
+            Transport::Tcp { host: host.into(), port }
+        }
+    };
+    let name = name.unwrap_or_else(|| {
+        let query =
+            if others.is_empty() { String::new() } else { format!("?{}", others.join("&")) };
+        format!("{driver}://{path}{query}{fragment}")
+    });
+    Ok(LibvirtUri {
+        shown: shown.into(),
+        driver: driver.into(),
+        path: path.into(),
+        transport,
+        name,
+    })
+}
+
+/// The transport, as far as this backend has it.
+fn known_transport(asked: Option<&str>, host: &str, driver: &str) -> Result<&'static str, String> {
+    match asked {
+        Some("unix") | None if host.is_empty() => Ok("unix"),
+        Some("unix") => Err(format!(
+            "the transport unix has no host: take out {host:?}, or give {driver}+tcp://{host}/..."
+        )),
+        Some("tcp") if host.is_empty() => {
+            Err(format!("the transport tcp needs a host: {driver}+tcp://HOST/..."))
+        }
+        Some("tcp") => Ok("tcp"),
+        // A host without a transport means TLS.
+        None => Err(format!(
+            "a host without a transport means tls, which this version does not have: use \
+             {driver}+tcp://{host}/... in a network that you trust, or tunnel the host's socket \
+             and use {driver}+unix:///...?socket=PATH"
+        )),
+        Some(name @ ("tls" | "ssh" | "libssh" | "libssh2" | "ext")) => Err(format!(
+            "this version does not have the transport {name}: use {driver}+tcp://HOST/... in a \
+             network that you trust, or tunnel the host's socket and use \
+             {driver}+unix:///...?socket=PATH"
+        )),
+        Some(name) => Err(format!("there is no transport {name:?}: use unix or tcp")),
+    }
+}
+
+fn host_and_port(authority: &str) -> Result<(&str, Option<u16>), String> {
+    let place = authority.rsplit_once('@').map_or(authority, |(_user, place)| place);
+    let (host, port) = match place.strip_prefix('[') {
+        Some(rest) => {
+            let (host, port) = rest.split_once(']').ok_or("the bracket of its address is open")?;
+            (host, port.strip_prefix(':').unwrap_or(port))
+        }
+        None => place.split_once(':').unwrap_or((place, "")),
+    };
+    let port = match port {
+        "" => None,
+        port => Some(port.parse().map_err(|_| {
+            format!("{port:?} is no port: give 1 to 65535, and an IPv6 address in brackets")
+        })?),
+    };
+    Ok((host, port))
+}
+
+#[derive(Default)]
+struct Params {
+    name: Option<String>,
+    socket: Option<String>,
+    mode: Option<Mode>,
+    /// Those that are not ours, as they were written: for the server.
+    others: Vec<String>,
+}
+
+impl Params {
+    fn parse(query: &str) -> Result<Self, String> {
+        let mut params = Self::default();
+        for param in query.split(['&', ';']).filter(|param| !param.is_empty()) {
+            let (raw, value) = param.split_once('=').unwrap_or((param, ""));
+            let key = decoded(raw)?.to_ascii_lowercase();
+            match &*key {
+                "name" => params.name = Some(decoded(value)?),
+                "socket" => match decoded(value)? {
+                    path if path.is_empty() => return Err("socket= needs a path".into()),
+                    path => params.socket = Some(path),
+                },
+                "mode" => {
+                    params.mode = Some(match value {
+                        "auto" => Mode::Auto,
+                        "legacy" => Mode::Legacy,
+                        "direct" => Mode::Direct,
+                        _ => {
+                            return Err(format!(
+                                "{value:?} is no mode: give auto, legacy or direct"
+                            ));
+                        }
+                    });
+                }
+                key => match FOREIGN.iter().find(|(name, _)| *name == key) {
+                    Some((name, transport)) => {
+                        return Err(format!(
+                            "{name}= is for the transport {transport}: take it out"
+                        ));
+                    }
+                    None => params.others.push(param.into()),
+                },
+            }
+        }
+        Ok(params)
+    }
+}
+
+/// Undoes percent escapes.
+fn decoded(text: &str) -> Result<String, String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        if *first != b'%' {
+            bytes.push(*first);
+            continue;
+        }
+        let digit = |at: usize| tail.get(at).and_then(|c| char::from(*c).to_digit(16));
+        match (digit(0), digit(1)) {
+            (Some(high), Some(low)) => bytes.push((high * 16 + low) as u8),
+            _ => return Err(format!("{text:?} has a % without two hexadecimal digits: write %25")),
+        }
+        rest = &tail[2..];
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) if !text.contains('\0') => Ok(text),
+        _ => Err(format!("{text:?} is not UTF-8, or has a NUL in it")),
+    }
+}
+
+/// What comes before `mark`, and the rest with the mark.
+fn split_at(text: &str, mark: char) -> (&str, &str) {
+    text.split_at(text.find(mark).unwrap_or(text.len()))
+}
+
+/// The URI without the password that somebody may have put before the host.
+fn without_password(uri: &str) -> String {
+    let Some((scheme, rest)) = uri.split_once("://") else { return uri.into() };
+    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    match authority.rsplit_once('@').and_then(|(user, _)| user.split_once(':')) {
+        Some((user, password)) => {
+            format!("{scheme}://{user}{}", &rest[user.len() + 1 + password.len()..])
+        }
+        None => uri.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unix(socket: Option<&str>, mode: Mode) -> Transport {
+        Transport::Unix { socket: socket.map(Into::into), mode }
+    }
+
+    fn tcp(host: &str, port: u16) -> Transport {
+        Transport::Tcp { host: host.into(), port }
+    }
+
+    #[test]
+    fn each_form_leads_to_its_socket_and_its_name() {
+        let auto = || unix(None, Mode::Auto);
+        let table = [
+            ("qemu:///system", auto(), "qemu:///system"),
+            ("qemu:/system", auto(), "qemu:///system"),
+            ("qemu+unix:///session", auto(), "qemu:///session"),
+            ("test:///default", auto(), "test:///default"),
+            ("xen:///", auto(), "xen:///"),
+            ("xen://", auto(), "xen://"),
+            (
+                "qemu+UNIX:///system?socket=/a%20b-sock",
+                unix(Some("/a b-sock"), Mode::Auto),
+                "qemu:///system",
+            ),
+            // As virsh 9.0 was seen to do it.
+            (
+                "qemu+unix:///system?mode=direct&socket=X&a=%2Fb%20c",
+                unix(Some("X"), Mode::Direct),
+                "qemu:///system?a=%2Fb%20c",
+            ),
+            ("qemu:///system?b=1;mode=legacy&&a", unix(None, Mode::Legacy), "qemu:///system?b=1&a"),
+            ("qemu:///system?name=test%3A%2F%2F%2Fdefault&a=1", auto(), "test:///default"),
+            ("qemu:///system?name=", auto(), ""),
+            ("test+tcp://host/default", tcp("host", 16509), "test:///default"),
+            ("test+tcp://host:0/default", tcp("host", 16509), "test:///default"),
+            ("test+tcp://u@host:123/default?mode=auto", tcp("host", 123), "test:///default"),
+            ("test+tcp://[::1]:123/default", tcp("::1", 123), "test:///default"),
+            ("test+tcp://[::1]/default#x", tcp("::1", 16509), "test:///default#x"),
+        ];
+        for (text, transport, name) in table {
+            let uri = LibvirtUri::parse(text).unwrap();
+            assert_eq!((uri.transport, &*uri.name), (transport, name), "{text}");
+            assert_eq!(uri.shown, text);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_refused_with_its_name() {
+        let table = [
+            ("", "no driver"),
+            ("system", "no driver"),
+            ("+unix:///system", "no driver"),
+            ("qemu:system", "slashes"),
+            ("qemu:///sys tem", "space"),
+            ("qemu://host/system", "tls"),
+            ("qemu+tls://host/system", "tls"),
+            ("qemu+ssh://host/system", "ssh"),
+            ("qemu+libssh2://host/system", "libssh2"),
+            ("qemu+libssh://host/system", "libssh"),
+            ("qemu+ext:///system?command=x", "ext"),
+            ("qemu+udp://host/system", "udp"),
+            ("qemu+unix://host/system", "host"),
+            ("qemu+tcp:///system", "needs a host"),
+            ("qemu+tcp://host:99999/system", "99999"),
+            ("qemu+tcp://::1/system", "brackets"),
+            ("qemu+tcp://[::1/system", "bracket"),
+            ("qemu+tcp://host/system?mode=direct", "mode="),
+            ("qemu+tcp://host/system?socket=/s", "socket="),
+            ("qemu:///system?mode=fast", "fast"),
+            ("qemu:///system?socket=", "socket="),
+            ("qemu:///system?socket=%zz", "%zz"),
+            ("qemu:///system?socket=%00", "NUL"),
+            ("qemu:///system?socket=a%", "a%"),
+            ("qemu:///system?KeyFile=k", "keyfile="),
+            ("qemu:///system?no_verify=1", "no_verify="),
+            ("qemu:///embed?root=/x", "embed"),
+        ];
+        for (text, expected) in table {
+            let error = LibvirtUri::parse(text).unwrap_err();
+            assert!(matches!(error, Error::InvalidUri { .. }), "{text}");
+            assert!(error.to_string().contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_never_shown() {
+        let uri = LibvirtUri::parse("test+tcp://fred:s3cr3t@host/default").unwrap();
+        assert_eq!(uri.shown, "test+tcp://fred@host/default");
+        let error = LibvirtUri::parse("test+tls://fred:s3:cr3t@host:1/default").unwrap_err();
+        assert!(!error.to_string().contains("cr3t") && error.to_string().contains("fred@host:1"));
+    }
+}

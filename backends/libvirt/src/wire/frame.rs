@@ -1,0 +1,340 @@
+//! Frames: cutting them out of a stream of bytes, and making them.
+
+use std::fmt;
+
+use super::xdr::Writer;
+
+/// The bytes of a frame before its body, the length word included.
+pub const HEADER_LENGTH: usize = 28;
+
+/// The longest frame there can be: libvirt's limit of 32 MiB for what follows the length word.
+pub const MAX_LENGTH: usize = 32 * 1024 * 1024 + 4;
+
+/// What a buffer holds as long as no message is bigger. One read takes in hundreds of events.
+const ROOM: usize = 64 * 1024;
+
+/// Programs: the sets of procedures that share a connection.
+pub mod program {
+    /// libvirt's main program: everything that is not in another one.
+    pub const REMOTE: u32 = 0x2000_8086;
+    /// Ping and pong.
+    pub const KEEPALIVE: u32 = 0x6b65_6570;
+}
+
+/// What sort of message a frame is.
+pub mod kind {
+    /// A call, from the client.
+    pub const CALL: u32 = 0;
+    /// The reply to a call; it has the serial of the call.
+    pub const REPLY: u32 = 1;
+    /// An event, or a keepalive message. Its serial says nothing.
+    pub const MESSAGE: u32 = 2;
+}
+
+/// How a call went.
+pub mod status {
+    /// Well. The only status of calls and events.
+    pub const OK: u32 = 0;
+    /// Not well: the body is a [`RemoteError`](crate::wire::RemoteError).
+    pub const ERROR: u32 = 1;
+}
+
+/// What stands before the body of a frame, but for the length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Whose procedure it is: see [`program`].
+    pub program: u32,
+    /// The program's version: 1 for all there are.
+    pub version: u32,
+    /// Which procedure: see [`procs`](super::procs).
+    pub procedure: i32,
+    /// Call, reply, event: see [`kind`].
+    pub kind: u32,
+    /// Chosen by the caller, copied into the reply.
+    pub serial: u32,
+    /// See [`status`].
+    pub status: u32,
+}
+
+impl Header {
+    /// Of a call.
+    pub fn call(procedure: i32, serial: u32) -> Self {
+        Self::remote(procedure, kind::CALL, serial, status::OK)
+    }
+
+    /// Of the reply to a call that went well.
+    pub fn reply(procedure: i32, serial: u32) -> Self {
+        Self::remote(procedure, kind::REPLY, serial, status::OK)
+    }
+
+    /// Of the reply to a call that failed.
+    pub fn error(procedure: i32, serial: u32) -> Self {
+        Self::remote(procedure, kind::REPLY, serial, status::ERROR)
+    }
+
+    /// Of an event. libvirtd 9.0 puts 1 in its serial, where published text says 0.
+    pub fn event(procedure: i32) -> Self {
+        Self::remote(procedure, kind::MESSAGE, 1, status::OK)
+    }
+
+    /// Of a question whether the other side lives, [`procs::PING`](super::procs::PING), or its
+    /// answer, [`procs::PONG`](super::procs::PONG). They have no body.
+    pub fn keepalive(procedure: i32) -> Self {
+        Self {
+            program: program::KEEPALIVE,
+            ..Self::remote(procedure, kind::MESSAGE, 0, status::OK)
+        }
+    }
+
+    fn remote(procedure: i32, kind: u32, serial: u32, status: u32) -> Self {
+        Self { program: program::REMOTE, version: 1, procedure, kind, serial, status }
+    }
+
+    fn parse(frame: &[u8]) -> Self {
+        let word = |at: usize| match frame.get(at..).and_then(|rest| rest.first_chunk()) {
+            Some(bytes) => u32::from_be_bytes(*bytes),
+            None => 0,
+        };
+        Self {
+            program: word(4),
+            version: word(8),
+            procedure: word(12) as i32,
+            kind: word(16),
+            serial: word(20),
+            status: word(24),
+        }
+    }
+}
+
+/// Appends a message to `out`, the length word filled in.
+pub fn message(out: &mut Vec<u8>, header: &Header, body: impl FnOnce(&mut Writer<'_>)) {
+    let start = out.len();
+    let mut writer = Writer::new(out);
+    writer.u32(0);
+    writer.u32(header.program);
+    writer.u32(header.version);
+    writer.i32(header.procedure);
+    writer.u32(header.kind);
+    writer.u32(header.serial);
+    writer.u32(header.status);
+    body(&mut writer);
+    let length = (out.len() - start) as u32;
+    out[start..start + 4].copy_from_slice(&length.to_be_bytes());
+}
+
+/// One message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame<'a> {
+    /// What it is.
+    pub header: Header,
+    /// What it says, in XDR.
+    pub body: &'a [u8],
+}
+
+/// The length word of a frame is impossible: what follows cannot be made sense of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameError {
+    /// The length that the frame gives itself.
+    pub length: u32,
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { length } = self;
+        write!(f, "a message gives its length as {length}, not {HEADER_LENGTH} to {MAX_LENGTH}")
+    }
+}
+
+impl std::error::Error for FrameError {}
+
+/// Cuts a stream of bytes into frames, in whatever pieces it comes.
+///
+/// Take every whole frame out before more bytes are put in. Then the buffer is at most twice as large
+/// as what has arrived of one message, or 64 KiB: it grows with the bytes that come, not with the
+/// length that they announce, and shrinks back after a large message. While messages are small it
+/// allocates nothing.
+pub struct Frames {
+    /// Its whole length is initialised; what is held is in `start..end`.
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Frames {
+    /// Without any bytes yet.
+    pub fn new() -> Self {
+        Self { buffer: vec![0; ROOM], start: 0, end: 0 }
+    }
+
+    /// Where to read into; never empty. Say with [`filled`](Frames::filled) how much came.
+    pub fn spare(&mut self) -> &mut [u8] {
+        let held = self.end - self.start;
+        if self.buffer.len() > ROOM && held < ROOM / 2 {
+            let mut smaller = vec![0; ROOM];
+            smaller[..held].copy_from_slice(&self.buffer[self.start..self.end]);
+            self.buffer = smaller;
+            (self.start, self.end) = (0, held);
+        } else if held == 0 {
+            (self.start, self.end) = (0, 0);
+        } else if self.buffer.len() - self.end < ROOM / 2 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, held);
+            if self.buffer.len() - held < ROOM / 2 {
+                let doubled = (self.buffer.len() * 2).min(MAX_LENGTH + ROOM);
+                self.buffer.resize(doubled.max(held + ROOM / 2), 0);
+            }
+        }
+        &mut self.buffer[self.end..]
+    }
+
+    /// Takes note that the first `bytes` of [`spare`](Frames::spare) were filled.
+    pub fn filled(&mut self, bytes: usize) {
+        self.end = (self.end + bytes).min(self.buffer.len());
+    }
+
+    /// Puts bytes in.
+    pub fn push(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let spare = self.spare();
+            let n = spare.len().min(bytes.len());
+            spare[..n].copy_from_slice(&bytes[..n]);
+            self.filled(n);
+            bytes = &bytes[n..];
+        }
+    }
+
+    /// The next whole frame; `None` until more bytes are in.
+    ///
+    /// # Errors
+    /// The frame gives itself a length that cannot be. It says so again from then on: the stream is
+    /// out of step for good.
+    pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, FrameError> {
+        let held = &self.buffer[self.start..self.end];
+        let Some(word) = held.first_chunk() else { return Ok(None) };
+        let length = u32::from_be_bytes(*word);
+        let end = length as usize;
+        if !(HEADER_LENGTH..=MAX_LENGTH).contains(&end) {
+            return Err(FrameError { length });
+        }
+        let Some(frame) = held.get(..end) else { return Ok(None) };
+        self.start += end;
+        Ok(Some(Frame { header: Header::parse(frame), body: &frame[HEADER_LENGTH..] }))
+    }
+}
+
+impl Default for Frames {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Frames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frames")
+            .field("held", &(self.end - self.start))
+            .field("buffer", &self.buffer.len())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(body: usize) -> Vec<u8> {
+        let mut out = Vec::new();
+        message(&mut out, &Header::event(318), |writer| writer.raw(&vec![7; body]));
+        out
+    }
+
+    #[test]
+    fn a_header_is_laid_out_as_libvirt_does_it() {
+        let mut out = Vec::new();
+        message(&mut out, &Header::call(60, 4), |body| body.i32(14));
+        let expected = [
+            [0, 0, 0, 32],            // length
+            [0x20, 0x00, 0x80, 0x86], // program
+            [0, 0, 0, 1],             // version
+            [0, 0, 0, 60],            // procedure
+            [0, 0, 0, 0],             // a call
+            [0, 0, 0, 4],             // serial
+            [0, 0, 0, 0],             // status
+            [0, 0, 0, 14],            // the body
+        ];
+        assert_eq!(out, expected.concat());
+    }
+
+    #[test]
+    fn frames_come_out_whole_however_the_bytes_come_in() {
+        let bytes: Vec<u8> = (0..200).flat_map(|n| frame(n * 37)).collect();
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut frames = Frames::new();
+        let (mut rest, mut seen) = (&bytes[..], Vec::new());
+        while !rest.is_empty() {
+            let (piece, others) = rest.split_at(random.usize(1..=rest.len().min(5000)));
+            rest = others;
+            frames.push(piece);
+            while let Some(frame) = frames.next_frame().unwrap() {
+                assert_eq!(frame.header, Header::event(318));
+                seen.push(frame.body.len());
+            }
+        }
+        assert_eq!(seen, (0..200).map(|n| n * 37).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn an_impossible_length_is_an_error_for_good() {
+        for length in [0, 4, 27, MAX_LENGTH as u32 + 1, 0x4854_5450, u32::MAX] {
+            let mut frames = Frames::new();
+            frames.push(&length.to_be_bytes());
+            assert_eq!(frames.next_frame(), Err(FrameError { length }));
+            frames.push(&frame(0));
+            assert_eq!(frames.next_frame(), Err(FrameError { length }));
+        }
+    }
+
+    #[test]
+    fn the_buffer_grows_with_what_came_and_not_with_what_was_announced() {
+        let mut frames = Frames::new();
+        frames.push(&(MAX_LENGTH as u32).to_be_bytes());
+        assert_eq!(frames.next_frame(), Ok(None));
+        for came in 0..20 {
+            frames.push(&[0; 10_000]);
+            assert_eq!(frames.next_frame(), Ok(None));
+            assert!(frames.buffer.len() <= 2 * (came + 1) * 10_000 + 2 * ROOM);
+        }
+    }
+
+    #[test]
+    fn the_longest_frame_passes_and_the_buffer_shrinks_after_it() {
+        let mut frames = Frames::new();
+        frames.push(&frame(MAX_LENGTH - HEADER_LENGTH));
+        assert_eq!(frames.next_frame().unwrap().unwrap().body.len(), MAX_LENGTH - HEADER_LENGTH);
+        frames.push(&frame(8));
+        assert_eq!(frames.buffer.len(), ROOM);
+        assert_eq!(frames.next_frame().unwrap().unwrap().body.len(), 8);
+    }
+
+    #[test]
+    fn small_frames_never_move_the_buffer() {
+        let mut frames = Frames::new();
+        let (at, bytes) = (frames.buffer.as_ptr(), frame(40).repeat(300));
+        for piece in bytes.repeat(50).chunks(ROOM / 2) {
+            frames.push(piece);
+            while frames.next_frame().unwrap().is_some() {}
+        }
+        assert_eq!((frames.buffer.as_ptr(), frames.buffer.len()), (at, ROOM));
+    }
+
+    #[test]
+    fn garbage_neither_panics_nor_takes_memory() {
+        let mut random = fastrand::Rng::with_seed(2);
+        for _ in 0..2000 {
+            let mut frames = Frames::new();
+            let garbage: Vec<u8> = (0..random.usize(..200)).map(|_| random.u8(..)).collect();
+            frames.push(&garbage);
+            while let Ok(Some(_)) = frames.next_frame() {}
+            assert_eq!(frames.buffer.len(), ROOM);
+        }
+    }
+}
