@@ -198,6 +198,13 @@ impl State {
         self.stepping = false;
     }
 
+    /// Whether nothing is on its way to a driver that listens.
+    pub(super) fn is_delivered(&mut self) -> bool {
+        let Some(live) = &mut self.live else { return true };
+        live.pull(self.stepping);
+        live.silent || live.ready.is_empty()
+    }
+
     pub(super) fn note(&mut self, asked: Asked) {
         self.journal.note(asked);
     }

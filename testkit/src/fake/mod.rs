@@ -353,6 +353,17 @@ impl FakeHypervisor {
         }
     }
 
+    /// Waits until the driver has taken in all that happened, if it listens.
+    pub(crate) async fn delivered(&self) {
+        // It takes a bufferful at a time; a bound, in case it is gone with its runtime.
+        for _ in 0..100_000 {
+            if self.line.lock().is_delivered() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// The kinds that are registered now: none without a connection.
     pub fn registered(&self) -> Kinds {
         let state = self.line.lock();
