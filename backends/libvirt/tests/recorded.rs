@@ -6,7 +6,9 @@ use virevent::driver::Batch;
 use virevent::{DomainEvent, EventData};
 use virevent_libvirt::decode;
 use virevent_libvirt::wire::xdr::Reader;
-use virevent_libvirt::wire::{Domain, Frames, RemoteError, kind, procs, status, verdict};
+use virevent_libvirt::wire::{
+    Domain, Frames, Header, RemoteError, kind, procs, program, status, verdict,
+};
 
 macro_rules! session {
     ($name:literal) => {
@@ -41,7 +43,8 @@ impl Session {
             rest = tail;
             frames.push(head);
             while let Some(frame) = frames.next_frame().unwrap() {
-                if frame.header.kind == kind::MESSAGE {
+                let Header { program, kind, .. } = frame.header;
+                if (program, kind) == (program::REMOTE, kind::MESSAGE) {
                     decode::event(&frame, |_| None, &mut batch).unwrap();
                 }
             }
@@ -101,7 +104,7 @@ fn every_event_is_decoded_as_the_recorder_saw_it_however_its_bytes_come() {
         (session!("test-session"), 41),
         (session!("qemu-session"), 25),
         (session!("qemu-all-events"), 59),
-        (session!("qemu-memory-device"), 4),
+        (session!("qemu-memory-device"), 7),
         (session!("test-legacy"), 2),
     ];
     for (session, count) in sessions {
@@ -135,7 +138,7 @@ fn a_life_on_the_test_driver_reads_as_it_went() {
             "alpha[4] suspended (paused)",
             "alpha[4] event 23 (24 bytes)",
             "alpha[4] resumed (unpaused)",
-            "alpha[4] event 23 (8 bytes)",
+            "alpha[4] defined (updated)",
             "alpha stopped (destroyed)",
         ]
     );
