@@ -241,6 +241,11 @@ impl Core {
         }
         let wanted = self.interest();
         if wanted != self.calls.registered {
+            if self.calls.registered.is_empty() {
+                // What came until now is of a registration that is over, and was followed by what we
+                // did not hear.
+                self.held = Held::new(Arc::clone(&self.source));
+            }
             let pending = self.calls.pending();
             session.set_interest(&wanted, pending.tag);
             if wanted.is_empty() {
@@ -381,7 +386,9 @@ impl Core {
 
     fn level(&mut self, domain: crate::Domain, level: Result<State, StopCause>) {
         if self.synced.is_none() {
-            self.held.level(domain, level);
+            if self.is_wanted() {
+                self.held.level(domain, level);
+            }
             return;
         }
         // What happened in a part that was out of reach was not seen when it happened.
