@@ -1,5 +1,7 @@
 //! Against a real libvirtd, in a mount namespace of its own. Needs root, libvirtd, virsh and unshare.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
