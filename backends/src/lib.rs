@@ -1,1 +1,150 @@
-//! Opens a source by its URI.
+//! Opens a source of domain events by its URI.
+//!
+//! ```no_run
+//! # async fn watch() -> Result<(), virevent::Error> {
+//! let hypervisor = virevent_backends::open("qemu:///system")?;
+//! let events = hypervisor.subscribe_with(virevent::Options::default()).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | URI | what it opens | feature |
+//! |---|---|---|
+//! | `qemu:///system`, `test:///default`, `xen+tcp://host/` ... | libvirt's own, to its daemon | `libvirt` (default) |
+//! | `fake:` | a hypervisor inside the process that plays a short scripted demo | `fake` (default) |
+
+use std::sync::Arc;
+
+use virevent::{Error, EventSource};
+
+/// The drivers that a libvirt daemon serves.
+const LIBVIRT: [&str; 9] = ["qemu", "xen", "lxc", "bhyve", "ch", "vbox", "vz", "openvz", "test"];
+
+/// Opens the source that `uri` names. Does no I/O: the first subscription connects.
+///
+/// # Errors
+/// [`Error::InvalidUri`] for a scheme that this build does not know, and for what the backend of the
+/// scheme finds wrong with the URI.
+pub fn open(uri: &str) -> Result<Arc<dyn EventSource>, Error> {
+    let Some((scheme, rest)) = uri.split_once(':') else {
+        return Err(invalid(uri, format!("it has no scheme; {}", known())));
+    };
+    let driver = scheme.split_once('+').map_or(scheme, |(driver, _transport)| driver);
+    match driver {
+        "fake" if scheme == "fake" => fake(uri, rest),
+        _ if LIBVIRT.contains(&driver) => libvirt(uri),
+        _ => Err(invalid(uri, format!("the scheme {scheme:?} is not known; {}", known()))),
+    }
+}
+
+/// The schemes that this build can [`open`], without the colon. Those of libvirt take a transport
+/// too: `qemu+unix`, `qemu+tcp`.
+pub fn schemes() -> impl Iterator<Item = &'static str> {
+    let libvirt = LIBVIRT.into_iter().filter(|_| cfg!(feature = "libvirt"));
+    libvirt.chain(cfg!(feature = "fake").then_some("fake"))
+}
+
+#[cfg(feature = "libvirt")]
+fn libvirt(uri: &str) -> Result<Arc<dyn EventSource>, Error> {
+    Ok(Arc::new(virevent_libvirt::Libvirt::new(uri)?.source()))
+}
+
+#[cfg(not(feature = "libvirt"))]
+fn libvirt(uri: &str) -> Result<Arc<dyn EventSource>, Error> {
+    Err(lacking(uri, "libvirt"))
+}
+
+#[cfg(feature = "fake")]
+fn fake(uri: &str, rest: &str) -> Result<Arc<dyn EventSource>, Error> {
+    use virevent_testkit::{Script, scripted};
+
+    match rest {
+        "" => Ok(Arc::new(scripted(Script::demo()))),
+        _ => Err(invalid(uri, "nothing may follow \"fake:\"; it plays the demo".into())),
+    }
+}
+
+#[cfg(not(feature = "fake"))]
+fn fake(uri: &str, _rest: &str) -> Result<Arc<dyn EventSource>, Error> {
+    Err(lacking(uri, "fake"))
+}
+
+#[cfg(not(all(feature = "libvirt", feature = "fake")))]
+fn lacking(uri: &str, feature: &str) -> Error {
+    let help = format!("build virevent-backends with its feature {feature:?}");
+    invalid(uri, format!("this build lacks that backend: {help}, or {}", known()))
+}
+
+/// What the user can do instead.
+fn known() -> String {
+    let schemes: Vec<_> = schemes().map(|scheme| format!("{scheme}:")).collect();
+    match schemes.is_empty() {
+        true => "build virevent-backends with a feature: \"libvirt\" or \"fake\"".into(),
+        false => format!("use one of {}", schemes.join(" ")),
+    }
+}
+
+fn invalid(uri: &str, reason: String) -> Error {
+    Error::InvalidUri { uri: without_password(uri), reason }
+}
+
+/// The URI with `***` in place of a password before its host.
+fn without_password(uri: &str) -> String {
+    let Some((head, tail)) = uri.split_once("//") else { return uri.into() };
+    let (authority, path) = tail.split_at(tail.find(['/', '?', '#']).unwrap_or(tail.len()));
+    match authority.rsplit_once('@').and_then(|(user, host)| Some((user.split_once(':')?.0, host)))
+    {
+        Some((user, host)) => format!("{head}//{user}:***@{host}{path}"),
+        None => uri.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(uri: &str) -> String {
+        match open(uri).unwrap_err() {
+            error @ Error::InvalidUri { .. } => error.to_string(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    #[cfg(all(feature = "libvirt", feature = "fake"))]
+    fn a_scheme_that_is_not_known_is_refused_with_those_that_are() {
+        for uri in ["foo:///x", "QEMU:///system", "fake+unix:", ":", "qemu"] {
+            let said = refusal(uri);
+            assert!(said.contains(&format!("{uri:?}")) && said.contains("qemu: xen:"), "{said}");
+            assert!(said.contains("fake:"), "{said}");
+        }
+    }
+
+    #[test]
+    #[cfg(not(feature = "libvirt"))]
+    fn a_backend_that_was_left_out_is_refused_with_the_feature_that_it_takes() {
+        assert!(refusal("qemu:///system").contains("\"libvirt\""));
+    }
+
+    #[test]
+    fn an_error_does_not_repeat_a_password() {
+        assert!(refusal("foo://joe:sesame@host/x").contains("joe:***@host/x"));
+        assert_eq!(without_password("foo://joe@host:1/a@b:c"), "foo://joe@host:1/a@b:c");
+        assert_eq!(without_password("foo://joe:a:b@c@host"), "foo://joe:***@host");
+    }
+
+    #[test]
+    #[cfg(feature = "libvirt")]
+    fn libvirts_schemes_open_with_and_without_a_transport_and_without_a_daemon() {
+        for uri in ["qemu:///system", "test+unix:///default?socket=/nowhere", "xen+tcp://host/"] {
+            assert_eq!(open(uri).unwrap().uri(), uri);
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "fake")]
+    fn the_fake_opens_and_takes_nothing_after_its_colon() {
+        open("fake:").unwrap();
+        assert!(refusal("fake:demo").contains("nothing may follow"));
+    }
+}

@@ -1,3 +1,203 @@
-//! Prints what happens to virtual machines.
+//! Prints what happens to virtual machines: `watch [OPTIONS] [URI]...`, see `watch --help`.
+//!
+//! ```text
+//!  hypervisors ──▶ driver tasks ──▶ mailboxes ──▶ this loop ──▶ a thread ──▶ stdout
+//!                                   (bounded)     (prints)      (output)
+//! ```
 
-fn main() {}
+mod args;
+mod output;
+mod print;
+mod stats;
+mod streams;
+
+use std::future::pending;
+use std::io::{self, Write};
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Sleep, sleep, timeout};
+use virevent::EventSource;
+use virevent_testkit::{Script, scripted};
+
+use self::args::{Args, Command};
+use self::output::Output;
+use self::print::Printer;
+use self::stats::Stats;
+use self::streams::Streams;
+
+/// How long a blocked output may hold up an end that was asked for.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Why the program fails: its exit status, and the line that it says.
+struct Failure(u8, String);
+
+fn main() -> ExitCode {
+    let outcome = match args::parse(std::env::args_os().skip(1)) {
+        Ok(Command::Help) => say(args::HELP),
+        Ok(Command::Version) => say(concat!("watch ", env!("CARGO_PKG_VERSION"), "\n")),
+        Ok(Command::Watch(args)) => start(&args),
+        Err(wrong) => Err(Failure(2, wrong)),
+    };
+    match outcome {
+        Ok(status) => status,
+        Err(Failure(status, line)) => {
+            complain(&line);
+            ExitCode::from(status)
+        }
+    }
+}
+
+fn start(args: &Args) -> Result<ExitCode, Failure> {
+    let sources = sources(args)?;
+    // One thread: the driver and the loop take turns, and an event crosses no core.
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure(1, format!("cannot start: {error}")))?
+        .block_on(watch(args, &sources))
+}
+
+fn sources(args: &Args) -> Result<Vec<Arc<dyn EventSource>>, Failure> {
+    let mut sources = Vec::new();
+    for uri in &args.uris {
+        sources.push(virevent_backends::open(uri).map_err(|e| Failure(2, e.to_line()))?);
+    }
+    if let Some(file) = &args.script {
+        let wrong =
+            |error: &dyn std::fmt::Display| Failure(2, format!("{}: {error}", file.display()));
+        let text = std::fs::read_to_string(file).map_err(|e| wrong(&e))?;
+        let script = Script::from_toml(&text).map_err(|e| wrong(&e))?;
+        sources.push(Arc::new(scripted(script)));
+    }
+    if sources.is_empty() {
+        sources.push(Arc::new(scripted(Script::demo())));
+    }
+    Ok(sources)
+}
+
+async fn watch(args: &Args, sources: &[Arc<dyn EventSource>]) -> Result<ExitCode, Failure> {
+    let mut stop =
+        Stop::new(args.duration).map_err(|e| Failure(1, format!("cannot start: {e}")))?;
+    let mut streams = tokio::select! {
+        streams = Streams::open(sources, &args.options) => {
+            streams.map_err(|(uri, error)| Failure(1, format!("{uri}: {}", error.to_line())))?
+        }
+        () = stop.asked() => return Ok(ExitCode::SUCCESS),
+    };
+    let mut printer = match (args.quiet, args.json) {
+        (true, _) => Printer::nothing(),
+        (false, true) => Printer::json(),
+        (false, false) => Printer::people(sources.len() > 1),
+    };
+    let mut output = if args.quiet { Output::none() } else { Output::start() };
+    let mut stats = Stats::default();
+    let mut status = ExitCode::SUCCESS;
+
+    let mut batch = Vec::new();
+    let stopped = loop {
+        let more = tokio::select! {
+            biased;
+            () = stop.asked() => break true,
+            () = output.closed() => break false,
+            more = streams.read(&mut batch, |uri, error| {
+                complain(&format!("{uri}: {}", error.to_line()));
+                status = ExitCode::FAILURE;
+            }) => more,
+        };
+        let before = stats.events();
+        for event in batch.drain(..) {
+            printer.print(&event);
+            if event.is_happening() {
+                stats.count();
+                if args.count == Some(stats.events()) {
+                    break;
+                }
+            }
+        }
+        if args.stats && stats.events() > before {
+            stats.mark();
+        }
+        let enough = args.count.is_some_and(|count| stats.events() >= count);
+        tokio::select! {
+            () = output.send(printer.take()) => {}
+            () = stop.asked() => break true,
+        }
+        if enough || !more {
+            break false;
+        }
+    };
+    stats.finish();
+
+    let written = tokio::join!(finish(&mut output, &mut stop, stopped), streams.close()).0;
+    if let Err(error) = written {
+        complain(&format!("cannot write to standard output: {error}"));
+        status = ExitCode::FAILURE;
+    }
+    if args.stats {
+        let _ = writeln!(io::stderr(), "{stats}");
+    }
+    Ok(status)
+}
+
+/// Waits until everything is written; once a stop was asked for, not for long.
+async fn finish(output: &mut Output, stop: &mut Stop, stopped: bool) -> io::Result<()> {
+    if !stopped {
+        tokio::select! {
+            written = output.finish() => return written,
+            () = stop.asked() => {}
+        }
+    }
+    timeout(PATIENCE, output.finish()).await.unwrap_or(Ok(()))
+}
+
+/// What ends the program from outside: Ctrl-C, SIGTERM, the time given by `--for`.
+struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl Stop {
+    fn new(duration: Option<Duration>) -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            deadline: duration.map(|duration| Box::pin(sleep(duration))),
+        })
+    }
+
+    /// Resolves when the program is to end, once for each reason.
+    async fn asked(&mut self) {
+        let time = async {
+            match &mut self.deadline {
+                Some(deadline) => deadline.await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            () = time => self.deadline = None,
+        }
+    }
+}
+
+/// Says something on standard output that is not an event.
+fn say(text: &str) -> Result<ExitCode, Failure> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure(1, format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Says what is wrong, in one line on standard error.
+pub(crate) fn complain(line: &str) {
+    let line: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let _ = writeln!(io::stderr(), "watch: {line}");
+}

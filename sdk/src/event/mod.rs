@@ -2,6 +2,8 @@
 
 mod change;
 mod codes;
+#[cfg(feature = "serde")]
+mod json;
 mod marker;
 mod raw;
 mod state;

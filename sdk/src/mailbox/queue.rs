@@ -69,7 +69,7 @@ impl Queue {
         }
         self.threshold = self.capacity;
         // What a burst allocated is not kept for ever.
-        if self.events.capacity() > 4 * self.capacity.max(1024) {
+        if self.events.capacity() / 4 > self.capacity.max(1024) {
             self.events.shrink_to(self.capacity);
         }
     }

@@ -24,7 +24,6 @@ use crate::host::{Emitted, Host, Observer};
 pub(super) struct Line {
     pub(super) host: Host,
     pub(super) level_triggered: bool,
-    lacking: Kinds,
     state: Mutex<State>,
     /// Changes whenever anything here does.
     changes: watch::Sender<()>,
@@ -37,6 +36,8 @@ pub(super) struct State {
     pub(super) lists_hang: bool,
     pub(super) registrations_hang: bool,
     pub(super) stepping: bool,
+    /// The kinds that the server does not have.
+    pub(super) lacking: Kinds,
     /// Counts connections, so that a session knows whether it is still the one.
     connection: u64,
     pub(super) live: Option<Live>,
@@ -81,7 +82,8 @@ pub(super) enum Item {
 impl Line {
     pub(super) fn new(host: Host, level_triggered: bool, lacking: Kinds) -> Self {
         let (changes, _) = watch::channel(());
-        Self { host, level_triggered, lacking, state: Mutex::default(), changes }
+        let state = Mutex::new(State { lacking, ..State::default() });
+        Self { host, level_triggered, state, changes }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -120,7 +122,9 @@ impl Line {
 
     /// Does what was asked and does not hang.
     pub(super) fn serve(&self, state: &mut State) {
-        let State { lists_hang, registrations_hang, stepping, live: Some(live), .. } = state else {
+        let State { lists_hang, registrations_hang, stepping, lacking, live: Some(live), .. } =
+            state
+        else {
             return;
         };
         live.pull(*stepping);
@@ -129,10 +133,12 @@ impl Line {
         }
         if !*registrations_hang {
             if let Some((tag, interest)) = live.asked_interest.take() {
-                let lacks = |kind: &&Kind| self.lacking.contains(kind);
+                let lacks = |kind: &&Kind| lacking.contains(kind);
                 let refused: Vec<_> = interest.kinds().iter().filter(lacks).cloned().collect();
-                let granted = interest.kinds().iter().filter(|kind| !self.lacking.contains(kind));
+                let granted = interest.kinds().iter().filter(|kind| !lacking.contains(kind));
                 live.registered = granted.cloned().collect();
+                let registered = &live.registered;
+                live.held.retain(|item| item.is_of(registered));
                 live.ready.push_back(Item::InterestDone(tag, refused));
             }
         }
@@ -145,6 +151,20 @@ impl Line {
                 }
                 live.ready.push_back(Item::Listed(tag, list));
             }
+        }
+    }
+}
+
+impl Item {
+    /// Whether it is sent to one who has registered for these. What a server still has of a
+    /// registration that is over it does not send.
+    fn is_of(&self, registered: &Interest) -> bool {
+        match self {
+            Self::Emitted(emitted) => match emitted.event.kind() {
+                Some(kind) => registered.contains(&kind),
+                None => !registered.is_empty(),
+            },
+            _ => true,
         }
     }
 }
@@ -203,14 +223,13 @@ impl Live {
     /// Takes in what the host emitted and the driver has registered for.
     fn pull(&mut self, stepping: bool) {
         while let Some(emitted) = self.observer.try_next() {
-            let wanted = match emitted.event.kind() {
-                Some(kind) => self.registered.contains(&kind),
-                None => !self.registered.is_empty(),
-            };
-            let within =
-                |scope: &Scope| emitted.event.domain().is_some_and(|domain| scope.contains(domain));
-            if wanted && !self.out.iter().any(|(scope, _)| within(scope)) {
-                self.send(stepping, Item::Emitted(emitted));
+            let out = emitted
+                .event
+                .domain()
+                .is_some_and(|domain| self.out.iter().any(|(scope, _)| scope.contains(domain)));
+            let item = Item::Emitted(emitted);
+            if !out && item.is_of(&self.registered) {
+                self.send(stepping, item);
             }
         }
     }

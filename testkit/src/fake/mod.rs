@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use virevent::driver::{Driver, Listed};
 use virevent::{
     Capabilities, Change, Counters, Domain, DomainEvent, Error, EventSource, EventStream, Fault,
-    Health, Kinds, Options, Scope, StartCause, StopCause,
+    Health, Kind, Kinds, Options, Scope, StartCause, StopCause,
 };
 
 pub use self::builder::Builder;
@@ -276,6 +276,11 @@ impl FakeHypervisor {
     /// Does and confirms registrations again.
     pub fn release_registrations(&self) {
         self.line.change(|state| state.registrations_hang = false);
+    }
+
+    /// From the next connection on the server lacks this kind, as after a downgrade.
+    pub fn lack(&self, kind: Kind) {
+        self.line.change(|state| state.lacking.insert(kind));
     }
 
     /// The connection that there is goes half-open: nothing comes over it any more, no answer to a

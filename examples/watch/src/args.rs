@@ -1,0 +1,179 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use lexopt::prelude::*;
+use virevent::{Kind, Options};
+
+pub(crate) const HELP: &str = "\
+Prints what happens to virtual machines.
+
+Usage: watch [OPTIONS] [URI]...
+
+  URI   a hypervisor: qemu:///system, test:///default, fake: ...
+        (libvirt's own URIs, to its daemon). Several are watched together.
+        With none, a fake hypervisor plays a demo that ends by itself.
+
+What to watch:
+  --only KIND,...     only these kinds of event: lifecycle, reboot,
+                      other:NUMBER or other:NAME (one that has no type of its
+                      own), other (all of those)
+  --domain NAME|UUID  only this domain; may be given several times
+  --no-existing       do not begin with the domains that are there already
+  --script FILE       play this script (TOML) on the fake hypervisor
+
+When to end (Ctrl-C always does):
+  --count N           after N events; existing domains, synced and gap are not
+                      counted
+  --for SECONDS       that long after the start; may have a fraction
+
+What to print:
+  --json              one JSON object a line, for programs (docs/json.md)
+  --quiet             no events
+  --stats             at the end, on stderr, one JSON object: events counted,
+                      wall_s and cpu_s from the first to the last of them, and
+                      max_rss_kib
+
+  --capacity N        how many unread events are held before the oldest that no
+                      longer matter are dropped, which is told as a gap; 1024
+                      unless given
+  -h, --help          this text
+  -V, --version       the version
+
+Exit status: 0 when it ended as asked, 1 when a hypervisor could not be reached
+or refused, 2 when the command line is wrong.
+";
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Watch(Box<Args>),
+    Help,
+    Version,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Args {
+    pub(crate) uris: Vec<String>,
+    pub(crate) options: Options,
+    pub(crate) script: Option<PathBuf>,
+    pub(crate) count: Option<u64>,
+    pub(crate) duration: Option<Duration>,
+    pub(crate) json: bool,
+    pub(crate) quiet: bool,
+    pub(crate) stats: bool,
+}
+
+/// Reads the command line, without the program's name.
+///
+/// # Errors
+/// What is wrong, in one line.
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
+    read(lexopt::Parser::from_args(args)).map_err(|error| format!("{error}; see watch --help"))
+}
+
+fn read(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
+    let mut args = Args::default();
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Value(uri) => args.uris.push(uri.string()?),
+            Long("only") => {
+                for kind in parser.value()?.string()?.split(',') {
+                    let kind = kind.trim().parse::<Kind>().map_err(|e| e.to_string())?;
+                    args.options = args.options.kind(kind);
+                }
+            }
+            Long("domain") => match parser.value()?.string()? {
+                name if name.is_empty() => return Err("--domain: give a name or a uuid".into()),
+                name => args.options = args.options.domain(name),
+            },
+            Long("no-existing") => args.options = args.options.existing(false),
+            Long("capacity") => {
+                let capacity = number(&mut parser, "--capacity", |&n: &usize| n > 0)?;
+                args.options = args.options.capacity(capacity);
+            }
+            Long("script") => args.script = Some(parser.value()?.into()),
+            Long("count") => args.count = Some(number(&mut parser, "--count", |&n: &u64| n > 0)?),
+            Long("for") => args.duration = Some(seconds(&mut parser)?),
+            Long("json") => args.json = true,
+            Long("quiet") => args.quiet = true,
+            Long("stats") => args.stats = true,
+            Short('h') | Long("help") => return Ok(Command::Help),
+            Short('V') | Long("version") => return Ok(Command::Version),
+            _ => return Err(arg.unexpected()),
+        }
+    }
+    Ok(Command::Watch(Box::new(args)))
+}
+
+fn number<T: FromStr>(
+    parser: &mut lexopt::Parser,
+    option: &str,
+    allowed: impl Fn(&T) -> bool,
+) -> Result<T, lexopt::Error> {
+    let text = parser.value()?.string()?;
+    let wrong = || format!("{option} {text}: give a whole number, 1 or more");
+    Ok(text.parse().ok().filter(allowed).ok_or_else(wrong)?)
+}
+
+fn seconds(parser: &mut lexopt::Parser) -> Result<Duration, lexopt::Error> {
+    let text = parser.value()?.string()?;
+    let seconds = text.parse().ok().and_then(|s| Duration::try_from_secs_f64(s).ok());
+    Ok(seconds.ok_or_else(|| format!("--for {text}: give a number of seconds, 0 or more"))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(line: &str) -> Args {
+        match parse(line.split_whitespace().map(OsString::from)).unwrap() {
+            Command::Watch(args) => *args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn error(line: &str) -> String {
+        parse(line.split(' ').map(OsString::from)).unwrap_err()
+    }
+
+    #[test]
+    fn options_and_uris_stand_in_any_order() {
+        let args = args(
+            "test:///default --only lifecycle,other:8 --domain a --count=3 fake: --domain b --for 0.5",
+        );
+        assert_eq!(args.uris, ["test:///default", "fake:"]);
+        assert_eq!(args.count, Some(3));
+        assert_eq!(args.duration, Some(Duration::from_millis(500)));
+        let wanted = Options::default().domain("a").domain("b");
+        let wanted = wanted.kind(Kind::Lifecycle).kind("other:8".parse().unwrap());
+        assert_eq!(args.options, wanted);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_the_option_and_the_value() {
+        for (line, said) in [
+            ("--frobnicate", "--frobnicate"),
+            ("-x", "-x"),
+            ("--count", "--count"),
+            ("--count 0", "--count 0: give a whole number"),
+            ("--count -1", "--count"),
+            ("--capacity 0", "--capacity 0"),
+            ("--for soon", "--for soon"),
+            ("--for -1", "--for"),
+            ("--for nan", "--for nan"),
+            ("--for 1e300", "--for 1e300"),
+            ("--only lifecycle,,reboot", "\"\""),
+            ("--only started", "\"started\" is not a kind: give lifecycle"),
+            ("--domain ", "give a name"),
+            ("--json=yes", "--json"),
+        ] {
+            let error = error(line);
+            assert!(error.contains(said) && error.contains("--help"), "{line}: {error}");
+            assert!(!error.contains('\n'), "{error}");
+        }
+    }
+}

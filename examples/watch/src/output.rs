@@ -1,0 +1,100 @@
+//! Standard output, on a thread of its own.
+//!
+//! A terminal or pipe that takes nothing blocks that thread, and through the bounded channel the loop
+//! that prints; never the driver, whose mailbox absorbs, compacts, and tells of it as a gap.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::thread;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+/// How many chunks of lines may wait for the thread.
+const WAITING: usize = 4;
+
+#[derive(Debug)]
+pub(crate) struct Output {
+    chunks: Option<mpsc::Sender<Vec<u8>>>,
+    outcome: oneshot::Receiver<io::Result<()>>,
+    closed: Arc<Notify>,
+}
+
+impl Output {
+    /// For a program that prints nothing.
+    pub(crate) fn none() -> Self {
+        Self { chunks: None, outcome: oneshot::channel().1, closed: Arc::default() }
+    }
+
+    pub(crate) fn start() -> Self {
+        let (chunks, waiting) = mpsc::channel(WAITING);
+        let (done, outcome) = oneshot::channel();
+        thread::spawn(move || done.send(write(waiting)));
+        let closed = Arc::new(Notify::new());
+        let notify = Arc::clone(&closed);
+        thread::spawn(move || wait_until_closed().then(|| notify.notify_one()));
+        Self { chunks: Some(chunks), outcome, closed }
+    }
+
+    /// Hands over some lines, and waits while too many others wait. Lines for an output that is
+    /// closed or broken are dropped: [`closed`](Self::closed) and [`finish`](Self::finish) tell.
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits, the lines are lost.
+    pub(crate) async fn send(&self, lines: Vec<u8>) {
+        if let Some(chunks) = self.chunks.as_ref().filter(|_| !lines.is_empty()) {
+            let _ = chunks.send(lines).await;
+        }
+    }
+
+    /// Resolves when nobody reads the output any more, or it is broken.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub(crate) async fn closed(&self) {
+        match &self.chunks {
+            Some(chunks) => tokio::select! {
+                () = chunks.closed() => {}
+                () = self.closed.notified() => {}
+            },
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Waits until everything is written.
+    ///
+    /// # Errors
+    /// What went wrong with the output. That nobody reads it is no error.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub(crate) async fn finish(&mut self) -> io::Result<()> {
+        self.chunks = None;
+        match (&mut self.outcome).await {
+            Ok(Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn write(mut waiting: mpsc::Receiver<Vec<u8>>) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    while let Some(lines) = waiting.blocking_recv() {
+        stdout.write_all(&lines)?;
+        stdout.flush()?;
+    }
+    Ok(())
+}
+
+/// Waits until the reader of a pipe has gone, which a write would notice only at the next event.
+fn wait_until_closed() -> bool {
+    let stdout = io::stdout();
+    loop {
+        let mut fds = [PollFd::new(&stdout, PollFlags::empty())];
+        match poll(&mut fds, None) {
+            Ok(_) => return fds[0].revents().intersects(PollFlags::ERR | PollFlags::HUP),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return false,
+        }
+    }
+}

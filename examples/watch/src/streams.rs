@@ -1,0 +1,94 @@
+//! Several subscriptions, read together.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures::Stream;
+use futures::future::{join_all, try_join_all};
+use virevent::{DomainEvent, End, Error, EventSource, Events, Options, Subscription};
+
+/// How many events of one stream are taken before the others have their turn.
+const TURN: usize = 256;
+
+#[derive(Debug)]
+pub(crate) struct Streams {
+    open: Vec<(String, Events)>,
+    subscriptions: Vec<Subscription>,
+}
+
+impl Streams {
+    /// Subscribes to all sources.
+    ///
+    /// # Errors
+    /// The first refusal, with the URI that it is about.
+    ///
+    /// # Cancel safety
+    /// Dropped midway it leaves nothing registered.
+    pub(crate) async fn open(
+        sources: &[Arc<dyn EventSource>],
+        options: &Options,
+    ) -> Result<Self, (String, Error)> {
+        let subscribe = |source: &Arc<dyn EventSource>| {
+            let (source, options) = (Arc::clone(source), options.clone());
+            async move {
+                let uri = source.uri().to_owned();
+                match source.subscribe_with(options).await {
+                    Ok(stream) => Ok((uri, stream.split())),
+                    Err(error) => Err((uri, error)),
+                }
+            }
+        };
+        let streams = try_join_all(sources.iter().map(subscribe)).await?.into_iter();
+        let (open, subscriptions) =
+            streams.map(|(uri, (events, subscription))| ((uri, events), subscription)).unzip();
+        Ok(Self { open, subscriptions })
+    }
+
+    /// Waits for events, and adds what is ready to `batch`. A stream that ended in a failure is told
+    /// to `failed`. False when all streams have ended.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub(crate) async fn read(
+        &mut self,
+        batch: &mut Vec<DomainEvent>,
+        mut failed: impl FnMut(&str, &Error),
+    ) -> bool {
+        poll_fn(|cx| self.poll_read(cx, batch, &mut failed)).await
+    }
+
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        batch: &mut Vec<DomainEvent>,
+        failed: &mut impl FnMut(&str, &Error),
+    ) -> Poll<bool> {
+        self.open.retain_mut(|(uri, events)| {
+            for _ in 0..TURN {
+                match Pin::new(&mut *events).poll_next(cx) {
+                    Poll::Ready(Some(event)) => batch.push(event),
+                    Poll::Pending => return true,
+                    Poll::Ready(None) => {
+                        if let Some(End::Failed(error)) = events.end() {
+                            failed(uri, &error);
+                        }
+                        return false;
+                    }
+                }
+            }
+            true
+        });
+        match (batch.is_empty(), self.open.is_empty()) {
+            (false, _) => Poll::Ready(true),
+            (true, true) => Poll::Ready(false),
+            (true, false) => Poll::Pending,
+        }
+    }
+
+    /// Cancels every subscription, and waits until the hypervisors have confirmed it.
+    pub(crate) async fn close(self) {
+        join_all(self.subscriptions.into_iter().map(Subscription::close)).await;
+    }
+}

@@ -1,0 +1,273 @@
+//! What happens when the hypervisor is out of reach, and when it is back.
+
+use std::io;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use virevent::{
+    Break, Domain, DomainEvent, End, Error, EventSource, EventSourceExt, Fault, FaultKind, Gap,
+    Options, Scope, Status,
+};
+use virevent_testkit::assert::{Fold, next_within, nothing_within, until_synced};
+use virevent_testkit::{Asked, FakeHypervisor};
+
+use crate::{lines, secs, synced, told};
+
+fn unreachable() -> Error {
+    Error::Unreachable {
+        endpoint: "fake".into(),
+        reason: "start it".into(),
+        source: Arc::new(io::ErrorKind::ConnectionRefused.into()),
+    }
+}
+
+fn refusal() -> Error {
+    Error::Authentication { detail: "a password".into() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_a_gap_at_once_and_the_difference_and_synced_afterwards() {
+    let (fake, mut events) = synced().await;
+    fake.define("db").unwrap();
+    told(&mut events, &["db defined (added)"]).await;
+    fake.go_down();
+    told(&mut events, &["lost sight of fake:*"]).await;
+    fake.stop("web").unwrap();
+    fake.start("db").unwrap();
+    fake.create("new").unwrap();
+    fake.restore();
+    told(
+        &mut events,
+        &[
+            "db[2] started (booted) [inferred]",
+            "new[3] started (booted) [inferred]",
+            "web[1] stopped (destroyed) [inferred]",
+            "synced with fake:: 3 domains",
+        ],
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_did_not_change_in_an_outage_is_not_told() {
+    let (fake, mut events) = synced().await;
+    fake.lose_connection();
+    told(&mut events, &["lost sight of *", "synced with *"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_run_under_the_same_uuid_is_a_stop_and_a_start() {
+    let (fake, mut events) = synced().await;
+    fake.go_down();
+    fake.stop("web").unwrap();
+    fake.start("web").unwrap();
+    fake.restore();
+    told(
+        &mut events,
+        &[
+            "lost sight of *",
+            "web[1] stopped [inferred]",
+            "web[2] started (booted) [inferred]",
+            "synced with *",
+        ],
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn unreachable_is_never_stopped() {
+    let (fake, mut events) = synced().await;
+    fake.go_down();
+    told(&mut events, &["lost sight of *"]).await;
+    nothing_within(&mut events, secs(3600)).await.unwrap();
+    fake.restore();
+    told(&mut events, &["synced with *"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_fails_stops_nothing() {
+    let (fake, mut events) = synced().await;
+    fake.hang_lists();
+    fake.lose_connection();
+    told(&mut events, &["lost sight of *"]).await;
+    nothing_within(&mut events, secs(120)).await.unwrap();
+    fake.release_lists();
+    told(&mut events, &["synced with *"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loop_that_only_matches_started_and_stopped_is_right_after_outages() {
+    let (fake, mut events) = synced().await;
+    let mut fold = Fold::default();
+    for round in 0..5 {
+        fake.go_down();
+        let name = format!("vm{round}");
+        fake.create(&name).unwrap();
+        if round % 2 == 1 {
+            fake.stop(&format!("vm{}", round - 1)).unwrap();
+        }
+        fake.restore();
+        let told = until_synced(&mut events).await.unwrap();
+        fold.extend(&told);
+        for past in 0..=round {
+            let name = format!("vm{past}");
+            assert_eq!(fold.is_active(&name), fake.domain(&name).is_some(), "{name}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn subscribing_in_an_outage_succeeds_at_once_and_opens_with_disconnected() {
+    let (fake, mut first) = synced().await;
+    fake.go_down();
+    told(&mut first, &["lost sight of *"]).await;
+    let mut second = fake.subscribe().await.unwrap();
+    told(&mut second, &["lost sight of *"]).await;
+    fake.restore();
+    told(&mut second, &["web[1] existing *", "synced with *"]).await;
+    told(&mut first, &["synced with *"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_subscription_fails_when_the_source_is_out_of_reach() {
+    let fake = FakeHypervisor::new();
+    fake.refuse(unreachable());
+    let error = fake.subscribe().await.unwrap_err();
+    assert!(!error.is_refusal(), "{error}");
+    assert_eq!(fake.health().status(), Status::Idle);
+    fake.accept();
+    fake.subscribe().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_that_waits_opens_with_disconnected_instead() {
+    let fake = FakeHypervisor::new();
+    fake.create("web").unwrap();
+    fake.refuse(unreachable());
+    let mut events = fake.subscribe_with(Options::default().wait(true)).await.unwrap();
+    told(&mut events, &["lost sight of fake:*start it*"]).await;
+    fake.accept();
+    told(&mut events, &["web[1] existing *", "synced with *"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_fails_the_first_subscription_even_of_one_that_waits() {
+    let fake = FakeHypervisor::new();
+    fake.refuse(refusal());
+    let error = fake.subscribe_with(Options::default().wait(true)).await.unwrap_err();
+    assert!(error.is_refusal(), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_ends_the_streams_when_it_comes_twice_running() {
+    let (fake, mut events) = synced().await;
+    fake.refuse(refusal());
+    fake.lose_connection();
+    told(&mut events, &["lost sight of *"]).await;
+    assert!(events.next().await.is_none());
+    let Some(End::Failed(error)) = events.end() else { panic!("{:?}", events.end()) };
+    assert!(error.is_refusal(), "{error}");
+    let asked = fake.journal().into_iter().filter(|asked| *asked == Asked::Connect).count();
+    assert_eq!(asked, 3, "the first, and two that were refused");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_refusal_among_other_failures_ends_nothing() {
+    let (fake, mut events) = synced().await;
+    fake.refuse(refusal());
+    fake.lose_connection();
+    told(&mut events, &["lost sight of *"]).await;
+    fake.asked(|asked| *asked == Asked::Connect).await;
+    fake.accept();
+    told(&mut events, &["synced with *"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_keeps_trying_for_as_long_as_it_takes() {
+    let (fake, mut events) = synced().await;
+    fake.go_down();
+    told(&mut events, &["lost sight of *"]).await;
+    tokio::time::sleep(secs(86_400)).await;
+    fake.restore();
+    let back = next_within(&mut events, secs(6)).await.unwrap();
+    assert!(matches!(back, DomainEvent::Synced(_)), "within the longest wait: {back}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_hangs_is_given_up_after_ten_seconds() {
+    let fake = FakeHypervisor::new();
+    fake.hang_connects();
+    let asked = tokio::time::Instant::now();
+    let error = fake.subscribe().await.unwrap_err();
+    assert!(matches!(error, Error::Timeout { .. }), "{error}");
+    assert_eq!(asked.elapsed().as_secs(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_hangs_is_given_up_after_ten_seconds() {
+    let fake = FakeHypervisor::new();
+    fake.hang_registrations();
+    let error = fake.subscribe().await.unwrap_err();
+    assert!(matches!(error, Error::Timeout { call: "the registration", .. }), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_half_open_peer_is_noticed_within_thirty_seconds() {
+    let (fake, mut events) = synced().await;
+    nothing_within(&mut events, secs(300)).await.unwrap();
+    fake.go_silent();
+    let gap = next_within(&mut events, secs(31)).await.unwrap();
+    let DomainEvent::Gap(Gap { kind: Break::Disconnected { fault }, .. }) = &gap else {
+        panic!("{gap}")
+    };
+    assert_eq!(fault.kind(), FaultKind::Timeout);
+    told(&mut events, &["synced with *"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scoped_outage_is_a_gap_and_a_synced_of_that_scope_alone() {
+    let (fake, mut events) = synced().await;
+    fake.create("db").unwrap();
+    told(&mut events, &["db[2] started *"]).await;
+    let web: Domain = fake.domain("web").unwrap();
+    let fault = Fault::new(FaultKind::Closed, "its socket closed");
+    fake.disconnected(Scope::Domain(web.clone()), fault);
+    told(&mut events, &["lost sight of fake: of domain web: its socket closed"]).await;
+    fake.suspend("db").unwrap();
+    told(&mut events, &["db[2] suspended (paused)"]).await;
+
+    let mut late = fake.subscribe().await.unwrap();
+    told(&mut late, &["db[2] existing *", "web[1] existing *", "synced *"]).await;
+    told(&mut late, &["lost sight of fake: of domain web: *"]).await;
+
+    fake.restored(Scope::Domain(web));
+    told(&mut events, &["synced with fake: of domain web: 1 domains"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn health_can_be_awaited() {
+    let (fake, _events) = synced().await;
+    let mut health = fake.health();
+    assert_eq!(health.status(), Status::Synced);
+    fake.go_down();
+    health.wait_for(|status| matches!(status, Status::Disconnected(_))).await;
+    fake.restore();
+    health.wait_for(|status| *status == Status::Synced).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_level_triggered_hypervisor_keeps_the_same_promises() {
+    let fake = FakeHypervisor::builder().level_triggered().build();
+    fake.create("web").unwrap();
+    let mut events = fake.subscribe().await.unwrap();
+    told(&mut events, &["web[1] existing *", "synced with *"]).await;
+    fake.suspend("web").unwrap();
+    fake.resume("web").unwrap();
+    fake.create("db").unwrap();
+    told(&mut events, &["web[1] suspended *", "web[1] resumed *", "db[2] started *"]).await;
+    fake.go_down();
+    fake.stop("web").unwrap();
+    fake.restore();
+    let told = until_synced(&mut events).await.unwrap();
+    assert_eq!(lines(&told[1..]), ["web[1] stopped [inferred]"]);
+}

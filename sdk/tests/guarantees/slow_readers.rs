@@ -1,0 +1,124 @@
+//! What a subscriber that reads too slowly is told, and that nobody else suffers.
+
+use std::time::SystemTime;
+
+use virevent::{
+    Break, Change, Domain, DomainEvent, EventSource, Gap, Lifecycle, Options, Origin, StopCause,
+    Uuid,
+};
+use virevent_testkit::FakeHypervisor;
+use virevent_testkit::assert::{Fold, until_synced};
+
+use crate::{secs, synced, told};
+
+/// Everything that is buffered, once the driver has nothing left to deliver.
+async fn drain(events: &mut virevent::EventStream) -> Vec<DomainEvent> {
+    tokio::time::sleep(secs(1)).await;
+    let mut all = Vec::new();
+    while let Ok(event) = virevent_testkit::assert::next_within(events, secs(1)).await {
+        all.push(event);
+    }
+    all
+}
+
+fn missed(event: &DomainEvent) -> u64 {
+    match event {
+        DomainEvent::Gap(Gap { kind: Break::Lagged { missed }, .. }) => *missed,
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_reader_gets_lagged_with_the_exact_count_and_every_final_state() {
+    let fake = FakeHypervisor::new();
+    let mut events = fake.subscribe_with(Options::default().capacity(32)).await.unwrap();
+    until_synced(&mut events).await.unwrap();
+    let mut happened = 0;
+    for n in 0..500 {
+        let name = format!("vm{}", n % 5);
+        match fake.domain(&name) {
+            Some(domain) if domain.is_active() => fake.stop(&name).unwrap(),
+            _ => fake.create(&name).unwrap(),
+        };
+        happened += 1;
+        if n % 10 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let told = drain(&mut events).await;
+    assert!(told.len() <= 33, "{}", told.len());
+    assert_eq!(missed(&told[0]) as usize + told.len() - 1, happened);
+    assert_eq!(fake.counters().missed, missed(&told[0]));
+    let mut fold = Fold::default();
+    fold.extend(&told);
+    fold.check(&fake.domains()).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn lagged_stands_before_the_first_event_that_was_kept_and_only_there() {
+    let fake = FakeHypervisor::new();
+    fake.define("web").unwrap();
+    let mut events = fake.subscribe_with(Options::default().capacity(4)).await.unwrap();
+    until_synced(&mut events).await.unwrap();
+    for _ in 0..8 {
+        fake.start("web").unwrap();
+        fake.stop("web").unwrap();
+    }
+    let backlog = drain(&mut events).await;
+    let lagged = |event: &&DomainEvent| matches!(event, DomainEvent::Gap(_));
+    assert_eq!(backlog.iter().filter(lagged).count(), 1);
+    assert_eq!(missed(&backlog[0]) as usize + backlog.len() - 1, 16);
+    assert_eq!(backlog.last().unwrap().to_string(), "web[8] stopped (destroyed)");
+    fake.start("web").unwrap();
+    told(&mut events, &["web[9] started *"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_reader_slows_neither_the_others_nor_the_source() {
+    let (fake, mut quick) = synced().await;
+    let _slow = fake.subscribe_with(Options::default().capacity(1)).await.unwrap();
+    for _ in 0..100 {
+        fake.suspend("web").unwrap();
+        fake.resume("web").unwrap();
+        told(&mut quick, &["web[1] suspended *", "web[1] resumed *"]).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_too_slow_for_even_the_final_states_is_told_anew() {
+    const DOMAINS: u64 = 140_000;
+    let fake = FakeHypervisor::new();
+    fake.create("web").unwrap();
+    let mut events = fake.subscribe_with(Options::default().capacity(8)).await.unwrap();
+    until_synced(&mut events).await.unwrap();
+    for n in 0..DOMAINS {
+        let domain = Domain::new("fake", Uuid::from_u128(n.into()), "brief", Some(1));
+        let change = Change::Stopped(StopCause::Shutdown);
+        let (origin, at) = (Origin::Observed, SystemTime::UNIX_EPOCH);
+        fake.emit(Lifecycle { domain, change, origin, at });
+        if n % 1000 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let told = drain(&mut events).await;
+    let lines = crate::lines(&told);
+    assert_eq!(missed(&told[0]), DOMAINS);
+    assert_eq!(lines[1..], ["web[1] existing (running (booted))", "synced with fake:: 1 domains"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_stream_opens_with_is_kept_however_small_the_mailbox() {
+    let fake = FakeHypervisor::new();
+    for n in 0..100 {
+        fake.create(&format!("vm{n}")).unwrap();
+    }
+    let mut events = fake.subscribe_with(Options::default().capacity(1)).await.unwrap();
+    assert_eq!(until_synced(&mut events).await.unwrap().len(), 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_capacity_of_none_is_an_error() {
+    let error = FakeHypervisor::new().subscribe_with(Options::default().capacity(0)).await;
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("capacity") && error.contains("1 or more"), "{error}");
+}

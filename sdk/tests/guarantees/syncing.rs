@@ -1,0 +1,105 @@
+//! Register, list, merge: what is told of events that come while the list is under way.
+
+use virevent::{EventSourceExt, Origin};
+use virevent_testkit::assert::{nothing_within, until_synced};
+use virevent_testkit::{Asked, FakeHypervisor};
+
+use crate::{lines, secs, synced, told};
+
+/// A fake that has been asked for its list and does not answer yet.
+async fn listing(fake: &FakeHypervisor) {
+    fake.clear_journal();
+    fake.asked(|asked| *asked == Asked::List).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_happens_between_the_registration_and_the_list_is_told_once() {
+    let fake = FakeHypervisor::new();
+    fake.define("web").unwrap();
+    fake.hang_lists();
+    let source = fake.clone();
+    let subscribing = tokio::spawn(async move { source.subscribe().await.unwrap() });
+    fake.asked(|asked| *asked == Asked::List).await;
+    fake.start("web").unwrap();
+    fake.create("db").unwrap();
+    tokio::time::sleep(secs(1)).await;
+    fake.release_lists();
+    let mut events = subscribing.await.unwrap();
+    // The fake takes its list when it answers: it contains both.
+    let beginning = until_synced(&mut events).await.unwrap();
+    assert_eq!(
+        lines(&beginning),
+        ["db[2] existing (running (booted))", "web[1] existing (running (booted))"]
+    );
+    nothing_within(&mut events, secs(1)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_outage_what_the_list_contains_is_told_once_too() {
+    let (fake, mut events) = synced().await;
+    fake.hang_lists();
+    fake.lose_connection();
+    listing(&fake).await;
+    fake.stop("web").unwrap();
+    fake.start("web").unwrap();
+    tokio::time::sleep(secs(1)).await;
+    fake.release_lists();
+    let told = until_synced(&mut events).await.unwrap();
+    assert_eq!(
+        lines(&told[1..]),
+        ["web[1] stopped [inferred]", "web[2] started (booted) [inferred]"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_an_outage_hid_is_inferred() {
+    let (fake, mut events) = synced().await;
+    fake.go_down();
+    fake.create("hidden").unwrap();
+    fake.restore();
+    let told = until_synced(&mut events).await.unwrap();
+    assert_eq!(told[1].lifecycle().unwrap().origin, Origin::Inferred);
+    fake.create("seen").unwrap();
+    crate::told(&mut events, &["seen[3] started (booted)"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_event_that_repeats_what_the_sync_told_is_left_out_once() {
+    let fake = FakeHypervisor::new();
+    fake.define("web").unwrap();
+    fake.single_step();
+    let source = fake.clone();
+    let mut events = source.subscribe().await.unwrap();
+    until_synced(&mut events).await.unwrap();
+    fake.go_down();
+    fake.start("web").unwrap();
+    fake.restore();
+    told(&mut events, &["lost sight of *", "web[1] started * [inferred]", "synced with *"]).await;
+    // A server may send the event of a start that its list contained already.
+    fake.release();
+    fake.lifecycle("web", virevent::Change::Started(virevent::StartCause::Booted)).unwrap();
+    nothing_within(&mut events, secs(1)).await.unwrap();
+    fake.stop("web").unwrap();
+    told(&mut events, &["web[1] stopped (destroyed)"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_of_a_registration_that_is_over_is_not_held_for_the_next_one() {
+    let (fake, events) = synced().await;
+    fake.hang_registrations();
+    drop(events);
+    fake.asked(|asked| *asked == Asked::Deregister).await;
+    let source = fake.clone();
+    let subscribing = tokio::spawn(async move { source.subscribe().await.unwrap() });
+    // It starts before the deregistration takes effect and ends before the next registration: the
+    // end is told to nobody.
+    fake.create("ghost").unwrap();
+    tokio::time::sleep(secs(1)).await;
+    fake.single_step();
+    fake.stop("ghost").unwrap();
+    fake.release_registrations();
+    let mut events = subscribing.await.unwrap();
+    fake.release();
+    told(&mut events, &["web[1] existing *", "synced with fake:: 1 domains"]).await;
+    nothing_within(&mut events, secs(1)).await.unwrap();
+}

@@ -1,0 +1,305 @@
+//! The JSON form of events: exactly as documented, the same on the way back, and as the schema says.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod schema;
+
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+use virevent::{
+    Break, Change, CrashCause, DefineCause, Domain, DomainEvent, EventData, EventName, Fault,
+    FaultKind, Gap, Lifecycle, Origin, PausedReason, RawEvent, Reboot, RunningReason, Scope,
+    StartCause, State, StopCause, Synced,
+};
+
+use self::schema::Schema;
+
+const UUID: &str = "6695eb01-f6a4-8304-79aa-97f2502e193f";
+
+fn at() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_micros(1_769_860_800_000_000)
+}
+
+fn domain() -> Domain {
+    Domain::new("h", UUID.parse().unwrap(), "vm1", Some(3))
+}
+
+fn lifecycle(change: Change) -> DomainEvent {
+    Lifecycle { domain: domain(), change, origin: Origin::Observed, at: at() }.into()
+}
+
+fn gap(scope: Scope, kind: Break) -> DomainEvent {
+    Gap { source: "test:///default".into(), scope, kind }.into()
+}
+
+fn disconnected(kind: FaultKind) -> Break {
+    Break::Disconnected { fault: Fault::new(kind, "the other side closed \"it\"") }
+}
+
+fn synced(scope: Scope) -> DomainEvent {
+    Synced { source: "test:///default".into(), scope, domains: 3 }.into()
+}
+
+fn other(name: EventName, data: EventData, domain: Option<Domain>) -> DomainEvent {
+    RawEvent::new(domain, name, data, at()).into()
+}
+
+fn text(event: &DomainEvent) -> String {
+    serde_json::to_string(event).unwrap()
+}
+
+/// Every change with every cause, every state with every reason, and every shape of the rest.
+fn every_event() -> Vec<DomainEvent> {
+    let mut events = Vec::new();
+    for event in 0..10 {
+        events.extend((0..12).map(|detail| lifecycle(Change::from_codes(event, detail))));
+    }
+    events.push(lifecycle(Change::Started(StartCause::Unspecified)));
+    for state in 0..9 {
+        events.extend((0..17).map(|r| lifecycle(Change::Existing(State::from_codes(state, r)))));
+    }
+    for origin in [Origin::Inferred, Origin::Replayed] {
+        let domain = domain().with_id(None);
+        let change = Change::Stopped(StopCause::Destroyed);
+        events.push(Lifecycle { domain: domain.clone(), change, origin, at: at() }.into());
+        events.push(Reboot { domain, origin, at: at() }.into());
+    }
+    let json = |text: &str| EventData::Json(text.into());
+    events.push(other("RTC_CHANGE".into(), json(r#"{"offset":-3,"qom":null}"#), Some(domain())));
+    events.push(other("NULL".into(), json("null"), None));
+    events.push(other("8".into(), EventData::Bytes([0, 0xff, 0x1a].into()), Some(domain())));
+    events.push(other(EventName::Name("8".into()), EventData::Bytes([].into()), None));
+    for scope in [Scope::Source, Scope::Host("h2".into()), Scope::Domain(domain())] {
+        events.push(synced(scope.clone()));
+        events.push(gap(scope.clone(), Break::Lagged { missed: u64::MAX }));
+        for kind in ["unreachable", "closed", "timeout", "protocol", "refused", "other"] {
+            events.push(gap(scope.clone(), disconnected(FaultKind::from_name(kind))));
+        }
+    }
+    events
+}
+
+#[test]
+fn every_event_reads_back_as_it_was_written() {
+    for event in every_event() {
+        let text = text(&event);
+        assert_eq!(serde_json::from_str::<DomainEvent>(&text).unwrap(), event, "{text}");
+        let value = serde_json::to_value(&event).unwrap();
+        assert_eq!(serde_json::from_value::<DomainEvent>(value).unwrap(), event, "{text}");
+    }
+}
+
+#[test]
+fn every_event_is_as_the_schema_says_and_has_no_field_that_the_schema_lacks() {
+    let schema = Schema::load();
+    for event in every_event() {
+        let value = serde_json::to_value(&event).unwrap();
+        if let Err(error) = schema.check(&value) {
+            panic!("{value}: {error}");
+        }
+    }
+}
+
+#[test]
+fn the_schema_names_no_cause_or_reason_that_the_code_does_not_know() {
+    let mut written = BTreeSet::new();
+    for event in every_event() {
+        let event = serde_json::to_value(&event).unwrap();
+        for field in ["cause", "reason", "origin", "fault"] {
+            let name = |of: &str| event[of].as_str().unwrap_or("").to_owned();
+            let of = if field == "reason" { name("state") } else { name("change") };
+            written.insert((of, field.to_owned(), name(field)));
+        }
+    }
+    for (of, field, name) in Schema::load().enums() {
+        let known = written
+            .iter()
+            .any(|(o, f, n)| (f, n) == (&field, &name) && (o == &of || of.is_empty()));
+        assert!(known, "{of} {field} {name}");
+    }
+}
+
+#[test]
+fn the_schema_refuses_what_is_no_event() {
+    let schema = Schema::load();
+    let started = serde_json::to_value(lifecycle(Change::Started(StartCause::Booted))).unwrap();
+    for (field, wrong) in [
+        ("kind", json!("lifecycl")),
+        ("change", json!("begun")),
+        ("cause", json!("destroyed")),
+        ("origin", json!(null)),
+        ("domain", json!({"host": "h", "name": "vm1"})),
+    ] {
+        let mut event = started.clone();
+        event[field] = wrong;
+        assert!(schema.check(&event).is_err(), "{event}");
+    }
+}
+
+#[test]
+fn a_lifecycle_event_has_exactly_the_documented_text() {
+    assert_eq!(
+        text(&lifecycle(Change::Started(StartCause::Booted))),
+        r#"{"kind":"lifecycle","change":"started","cause":"booted","origin":"observed","at":"2026-01-31T12:00:00.000000Z","domain":{"host":"h","uuid":"6695eb01-f6a4-8304-79aa-97f2502e193f","name":"vm1","id":3}}"#
+    );
+}
+
+#[test]
+fn an_existing_domain_has_a_state_and_a_reason() {
+    let head = |state| {
+        text(&lifecycle(Change::Existing(state))).split_once(r#","origin""#).unwrap().0.to_owned()
+    };
+    assert_eq!(
+        head(State::Running(RunningReason::Booted)),
+        r#"{"kind":"lifecycle","change":"existing","state":"running","reason":"booted""#
+    );
+    assert_eq!(
+        head(State::Blocked),
+        r#"{"kind":"lifecycle","change":"existing","state":"blocked""#
+    );
+    assert_eq!(
+        head(State::Paused(PausedReason::Unspecified)),
+        r#"{"kind":"lifecycle","change":"existing","state":"paused""#
+    );
+    assert_eq!(
+        head(State::Paused(PausedReason::Unknown(42))),
+        r#"{"kind":"lifecycle","change":"existing","state":"paused","reason":"unknown","raw":42"#
+    );
+    assert_eq!(
+        head(State::Unknown { state: 9, reason: 2 }),
+        r#"{"kind":"lifecycle","change":"existing","state":"unknown","raw":9,"detail":2"#
+    );
+}
+
+#[test]
+fn a_cause_is_absent_where_there_is_none_and_has_its_number_where_it_is_unknown() {
+    let head = |change| text(&lifecycle(change)).split_once(r#","origin""#).unwrap().0.to_owned();
+    assert_eq!(
+        head(Change::Crashed(CrashCause::Unspecified)),
+        r#"{"kind":"lifecycle","change":"crashed""#
+    );
+    assert_eq!(
+        head(Change::Defined(DefineCause::Unknown(17))),
+        r#"{"kind":"lifecycle","change":"defined","cause":"unknown","raw":17"#
+    );
+    assert_eq!(
+        head(Change::Unknown { event: 11, detail: 5 }),
+        r#"{"kind":"lifecycle","change":"unknown","raw":11,"detail":5"#
+    );
+}
+
+#[test]
+fn an_inactive_domain_has_no_id() {
+    let domain = domain().with_id(None);
+    assert_eq!(
+        serde_json::to_string(&domain).unwrap(),
+        format!(r#"{{"host":"h","uuid":"{UUID}","name":"vm1"}}"#)
+    );
+}
+
+#[test]
+fn markers_have_exactly_the_documented_text() {
+    assert_eq!(
+        text(&synced(Scope::Source)),
+        r#"{"kind":"synced","source":"test:///default","domains":3}"#
+    );
+    assert_eq!(
+        text(&synced(Scope::Host("h2".into()))),
+        r#"{"kind":"synced","source":"test:///default","host":"h2","domains":3}"#
+    );
+    assert_eq!(
+        text(&gap(Scope::Source, disconnected(FaultKind::Closed))),
+        r#"{"kind":"gap","gap":"disconnected","source":"test:///default","error":"the other side closed \"it\"","fault":"closed"}"#
+    );
+    assert_eq!(
+        text(&gap(Scope::Source, Break::Lagged { missed: 17 })),
+        r#"{"kind":"gap","gap":"lagged","source":"test:///default","missed":17}"#
+    );
+}
+
+#[test]
+fn an_untyped_event_has_its_name_or_number_and_json_or_hex() {
+    let json = EventData::Json("{ \"offset\": 1,\n \"x\": [] }".into());
+    assert_eq!(
+        text(&other("RTC_CHANGE".into(), json, None)),
+        r#"{"kind":"other","event":"RTC_CHANGE","data":{"offset":1,"x":[]},"at":"2026-01-31T12:00:00.000000Z"}"#
+    );
+    assert_eq!(
+        text(&other("8".into(), EventData::Bytes([0, 0xff].into()), None)),
+        r#"{"kind":"other","event":8,"hex":"00ff","at":"2026-01-31T12:00:00.000000Z"}"#
+    );
+}
+
+#[test]
+fn data_that_is_no_json_is_an_error_and_not_a_broken_line() {
+    let event = other("X".into(), EventData::Json("{".into()), None);
+    assert!(serde_json::to_string(&event).is_err());
+}
+
+#[test]
+fn a_time_outside_of_the_form_is_written_as_the_nearest_inside() {
+    let at = |at| {
+        let reboot = Reboot { domain: domain(), origin: Origin::Observed, at };
+        serde_json::to_value(DomainEvent::from(reboot)).unwrap()["at"].clone()
+    };
+    assert_eq!(at(SystemTime::UNIX_EPOCH - Duration::from_secs(1)), "1970-01-01T00:00:00.000000Z");
+    let far = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 40);
+    assert_eq!(at(far), "9999-12-31T23:59:59.000000Z");
+}
+
+#[test]
+fn fields_that_are_not_known_are_ignored() {
+    let read: DomainEvent = serde_json::from_value(json!({
+        "kind": "synced", "source": "x:", "domains": 1, "colour": "blue", "shape": {"a": [1]}
+    }))
+    .unwrap();
+    assert_eq!(read, Synced { source: "x:".into(), scope: Scope::Source, domains: 1 }.into());
+}
+
+#[test]
+fn a_number_that_was_unknown_to_the_writer_may_be_known_to_the_reader() {
+    let mut event =
+        serde_json::to_value(lifecycle(Change::Stopped(StopCause::Unknown(99)))).unwrap();
+    event["raw"] = json!(1);
+    let read: DomainEvent = serde_json::from_value(event).unwrap();
+    assert_eq!(read.change(), Some(Change::Stopped(StopCause::Destroyed)));
+}
+
+#[test]
+fn what_is_wrong_with_an_event_is_said_by_name() {
+    let started = serde_json::to_value(lifecycle(Change::Started(StartCause::Booted))).unwrap();
+    let with = |field: &str, value: Value| {
+        let mut event = started.clone();
+        event[field] = value;
+        event
+    };
+    let without = |field: &str| {
+        let mut event = started.clone();
+        event.as_object_mut().unwrap().remove(field);
+        event
+    };
+    for (event, said) in [
+        (with("kind", json!("device")), "unknown kind \"device\""),
+        (with("change", json!("begun")), "unknown change \"begun\""),
+        (with("cause", json!("destroyed")), "unknown cause \"destroyed\""),
+        (with("cause", json!("unknown")), "lacks the field \"raw\""),
+        (with("origin", json!("heard")), "unknown origin \"heard\""),
+        (with("at", json!("yesterday")), "\"yesterday\""),
+        (with("domain", json!({"host": "h", "uuid": "7", "name": "n"})), "\"7\""),
+        (without("kind"), "missing field `kind`"),
+        (without("at"), "this lifecycle event lacks the field \"at\""),
+        (without("domain"), "lacks the field \"domain\""),
+        (json!({"kind": "synced", "source": "x:"}), "lacks the field \"domains\""),
+        (json!({"kind": "gap", "source": "x:", "gap": "torn"}), "unknown gap \"torn\""),
+        (json!({"kind": "other", "event": 8, "at": "2026-01-31T12:00:00Z"}), "\"hex\""),
+        (json!({"kind": "other", "event": 8, "hex": "0"}), "odd number"),
+        (json!({"kind": "other", "event": 8, "hex": "+1"}), "not hexadecimal"),
+        (json!({"kind": "other", "event": [], "hex": ""}), "a number or a name"),
+        (json!([]), "invalid"),
+    ] {
+        let error = serde_json::from_value::<DomainEvent>(event.clone()).unwrap_err().to_string();
+        assert!(error.contains(said), "{event}: {error}");
+    }
+}
