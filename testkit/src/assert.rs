@@ -28,8 +28,8 @@ pub struct Failure {
 
 impl Failure {
     /// What was expected, and what came instead.
-    pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), unsupported: false }
+    pub fn new(message: impl fmt::Display) -> Self {
+        Self { message: message.to_string(), unsupported: false }
     }
 
     /// Nothing failed: this cannot be done here, so what depends on it cannot be checked.
@@ -63,8 +63,8 @@ where
 {
     match timeout(within, stream.next()).await {
         Ok(Some(event)) => Ok(event),
-        Ok(None) => Err(Failure::new("expected an event, but the stream ended")),
-        Err(_) => Err(Failure::new(format!("expected an event, but none came within {within:?}"))),
+        Ok(None) => Err(Failure::new("the stream ended")),
+        Err(_) => Err(Failure::new(format!("nothing came within {within:?}"))),
     }
 }
 

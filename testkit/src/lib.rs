@@ -1,6 +1,7 @@
 //! A hypervisor inside the process, for tests: of programs that use virevent, and of virevent.
 
 pub mod assert;
+pub mod conformance;
 mod fake;
 mod host;
 #[cfg(feature = "fake-libvirtd")]

@@ -208,6 +208,9 @@ impl Core {
 
     /// The connection is lost.
     pub(super) fn lost(&mut self, error: &Error) {
+        // What the last read brought before it failed was observed, and is told.
+        let mut events = std::mem::take(&mut self.batch.events);
+        self.absorb_events(&mut events);
         self.batch.clear();
         self.calls = Calls { tag: self.calls.tag, ..Calls::default() };
         self.scoped.clear();
@@ -238,6 +241,11 @@ impl Core {
         }
         let wanted = self.interest();
         if wanted != self.calls.registered {
+            if self.calls.registered.is_empty() {
+                // What came until now is of a registration that is over, and was followed by what we
+                // did not hear.
+                self.held = Held::new(Arc::clone(&self.source));
+            }
             let pending = self.calls.pending();
             session.set_interest(&wanted, pending.tag);
             if wanted.is_empty() {
@@ -378,10 +386,17 @@ impl Core {
 
     fn level(&mut self, domain: crate::Domain, level: Result<State, StopCause>) {
         if self.synced.is_none() {
-            self.held.level(domain, level);
+            if self.is_wanted() {
+                self.held.level(domain, level);
+            }
             return;
         }
-        let mut tale = Tale::new(Origin::Observed, self.batch.received());
+        // What happened in a part that was out of reach was not seen when it happened.
+        let origin = match self.scoped.iter().any(|(scope, _)| scope.contains(&domain)) {
+            true => Origin::Inferred,
+            false => Origin::Observed,
+        };
+        let mut tale = Tale::new(origin, self.batch.received());
         match level {
             Ok(state) => tale.level(&mut self.batch.roster, domain, state),
             Err(cause) => tale.gone_level(&mut self.batch.roster, &domain, cause),

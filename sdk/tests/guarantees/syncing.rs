@@ -82,3 +82,24 @@ async fn a_late_event_that_repeats_what_the_sync_told_is_left_out_once() {
     fake.stop("web").unwrap();
     told(&mut events, &["web[1] stopped (destroyed)"]).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_event_of_a_registration_that_is_over_is_not_held_for_the_next_one() {
+    let (fake, events) = synced().await;
+    fake.hang_registrations();
+    drop(events);
+    fake.asked(|asked| *asked == Asked::Deregister).await;
+    let source = fake.clone();
+    let subscribing = tokio::spawn(async move { source.subscribe().await.unwrap() });
+    // It starts before the deregistration takes effect and ends before the next registration: the
+    // end is told to nobody.
+    fake.create("ghost").unwrap();
+    tokio::time::sleep(secs(1)).await;
+    fake.single_step();
+    fake.stop("ghost").unwrap();
+    fake.release_registrations();
+    let mut events = subscribing.await.unwrap();
+    fake.release();
+    told(&mut events, &["web[1] existing *", "synced with fake:: 1 domains"]).await;
+    nothing_within(&mut events, secs(1)).await.unwrap();
+}

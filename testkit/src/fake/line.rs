@@ -137,6 +137,8 @@ impl Line {
                 let refused: Vec<_> = interest.kinds().iter().filter(lacks).cloned().collect();
                 let granted = interest.kinds().iter().filter(|kind| !lacking.contains(kind));
                 live.registered = granted.cloned().collect();
+                let registered = &live.registered;
+                live.held.retain(|item| item.is_of(registered));
                 live.ready.push_back(Item::InterestDone(tag, refused));
             }
         }
@@ -149,6 +151,20 @@ impl Line {
                 }
                 live.ready.push_back(Item::Listed(tag, list));
             }
+        }
+    }
+}
+
+impl Item {
+    /// Whether it is sent to one who has registered for these. What a server still has of a
+    /// registration that is over it does not send.
+    fn is_of(&self, registered: &Interest) -> bool {
+        match self {
+            Self::Emitted(emitted) => match emitted.event.kind() {
+                Some(kind) => registered.contains(&kind),
+                None => !registered.is_empty(),
+            },
+            _ => true,
         }
     }
 }
@@ -214,14 +230,13 @@ impl Live {
     /// Takes in what the host emitted and the driver has registered for.
     fn pull(&mut self, stepping: bool) {
         while let Some(emitted) = self.observer.try_next() {
-            let wanted = match emitted.event.kind() {
-                Some(kind) => self.registered.contains(&kind),
-                None => !self.registered.is_empty(),
-            };
-            let within =
-                |scope: &Scope| emitted.event.domain().is_some_and(|domain| scope.contains(domain));
-            if wanted && !self.out.iter().any(|(scope, _)| within(scope)) {
-                self.send(stepping, Item::Emitted(emitted));
+            let out = emitted
+                .event
+                .domain()
+                .is_some_and(|domain| self.out.iter().any(|(scope, _)| scope.contains(domain)));
+            let item = Item::Emitted(emitted);
+            if !out && item.is_of(&self.registered) {
+                self.send(stepping, item);
             }
         }
     }

@@ -1,0 +1,56 @@
+//! What a subscriber is told that reads too slowly.
+
+use virevent::{Break, Change, DomainEvent, Gap, Options};
+
+use super::{Rig, Told, expect};
+use crate::Failure;
+use crate::assert::Fold;
+
+/// How often the domain is started and stopped.
+const ROUNDS: usize = 12;
+
+/// A subscriber that did not read is told how many events it missed, exactly, and how things stand.
+///
+/// # Errors
+/// What was expected, and what came.
+pub async fn a_slow_subscriber_gets_lagged_and_the_final_state(
+    rig: &dyn Rig,
+) -> Result<(), Failure> {
+    let source = rig.source();
+    let options = Options::default().domain("web");
+    let mut witness = Told::by(rig, &source, options.clone()).await?;
+    let mut slow = Told::by(rig, &source, options.capacity(4)).await?;
+    witness.until_synced("web").await?;
+    slow.until_synced("web").await?;
+    for _ in 0..ROUNDS {
+        rig.start("web").await?;
+        rig.stop("web").await?;
+    }
+    rig.start("web").await?;
+
+    let mut all = Vec::new();
+    for _ in 0..=ROUNDS {
+        let started = |event: &DomainEvent| matches!(event.change(), Some(Change::Started(_)));
+        all.extend(witness.until("web", "a start", started).await?);
+    }
+    let gap = slow.next().await?;
+    let DomainEvent::Gap(Gap { kind: Break::Lagged { missed }, .. }) = gap else {
+        return Err(Failure::new(format!("expected lagged as the first event, but got: {gap}")));
+    };
+    let (mut story, mut fold, mut truth) = (Vec::new(), Fold::default(), Fold::default());
+    truth.extend(&all);
+    let total = missed as usize;
+    while total + story.len() < all.len() {
+        story.push(slow.next().await?);
+    }
+    fold.extend(&story);
+    expect(fold == truth, &format!("the final state {truth:?}"), &story)?;
+    expect(
+        story.iter().any(|event| matches!(event.change(), Some(Change::Stopped(_)))),
+        "the last ending",
+        &story,
+    )?;
+    expect(total + story.len() == all.len(), &format!("{} events in all", all.len()), &story)?;
+    slow.nothing_about("web").await?;
+    rig.stop("web").await
+}

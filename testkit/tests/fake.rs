@@ -1,0 +1,294 @@
+//! What the fake hypervisor does on demand, and what the driver makes of it.
+
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use futures::{FutureExt, StreamExt};
+use tokio::time::Instant;
+use virevent::{
+    Change, End, Error, EventData, EventName, EventSource, EventStream, Fault, FaultKind, Kind,
+    Kinds, Options, RawEvent, Scope, StartCause, Status, StopCause, SuspendCause,
+};
+use virevent_testkit::assert::{Fold, expect_sequence, next_within, nothing_within, until_synced};
+use virevent_testkit::{Asked, FakeHypervisor};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+async fn synced(fake: &FakeHypervisor, options: Options) -> EventStream {
+    let mut events = fake.subscribe_with(options).await.unwrap();
+    until_synced(&mut events).await.unwrap();
+    events
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_is_told_with_the_id_of_the_run_that_ended() {
+    let fake = FakeHypervisor::new();
+    let mut events = synced(&fake, Options::default()).await;
+    fake.define("web").unwrap();
+    fake.start_as("web", StartCause::Restored).unwrap();
+    fake.stop_as("web", StopCause::Saved).unwrap();
+    fake.start("web").unwrap();
+    fake.crash("web").unwrap();
+    let expected = [
+        "web defined (added)",
+        "web[1] started (restored)",
+        "web[1] stopped (saved)",
+        "web[2] started (booted)",
+        "web[2] crashed (panicked)",
+        "web[2] stopped (crashed)",
+    ];
+    expect_sequence(&mut events, &expected).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_journal_says_what_the_driver_asked_in_order() {
+    let fake = FakeHypervisor::builder().idle_timeout(30 * SECOND).build();
+    let events = synced(&fake, Options::default()).await;
+    assert_eq!(fake.journal(), [Asked::Connect, Asked::Register(Kinds::typed()), Asked::List]);
+    assert_eq!(fake.registered(), Kinds::typed());
+    fake.clear_journal();
+
+    let start = Instant::now();
+    events.close().await;
+    assert!(fake.registered().is_empty());
+    fake.asked(|asked| *asked == Asked::Disconnect).await;
+    assert!(start.elapsed() >= 30 * SECOND);
+    assert!(!fake.is_connected());
+    let asked: Vec<_> = fake.journal().into_iter().filter(|asked| *asked != Asked::Ping).collect();
+    assert_eq!(asked, [Asked::Deregister, Asked::Disconnect]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_single_step_each_event_waits_for_its_step() {
+    let fake = FakeHypervisor::new();
+    let mut events = synced(&fake, Options::default()).await;
+    fake.single_step();
+    fake.create("web").unwrap();
+    fake.suspend("web").unwrap();
+    fake.stop("web").unwrap();
+    nothing_within(&mut events, SECOND).await.unwrap();
+
+    assert!(fake.step());
+    expect_sequence(&mut events, &["web[1] started (booted)"]).await.unwrap();
+    nothing_within(&mut events, SECOND).await.unwrap();
+    fake.release();
+    expect_sequence(&mut events, &["web[1] suspended (paused)", "web[1] stopped (destroyed)"])
+        .await
+        .unwrap();
+    fake.create("db").unwrap();
+    expect_sequence(&mut events, &["db[2] started (booted)"]).await.unwrap();
+    assert!(!fake.step());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_connection_comes_back_by_itself() {
+    let fake = FakeHypervisor::new();
+    fake.create("web").unwrap();
+    let mut events = synced(&fake, Options::default()).await;
+    fake.lose_connection();
+    fake.stop("web").unwrap();
+    let expected = [
+        "lost sight of fake:: fake: closed the connection*",
+        "web[1] stopped [inferred]",
+        "synced with fake:: 0 domains",
+    ];
+    expect_sequence(&mut events, &expected).await.unwrap();
+    assert_eq!(fake.health().status(), Status::Synced);
+    assert_eq!((fake.counters().gaps, fake.counters().reconnects), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_connection_fails_the_subscription_with_that_error() {
+    let fake = FakeHypervisor::new();
+    fake.refuse(Error::Authentication { detail: "give a password".into() });
+    let error = fake.subscribe_with(Options::default()).await.unwrap_err();
+    assert!(matches!(error, Error::Authentication { .. }), "{error}");
+    fake.accept();
+    synced(&fake, Options::default()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_twice_running_ends_the_streams() {
+    let fake = FakeHypervisor::new();
+    let mut events = synced(&fake, Options::default()).await;
+    fake.refuse(Error::Authentication { detail: "give a password".into() });
+    fake.lose_connection();
+    expect_sequence(&mut events, &["lost sight of *"]).await.unwrap();
+    assert_eq!(events.next().await, None);
+    assert!(matches!(events.end(), Some(End::Failed(Error::Authentication { .. }))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_hangs_fails_after_the_timeout() {
+    let fake = FakeHypervisor::builder().connect_timeout(3 * SECOND).build();
+    fake.hang_connects();
+    let start = Instant::now();
+    let error = fake.subscribe_with(Options::default()).await.unwrap_err();
+    assert!(matches!(error, Error::Timeout { .. }), "{error}");
+    assert_eq!(start.elapsed(), 3 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_hung_and_was_accepted_is_made() {
+    let fake = FakeHypervisor::new();
+    fake.hang_connects();
+    let mut subscription = Box::pin(fake.subscribe_with(Options::default()));
+    assert!((&mut subscription).now_or_never().is_none());
+    fake.asked(|asked| *asked == Asked::Connect).await;
+    fake.accept();
+    subscription.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_flow_while_a_list_hangs_and_are_told_once_it_is_there() {
+    let fake = FakeHypervisor::new();
+    fake.create("old").unwrap();
+    fake.hang_lists();
+    let mut subscription = Box::pin(fake.subscribe_with(Options::default()));
+    assert!((&mut subscription).now_or_never().is_none());
+    fake.asked(|asked| *asked == Asked::List).await;
+    fake.create("web").unwrap();
+    fake.suspend("web").unwrap();
+    fake.stop("old").unwrap();
+    fake.release_lists();
+    let mut events = subscription.await.unwrap();
+    let expected = ["web[2] existing (paused (user))", "synced with fake:: 1 domains"];
+    expect_sequence(&mut events, &expected).await.unwrap();
+    nothing_within(&mut events, SECOND).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_never_comes_is_given_up() {
+    let fake = FakeHypervisor::builder().call_timeout(4 * SECOND).build();
+    fake.hang_lists();
+    let start = Instant::now();
+    let error = fake.subscribe_with(Options::default()).await.unwrap_err();
+    assert!(matches!(error, Error::Timeout { call: "the list of domains", .. }), "{error}");
+    assert_eq!(start.elapsed(), 4 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registration_that_hangs_holds_up_close_for_five_seconds_at_the_most() {
+    let fake = FakeHypervisor::new();
+    let events = synced(&fake, Options::default()).await;
+    fake.hang_registrations();
+    let start = Instant::now();
+    events.close().await;
+    assert_eq!(start.elapsed(), 5 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_peer_is_found_out_by_keepalive() {
+    let fake = FakeHypervisor::builder().keepalive(Some(SECOND), 3).build();
+    let mut events = synced(&fake, Options::default()).await;
+    nothing_within(&mut events, 60 * SECOND).await.unwrap();
+    fake.go_silent();
+    let start = Instant::now();
+    let expected = ["lost sight of fake:: no answer to a keepalive*", "synced *"];
+    expect_sequence(&mut events, &expected[..1]).await.unwrap();
+    assert!(start.elapsed() <= 5 * SECOND, "{:?}", start.elapsed());
+    expect_sequence(&mut events, &expected[1..]).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_the_server_lacks_is_left_out_and_an_error_when_asked_for() {
+    let fake = FakeHypervisor::builder().lacking(Kind::Reboot).build();
+    let mut events = synced(&fake, Options::default()).await;
+    assert_eq!(fake.capabilities().lacking, [Kind::Reboot].into_iter().collect());
+    fake.create("web").unwrap();
+    fake.reboot("web").unwrap();
+    expect_sequence(&mut events, &["web[1] started (booted)"]).await.unwrap();
+    nothing_within(&mut events, SECOND).await.unwrap();
+
+    let options = Options::default().kind(Kind::Reboot);
+    let error = fake.subscribe_with(options).await.unwrap_err();
+    assert!(matches!(error, Error::Unsupported { kind: Kind::Reboot, .. }), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_event_can_be_emitted_and_reaches_those_who_asked_for_it() {
+    let fake = FakeHypervisor::new();
+    let mut lifecycle = synced(&fake, Options::default()).await;
+    let named = Kind::Named(EventName::Number(8));
+    let mut other = synced(&fake, Options::default().kind(named)).await;
+    let web = fake.create("web").unwrap();
+    let data = EventData::Bytes(Box::from([0; 4]));
+    let at = std::time::SystemTime::UNIX_EPOCH;
+    fake.emit(RawEvent::new(Some(web), EventName::Number(8), data, at));
+    fake.lifecycle("web", Change::Unknown { event: 42, detail: 1 }).unwrap();
+    expect_sequence(&mut other, &["web[1] event 8 (4 bytes)"]).await.unwrap();
+    nothing_within(&mut other, SECOND).await.unwrap();
+    expect_sequence(&mut lifecycle, &["web[1] started (booted)", "web[1] unknown(42, 1)"])
+        .await
+        .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_that_goes_out_of_reach_and_comes_back_is_told_as_such() {
+    let fake = FakeHypervisor::new();
+    let web = fake.create("web").unwrap();
+    fake.create("db").unwrap();
+    let mut events = synced(&fake, Options::default()).await;
+    let scope = Scope::Domain(web);
+    fake.disconnected(scope.clone(), Fault::new(FaultKind::Closed, "socket closed"));
+    fake.suspend("web").unwrap();
+    fake.stop("db").unwrap();
+    let expected =
+        ["lost sight of fake: of domain web: socket closed", "db[2] stopped (destroyed)"];
+    expect_sequence(&mut events, &expected).await.unwrap();
+    nothing_within(&mut events, SECOND).await.unwrap();
+
+    fake.restored(scope);
+    let expected =
+        ["web[1] suspended (paused) [inferred]", "synced with fake: of domain web: 1 domains"];
+    expect_sequence(&mut events, &expected).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_level_triggered_hypervisor_tells_the_same_story_of_runs() {
+    let fake = FakeHypervisor::builder().level_triggered().build();
+    fake.create("db").unwrap();
+    let mut events = fake.subscribe_with(Options::default()).await.unwrap();
+    expect_sequence(&mut events, &["db[1] existing (running (booted))", "synced *"]).await.unwrap();
+    fake.define("web").unwrap();
+    fake.start("web").unwrap();
+    fake.suspend("web").unwrap();
+    fake.resume("web").unwrap();
+    fake.shut_down("web").unwrap();
+    fake.stop("db").unwrap();
+    let expected = [
+        "web[2] started (booted)",
+        "web[2] suspended (paused)",
+        "web[2] resumed (unpaused)",
+        "web[2] shutting_down",
+        "web[2] stopped (shutdown)",
+        "db[1] stopped (destroyed)",
+    ];
+    expect_sequence(&mut events, &expected).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_fakes_can_serve_one_host() {
+    let one = FakeHypervisor::new();
+    let other = FakeHypervisor::builder().on(one.host()).uri("fake:other").build();
+    let mut events = synced(&other, Options::default()).await;
+    one.create("web").unwrap();
+    let event = next_within(&mut events, SECOND).await.unwrap();
+    assert_eq!(event.change(), Some(Change::Started(StartCause::Booted)));
+    assert_eq!(event.domain(), other.domain("web").as_ref());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeated_event_is_passed_on() {
+    let fake = FakeHypervisor::new();
+    fake.create("web").unwrap();
+    let mut events = synced(&fake, Options::default()).await;
+    fake.suspend("web").unwrap();
+    fake.lifecycle("web", Change::Suspended(SuspendCause::Paused)).unwrap();
+    expect_sequence(&mut events, &["web[1] suspended (paused)"; 2]).await.unwrap();
+    let mut fold = Fold::default();
+    let mut fresh = fake.subscribe_with(Options::default()).await.unwrap();
+    fold.extend(&until_synced(&mut fresh).await.unwrap());
+    fold.check(&fake.domains()).unwrap();
+}
