@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod libvirtd;
 mod run;
 
 use std::thread::sleep;
