@@ -1,7 +1,7 @@
 //! Random operations and faults, from a seed: whatever happened, once all is well again every
 //! subscriber believes the truth, and every story on the way made sense.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeMap;
 use std::time::Duration;
