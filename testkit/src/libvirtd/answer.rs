@@ -8,7 +8,7 @@ use virevent_libvirt::wire::{
 };
 
 use super::connection::Connection;
-use super::faults::remote_error;
+use super::faults::{Faults, remote_error};
 
 /// Procedures that no client of events needs, but others that may be tried against this daemon.
 const GET_TYPE: i32 = 3;
@@ -25,11 +25,13 @@ impl Connection {
     /// The body of the reply.
     pub(super) fn answer(&mut self, procedure: i32, body: &[u8]) -> Answer {
         let faults = self.faults();
+        let answer = self.honest_answer(&faults, procedure, body)?;
+        Ok(faults.bodies.get(&procedure).cloned().unwrap_or(answer))
+    }
+
+    fn honest_answer(&mut self, faults: &Faults, procedure: i32, body: &[u8]) -> Answer {
         if let Some(error) = faults.errors.get(&procedure) {
             return Err(error.clone());
-        }
-        if let Some(body) = faults.bodies.get(&procedure) {
-            return Ok(body.clone());
         }
         if faults.lacks.contains(&procedure) {
             return Err(unknown(procedure));

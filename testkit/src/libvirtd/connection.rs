@@ -82,7 +82,10 @@ impl Connection {
             tokio::select! {
                 // What a test did first comes first.
                 biased;
-                Some(emitted) = self.observer.next() => self.tell(&emitted),
+                Some(emitted) = self.observer.next() => {
+                    self.tell(&emitted);
+                    self.tell_waiting();
+                }
                 Some(order) = self.orders.recv() => self.obey(order),
                 read = stream.read(frames.spare()) => match read {
                     Ok(0) | Err(_) => return,
@@ -136,9 +139,7 @@ impl Connection {
 
     fn call(&mut self, header: &Header, body: &[u8]) {
         // What happened before the call is told before the answer.
-        while let Some(emitted) = self.observer.try_next() {
-            self.tell(&emitted);
-        }
+        self.tell_waiting();
         let procedure = header.procedure;
         let faults = self.faults();
         if faults.hang_up.contains(&procedure) {
@@ -189,6 +190,12 @@ impl Connection {
         }
     }
 
+    fn tell_waiting(&mut self) {
+        while let Some(emitted) = self.observer.try_next() {
+            self.tell(&emitted);
+        }
+    }
+
     async fn flush(&mut self, stream: &mut UnixStream) -> io::Result<()> {
         let faults = self.faults();
         self.silent |= faults.silent;
@@ -197,9 +204,7 @@ impl Connection {
         }
         if !faults.gather.is_zero() && !self.out.is_empty() {
             tokio::time::sleep(faults.gather).await;
-            while let Some(emitted) = self.observer.try_next() {
-                self.tell(&emitted);
-            }
+            self.tell_waiting();
         }
         let size = faults.piece.unwrap_or(self.out.len()).max(1);
         for piece in self.out.chunks(size) {

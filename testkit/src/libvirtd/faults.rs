@@ -23,7 +23,7 @@ pub struct Faults {
     pub wrong_serial: BTreeSet<i32>,
     /// Calls that are answered with an error: see [`refuse`](Self::refuse).
     pub errors: BTreeMap<i32, RemoteError>,
-    /// Calls that are answered with this body, whatever it is.
+    /// Calls that are done but answered with this body, whatever it is.
     pub bodies: BTreeMap<i32, Vec<u8>>,
     /// Calls upon which it hangs up.
     pub hang_up: BTreeSet<i32>,

@@ -1,0 +1,193 @@
+//! How the bytes come.
+
+use std::time::Duration;
+
+use virevent::{Change, FaultKind, Options, StopCause};
+use virevent_libvirt::wire::{Header, MAX_LENGTH, RemoteError, message, procs};
+use virevent_testkit::assert::expect_sequence;
+
+use super::*;
+
+#[tokio::test]
+async fn bytes_that_come_one_by_one_are_understood() {
+    let daemon = FakeLibvirtd::start().unwrap();
+    daemon.change(|faults| faults.piece = Some(1));
+    daemon.host().create("web").unwrap();
+    tells_the_truth(&client(&daemon).source(), daemon.host()).await;
+}
+
+#[tokio::test]
+async fn messages_that_are_merged_and_cut_anywhere_are_told_in_order() {
+    let (daemon, mut events) = watched().await;
+    for size in [2, 27, 29, 61, 100_000] {
+        daemon.change(|faults| {
+            faults.gather = Duration::from_millis(2);
+            faults.piece = Some(size);
+        });
+        for _ in 0..40 {
+            daemon.host().suspend("web").unwrap();
+            daemon.host().resume("web").unwrap();
+        }
+        let round = ["web[1] suspended (paused)", "web[1] resumed (unpaused)"];
+        expect_sequence(&mut events, &round.repeat(40)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_impossible_length_is_a_gap_and_a_recovery() {
+    for length in [0, 4, 27, MAX_LENGTH as u32 + 1, i32::MAX as u32, u32::MAX] {
+        let (daemon, mut events) = watched().await;
+        daemon.send(&length.to_be_bytes());
+        assert_eq!(gap(&mut events).await, FaultKind::Protocol, "length {length}");
+        recovers(&mut events, daemon.host()).await;
+    }
+}
+
+#[tokio::test]
+async fn garbage_is_a_gap_and_a_recovery() {
+    let mut random = fastrand::Rng::with_seed(7);
+    for _ in 0..50 {
+        let (daemon, mut events) = watched().await;
+        let garbage: Vec<u8> = (0..random.usize(64..4096)).map(|_| random.u8(1..)).collect();
+        daemon.send(&garbage);
+        assert_eq!(gap(&mut events).await, FaultKind::Protocol);
+        recovers(&mut events, daemon.host()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_breaks_off_is_a_gap_and_is_not_told() {
+    let (daemon, mut events) = watched().await;
+    let mut event = Vec::new();
+    message(&mut event, &Header::event(procs::EVENT_REBOOT), |body| body.raw(&[0; 64]));
+    daemon.send(&event[..event.len() - 7]);
+    daemon.cut();
+    assert_eq!(gap(&mut events).await, FaultKind::Closed);
+    recovers(&mut events, daemon.host()).await;
+}
+
+#[tokio::test]
+async fn a_message_of_a_program_that_we_never_called_is_a_gap_and_a_recovery() {
+    let (daemon, mut events) = watched().await;
+    let mut bytes = Vec::new();
+    message(&mut bytes, &Header { program: 0x4854_5450, ..Header::event(1) }, |_| {});
+    daemon.send(&bytes);
+    assert_eq!(gap(&mut events).await, FaultKind::Protocol);
+    recovers(&mut events, daemon.host()).await;
+}
+
+#[tokio::test]
+async fn a_reply_that_nobody_asked_for_is_passed_over() {
+    let (daemon, mut events) = watched().await;
+    let mut bytes = Vec::new();
+    message(&mut bytes, &Header::reply(procs::CONNECT_LIST_ALL_DOMAINS, 4711), |_| {});
+    let error =
+        RemoteError { code: 1, domain: 0, message: "x".into(), format: "%s".into(), int1: 0 };
+    message(&mut bytes, &Header::error(procs::CONNECT_OPEN, u32::MAX), |body| error.write(body));
+    daemon.send(&bytes);
+    goes_on(&mut events, daemon.host()).await;
+}
+
+#[tokio::test]
+async fn an_event_of_the_future_is_passed_over() {
+    let (daemon, mut events) = watched().await;
+    let mut bytes = Vec::new();
+    message(&mut bytes, &Header::event(9_999), |body| body.raw(&[0; 40]));
+    daemon.send(&bytes);
+    goes_on(&mut events, daemon.host()).await;
+}
+
+#[tokio::test]
+async fn an_event_for_a_registration_that_we_do_not_have_is_passed_over() {
+    let (daemon, mut events) = watched().await;
+    let mut bytes = Vec::new();
+    message(&mut bytes, &Header::event(328), |body| {
+        body.i32(4711); // a callback id of nobody
+        body.string("web");
+        body.raw(&[1; 16]);
+        body.i32(1);
+        body.string("ide0");
+        body.i32(0);
+    });
+    daemon.send(&bytes);
+    goes_on(&mut events, daemon.host()).await;
+}
+
+#[tokio::test]
+async fn lifecycle_numbers_never_seen_before_are_told_as_they_are() {
+    let (daemon, mut events) = watched().await;
+    daemon.host().lifecycle("web", Change::Unknown { event: 77, detail: 5 }).unwrap();
+    daemon.host().lifecycle("web", Change::Unknown { event: -1, detail: i32::MIN }).unwrap();
+    daemon.host().stop_as("web", StopCause::Unknown(42)).unwrap();
+    let told = [
+        "web[1] unknown(77, 5)",
+        "web[1] unknown(-1, -2147483648)",
+        "web[1] stopped (unknown: 42)",
+    ];
+    expect_sequence(&mut events, &told).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_event_whose_body_is_too_short_is_a_gap_and_a_recovery() {
+    for procedure in [procs::EVENT_LIFECYCLE, procs::EVENT_REBOOT] {
+        let (daemon, mut events) = watched().await;
+        let mut bytes = Vec::new();
+        message(&mut bytes, &Header::event(procedure), |body| body.raw(&[0, 0, 0, 0, 0, 0, 1]));
+        daemon.send(&bytes);
+        assert_eq!(gap(&mut events).await, FaultKind::Protocol);
+        recovers(&mut events, daemon.host()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_is_not_utf8_or_of_the_longest_kind_is_told() {
+    let (daemon, mut events) = watched().await;
+    for name in [&b"\xff\xfe web"[..], &[b'x'; 4 * 1024 * 1024]] {
+        let mut bytes = Vec::new();
+        message(&mut bytes, &Header::event(procs::EVENT_LIFECYCLE), |body| {
+            body.i32(0);
+            body.string(name);
+            body.raw(&[1; 16]);
+            body.i32(7);
+            body.i32(0);
+            body.i32(0);
+        });
+        daemon.send(&bytes);
+        let event = next_within(&mut events, PATIENCE).await.unwrap();
+        assert!(event.to_string().ends_with("[7] defined (added)"));
+    }
+    goes_on(&mut events, daemon.host()).await;
+}
+
+#[tokio::test]
+async fn a_peer_that_speaks_another_protocol_is_a_clear_error() {
+    for greeting in ["SSH-2.0-OpenSSH_9.2\r\n", "HTTP/1.1 400 Bad Request\r\n\r\n", "\0\0\0\0"] {
+        let daemon = FakeLibvirtd::start().unwrap();
+        daemon.change(|faults| faults.held.extend([procs::AUTH_LIST]));
+        let source = client(&daemon).source();
+        let speak = async {
+            daemon.until(|daemon| daemon.calls(procs::AUTH_LIST) == 1).await;
+            daemon.send(greeting.as_bytes());
+        };
+        let ((_, line), ()) = tokio::join!(refusal(&source), speak);
+        assert!(line.contains("broken protocol"), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn an_event_without_a_type_comes_whole() {
+    let daemon = FakeLibvirtd::start().unwrap();
+    daemon.host().create("web").unwrap();
+    let source = client(&daemon).source();
+    let other = "other:10".parse().unwrap();
+    let mut events = source.subscribe_with(Options::default().kind(other)).await.unwrap();
+    until_synced(&mut events).await.unwrap();
+    let (domain, data) = (daemon.host().domain("web"), [0, 0, 0, 1, b'h', b'd', b'a', 0]);
+    let data = virevent::EventData::Bytes(data.into());
+    let at = std::time::SystemTime::now();
+    daemon.host().emit(virevent::RawEvent::new(domain, "10".into(), data.clone(), at));
+    match next_within(&mut events, PATIENCE).await.unwrap() {
+        DomainEvent::Other(event) => assert_eq!(*event.data(), data),
+        event => panic!("{event}"),
+    }
+}
