@@ -136,12 +136,12 @@ async fn with_broadcast(readers: usize, one_domain: bool, rounds: usize) -> (Dur
         (0..DOMAINS).map(|n| Domain::new("h", uuid(n), "domain", Some(1))).collect();
     tokio::task::yield_now().await;
     let mut before = cpu();
-    for n in 0..rounds {
+    for (n, served) in served.into_iter().enumerate() {
         // The first round warms up.
         if n == 1 {
             before = cpu();
         }
-        round.begin(served[n]);
+        round.begin(served);
         for read in 0..ROUND / READ {
             let at = SystemTime::now();
             for i in 0..READ {
@@ -150,7 +150,7 @@ async fn with_broadcast(readers: usize, one_domain: bool, rounds: usize) -> (Dur
             }
             tokio::task::yield_now().await;
         }
-        if served[n] > 0 {
+        if served > 0 {
             round.over.notified().await;
         }
     }
@@ -189,16 +189,16 @@ async fn with_driver(readers: usize, one_domain: bool, rounds: usize) -> (Durati
     }
     tokio::task::yield_now().await;
     let mut before = cpu();
-    for n in 0..rounds {
+    for (n, served) in served.into_iter().enumerate() {
         // The first round warms up.
         if n == 1 {
             before = cpu();
         }
-        round.begin(served[n]);
+        round.begin(served);
         for read in 0..ROUND / READ {
             go.send(n * ROUND + read * READ).unwrap();
         }
-        if served[n] > 0 {
+        if served > 0 {
             round.over.notified().await;
         } else {
             tokio::task::yield_now().await;

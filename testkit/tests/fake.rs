@@ -89,9 +89,9 @@ async fn a_lost_connection_comes_back_by_itself() {
     fake.lose_connection();
     fake.stop("web").unwrap();
     let expected = [
-        "lost sight of fake:: fake: closed the connection*",
+        "lost sight of fake: (fake: closed the connection*",
         "web[1] stopped [inferred]",
-        "synced with fake:: 0 domains",
+        "synced with fake: (0 domains)",
     ];
     expect_sequence(&mut events, &expected).await.unwrap();
     assert_eq!(fake.health().status(), Status::Synced);
@@ -153,7 +153,7 @@ async fn events_flow_while_a_list_hangs_and_are_told_once_it_is_there() {
     fake.stop("old").unwrap();
     fake.release_lists();
     let mut events = subscription.await.unwrap();
-    let expected = ["web[2] existing (paused (user))", "synced with fake:: 1 domains"];
+    let expected = ["web[2] existing (paused (user))", "synced with fake: (1 domain)"];
     expect_sequence(&mut events, &expected).await.unwrap();
     nothing_within(&mut events, SECOND).await.unwrap();
 }
@@ -185,7 +185,7 @@ async fn a_silent_peer_is_found_out_by_keepalive() {
     nothing_within(&mut events, 60 * SECOND).await.unwrap();
     fake.go_silent();
     let start = Instant::now();
-    let expected = ["lost sight of fake:: no answer to a keepalive*", "synced *"];
+    let expected = ["lost sight of fake: (no answer to a keepalive*", "synced *"];
     expect_sequence(&mut events, &expected[..1]).await.unwrap();
     assert!(start.elapsed() <= 5 * SECOND, "{:?}", start.elapsed());
     expect_sequence(&mut events, &expected[1..]).await.unwrap();
@@ -235,13 +235,13 @@ async fn a_part_that_goes_out_of_reach_and_comes_back_is_told_as_such() {
     fake.suspend("web").unwrap();
     fake.stop("db").unwrap();
     let expected =
-        ["lost sight of fake: of domain web: socket closed", "db[2] stopped (destroyed)"];
+        ["lost sight of domain web on fake: (socket closed)", "db[2] stopped (destroyed)"];
     expect_sequence(&mut events, &expected).await.unwrap();
     nothing_within(&mut events, SECOND).await.unwrap();
 
     fake.restored(scope);
     let expected =
-        ["web[1] suspended (paused) [inferred]", "synced with fake: of domain web: 1 domains"];
+        ["web[1] suspended (paused) [inferred]", "synced with domain web on fake: (1 domain)"];
     expect_sequence(&mut events, &expected).await.unwrap();
 }
 

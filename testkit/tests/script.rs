@@ -40,7 +40,7 @@ async fn what_a_script_does_at_zero_exists_and_its_end_ends_the_stream() {
     let mut events = source.subscribe_with(Options::default()).await.unwrap();
     let expected = [
         "db[1] existing (running (booted))",
-        "synced with fake:: 1 domains",
+        "synced with fake: (1 domain)",
         "db[1] stopped (destroyed)",
     ];
     expect_sequence(&mut events, &expected).await.unwrap();

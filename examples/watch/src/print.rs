@@ -206,7 +206,7 @@ mod tests {
             .row(&event("a-long-name", Change::Started(StartCause::Booted), Origin::Observed))
             .find("started");
         let synced = Synced { source: "fake:".into(), scope: Scope::Source, domains: 3 }.into();
-        assert_eq!(table.row(&synced).find("synced with fake:: 3 domains"), long);
+        assert_eq!(table.row(&synced).find("synced with fake: (3 domains)"), long);
     }
 
     #[test]

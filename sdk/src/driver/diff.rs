@@ -140,9 +140,9 @@ mod tests {
 
     fn told(old: Option<Entry>, new: Option<Entry>) -> Vec<String> {
         let mut tale = Tale::new(Origin::Inferred, SystemTime::UNIX_EPOCH);
-        match (&old, &new) {
-            (old, Some(new)) => tale.differ(old.as_ref(), new),
-            (Some(old), None) => tale.gone(old, StopCause::Unspecified),
+        match (old, new) {
+            (old, Some(new)) => tale.differ(old.as_ref(), &new),
+            (Some(old), None) => tale.gone(&old, StopCause::Unspecified),
             (None, None) => {}
         }
         tale.events.iter().map(|event| format!("{} {}", event.domain, event.change)).collect()

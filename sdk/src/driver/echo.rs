@@ -134,7 +134,7 @@ mod tests {
 
     fn after(told: &[Lifecycle]) -> Echoes {
         let mut echoes = Echoes::default();
-        echoes.until = Some(Instant::now() + LIFETIME);
+        echoes.arm(Instant::now());
         told.iter().for_each(|event| echoes.inferred(event));
         echoes
     }

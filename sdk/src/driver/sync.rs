@@ -159,8 +159,8 @@ fn contained(roster: &mut Roster, list: &[Entry], held: &VecDeque<DomainEvent>) 
 /// be as the list says.
 fn definitions_contained(story: &[(usize, &Lifecycle)], listed: Option<&Entry>) -> usize {
     let as_listed = |event: &Lifecycle| match (event.change, listed) {
-        // An update leaves no trace in a list: it is told.
-        (Change::Defined(DefineCause::Updated), _) => false,
+        // An update leaves no trace in a list: it is told, unless the domain has gone since.
+        (Change::Defined(DefineCause::Updated), listed) => listed.is_none(),
         (Change::Defined(_), Some(entry)) => {
             entry.persistent != Some(false) && entry.domain.name() == event.domain.name()
         }
@@ -257,7 +257,7 @@ mod tests {
     fn a_held_event_that_is_newer_than_the_list_is_told_after_it() {
         let running = entry(Some(5), RUNNING);
         assert_eq!(
-            told(Some(running.clone()), &[(None, STOPPED)], Some(running.clone())),
+            told(Some(running.clone()), &[(None, STOPPED)], Some(running)),
             ["web stopped (shutdown)"]
         );
         assert_eq!(
@@ -308,6 +308,13 @@ mod tests {
                 "web stopped (shutdown)"
             ]
         );
+    }
+
+    #[test]
+    fn an_update_is_told_unless_the_domain_is_gone_from_the_list() {
+        let (off, held) = (entry(None, OFF), [(None, Change::Defined(DefineCause::Updated))]);
+        assert_eq!(told(Some(off.clone()), &held, Some(off.clone())), ["web defined (updated)"]);
+        assert_eq!(told(Some(off), &held, None), ["web undefined [inferred]"]);
     }
 
     #[test]

@@ -44,13 +44,13 @@ impl Scope {
     }
 }
 
-/// Nothing for the whole source, else ` of host web1` or ` of domain vm7`.
+/// What stands before the source's URI: nothing, `host web1 on `, or `domain vm7 on `.
 impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Source => Ok(()),
-            Self::Host(host) => write!(f, " of host {host}"),
-            Self::Domain(domain) => write!(f, " of domain {}", domain.name()),
+            Self::Host(host) => write!(f, "host {host} on "),
+            Self::Domain(domain) => write!(f, "domain {} on ", domain.name()),
         }
     }
 }
@@ -68,7 +68,8 @@ pub struct Synced {
 
 impl fmt::Display for Synced {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "synced with {}{}: {} domains", self.source, self.scope, self.domains)
+        let plural = if self.domains == 1 { "" } else { "s" };
+        write!(f, "synced with {}{} ({} domain{plural})", self.scope, self.source, self.domains)
     }
 }
 
@@ -87,10 +88,10 @@ impl fmt::Display for Gap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             Break::Disconnected { fault } => {
-                write!(f, "lost sight of {}{}: {fault}", self.source, self.scope)
+                write!(f, "lost sight of {}{} ({fault})", self.scope, self.source)
             }
             Break::Lagged { missed } => {
-                write!(f, "read too slowly from {}{}: {missed} missed", self.source, self.scope)
+                write!(f, "read {}{} too slowly ({missed} missed)", self.scope, self.source)
             }
         }
     }

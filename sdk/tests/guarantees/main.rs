@@ -3,6 +3,8 @@
 //! They are kept by the driver for every backend, so they are tested once, on the fake hypervisor; the
 //! conformance suite of the testkit then tests the backends.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod cancelling;
 mod outages;
 mod registrations;

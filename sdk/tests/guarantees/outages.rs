@@ -42,7 +42,7 @@ async fn an_outage_is_a_gap_at_once_and_the_difference_and_synced_afterwards() {
             "db[2] started (booted) [inferred]",
             "new[3] started (booted) [inferred]",
             "web[1] stopped (destroyed) [inferred]",
-            "synced with fake:: 3 domains",
+            "synced with fake: (3 domains)",
         ],
     )
     .await;
@@ -232,16 +232,16 @@ async fn a_scoped_outage_is_a_gap_and_a_synced_of_that_scope_alone() {
     let web: Domain = fake.domain("web").unwrap();
     let fault = Fault::new(FaultKind::Closed, "its socket closed");
     fake.disconnected(Scope::Domain(web.clone()), fault);
-    told(&mut events, &["lost sight of fake: of domain web: its socket closed"]).await;
+    told(&mut events, &["lost sight of domain web on fake: (its socket closed)"]).await;
     fake.suspend("db").unwrap();
     told(&mut events, &["db[2] suspended (paused)"]).await;
 
     let mut late = fake.subscribe().await.unwrap();
     told(&mut late, &["db[2] existing *", "web[1] existing *", "synced *"]).await;
-    told(&mut late, &["lost sight of fake: of domain web: *"]).await;
+    told(&mut late, &["lost sight of domain web on fake: *"]).await;
 
     fake.restored(Scope::Domain(web));
-    told(&mut events, &["synced with fake: of domain web: 1 domains"]).await;
+    told(&mut events, &["synced with domain web on fake: (1 domain)"]).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -103,7 +103,7 @@ async fn a_reader_too_slow_for_even_the_final_states_is_told_anew() {
     let told = drain(&mut events).await;
     let lines = crate::lines(&told);
     assert_eq!(missed(&told[0]), DOMAINS);
-    assert_eq!(lines[1..], ["web[1] existing (running (booted))", "synced with fake:: 1 domains"]);
+    assert_eq!(lines[1..], ["web[1] existing (running (booted))", "synced with fake: (1 domain)"]);
 }
 
 #[tokio::test(start_paused = true)]

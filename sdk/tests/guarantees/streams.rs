@@ -23,7 +23,7 @@ async fn a_new_stream_says_what_exists_then_synced_then_what_happens() {
         &[
             "db existing (shutoff*",
             "web[1] existing (running (booted))",
-            "synced with fake:: 2 domains",
+            "synced with fake: (2 domains)",
             "db[2] started (restored)",
         ],
     )
@@ -88,7 +88,7 @@ async fn a_filter_by_domain_passes_its_domain_and_the_markers_only() {
             events,
             &[
                 "web[1] existing (running*",
-                "synced with fake:: 2 domains",
+                "synced with fake: (2 domains)",
                 "web[1] stopped (destroyed)",
             ],
         )
@@ -175,7 +175,7 @@ async fn combinators_pick_the_events_that_they_are_named_after() {
     assert_eq!(started.next().await.unwrap().domain.name(), "web");
     assert_eq!(stopped.next().await.unwrap().domain.name(), "db");
     let first_two = [of_web.next().await.unwrap(), of_web.next().await.unwrap()];
-    assert_eq!(lines(&first_two), ["synced with fake:: 1 domains", "web[2] started (booted)"]);
+    assert_eq!(lines(&first_two), ["synced with fake: (1 domain)", "web[2] started (booted)"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -100,6 +100,6 @@ async fn an_event_of_a_registration_that_is_over_is_not_held_for_the_next_one() 
     fake.release_registrations();
     let mut events = subscribing.await.unwrap();
     fake.release();
-    told(&mut events, &["web[1] existing *", "synced with fake:: 1 domains"]).await;
+    told(&mut events, &["web[1] existing *", "synced with fake: (1 domain)"]).await;
     nothing_within(&mut events, secs(1)).await.unwrap();
 }

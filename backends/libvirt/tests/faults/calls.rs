@@ -106,7 +106,8 @@ async fn what_happens_while_a_list_is_under_way_is_told_after_it() {
     daemon.host().stop("web").unwrap();
     daemon.host().create("db").unwrap();
     daemon.release();
-    let told = ["web[1] stopped (destroyed)", "db[2] started (booted)", "synced with *: 2 domains"];
+    let told =
+        ["web[1] stopped (destroyed)", "db[2] started (booted)", "synced with * (2 domains)"];
     expect_sequence(&mut events, &told).await.unwrap();
     goes_on(&mut events, daemon.host()).await;
 }
@@ -125,7 +126,7 @@ async fn an_event_before_the_reply_to_the_registration_leads_to_no_wrong_state()
     };
     let (events, ()) = tokio::join!(source.subscribe_with(Options::default()), act);
     let mut events = events.unwrap();
-    let told = ["web[1] existing (paused *", "synced with *: 1 domains"];
+    let told = ["web[1] existing (paused *", "synced with * (1 domain)"];
     expect_sequence(&mut events, &told).await.unwrap();
     goes_on(&mut events, daemon.host()).await;
 }
