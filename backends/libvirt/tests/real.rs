@@ -117,7 +117,7 @@ async fn what_virsh_does_is_told_in_order_with_its_causes() {
     let options = Options::default().kind(Kind::Lifecycle).kind(Kind::Reboot).kind(Kind::Other);
     let mut events = source.subscribe_with(options).await.unwrap();
     let first = take(&mut events, 2).await;
-    assert_eq!(first, ["test[1] existing (running)", "synced with SOURCE: 1 domains"]);
+    assert_eq!(first, ["test[1] existing (running)", "synced with SOURCE (1 domain)"]);
     let define = libvirtd.define(&libvirtd.dir.path().join("web.xml"));
     libvirtd.virsh(&format!(
         "{define}; start web; suspend web; resume web; desc web --config hello; destroy web; undefine web"
@@ -159,7 +159,7 @@ async fn a_daemon_that_is_killed_and_comes_back_is_a_gap_and_then_the_difference
     let told = take(&mut events, 3).await;
     assert_eq!(
         told,
-        ["web[2] stopped [inferred]", "web undefined [inferred]", "synced with SOURCE: 1 domains"]
+        ["web[2] stopped [inferred]", "web undefined [inferred]", "synced with SOURCE (1 domain)"]
     );
 }
 
