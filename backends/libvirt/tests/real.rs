@@ -1,0 +1,58 @@
+//! Against real libvirtds, each private to its test: `cargo test -- --ignored`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "real/outages.rs"]
+mod outages;
+#[path = "real/stories.rs"]
+mod stories;
+#[path = "real/trouble.rs"]
+mod trouble;
+
+use std::time::Duration;
+
+use virevent::driver::{Driver, Reconnect};
+use virevent::{DomainEvent, EventSource, EventStream, Options};
+use virevent_libvirt::Libvirt;
+use virevent_testkit::assert::{next_within, until_synced};
+
+/// The test driver of libvirt: domains without a hypervisor.
+const TEST: &str = "test:///default";
+
+/// Far longer than anything here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn client(uri: &str) -> Driver {
+    let quick = Reconnect::local().base(Duration::from_millis(10)).max(Duration::from_millis(100));
+    Libvirt::new(uri).unwrap().reconnect(quick).source()
+}
+
+/// A stream that is synced, and what it told until then.
+async fn watch(uri: &str, options: Options) -> (EventStream, Vec<String>) {
+    let mut events = client(uri).subscribe_with(options).await.unwrap();
+    let told = until_synced(&mut events).await.unwrap();
+    (events, told.iter().map(ToString::to_string).collect())
+}
+
+/// What is told up to the first event for which `last` is true.
+async fn told_until(events: &mut EventStream, mut last: impl FnMut(&str) -> bool) -> Vec<String> {
+    let mut told: Vec<String> = Vec::new();
+    while !told.last().is_some_and(|line| last(line)) {
+        match next_within(events, PATIENCE).await {
+            Ok(event) => told.push(event.to_string()),
+            Err(failure) => panic!("{failure}, after {told:#?}"),
+        }
+    }
+    told
+}
+
+/// A domain of the test driver.
+fn test_domain(name: &str) -> String {
+    format!(
+        "<domain type='test'><name>{name}</name><memory>8192</memory>\
+         <os><type>hvm</type></os></domain>"
+    )
+}
+
+fn is_gap(event: &DomainEvent) -> bool {
+    matches!(event, DomainEvent::Gap(_))
+}
