@@ -99,6 +99,21 @@ fn without_password(uri: &str) -> String {
     }
 }
 
+// The README and the pages of docs/ are tested here, where every crate that they use is at hand.
+#[cfg(all(doctest, feature = "libvirt", feature = "fake"))]
+mod pages {
+    #[doc = include_str!("../../README.md")]
+    mod readme {}
+    #[doc = include_str!("../../docs/concepts.md")]
+    mod concepts {}
+    #[doc = include_str!("../../docs/libvirt.md")]
+    mod libvirt {}
+    #[doc = include_str!("../../docs/testing.md")]
+    mod testing {}
+    #[doc = include_str!("../../docs/writing-a-backend.md")]
+    mod writing_a_backend {}
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

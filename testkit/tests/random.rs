@@ -1,7 +1,7 @@
 //! Random operations and faults, from a seed: whatever happened, once all is well again every
 //! subscriber believes the truth, and every story on the way made sense.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,7 +9,8 @@ use std::time::Duration;
 use futures::{FutureExt, StreamExt};
 use virevent::driver::Reconnect;
 use virevent::{
-    Break, Change, DomainEvent, EventSource, EventStream, Gap, Options, State, Status, Uuid,
+    Break, Change, DomainEvent, EventSource, EventStream, Fault, FaultKind, Gap, Options, Scope,
+    State, Status, Uuid,
 };
 use virevent_testkit::assert::{Fold, until_synced};
 use virevent_testkit::{Asked, FakeHypervisor};
@@ -36,6 +37,9 @@ struct World {
     fake: FakeHypervisor,
     random: fastrand::Rng,
     readers: Vec<Reader>,
+    /// Parts that are out of reach.
+    out: Vec<Scope>,
+    level_triggered: bool,
     log: Vec<String>,
 }
 
@@ -46,7 +50,14 @@ impl World {
             .call_timeout(Duration::from_secs(3));
         let builder = if level_triggered { builder.level_triggered() } else { builder };
         let (fake, random) = (builder.build(), fastrand::Rng::with_seed(seed));
-        Self { fake, random, readers: Vec::new(), log: Vec::new() }
+        Self {
+            fake,
+            random,
+            readers: Vec::new(),
+            out: Vec::new(),
+            level_triggered,
+            log: Vec::new(),
+        }
     }
 
     /// An operation that may well be refused.
@@ -66,6 +77,26 @@ impl World {
         };
         if let Ok(domain) = outcome {
             self.log.push(format!("{op} {name} -> {domain}"));
+        }
+    }
+
+    /// One domain's socket goes out of reach, or comes back. Only runs have sockets: definitions are
+    /// told in another way, or not at all.
+    fn scoped_fault(&mut self) {
+        match self.out.pop() {
+            Some(scope) if self.random.bool() => {
+                self.log.push(format!("back: {scope}"));
+                self.fake.restored(scope);
+            }
+            other => {
+                self.out.extend(other);
+                let name = NAMES[self.random.usize(..NAMES.len())];
+                let Some(domain) = self.fake.domain(name) else { return };
+                let scope = Scope::Domain(domain);
+                self.log.push(format!("out: {scope}"));
+                self.fake.disconnected(scope.clone(), Fault::new(FaultKind::Closed, "closed"));
+                self.out.push(scope);
+            }
         }
     }
 
@@ -113,6 +144,7 @@ impl World {
                     self.readers.swap_remove(at);
                     self.log.push("drop a stream".into());
                 }
+                2 if self.level_triggered => self.scoped_fault(),
                 2..5 => self.fault(stepping),
                 5..8 => {
                     let time = Duration::from_millis(self.random.u64(0..400));
@@ -126,6 +158,7 @@ impl World {
         }
         self.fake.restore();
         self.fake.release();
+        self.out.drain(..).for_each(|scope| self.fake.restored(scope));
         self.log.push("restore and release".into());
         self.subscribe().await;
         tokio::time::sleep(Duration::from_secs(60)).await;

@@ -6,10 +6,14 @@
 use std::collections::VecDeque;
 
 use crate::wire::xdr::Writer;
-use crate::wire::{Header, message, procs};
+use crate::wire::{Header, message};
 
 /// How many calls are under way at a time: one less than libvirtd's `max_client_requests`.
 const WINDOW: usize = 4;
+
+/// How many bytes may wait to be written before keepalive messages are left out. A peer that sends
+/// pings and never reads must not fill our memory with pongs.
+const BACKLOG: usize = 64 * 1024;
 
 /// What a call is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,8 +90,9 @@ impl Calls {
 
     /// Queues a ping or a pong, before all calls that wait.
     pub(crate) fn keepalive(&mut self, procedure: i32) {
-        debug_assert!(matches!(procedure, procs::PING | procs::PONG));
-        message(&mut self.outbox, &Header::keepalive(procedure), |_| {});
+        if self.unwritten().len() < BACKLOG {
+            message(&mut self.outbox, &Header::keepalive(procedure), |_| {});
+        }
     }
 
     /// What is to be written.
@@ -116,6 +121,7 @@ impl Calls {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::procs;
 
     #[test]
     fn calls_go_out_as_replies_come_in_and_pings_do_not_wait() {
@@ -135,5 +141,12 @@ mod tests {
         assert!(calls.answered(3).is_none(), "answered before");
         assert!(calls.answered(6).is_none(), "not sent yet");
         assert!(calls.answered(99).is_none(), "never made");
+    }
+
+    #[test]
+    fn a_peer_that_pings_and_never_reads_gets_no_more_pongs() {
+        let mut calls = Calls::default();
+        (0..100_000).for_each(|_| calls.keepalive(procs::PONG));
+        assert!(calls.unwritten().len() < BACKLOG + 28);
     }
 }

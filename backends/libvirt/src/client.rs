@@ -228,3 +228,39 @@ pub(crate) fn server_error(procedure: i32, error: RemoteError) -> Error {
 pub(crate) fn malformed(error: &Malformed, procedure: i32) -> Error {
     Error::Protocol { detail: format!("a message of procedure {procedure} has {error}") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Header;
+
+    #[test]
+    fn whatever_comes_is_taken_in_or_is_an_error_and_never_a_panic() {
+        let mut random = fastrand::Rng::with_seed(5);
+        let procedures =
+            [1, 2, 60, 66, 107, 169, 212, 269, 273, 316, 317, 318, 319, 329, 333, 344, 999, -1];
+        for _ in 0..200 {
+            let (mut client, mut out) = (Client::new(), Batch::new("h"));
+            let kinds = ["lifecycle", "reboot", "other"].map(|kind| kind.parse());
+            client.set_interest(&kinds.into_iter().flatten().collect(), 1);
+            for _ in 0..200 {
+                if random.u8(..) < 20 {
+                    client.request_list(random.u64(..3));
+                }
+                let body: Vec<u8> = (0..random.usize(..80))
+                    .map(|_| if random.bool() { 0 } else { random.u8(..5) })
+                    .collect();
+                let header = Header {
+                    procedure: procedures[random.usize(..procedures.len())],
+                    kind: random.u32(..4),
+                    serial: random.u32(..60),
+                    status: random.u32(..3),
+                    ..Header::event(0)
+                };
+                let _ = client.receive(&Frame { header, body: &body }, &mut out);
+                client.settle(&mut out);
+                client.calls.wrote(client.calls.unwritten().len());
+            }
+        }
+    }
+}

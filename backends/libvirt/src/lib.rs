@@ -45,8 +45,15 @@
 //! # What it reports
 //!
 //! Lifecycle and reboot have types; every other event of libvirt can be asked for and comes as
-//! [`DomainEvent::Other`](virevent::DomainEvent::Other), named by libvirt's number: see [`decode`].
-//! libvirt stamps no events with a time: theirs is that of receipt.
+//! [`DomainEvent::Other`](virevent::DomainEvent::Other), named by libvirt's number (`virDomainEventID`):
+//! see [`decode`]. [`Kind::Other`](virevent::Kind::Other) means every number from 2 to 31 that the
+//! daemon accepts; each is tried, since no call tells which there are. `other:32` and above can be
+//! asked for one by one. What is asked for is registered as it is: io-error (4) and io-error-reason (6)
+//! tell the same thing twice, and so do block-job (8) and block-job-2 (16). Ask for one of each to hear
+//! it once.
+//!
+//! libvirt stamps no events with a time: theirs is that of receipt. An event that ends a run has no
+//! domain id on the wire, or has that of the run; [`virevent`] lends the id of the run where it lacks.
 
 mod calls;
 mod client;

@@ -5,9 +5,7 @@
 //!
 //! [`Kind::Other`] means every event id from 2 to [`LAST_PROBED`] that the server accepts: each is
 //! tried, since no call tells which there are, and what was refused is not tried again on the same
-//! connection. A newer id can be had by its number. io-error (4) and io-error-reason (6) tell the same
-//! thing twice, as do block-job (8) and block-job-2 (16); ask for one of each by number to hear it
-//! once.
+//! connection.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -66,7 +66,7 @@ pub(crate) struct Session {
     /// Whether the handshake is done.
     open: bool,
     /// Set when writing failed: what the server still had to say is read first.
-    deaf: bool,
+    mute: bool,
 }
 
 impl driver::Session for Session {
@@ -116,17 +116,17 @@ impl Session {
             client: Client::new(),
             keepalive: false,
             open: false,
-            deaf: false,
+            mute: false,
         }
     }
 
     /// Writes what can be written, and reads once. Nothing is held across a pending poll but what is
     /// in `self`, so the future around it may be dropped.
     fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        while !self.deaf && !self.client.calls.unwritten().is_empty() {
+        while !self.mute && !self.client.calls.unwritten().is_empty() {
             match self.socket.poll_write(cx, self.client.calls.unwritten()) {
                 Poll::Ready(Ok(bytes)) => self.client.calls.wrote(bytes),
-                Poll::Ready(Err(_)) => self.deaf = true,
+                Poll::Ready(Err(_)) => self.mute = true,
                 Poll::Pending => break,
             }
         }
@@ -292,6 +292,30 @@ impl Socket {
         match self {
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_that_cannot_be_opened_says_what_to_do() {
+        let unix = Endpoint::Unix("/run/x-sock".into());
+        let tcp = Endpoint::Tcp("::1".into(), 7);
+        let table = [
+            (&unix, io::ErrorKind::NotFound, "start libvirtd", false),
+            (&unix, io::ErrorKind::ConnectionRefused, "start it again", false),
+            (&unix, io::ErrorKind::PermissionDenied, "group libvirt", true),
+            (&tcp, io::ErrorKind::ConnectionRefused, "listen_tcp", false),
+            (&tcp, io::ErrorKind::TimedOut, "host's name and port", false),
+        ];
+        for (endpoint, kind, advice, refusal) in table {
+            let error = unreachable(endpoint, kind.into());
+            let line = error.to_line();
+            assert!(line.contains(advice) && line.contains(&endpoint.to_string()), "{line}");
+            assert_eq!(error.is_refusal(), refusal, "{line}");
         }
     }
 }

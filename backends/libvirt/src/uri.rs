@@ -94,6 +94,9 @@ fn parse(text: &str, shown: &str) -> Result<LibvirtUri, String> {
     }
     let (host, port) = host_and_port(authority)?;
     let transport = known_transport(transport.as_deref(), host, driver)?;
+    if port.is_some() && host.is_empty() {
+        return Err(format!("a port needs a host: {driver}+tcp://HOST:PORT/..."));
+    }
     if path == "/embed" {
         return Err("embed runs the hypervisor's driver inside a process of its own: connect to \
                     the daemon, as in qemu:///system"
@@ -325,6 +328,7 @@ mod tests {
             ("qemu+udp://host/system", "udp"),
             ("qemu+unix://host/system", "host"),
             ("qemu+tcp:///system", "needs a host"),
+            ("qemu://:123/system", "needs a host"),
             ("qemu+tcp://host:99999/system", "99999"),
             ("qemu+tcp://::1/system", "brackets"),
             ("qemu+tcp://[::1/system", "bracket"),

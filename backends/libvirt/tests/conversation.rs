@@ -1,5 +1,7 @@
 //! The real source against a scripted daemon on a unix socket: what a real one won't do on demand.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -261,6 +263,24 @@ async fn a_domain_that_vanishes_while_it_is_asked_about_is_not_listed() {
     tokio::spawn(peer.serve());
     let mut events = subscribed.await.unwrap().unwrap();
     assert_eq!(take(&mut events, 2).await, ["web existing (shutoff (shutdown))", "synced"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transient_domain_is_forgotten_when_it_stops() {
+    let daemon = Daemon::new();
+    let (source, subscribed) = daemon.subscribe(Options::default());
+    let mut peer = daemon.accept().await;
+    let (header, args) = peer.until(procs::CONNECT_LIST_ALL_DOMAINS).await;
+    let list = ListAllDomains { need_results: true, flags: ListAllDomains::TRANSIENT };
+    assert_eq!(ListAllDomains::read(&mut Reader::new(&args)), Ok(list));
+    let reply = Header::reply(header.procedure, header.serial);
+    peer.send(&reply, |body| Domain::write_all(&[WEB], body)).await;
+    let mut events = subscribed.await.unwrap().unwrap();
+    take(&mut events, 3).await;
+    peer.lifecycle(5, 0).await;
+    take(&mut events, 1).await;
+    let mut later = source.subscribe_with(Options::default()).await.unwrap();
+    assert_eq!(take(&mut later, 2).await, ["db existing (no_state)", "synced"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,7 @@
 //! Recorded sessions of a real libvirtd, whole and in pieces, against what the recorder saw in them.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use fastrand::Rng;
 use serde_json::Value;
 use virevent::driver::Batch;

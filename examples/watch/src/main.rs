@@ -11,8 +11,10 @@ mod print;
 mod stats;
 mod streams;
 
+use std::fmt::Display;
 use std::future::pending;
 use std::io::{self, Write};
+use std::path::Path;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -61,22 +63,26 @@ fn start(args: &Args) -> Result<ExitCode, Failure> {
         .block_on(watch(args, &sources))
 }
 
+/// What is to be watched. A script plays in place of the demo, or beside what has a URI.
 fn sources(args: &Args) -> Result<Vec<Arc<dyn EventSource>>, Failure> {
-    let mut sources = Vec::new();
+    let mut script = args.script.as_deref().map(read_script).transpose()?;
+    let mut sources: Vec<Arc<dyn EventSource>> = Vec::new();
     for uri in &args.uris {
-        sources.push(virevent_backends::open(uri).map_err(|e| Failure(2, e.to_line()))?);
+        sources.push(match script.take_if(|_| uri == "fake:") {
+            Some(script) => Arc::new(scripted(script)),
+            None => virevent_backends::open(uri).map_err(|e| Failure(2, e.to_line()))?,
+        });
     }
-    if let Some(file) = &args.script {
-        let wrong =
-            |error: &dyn std::fmt::Display| Failure(2, format!("{}: {error}", file.display()));
-        let text = std::fs::read_to_string(file).map_err(|e| wrong(&e))?;
-        let script = Script::from_toml(&text).map_err(|e| wrong(&e))?;
-        sources.push(Arc::new(scripted(script)));
-    }
-    if sources.is_empty() {
-        sources.push(Arc::new(scripted(Script::demo())));
+    if script.is_some() || sources.is_empty() {
+        sources.push(Arc::new(scripted(script.unwrap_or_else(Script::demo))));
     }
     Ok(sources)
+}
+
+fn read_script(file: &Path) -> Result<Script, Failure> {
+    let wrong = |what: &dyn Display| Failure(2, format!("{}: {what}", file.display()));
+    let text = std::fs::read_to_string(file).map_err(|error| wrong(&error))?;
+    Script::from_toml(&text).map_err(|error| wrong(&error))
 }
 
 async fn watch(args: &Args, sources: &[Arc<dyn EventSource>]) -> Result<ExitCode, Failure> {

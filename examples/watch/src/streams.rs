@@ -46,7 +46,7 @@ impl Streams {
         Ok(Self { open, subscriptions })
     }
 
-    /// Waits for events, and adds what is ready to `batch`. A stream that ended in a failure is told
+    /// Waits for events, and puts what is ready into `batch`, which is empty. A stream that ended in a failure is told
     /// to `failed`. False when all streams have ended.
     ///
     /// # Cancel safety
@@ -90,5 +90,37 @@ impl Streams {
     /// Cancels every subscription, and waits until the hypervisors have confirmed it.
     pub(crate) async fn close(self) {
         join_all(self.subscriptions.into_iter().map(Subscription::close)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+    use virevent_testkit::FakeHypervisor;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_refuses_later_is_told_and_the_others_go_on() {
+        let (lost, kept) = (FakeHypervisor::new(), FakeHypervisor::new());
+        let sources: [Arc<dyn EventSource>; 2] = [Arc::new(lost.clone()), Arc::new(kept.clone())];
+        let mut streams = Streams::open(&sources, &Options::default()).await.unwrap();
+        lost.refuse(Error::Authentication { detail: "log in".into() });
+        lost.lose_connection();
+
+        let (mut batch, mut failures) = (Vec::new(), Vec::new());
+        let mut failed = |uri: &str, error: &Error| failures.push(format!("{uri} {error}"));
+        while timeout(Duration::from_secs(60), streams.read(&mut batch, &mut failed)).await.is_ok()
+        {
+            batch.clear();
+        }
+        assert_eq!(failures, ["fake: the server wants authentication: log in"]);
+
+        kept.create("web").unwrap();
+        assert!(streams.read(&mut batch, |_, _| {}).await);
+        assert_eq!(batch[0].domain().unwrap().name(), "web");
+        streams.close().await;
     }
 }

@@ -208,6 +208,9 @@ impl Core {
 
     /// The connection is lost.
     pub(super) fn lost(&mut self, error: &Error) {
+        // What the last read brought before it failed was observed, and is told.
+        let mut events = std::mem::take(&mut self.batch.events);
+        self.absorb_events(&mut events);
         self.batch.clear();
         self.calls = Calls { tag: self.calls.tag, ..Calls::default() };
         self.scoped.clear();

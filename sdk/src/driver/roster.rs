@@ -178,10 +178,10 @@ impl Roster {
                 }
                 None if event.domain.is_active() => {
                     let state = after(change, State::NoState);
-                    // What starts without having been defined is transient.
-                    let persistent = matches!(change, Change::Started(_)).then_some(false);
+                    // What runs without having been listed or defined is transient. Not only a start
+                    // tells of it: libvirt's QEMU driver says resumed before it.
                     let domain = event.domain.clone();
-                    self.entries.insert(key, Entry { domain, state, persistent });
+                    self.entries.insert(key, Entry { domain, state, persistent: Some(false) });
                 }
                 None => {}
             },
@@ -231,6 +231,15 @@ mod tests {
         apply(&mut roster, Some(8), Change::Started(StartCause::Booted));
         apply(&mut roster, Some(8), Change::Undefined(UndefineCause::Removed));
         assert_eq!(roster.count(&Scope::Source), 1, "it lives on until it stops");
+        apply(&mut roster, None, Change::Stopped(StopCause::Destroyed));
+        assert_eq!(roster.count(&Scope::Source), 0);
+    }
+
+    #[test]
+    fn a_transient_domain_whose_start_is_told_as_resumed_and_started_is_forgotten_too() {
+        let mut roster = roster();
+        apply(&mut roster, Some(7), Change::Resumed(crate::ResumeCause::Unpaused));
+        apply(&mut roster, Some(7), Change::Started(StartCause::Booted));
         apply(&mut roster, None, Change::Stopped(StopCause::Destroyed));
         assert_eq!(roster.count(&Scope::Source), 0);
     }

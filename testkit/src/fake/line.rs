@@ -63,8 +63,16 @@ pub(super) struct Live {
     pub(super) ready: VecDeque<Item>,
     pub(super) asked_interest: Option<(u64, Interest)>,
     pub(super) asked_list: Option<u64>,
-    /// Parts out of reach, with the domains that were in them.
-    out: Vec<(Scope, Vec<Domain>)>,
+    /// Parts that are out of reach.
+    out: Vec<Out>,
+}
+
+#[derive(Debug)]
+struct Out {
+    scope: Scope,
+    fault: Fault,
+    /// The domains that the driver may know from before, each at least once.
+    before: Vec<Domain>,
 }
 
 /// What comes over the line.
@@ -136,10 +144,14 @@ impl Line {
                 let lacks = |kind: &&Kind| lacking.contains(kind);
                 let refused: Vec<_> = interest.kinds().iter().filter(lacks).cloned().collect();
                 let granted = interest.kinds().iter().filter(|kind| !lacking.contains(kind));
+                let first = live.registered.is_empty();
                 live.registered = granted.cloned().collect();
                 let registered = &live.registered;
                 live.held.retain(|item| item.is_of(registered));
                 live.ready.push_back(Item::InterestDone(tag, refused));
+                for out in live.out.iter().filter(|_| first) {
+                    live.ready.push_back(Item::Outage(out.scope.clone(), out.fault.clone()));
+                }
             }
         }
         if !*lists_hang {
@@ -148,6 +160,10 @@ impl Line {
                 if self.level_triggered {
                     list.retain(|entry| entry.domain.is_active());
                     list.iter_mut().for_each(|entry| entry.persistent = Some(false));
+                }
+                for out in &mut live.out {
+                    let inside = list.iter().filter(|entry| out.scope.contains(&entry.domain));
+                    out.before.extend(inside.map(|entry| entry.domain.clone()));
                 }
                 live.ready.push_back(Item::Listed(tag, list));
             }
@@ -183,19 +199,19 @@ impl State {
     pub(super) fn go_out(&mut self, host: &Host, scope: Scope, fault: Fault) {
         let Some(live) = &mut self.live else { return };
         live.pull(self.stepping);
-        live.out.retain(|(known, _)| !known.is_same(&scope));
+        live.out.retain(|out| !out.scope.is_same(&scope));
         let inside = host.domains().into_iter().map(|entry| entry.domain);
-        let inside = inside.filter(|domain| scope.contains(domain)).collect();
-        live.out.push((scope.clone(), inside));
-        live.send(self.stepping, Item::Outage(scope, fault));
+        let before = inside.filter(|domain| scope.contains(domain)).collect();
+        live.out.push(Out { scope: scope.clone(), fault: fault.clone(), before });
+        live.send_if_registered(self.stepping, Item::Outage(scope, fault));
     }
 
     pub(super) fn come_back(&mut self, scope: Scope) {
         let Some(live) = &mut self.live else { return };
         live.pull(self.stepping);
-        let at = live.out.iter().position(|(known, _)| known.is_same(&scope));
-        let before = at.map(|at| live.out.remove(at).1).unwrap_or_default();
-        live.send(self.stepping, Item::Restored(scope, before));
+        let Some(at) = live.out.iter().position(|out| out.scope.is_same(&scope)) else { return };
+        let before = live.out.remove(at).before;
+        live.send_if_registered(self.stepping, Item::Restored(scope, before));
     }
 
     pub(super) fn step(&mut self) -> bool {
@@ -214,6 +230,13 @@ impl State {
         self.stepping = false;
     }
 
+    /// Whether nothing is on its way to a driver that listens.
+    pub(super) fn is_delivered(&mut self) -> bool {
+        let Some(live) = &mut self.live else { return true };
+        live.pull(self.stepping);
+        live.silent || live.ready.is_empty()
+    }
+
     pub(super) fn note(&mut self, asked: Asked) {
         self.journal.note(asked);
     }
@@ -226,11 +249,18 @@ impl Live {
             let out = emitted
                 .event
                 .domain()
-                .is_some_and(|domain| self.out.iter().any(|(scope, _)| scope.contains(domain)));
+                .is_some_and(|domain| self.out.iter().any(|out| out.scope.contains(domain)));
             let item = Item::Emitted(emitted);
             if !out && item.is_of(&self.registered) {
                 self.send(stepping, item);
             }
+        }
+    }
+
+    /// To one who has not registered nothing is said.
+    fn send_if_registered(&mut self, stepping: bool, item: Item) {
+        if !self.registered.is_empty() {
+            self.send(stepping, item);
         }
     }
 

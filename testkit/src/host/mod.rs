@@ -8,6 +8,7 @@
 //!                 └──── stop, crash ──┘                     stop, crash ──┴──▶ gone
 //! ```
 
+mod emit;
 mod error;
 mod ops;
 

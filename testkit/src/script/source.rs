@@ -78,6 +78,7 @@ impl ScriptedSource {
             let outcome = this.script.run_from(first, &this.fake).await;
             this.lock().failure = outcome.err();
             if !this.script.goes_on {
+                this.fake.delivered().await;
                 this.fake.shutdown().await;
             }
         });
@@ -117,5 +118,20 @@ impl EventSource for ScriptedSource {
 impl fmt::Debug for ScriptedSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ScriptedSource").field("fake", &self.fake).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_happens_at_the_very_end_of_a_script_is_told() {
+        let script = Script::new().after(Duration::from_secs(1)).create("web").stop("web");
+        let stream = scripted(script).subscribe_with(Options::default()).await.unwrap();
+        let told: Vec<_> = stream.map(|event| event.to_string()).collect().await;
+        assert_eq!(told[1..], ["web[1] started (booted)", "web[1] stopped (destroyed)"]);
     }
 }

@@ -25,6 +25,8 @@ impl<'a> Domain<'a> {
     /// The fewest bytes that a domain takes.
     const SIZE: usize = 24;
 
+    /// Reads one.
+    ///
     /// # Errors
     /// There is none.
     #[inline]
@@ -39,7 +41,7 @@ impl<'a> Domain<'a> {
         body.i32(self.id);
     }
 
-    /// An array of domains.
+    /// Reads an array of domains.
     ///
     /// # Errors
     /// There is none, or it has more than [`MAX_DOMAINS`].
@@ -65,6 +67,8 @@ pub struct Open<'a> {
 }
 
 impl<'a> Open<'a> {
+    /// Reads one.
+    ///
     /// # Errors
     /// There is none.
     pub fn read(body: &mut Reader<'a>) -> Result<Self, Malformed> {
@@ -88,6 +92,8 @@ pub struct Register<'a> {
 }
 
 impl<'a> Register<'a> {
+    /// Reads one.
+    ///
     /// # Errors
     /// There is none.
     pub fn read(body: &mut Reader<'a>) -> Result<Self, Malformed> {
@@ -114,6 +120,8 @@ impl ListAllDomains {
     /// Only those that vanish when they stop.
     pub const TRANSIENT: u32 = 8;
 
+    /// Reads one.
+    ///
     /// # Errors
     /// There is none.
     pub fn read(body: &mut Reader<'_>) -> Result<Self, Malformed> {
@@ -142,6 +150,8 @@ impl<'a> StatsRequest<'a> {
     /// The group with the state and its reason.
     pub const STATE: u32 = 1;
 
+    /// Reads one.
+    ///
     /// # Errors
     /// There is none.
     pub fn read(body: &mut Reader<'a>) -> Result<Self, Malformed> {
@@ -168,6 +178,8 @@ pub struct StateStats<'a> {
 }
 
 impl<'a> StateStats<'a> {
+    /// Reads one.
+    ///
     /// # Errors
     /// There is none.
     pub fn read(body: &mut Reader<'a>) -> Result<Self, Malformed> {
@@ -200,7 +212,7 @@ impl<'a> StateStats<'a> {
         }
     }
 
-    /// An array of them.
+    /// Reads an array of them.
     ///
     /// # Errors
     /// There is none, or it has more than [`MAX_DOMAINS`].
@@ -237,6 +249,8 @@ pub struct DomainEvent<'a> {
 }
 
 impl<'a> DomainEvent<'a> {
+    /// Reads one.
+    ///
     /// # Errors
     /// There is none.
     #[inline]
@@ -263,7 +277,9 @@ pub struct Lifecycle<'a> {
 }
 
 impl<'a> Lifecycle<'a> {
-    /// What follows the callback id.
+    /// Reads what follows the callback id.
+    ///
+    /// Reads one.
     ///
     /// # Errors
     /// There is none.

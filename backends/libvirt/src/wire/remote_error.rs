@@ -49,6 +49,8 @@ pub struct RemoteError {
 }
 
 impl RemoteError {
+    /// Reads one.
+    ///
     /// # Errors
     /// There is none.
     pub fn read(body: &mut Reader<'_>) -> Result<Self, Malformed> {

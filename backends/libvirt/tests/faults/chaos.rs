@@ -10,9 +10,9 @@ use super::*;
 #[tokio::test]
 async fn whatever_goes_wrong_the_events_add_up_to_the_truth() {
     let counters = futures::future::join_all((0..16).map(chaos)).await;
-    let sum = |of: fn(&Counters) -> u64| counters.iter().map(of).sum::<u64>();
-    let (reconnects, missed) = (sum(|c| c.reconnects), sum(|c| c.missed));
-    assert!(reconnects > 32 && missed > 32, "too peaceful: {reconnects} and {missed}");
+    // How much goes wrong is a matter of timing; that much does is what the test rests on.
+    let total = |count: fn(&Counters) -> u64| counters.iter().map(count).sum::<u64>();
+    assert!(total(|c| c.reconnects) > 50 && total(|c| c.missed) > 50, "{counters:?}");
 }
 
 async fn chaos(seed: u64) -> Counters {

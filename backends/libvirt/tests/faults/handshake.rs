@@ -161,7 +161,7 @@ async fn a_daemon_of_before_callback_ids_is_registered_with_in_the_old_way() {
     let event = next_within(&mut events, PATIENCE).await.unwrap();
     assert_eq!(event.to_string(), "web[1] rebooted");
     events.close().await;
-    assert_eq!(daemon.registered(), []);
+    assert!(daemon.registered().is_empty());
 }
 
 #[tokio::test]

@@ -1,0 +1,210 @@
+//! libvirt's frames to items of a stream, through the real driver over a unix socket.
+//!
+//! Beside it, in the same process, in turns and over the same bytes:
+//!
+//! - *read*: a loop that only reads;
+//! - *two tasks*: a plain tokio task that decodes the frames into owned values and passes them through a
+//!   bounded channel to a second task: the least that an honest client without recovery, filters and
+//!   fan-out would do.
+//!
+//! What is compared is the CPU time of the client's one thread per event; the server is another
+//! thread. Run it with `cargo bench -p virevent-libvirt --bench throughput`.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
+
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::time::Duration;
+
+use futures::StreamExt;
+use tokio::io::AsyncReadExt;
+use tokio::sync::mpsc;
+use virevent::{DomainEvent, EventSource, EventSourceExt, Uuid};
+use virevent_libvirt::Libvirt;
+use virevent_libvirt::wire::{
+    self, Domain, Frames, Header, Lifecycle, StateStats, kind, message, procs, xdr,
+};
+
+const DOMAINS: u128 = 100;
+/// Events in a block that the server repeats.
+const BLOCK: usize = 10_000;
+const BLOCKS: usize = 100;
+const EVENTS: usize = BLOCK * BLOCKS;
+const RUNS: usize = 7;
+
+fn main() {
+    let block = block();
+    let dir = tempfile::tempdir().unwrap();
+    let mut runs: Vec<[f64; 3]> = (0..RUNS)
+        .map(|run| {
+            let path = |what: &str| dir.path().join(format!("{what}{run}"));
+            [
+                measure(&path("a"), &block, false, read_only),
+                measure(&path("b"), &block, false, two_tasks),
+                measure(&path("c"), &block, true, virevent),
+            ]
+        })
+        .collect();
+    // The run with the median ratio: the machine is noisy.
+    runs.sort_by(|a, b| (a[2] / a[1]).total_cmp(&(b[2] / b[1])));
+    let [read, plain, ours] = runs[RUNS / 2];
+    println!("| over {EVENTS} lifecycle events | CPU, ns/event | times *two tasks* |");
+    println!("|---|---:|---:|");
+    for (what, cost) in [("read", read), ("two tasks", plain), ("virevent", ours)] {
+        println!("| {what} | {cost:.0} | {:.2} |", cost / plain);
+    }
+}
+
+/// Runs a client against a server that sends the block again and again.
+fn measure<F: Future<Output = Duration>>(
+    path: &Path,
+    block: &[u8],
+    handshake: bool,
+    client: impl FnOnce(std::path::PathBuf) -> F,
+) -> f64 {
+    let listener = UnixListener::bind(path).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| serve(&listener.accept().unwrap().0, block, handshake));
+        let cpu = runtime.block_on(client(path.into()));
+        drop(runtime);
+        cpu.as_nanos() as f64 / EVENTS as f64
+    })
+}
+
+/// The CPU time of this thread so far.
+fn cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+async fn read_only(path: std::path::PathBuf) -> Duration {
+    let mut socket = tokio::net::UnixStream::connect(path).await.unwrap();
+    let (mut buffer, before) = (vec![0; 64 * 1024], cpu());
+    while socket.read(&mut buffer).await.unwrap() > 0 {}
+    cpu() - before
+}
+
+/// What the second task gets: as owned as a user's value is.
+#[allow(dead_code)]
+struct Owned {
+    name: String,
+    uuid: Uuid,
+    id: i32,
+    event: i32,
+    detail: i32,
+}
+
+async fn two_tasks(path: std::path::PathBuf) -> Duration {
+    let mut socket = tokio::net::UnixStream::connect(path).await.unwrap();
+    let (sender, mut receiver) = mpsc::channel(1024);
+    let before = cpu();
+    tokio::spawn(async move {
+        let mut frames = Frames::new();
+        loop {
+            let bytes = socket.read(frames.spare()).await.unwrap();
+            if bytes == 0 {
+                return;
+            }
+            frames.filled(bytes);
+            while let Some(frame) = frames.next_frame().unwrap() {
+                let mut body = xdr::Reader::new(frame.body);
+                let _callback = body.i32().unwrap();
+                let event = Lifecycle::read(&mut body).unwrap();
+                let owned = Owned {
+                    name: std::str::from_utf8(event.domain.name).unwrap().into(),
+                    uuid: event.domain.uuid,
+                    id: event.domain.id,
+                    event: event.event,
+                    detail: event.detail,
+                };
+                sender.send(owned).await.unwrap();
+            }
+        }
+    });
+    for _ in 0..EVENTS {
+        std::hint::black_box(receiver.recv().await.unwrap());
+    }
+    cpu() - before
+}
+
+async fn virevent(path: std::path::PathBuf) -> Duration {
+    let uri = format!("test+unix:///default?socket={}", path.display());
+    let source = Libvirt::new(&uri).unwrap().source();
+    let mut events = source.subscribe().await.unwrap();
+    let synced = events.next().await.unwrap();
+    assert!(matches!(synced, DomainEvent::Synced(_)), "{synced}");
+    let before = cpu();
+    for _ in 0..EVENTS {
+        let event = events.next().await.unwrap();
+        assert!(!event.is_marker(), "{event}");
+        std::hint::black_box(event);
+    }
+    let spent = cpu() - before;
+    assert_eq!(source.counters().missed, 0);
+    spent
+}
+
+/// Suspend and resume, over the domains in turn.
+fn block() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for n in 0..BLOCK as u128 {
+        let name = format!("domain-{:04}", n % DOMAINS);
+        let domain =
+            Domain { name: name.as_bytes(), uuid: Uuid::from_u128(n % DOMAINS + 1), id: 7 };
+        let event = if n / DOMAINS % 2 == 0 { 3 } else { 4 };
+        message(&mut bytes, &Header::event(procs::EVENT_LIFECYCLE), |body| {
+            body.i32(0);
+            Lifecycle { domain, event, detail: 0 }.write(body);
+        });
+    }
+    bytes
+}
+
+fn serve(mut socket: &UnixStream, block: &[u8], handshake: bool) {
+    if handshake {
+        answer_until_listed(socket);
+    }
+    for _ in 0..BLOCKS {
+        if socket.write_all(block).is_err() {
+            return;
+        }
+    }
+    if handshake {
+        // It closes when it has everything.
+        let _ = socket.read_to_end(&mut Vec::new());
+    }
+}
+
+/// Does what a daemon without domains does, until it has been asked for the list of them.
+fn answer_until_listed(mut socket: &UnixStream) {
+    let mut frames = Frames::new();
+    let mut listed = 0;
+    while listed < 2 {
+        let bytes = socket.read(frames.spare()).unwrap();
+        frames.filled(bytes);
+        let mut replies = Vec::new();
+        while let Some(frame) = frames.next_frame().unwrap() {
+            assert_eq!(frame.header.kind, kind::CALL);
+            let header = Header::reply(frame.header.procedure, frame.header.serial);
+            message(&mut replies, &header, |body| match frame.header.procedure {
+                procs::AUTH_LIST => body.u32(0),
+                procs::CONNECT_SUPPORTS_FEATURE => body.i32(1),
+                procs::CONNECT_GET_HOSTNAME => body.string("bench"),
+                procs::CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY => body.i32(0),
+                procs::CONNECT_LIST_ALL_DOMAINS => {
+                    listed += 1;
+                    wire::Domain::write_all(&[], body);
+                    body.u32(0);
+                }
+                procs::CONNECT_GET_ALL_DOMAIN_STATS => {
+                    listed += 1;
+                    StateStats::write_all(&[], body);
+                }
+                _ => {}
+            });
+        }
+        socket.write_all(&replies).unwrap();
+    }
+}

@@ -1,0 +1,66 @@
+//! The smallest service worth copying: it keeps track of which domains run.
+//!
+//! Copy the folder, and put your own work where [`Running`] is changed.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use tokio::sync::watch;
+use virevent::{Break, Change, Domain, DomainEvent, Error, EventSource, EventSourceExt, Gap, Uuid};
+
+/// What the service knows, for the rest of the program to watch.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Running {
+    /// The domains that run. By uuid: a name can change, and an id is reused.
+    pub domains: BTreeMap<Uuid, Domain>,
+    /// Whether this is the whole truth now; false until the first sync and in an outage.
+    pub certain: bool,
+}
+
+/// Keeps `running` true until the source ends or `shutdown` resolves.
+///
+/// # Errors
+/// The source cannot be reached at the start.
+pub async fn serve(
+    source: Arc<dyn EventSource>,
+    running: watch::Sender<Running>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    let mut events = source.subscribe().await?;
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        tokio::select! {
+            // `next()` is cancel safe: dropped for the other branch, it loses nothing.
+            event = events.next() => match event {
+                Some(event) => running.send_modify(|running| react(running, &event)),
+                None => break,
+            },
+            () = &mut shutdown => break,
+        }
+    }
+    // Returns when the hypervisor has confirmed it; dropping the stream would not wait.
+    events.close().await;
+    Ok(())
+}
+
+/// What happened in an outage comes as ordinary events before `Synced`, so nothing else is needed.
+fn react(running: &mut Running, event: &DomainEvent) {
+    match event {
+        DomainEvent::Lifecycle(event) => match event.change {
+            Change::Started(_) | Change::Existing(_) if event.domain.is_active() => {
+                running.domains.insert(event.domain.uuid(), event.domain.clone());
+            }
+            Change::Stopped(_) | Change::Existing(_) => {
+                running.domains.remove(&event.domain.uuid());
+            }
+            _ => {}
+        },
+        // Out of reach is not stopped: the domains stay as they are, only less certain.
+        DomainEvent::Gap(Gap { kind: Break::Disconnected { .. }, .. }) => running.certain = false,
+        DomainEvent::Synced(_) => running.certain = true,
+        // Among them that we read too slowly: where each domain ended up is kept for us, and follows.
+        _ => {}
+    }
+}

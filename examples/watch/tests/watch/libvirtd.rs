@@ -1,0 +1,63 @@
+//! The program against a real libvirtd.
+
+use rustix::process::Signal;
+use virevent::{Break, DomainEvent};
+use virevent_testkit::servers::Libvirtd;
+
+use super::run::{Run, start};
+
+fn watch(daemon: &Libvirtd, args: &[&str]) -> Run {
+    let mut run = start(&[args, &["--json", &daemon.uri("test:///default")]].concat());
+    run.until_synced();
+    run
+}
+
+/// What was printed, as `started booted`, `gap`, `synced`.
+fn told(events: &[DomainEvent]) -> Vec<String> {
+    let word = |event: &DomainEvent| match event {
+        DomainEvent::Lifecycle(event) => {
+            format!("{} {}", event.change.as_str(), event.change.cause())
+        }
+        DomainEvent::Gap(gap) if matches!(gap.kind, Break::Disconnected { .. }) => "gap".into(),
+        DomainEvent::Synced(_) => "synced".into(),
+        other => other.to_string(),
+    };
+    events.iter().map(word).collect()
+}
+
+#[tokio::test]
+#[ignore = "needs libvirtd"]
+async fn what_another_client_does_is_printed_in_order_with_its_causes() {
+    let daemon = Libvirtd::start().await.unwrap();
+    let virsh = daemon.virsh("test:///default");
+    let run = watch(&daemon, &["--count", "6"]);
+    for command in ["suspend", "resume", "shutdown", "start", "destroy", "undefine"] {
+        virsh.run(&[command, "test"]).await.unwrap();
+    }
+    let outcome = run.end();
+    assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""));
+    assert_eq!(
+        told(&outcome.events()),
+        [
+            "suspended paused",
+            "resumed unpaused",
+            "stopped shutdown",
+            "started booted",
+            "stopped destroyed",
+            "undefined removed",
+        ]
+    );
+}
+
+#[tokio::test]
+#[ignore = "needs libvirtd"]
+async fn the_stream_lives_through_the_death_of_the_daemon() {
+    let mut daemon = Libvirtd::start().await.unwrap();
+    let mut run = watch(&daemon, &[]);
+    daemon.kill9().await;
+    assert!(run.line().contains(r#""gap":"disconnected""#));
+    daemon.start_again().await.unwrap();
+    run.until_synced();
+    run.signal(Signal::INT);
+    assert_eq!(run.end().status, 0);
+}

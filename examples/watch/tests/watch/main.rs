@@ -1,0 +1,226 @@
+//! The program as its users know it: what it prints, when it ends, and with which status.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod libvirtd;
+mod run;
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use virevent::{Break, Change, DomainEvent};
+
+use self::run::{path, run, script, start};
+
+const NOWHERE: &str = "test+unix:///default?socket=/nonexistent/libvirt-sock";
+
+/// The changes of domains and `synced`, `gap`, as words.
+fn words(events: &[DomainEvent]) -> Vec<String> {
+    let word = |event: &DomainEvent| match event {
+        DomainEvent::Lifecycle(event) => {
+            format!("{} {}", event.domain.name(), event.change.as_str())
+        }
+        DomainEvent::Reboot(event) => format!("{} reboot", event.domain.name()),
+        DomainEvent::Synced(_) => "synced".into(),
+        DomainEvent::Gap(_) => "gap".into(),
+        other => other.to_string(),
+    };
+    events.iter().map(word).collect()
+}
+
+#[test]
+fn without_a_uri_a_demo_plays_and_ends_within_ten_seconds() {
+    let began = Instant::now();
+    let outcome = run(&["--json"]);
+    assert!(began.elapsed() < Duration::from_secs(10));
+    assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""));
+    let words = words(&outcome.events());
+    for word in ["web started", "synced", "gap"] {
+        assert!(words.iter().any(|w| w == word), "{word} is not in {words:?}");
+    }
+}
+
+#[test]
+fn for_people_it_prints_an_aligned_line_an_event_and_no_colours_into_a_pipe() {
+    let script = script(true, &[r#"define = "web""#, "after = \"50ms\"\nstart = \"web\""]);
+    let outcome = run(&["--script", path(&script)]);
+    let lines: Vec<_> = outcome.stdout.lines().collect();
+    assert_eq!(lines.len(), 3, "{outcome:?}");
+    assert_eq!(lines[0].find("existing"), lines[2].find("started"));
+    assert!(lines[2].contains("web[1]") && lines[2].ends_with("started (booted)"), "{outcome:?}");
+    assert!(!outcome.stdout.contains('\x1b'));
+}
+
+#[test]
+fn a_script_in_a_file_plays_in_place_of_the_demo_and_in_the_fakes_own_name() {
+    let script = script(true, &[r#"create = "x""#]);
+    for args in [
+        &["--json", "--script", path(&script)][..],
+        &["--json", "fake:", "--script", path(&script)],
+    ] {
+        assert_eq!(words(&run(args).events()), ["x existing", "synced"]);
+    }
+}
+
+#[test]
+fn count_ends_it_after_so_many_events_without_those_that_exist_and_markers() {
+    let outcome = run(&["--json", "--count", "2", "--stats"]);
+    assert_eq!(outcome.status, 0);
+    let events = outcome.events();
+    assert_eq!(events.iter().filter(|event| event.is_happening()).count(), 2);
+    assert!(events.len() > 2 && events.last().unwrap().is_happening());
+    let stats: serde_json::Value = serde_json::from_str(&outcome.stderr).unwrap();
+    assert_eq!(stats["events"], 2);
+    assert!(stats["wall_s"].as_f64().unwrap() > 0.1, "{stats}");
+    assert!(stats["cpu_s"].as_f64().unwrap() < 1.0, "{stats}");
+    assert!(stats["max_rss_kib"].as_u64().unwrap() > 100, "{stats}");
+}
+
+#[test]
+fn count_is_over_all_uris() {
+    let outcome = run(&["--json", "--count", "3", "fake:", "fake:"]);
+    let events = outcome.events();
+    assert_eq!(events.iter().filter(|event| event.is_happening()).count(), 3);
+    assert_eq!(words(&events).iter().filter(|word| *word == "synced").count(), 2);
+}
+
+#[test]
+fn for_ends_it_that_long_after_the_start() {
+    let script = script(false, &[r#"define = "web""#]);
+    let began = Instant::now();
+    let outcome = run(&["--json", "--for", "0.3", "--script", path(&script)]);
+    assert!(began.elapsed() >= Duration::from_millis(300));
+    assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""));
+    assert_eq!(words(&outcome.events()), ["web existing", "synced"]);
+}
+
+#[test]
+fn quiet_prints_no_events() {
+    let outcome = run(&["--quiet", "--count", "1"]);
+    assert_eq!((outcome.status, outcome.stdout.as_str(), outcome.stderr.as_str()), (0, "", ""));
+}
+
+#[test]
+fn only_domain_and_no_existing_choose_the_events() {
+    let steps = [
+        r#"define = "a""#,
+        r#"define = "b""#,
+        "after = \"50ms\"\nstart = \"a\"",
+        r#"start = "b""#,
+        r#"reboot = "b""#,
+    ];
+    let script = script(true, &steps);
+    let told = |args: &[&str]| {
+        words(&run(&[args, &["--json", "--script", path(&script)]].concat()).events())
+    };
+    assert_eq!(told(&["--only", "reboot"]), ["synced", "b reboot"]);
+    assert_eq!(told(&["--domain", "b"]), ["b existing", "synced", "b started", "b reboot"]);
+    assert_eq!(told(&["--only=lifecycle", "--no-existing", "--domain=a"]), ["synced", "a started"]);
+}
+
+#[test]
+fn help_and_version_are_on_standard_output() {
+    assert!(run(&["--help"]).stdout.contains("--capacity N"));
+    assert_eq!(run(&["-V"]).stdout, concat!("watch ", env!("CARGO_PKG_VERSION"), "\n"));
+}
+
+#[test]
+fn a_wrong_command_line_exits_with_2_and_says_what_to_do() {
+    run(&["foo:///system"]).assert_failed(2, "use one of qemu:");
+    run(&["--frobnicate"]).assert_failed(2, "--help");
+    run(&["--count", "none"]).assert_failed(2, "give a whole number");
+    run(&["--only", "lifecycl"]).assert_failed(2, "give lifecycle, reboot");
+    run(&["--script", "/nonexistent.toml"]).assert_failed(2, "/nonexistent.toml");
+}
+
+#[test]
+fn a_wrong_script_exits_with_2_and_names_file_and_line() {
+    let script = script(true, &[r#"define = "web""#, r#"begin = "web""#]);
+    let outcome = run(&["--script", path(&script)]);
+    outcome.assert_failed(2, "line 5");
+    outcome.assert_failed(2, path(&script));
+}
+
+#[test]
+fn an_unreachable_hypervisor_exits_with_1_and_so_it_does_among_others() {
+    run(&[NOWHERE]).assert_failed(1, "/nonexistent/libvirt-sock");
+    run(&["fake:", NOWHERE]).assert_failed(1, "/nonexistent/libvirt-sock");
+}
+
+#[test]
+fn a_closed_pipe_ends_it_quietly_even_when_nothing_happens() {
+    let script = script(false, &[r#"define = "web""#]);
+    let mut watch = start(&["--json", "--script", path(&script)]);
+    watch.until_synced();
+    watch.close_stdout();
+    let outcome = watch.end();
+    assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""));
+}
+
+#[test]
+fn ctrl_c_and_sigterm_end_it_with_0() {
+    let script = script(false, &[r#"define = "web""#]);
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut watch = start(&["--json", "--stats", "--script", path(&script)]);
+        watch.until_synced();
+        watch.signal(signal);
+        let outcome = watch.end();
+        assert_eq!(outcome.status, 0, "{outcome:?}");
+        assert!(outcome.stderr.starts_with(r#"{"events":0"#), "{outcome:?}");
+    }
+}
+
+/// 1,000 runs of a domain in 200 ms, and then a domain that is defined last.
+fn busy_script(ends: bool) -> tempfile::NamedTempFile {
+    let mut steps = vec![r#"define = "web""#.to_owned(), "after = \"100ms\"".to_owned()];
+    for run in 0..1000 {
+        let wait = if run % 10 == 0 { "after = \"2ms\"\n" } else { "" };
+        steps.push(format!("{wait}start = \"web\""));
+        steps.push("stop = \"web\"".to_owned());
+    }
+    steps.push("define = \"last\"".to_owned());
+    script(ends, &steps.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+#[test]
+fn a_blocked_output_stops_no_driver_and_loses_nothing_unannounced() {
+    let script = busy_script(true);
+    let mut watch = start(&["--json", "--capacity", "16", "--script", path(&script)]);
+    watch.until_synced();
+    sleep(Duration::from_millis(700));
+    let outcome = watch.end();
+    let events = outcome.events();
+    let missed: u64 = events
+        .iter()
+        .map(|event| match event {
+            DomainEvent::Gap(gap) => match gap.kind {
+                Break::Lagged { missed } => missed,
+                _ => 0,
+            },
+            _ => 0,
+        })
+        .sum();
+    let told = events.iter().filter(|event| event.is_happening()).count() as u64;
+    assert!(missed > 100, "only {missed} missed, of {told} told");
+    assert_eq!(missed + told, 2001);
+    let last = |name: &str| {
+        let changes =
+            events.iter().filter(|event| event.domain().is_some_and(|d| d.name() == name));
+        changes.filter_map(DomainEvent::change).next_back().unwrap()
+    };
+    assert!(matches!(last("web"), Change::Stopped(_)));
+    assert!(matches!(last("last"), Change::Defined(_)));
+}
+
+#[test]
+fn a_blocked_output_does_not_hold_up_the_end_that_was_asked_for() {
+    let script = busy_script(false);
+    let mut timed = start(&["--json", "--for", "0.5", "--script", path(&script)]);
+    let mut interrupted = start(&["--json", "--script", path(&script)]);
+    interrupted.until_synced();
+    sleep(Duration::from_millis(500));
+    interrupted.signal(Signal::INT);
+    assert_eq!(timed.status(), 0);
+    assert_eq!(interrupted.status(), 0);
+}

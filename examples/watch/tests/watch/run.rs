@@ -1,0 +1,136 @@
+//! Runs the built program.
+
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Read, Write as _};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::NamedTempFile;
+use virevent::DomainEvent;
+
+/// How long a run may take before the test fails.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A run of the program; killed when dropped.
+pub(crate) struct Run {
+    child: Child,
+    stdout: Option<BufReader<ChildStdout>>,
+    stderr: Option<JoinHandle<String>>,
+}
+
+/// What a run left.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) status: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Starts `watch` with these arguments.
+pub(crate) fn start(args: &[&str]) -> Run {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_watch"))
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stdout = child.stdout.take().map(BufReader::new);
+    let stderr = child.stderr.take().map(|pipe| thread::spawn(move || read(pipe)));
+    Run { child, stdout, stderr }
+}
+
+/// Runs `watch` with these arguments to its end.
+pub(crate) fn run(args: &[&str]) -> Outcome {
+    start(args).end()
+}
+
+impl Run {
+    /// The next line of its output.
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.as_mut().unwrap().read_line(&mut line).unwrap();
+        line
+    }
+
+    /// Reads until it has told all that exists.
+    pub(crate) fn until_synced(&mut self) {
+        while !self.line().contains("synced") {}
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    pub(crate) fn close_stdout(&mut self) {
+        self.stdout = None;
+    }
+
+    /// Waits for its end without reading what it prints.
+    pub(crate) fn status(&mut self) -> i32 {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code().expect("it was killed by a signal");
+            }
+            assert!(start.elapsed() < PATIENCE, "it does not end");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Reads what it prints until its end.
+    pub(crate) fn end(mut self) -> Outcome {
+        let stdout = self.stdout.take().map(|pipe| thread::spawn(move || read(pipe)));
+        let status = self.status();
+        let text = |thread: Option<JoinHandle<String>>| {
+            thread.map(|thread| thread.join().unwrap()).unwrap_or_default()
+        };
+        Outcome { status, stdout: text(stdout), stderr: text(self.stderr.take()) }
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Outcome {
+    /// The lines of its output, read as events.
+    pub(crate) fn events(&self) -> Vec<DomainEvent> {
+        self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// That it failed with this status, said so in one line, and printed nothing.
+    pub(crate) fn assert_failed(&self, status: i32, said: &str) {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(self.stderr.lines().count(), 1, "{self:?}");
+        assert!(self.stderr.starts_with("watch: ") && self.stderr.contains(said), "{self:?}");
+        assert_eq!(self.stdout, "", "{self:?}");
+    }
+}
+
+/// A file with a script: each step is a line of TOML.
+pub(crate) fn script(ends: bool, steps: &[&str]) -> NamedTempFile {
+    let mut text = format!("ends = {ends}\n");
+    for step in steps {
+        let _ = write!(text, "[[step]]\n{step}\n");
+    }
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+/// The path of a script, as an argument.
+pub(crate) fn path(file: &NamedTempFile) -> &str {
+    file.path().to_str().unwrap()
+}
+
+fn read(mut pipe: impl Read) -> String {
+    let mut text = String::new();
+    pipe.read_to_string(&mut text).unwrap();
+    text
+}

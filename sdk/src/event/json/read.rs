@@ -1,0 +1,176 @@
+//! From the flat object to an event. An error says what is wrong.
+
+use std::borrow::Cow;
+use std::time::SystemTime;
+
+use super::text::{Stamp, Text};
+use super::{Flat, FlatName};
+use crate::{
+    Break, Change, CrashCause, CrashedReason, DefineCause, DomainEvent, EventData, EventName,
+    Fault, FaultKind, Gap, Lifecycle, Origin, PausedReason, PmSuspendCause, RawEvent, Reboot,
+    ResumeCause, RunningReason, Scope, ShutdownCause, ShutoffReason, ShuttingDownReason,
+    StartCause, State, StopCause, SuspendCause, Synced, UndefineCause,
+};
+
+impl Flat<'_> {
+    pub(super) fn into_event(self) -> Result<DomainEvent, String> {
+        Ok(match &*self.kind {
+            "lifecycle" => Lifecycle {
+                change: self.change()?,
+                origin: self.origin()?,
+                at: self.at()?,
+                domain: self.needs("domain", self.domain.clone())?,
+            }
+            .into(),
+            "reboot" => Reboot {
+                origin: self.origin()?,
+                at: self.at()?,
+                domain: self.needs("domain", self.domain.clone())?,
+            }
+            .into(),
+            "other" => self.raw_event()?.into(),
+            "synced" => Synced {
+                source: self.text("source", &self.source)?.into(),
+                scope: self.scope(),
+                domains: self.needs("domains", self.domains)?,
+            }
+            .into(),
+            "gap" => Gap {
+                source: self.text("source", &self.source)?.into(),
+                scope: self.scope(),
+                kind: self.gap()?,
+            }
+            .into(),
+            kind => {
+                return Err(format!(
+                    "unknown kind {kind:?}: expected lifecycle, reboot, other, synced or gap"
+                ));
+            }
+        })
+    }
+
+    fn change(&self) -> Result<Change, String> {
+        macro_rules! cause {
+            ($type:ident) => {
+                self.code("cause", &self.cause, $type::from_name, $type::from_code)?
+            };
+        }
+        Ok(match self.text("change", &self.change)? {
+            "existing" => Change::Existing(self.state()?),
+            "defined" => Change::Defined(cause!(DefineCause)),
+            "undefined" => Change::Undefined(cause!(UndefineCause)),
+            "started" => Change::Started(cause!(StartCause)),
+            "suspended" => Change::Suspended(cause!(SuspendCause)),
+            "resumed" => Change::Resumed(cause!(ResumeCause)),
+            "shutting_down" => Change::ShuttingDown(cause!(ShutdownCause)),
+            "stopped" => Change::Stopped(cause!(StopCause)),
+            "pm_suspended" => Change::PmSuspended(cause!(PmSuspendCause)),
+            "crashed" => Change::Crashed(cause!(CrashCause)),
+            "unknown" => {
+                Change::from_codes(self.needs("raw", self.raw)?, self.needs("detail", self.detail)?)
+            }
+            change => return Err(format!("unknown change {change:?}")),
+        })
+    }
+
+    fn state(&self) -> Result<State, String> {
+        macro_rules! reason {
+            ($type:ident) => {
+                self.code("reason", &self.reason, $type::from_name, $type::from_code)?
+            };
+        }
+        Ok(match self.text("state", &self.state)? {
+            "no_state" => State::NoState,
+            "running" => State::Running(reason!(RunningReason)),
+            "blocked" => State::Blocked,
+            "paused" => State::Paused(reason!(PausedReason)),
+            "shutting_down" => State::ShuttingDown(reason!(ShuttingDownReason)),
+            "shutoff" => State::Shutoff(reason!(ShutoffReason)),
+            "crashed" => State::Crashed(reason!(CrashedReason)),
+            "pm_suspended" => State::PmSuspended,
+            "unknown" => {
+                State::from_codes(self.needs("raw", self.raw)?, self.needs("detail", self.detail)?)
+            }
+            state => return Err(format!("unknown state {state:?}")),
+        })
+    }
+
+    /// A cause or a reason. A number that was unknown to the writer may be known here.
+    fn code<T: Default>(
+        &self,
+        field: &str,
+        name: &Option<Cow<'_, str>>,
+        from_name: impl Fn(&str) -> Option<T>,
+        from_code: impl Fn(i32) -> T,
+    ) -> Result<T, String> {
+        match name.as_deref() {
+            None => Ok(T::default()),
+            Some("unknown") => Ok(from_code(self.needs("raw", self.raw)?)),
+            Some(name) => from_name(name).ok_or_else(|| format!("unknown {field} {name:?}")),
+        }
+    }
+
+    fn raw_event(self) -> Result<RawEvent, String> {
+        let at = self.at()?;
+        let name = match &self.event {
+            None => return Err(self.lacks("event")),
+            Some(FlatName::Number(number)) => EventName::Number(*number),
+            Some(FlatName::Name(name)) => EventName::Name((&**name).into()),
+        };
+        let data = match (&self.data, &self.hex) {
+            (Some(data), _) => EventData::Json(data.to_string().into()),
+            (None, Some(hex)) => EventData::Bytes(hex.0.0.to_vec().into()),
+            (None, None) => return Err(self.lacks("data\" or \"hex")),
+        };
+        Ok(RawEvent::new(self.domain, name, data, at))
+    }
+
+    fn gap(&self) -> Result<Break, String> {
+        match self.text("gap", &self.gap)? {
+            "disconnected" => {
+                let kind = self.fault.as_deref().map_or(FaultKind::Other, FaultKind::from_name);
+                let fault = Fault::new(kind, self.text("error", &self.error)?);
+                Ok(Break::Disconnected { fault })
+            }
+            "lagged" => Ok(Break::Lagged { missed: self.needs("missed", self.missed)? }),
+            gap => Err(format!("unknown gap {gap:?}: expected disconnected or lagged")),
+        }
+    }
+
+    fn scope(&self) -> Scope {
+        match (&self.domain, &self.host) {
+            (Some(domain), _) => Scope::Domain(domain.clone()),
+            (None, Some(host)) => Scope::Host((&**host).into()),
+            (None, None) => Scope::Source,
+        }
+    }
+
+    fn origin(&self) -> Result<Origin, String> {
+        let name = self.text("origin", &self.origin)?;
+        [Origin::Observed, Origin::Inferred, Origin::Replayed]
+            .into_iter()
+            .find(|origin| origin.as_str() == name)
+            .ok_or_else(|| {
+                format!("unknown origin {name:?}: expected observed, inferred or replayed")
+            })
+    }
+
+    fn at(&self) -> Result<SystemTime, String> {
+        match &self.at {
+            Some(Text(Stamp(at))) => Ok(*at),
+            None => Err(self.lacks("at")),
+        }
+    }
+
+    fn text<'b>(&self, field: &str, text: &'b Option<Cow<'_, str>>) -> Result<&'b str, String> {
+        self.needs(field, text.as_deref())
+    }
+
+    fn needs<T>(&self, field: &str, value: Option<T>) -> Result<T, String> {
+        value.ok_or_else(|| self.lacks(field))
+    }
+
+    fn lacks(&self, field: &str) -> String {
+        format!("this {} event lacks the field \"{field}\"", self.kind)
+    }
+}

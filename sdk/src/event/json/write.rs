@@ -1,0 +1,117 @@
+//! From an event to the flat object.
+
+use std::borrow::Cow;
+
+use super::text::{Hex, Stamp, Text};
+use super::{Flat, FlatName};
+use crate::{Break, Change, DomainEvent, EventData, EventName, Gap, RawEvent, Scope, State};
+
+impl<'a> Flat<'a> {
+    pub(super) fn from_event(event: &'a DomainEvent) -> Result<Self, serde_json::Error> {
+        Ok(match event {
+            DomainEvent::Lifecycle(event) => Self {
+                domain: Some(event.domain.clone()),
+                origin: Some(event.origin.as_str().into()),
+                at: Some(Text(Stamp(event.at))),
+                ..Self::from_change(event.change)
+            },
+            DomainEvent::Reboot(event) => Self {
+                kind: "reboot".into(),
+                domain: Some(event.domain.clone()),
+                origin: Some(event.origin.as_str().into()),
+                at: Some(Text(Stamp(event.at))),
+                ..Self::default()
+            },
+            DomainEvent::Other(event) => Self::from_raw(event)?,
+            DomainEvent::Synced(synced) => Self {
+                kind: "synced".into(),
+                domains: Some(synced.domains),
+                ..Self::from_scope(&synced.source, &synced.scope)
+            },
+            DomainEvent::Gap(gap) => Self::from_gap(gap),
+        })
+    }
+
+    fn from_change(change: Change) -> Self {
+        let flat = Self {
+            kind: "lifecycle".into(),
+            change: Some(change.as_str().into()),
+            ..Self::default()
+        };
+        match change {
+            Change::Existing(State::Unknown { state, reason }) => Self {
+                state: Some("unknown".into()),
+                raw: Some(state),
+                detail: Some(reason),
+                ..flat
+            },
+            Change::Existing(state) => Self {
+                state: Some(state.as_str().into()),
+                reason: given(state.reason()),
+                raw: (state.reason() == "unknown").then_some(state.codes().1),
+                ..flat
+            },
+            Change::Unknown { event, detail } => {
+                Self { raw: Some(event), detail: Some(detail), ..flat }
+            }
+            change => Self {
+                cause: given(change.cause()),
+                raw: change.codes().filter(|_| change.cause() == "unknown").map(|(_, cause)| cause),
+                ..flat
+            },
+        }
+    }
+
+    fn from_raw(event: &'a RawEvent) -> Result<Self, serde_json::Error> {
+        let (data, hex) = match event.data() {
+            EventData::Json(text) => (Some(serde_json::from_str(text)?), None),
+            EventData::Bytes(bytes) => (None, Some(Text(Hex(Cow::Borrowed(bytes))))),
+        };
+        let name = match event.name() {
+            EventName::Number(number) => FlatName::Number(*number),
+            EventName::Name(name) => FlatName::Name(Cow::Borrowed(name)),
+        };
+        Ok(Self {
+            kind: "other".into(),
+            event: Some(name),
+            data,
+            hex,
+            at: Some(Text(Stamp(event.at))),
+            domain: event.domain.clone(),
+            ..Self::default()
+        })
+    }
+
+    fn from_gap(gap: &'a Gap) -> Self {
+        let flat = Self { kind: "gap".into(), ..Self::from_scope(&gap.source, &gap.scope) };
+        match &gap.kind {
+            Break::Disconnected { fault } => Self {
+                gap: Some("disconnected".into()),
+                error: Some(fault.message().into()),
+                fault: Some(fault.kind().as_str().into()),
+                ..flat
+            },
+            Break::Lagged { missed } => {
+                Self { gap: Some("lagged".into()), missed: Some(*missed), ..flat }
+            }
+        }
+    }
+
+    fn from_scope(source: &'a str, scope: &'a Scope) -> Self {
+        let host = match scope {
+            Scope::Host(host) => Some(Cow::Borrowed(&**host)),
+            Scope::Source | Scope::Domain(_) => None,
+        };
+        Self {
+            source: Some(source.into()),
+            host,
+            domain: scope.domain().cloned(),
+            ..Self::default()
+        }
+    }
+}
+
+/// Absent where the hypervisor gave none.
+fn given(name: &'static str) -> Option<Cow<'static, str>> {
+    (!name.is_empty()).then_some(Cow::Borrowed(name))
+}

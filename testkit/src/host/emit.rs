@@ -1,0 +1,91 @@
+//! How a simulated host says something.
+
+use std::time::SystemTime;
+
+use virevent::driver::Listed;
+use virevent::{Change, Domain, DomainEvent, Lifecycle, Origin};
+
+use super::{Emitted, Host, Inner, OpError, uuid_of};
+
+/// What is said and changes nothing.
+impl Host {
+    /// Emits a lifecycle event of this domain and changes nothing: what no other operation does, an
+    /// event that a hypervisor sends twice, or a number never seen before.
+    ///
+    /// # Errors
+    /// There is no such domain.
+    pub fn lifecycle(&self, name: &str, change: Change) -> Result<Domain, OpError> {
+        self.operate(|inner| inner.tell("emit an event of", name, change))
+    }
+
+    /// Emits any event, as it is, and changes nothing.
+    pub fn emit(&self, event: impl Into<DomainEvent>) {
+        let event = event.into();
+        let mut inner = self.lock();
+        let now = event.domain().and_then(|domain| inner.domains.get(domain.name())).cloned();
+        inner.emit(&Emitted { event, now });
+        drop(inner);
+        self.shared.emitted.send_modify(|count| *count += 1);
+    }
+}
+
+impl Host {
+    pub(super) fn operate(
+        &self,
+        operation: impl FnOnce(&mut Inner) -> Result<Domain, OpError>,
+    ) -> Result<Domain, OpError> {
+        let domain = operation(&mut self.lock())?;
+        self.shared.emitted.send_modify(|count| *count += 1);
+        Ok(domain)
+    }
+
+    pub(super) fn fresh(&self, inner: &Inner, name: &str, id: Option<u32>) -> Domain {
+        // A renamed domain keeps the uuid that its old name stands for.
+        let taken = |uuid| inner.domains.values().any(|entry| entry.domain.uuid() == uuid);
+        let mut uuids = (0..).map(|nth| uuid_of(name, nth));
+        let uuid = uuids.find(|uuid| !taken(*uuid)).unwrap_or_default();
+        Domain::new(self.name(), uuid, name, id)
+    }
+}
+
+impl Inner {
+    pub(super) fn find(
+        &mut self,
+        operation: &'static str,
+        name: &str,
+    ) -> Result<&mut Listed, OpError> {
+        self.domains
+            .get_mut(name)
+            .ok_or_else(|| OpError::NoSuchDomain { operation, name: name.into() })
+    }
+
+    pub(super) fn next_id(&mut self) -> u32 {
+        self.last_id = self.last_id.wrapping_add(1).max(1);
+        self.last_id
+    }
+
+    /// Emits a change of a domain that there is, and returns the domain.
+    pub(super) fn tell(
+        &mut self,
+        operation: &'static str,
+        name: &str,
+        change: Change,
+    ) -> Result<Domain, OpError> {
+        let domain = self.find(operation, name)?.domain.clone();
+        self.tell_of(&domain, change);
+        Ok(domain)
+    }
+
+    pub(super) fn tell_of(&mut self, domain: &Domain, change: Change) {
+        let now = self.domains.get(domain.name()).cloned();
+        // libvirt sends -1: by then the run is over.
+        let ended = matches!(change, Change::Stopped(_));
+        let domain = if ended { domain.with_id(None) } else { domain.clone() };
+        let (origin, at) = (Origin::Observed, SystemTime::now());
+        self.emit(&Emitted { event: Lifecycle { domain, change, origin, at }.into(), now });
+    }
+
+    pub(super) fn emit(&mut self, emitted: &Emitted) {
+        self.observers.retain(|observer| observer.send(emitted.clone()).is_ok());
+    }
+}
