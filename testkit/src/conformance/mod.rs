@@ -31,8 +31,8 @@
 //! # fn main() {}
 //! ```
 //!
-//! The expression may `.await`. Attributes before it go to each test (`#[ignore = "needs libvirtd"]`),
-//! and `paused,` before it runs them on tokio's paused time. A check that needs what the rig cannot do
+//! The expression may `.await`. An attribute before it goes to each test (`#[ignore = "needs libvirtd"]`);
+//! `paused,` before it runs them on tokio's paused time. A check that needs what the rig cannot do
 //! is skipped, and says so on stderr. The rest of the host may be busy: each check looks at its own
 //! domains only.
 
@@ -188,14 +188,20 @@ macro_rules! __conformance_checks {
 /// One `#[tokio::test]` for each check: see the [module](crate::conformance).
 #[macro_export]
 macro_rules! conformance_tests {
-    ($(#[$attribute:meta])* paused, $rig:expr) => {
+    (paused, $rig:expr) => {
         $crate::__conformance_checks! {
-            $crate::__conformance_tests, ($rig) (#[tokio::test(start_paused = true)] $(#[$attribute])*)
+            $crate::__conformance_tests, ($rig) (#[tokio::test(start_paused = true)])
         }
     };
-    ($(#[$attribute:meta])* $rig:expr) => {
+    // One attribute: of several the last could as well begin the expression.
+    (#[$($attribute:tt)*] $rig:expr) => {
         $crate::__conformance_checks! {
-            $crate::__conformance_tests, ($rig) (#[tokio::test] $(#[$attribute])*)
+            $crate::__conformance_tests, ($rig) (#[tokio::test] #[$($attribute)*])
+        }
+    };
+    ($rig:expr) => {
+        $crate::__conformance_checks! {
+            $crate::__conformance_tests, ($rig) (#[tokio::test])
         }
     };
 }

@@ -277,7 +277,8 @@ async fn accept(listener: UnixListener, shared: Arc<Shared>) {
                 let Ok((stream, _)) = accepted else { return };
                 let most = shared.lock().faults.max_clients;
                 if most.is_some_and(|most| shared.lock().connections.len() >= most) {
-                    // libvirtd accepts one too many, and hangs up.
+                    // What libvirtd does with one that it accepted over its limit; one that it did
+                    // not accept yet waits until another client leaves.
                     shared.change(|state| state.accepted += 1);
                     continue;
                 }

@@ -24,7 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[non_exhaustive]
 #[derive(Clone, Debug, Default)]
 pub struct Config {
-    /// How many clients it serves; the next one is hung up on. Default: libvirtd's own, 5,000.
+    /// How many clients it serves; the next one waits until another leaves. Default: libvirtd's own,
+    /// 5,000.
     pub max_clients: Option<u32>,
     /// After how many seconds of a client's silence the daemon asks whether it lives, and how many
     /// times, before it hangs up. Default: libvirtd's own, 5 s and 5 times.
@@ -233,6 +234,22 @@ impl Libvirtd {
     /// Its resident memory in KiB; `None` when it does not run.
     pub fn rss_kib(&self) -> Option<u64> {
         rss_kib(self.pid()?)
+    }
+
+    /// The process id of a running guest's QEMU.
+    pub fn guest_pid(&self, name: &str) -> Option<u32> {
+        self.home.pid_directories().iter().find_map(|(directory, _)| {
+            let file = directory.join(name).with_extension("pid");
+            fs::read_to_string(file).ok()?.trim().parse().ok()
+        })
+    }
+
+    /// Kills a running guest's QEMU with SIGKILL, behind the daemon's back. False when it does not
+    /// run.
+    pub fn kill_guest(&self, name: &str) -> bool {
+        let pid = self.guest_pid(name);
+        kill_all(pid.as_slice());
+        pid.is_some()
     }
 
     /// The path of its socket.

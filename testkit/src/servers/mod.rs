@@ -37,7 +37,7 @@ pub use self::guest::{Deed, Guest};
 pub use self::libvirtd::{Config, Libvirtd};
 pub use self::process::rss_kib;
 pub use self::tap::{Seen, Tap};
-pub use self::virsh::Virsh;
+pub use self::virsh::{Virsh, VirshSession};
 
 /// A server, or a program that drives it, could not be started or failed.
 #[non_exhaustive]

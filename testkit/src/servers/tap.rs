@@ -26,8 +26,9 @@ const DEREGISTER: [i32; 3] = [317, 168, 106];
 #[derive(Debug)]
 pub struct Tap {
     directory: TempDir,
+    daemon: PathBuf,
     seen: Arc<Mutex<Seen>>,
-    accepting: AbortHandle,
+    accepting: Mutex<Option<AbortHandle>>,
 }
 
 /// What has passed so far.
@@ -53,7 +54,7 @@ pub struct Seen {
 
 impl Tap {
     /// Listens on a socket of its own, and passes each connection on to the daemon. It goes on when
-    /// the daemon is started again; while that is down it hangs up at once.
+    /// the daemon is started again; as long as that is down it hangs up at once.
     ///
     /// # Errors
     /// That no socket can be made.
@@ -65,18 +66,43 @@ impl Tap {
             .prefix("vt")
             .tempdir()
             .map_err(LaunchError::io("make a temporary directory"))?;
-        let socket = socket_in(&directory);
-        check_socket_path(&socket)?;
-        let listener = UnixListener::bind(&socket).map_err(LaunchError::io("listen"))?;
-        let seen = Arc::default();
-        let accepting =
-            tokio::spawn(accept(listener, daemon.socket(), Arc::clone(&seen))).abort_handle();
-        Ok(Self { directory, seen, accepting })
+        let (seen, accepting) = (Arc::default(), Mutex::default());
+        let tap = Self { directory, daemon: daemon.socket(), seen, accepting };
+        check_socket_path(&tap.socket())?;
+        tap.come_back()?;
+        Ok(tap)
+    }
+
+    /// Cuts the connections, and removes the socket: to its clients the daemon is gone.
+    pub fn go_down(&self) {
+        let accepting = self.accepting.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(accepting) = accepting {
+            accepting.abort();
+            // Gone already is as good.
+            let _ = std::fs::remove_file(self.socket());
+        }
+    }
+
+    /// Listens again after [`go_down`](Self::go_down).
+    ///
+    /// # Errors
+    /// That no socket can be made.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn come_back(&self) -> Result<(), LaunchError> {
+        let mut accepting = self.accepting.lock().unwrap_or_else(PoisonError::into_inner);
+        if accepting.is_none() {
+            let listener = UnixListener::bind(self.socket()).map_err(LaunchError::io("listen"))?;
+            let accept = accept(listener, self.daemon.clone(), Arc::clone(&self.seen));
+            *accepting = Some(tokio::spawn(accept).abort_handle());
+        }
+        Ok(())
     }
 
     /// The path of its socket.
     pub fn socket(&self) -> PathBuf {
-        socket_in(&self.directory)
+        self.directory.path().join("tap")
     }
 
     /// `uri` (`test:///default`) by way of this tap: `test+unix:///default?socket=...`
@@ -92,12 +118,8 @@ impl Tap {
 
 impl Drop for Tap {
     fn drop(&mut self) {
-        self.accepting.abort();
+        self.go_down();
     }
-}
-
-fn socket_in(directory: &TempDir) -> PathBuf {
-    directory.path().join("tap")
 }
 
 fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {

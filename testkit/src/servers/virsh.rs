@@ -2,8 +2,8 @@
 
 use std::process::Stdio;
 
-use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use super::LaunchError;
 
@@ -84,6 +84,40 @@ impl Virsh {
         Ok(domains)
     }
 
+    /// A virsh that is connected and does nothing until it is dropped. libvirt's test driver forgets
+    /// its domains when its last client leaves.
+    ///
+    /// # Errors
+    /// That virsh cannot connect.
+    ///
+    /// # Cancel safety
+    /// Dropped midway it is killed.
+    pub async fn session(&self) -> Result<VirshSession, LaunchError> {
+        let mut child = Command::new("virsh")
+            .args(["--quiet", "--connect", &self.uri])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(LaunchError::spawn("virsh", "libvirt-clients"))?;
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+        // An answer says that the connection is there.
+        if let (Some(mut stdin), Some(stdout)) = (stdin, stdout) {
+            let mut lines = BufReader::new(stdout).lines();
+            stdin.write_all(b"uri\n").await.map_err(LaunchError::io("write to virsh"))?;
+            while let Ok(Some(line)) = lines.next_line().await {
+                if line.contains("://") && !line.contains("uri") {
+                    return Ok(VirshSession { _child: child, _stdin: stdin, _stdout: lines });
+                }
+            }
+        }
+        Err(LaunchError::Command {
+            command: format!("virsh --connect {}", self.uri),
+            message: "it ended instead of waiting for commands".into(),
+        })
+    }
+
     async fn feed(&self, command: &[&str], input: &str) -> Result<String, LaunchError> {
         let mut child = Command::new("virsh")
             .args(["--quiet", "--connect", &self.uri])
@@ -112,4 +146,13 @@ impl Virsh {
             message: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
         })
     }
+}
+
+/// A virsh that is connected: see [`Virsh::session`]. Dropping it disconnects.
+#[derive(Debug)]
+pub struct VirshSession {
+    _child: Child,
+    _stdin: ChildStdin,
+    /// It prompts; closed, this would kill it.
+    _stdout: Lines<BufReader<ChildStdout>>,
 }

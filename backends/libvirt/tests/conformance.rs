@@ -1,0 +1,193 @@
+//! The backend passes the testkit's suite, on a fake libvirtd and on a real one.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use virevent::EventSource;
+use virevent::driver::Reconnect;
+use virevent_libvirt::Libvirt;
+use virevent_testkit::Failure;
+use virevent_testkit::conformance::Rig;
+
+fn source(uri: &str) -> Arc<dyn EventSource> {
+    let libvirt = Libvirt::new(uri).unwrap();
+    Arc::new(
+        libvirt.reconnect(Reconnect::local().max(std::time::Duration::from_millis(100))).source(),
+    )
+}
+
+fn done<T, E: std::fmt::Display>(outcome: Result<T, E>) -> Result<(), Failure> {
+    outcome.map(drop).map_err(|error| Failure::new(error.to_string()))
+}
+
+mod fake {
+    use virevent_testkit::libvirtd::FakeLibvirtd;
+
+    use super::*;
+
+    struct FakeRig(FakeLibvirtd);
+
+    #[async_trait]
+    impl Rig for FakeRig {
+        fn source(&self) -> Arc<dyn EventSource> {
+            source(&self.0.uri())
+        }
+
+        async fn start(&self, name: &str) -> Result<(), Failure> {
+            match self.0.host().domain(name) {
+                Some(_) => done(self.0.host().start(name)),
+                None => done(self.0.host().create(name)),
+            }
+        }
+
+        async fn stop(&self, name: &str) -> Result<(), Failure> {
+            done(self.0.host().stop(name))
+        }
+
+        async fn suspend(&self, name: &str) -> Result<(), Failure> {
+            done(self.0.host().suspend(name))
+        }
+
+        async fn resume(&self, name: &str) -> Result<(), Failure> {
+            done(self.0.host().resume(name))
+        }
+
+        async fn define(&self, name: &str) -> Result<(), Failure> {
+            done(self.0.host().define(name))
+        }
+
+        async fn undefine(&self, name: &str) -> Result<(), Failure> {
+            done(self.0.host().undefine(name))
+        }
+
+        async fn break_connection(&self) -> Result<(), Failure> {
+            self.0.go_down();
+            Ok(())
+        }
+
+        async fn heal(&self) -> Result<(), Failure> {
+            done(self.0.come_back())
+        }
+
+        async fn registrations(&self) -> Result<usize, Failure> {
+            Ok(self.0.registered().len())
+        }
+    }
+
+    virevent_testkit::conformance_tests!(FakeRig(FakeLibvirtd::start().unwrap()));
+}
+
+mod real {
+    use virevent_testkit::servers::{Guest, LaunchError, Libvirtd, Tap, Virsh, VirshSession};
+
+    use super::*;
+
+    struct RealRig {
+        uri: &'static str,
+        tap: Tap,
+        virsh: Virsh,
+        /// libvirt's test driver forgets everything when nobody is connected to it.
+        _keeper: VirshSession,
+        daemon: Libvirtd,
+    }
+
+    impl RealRig {
+        /// On libvirt's test driver, whose domains need no hypervisor.
+        async fn test() -> Self {
+            Self::new(Libvirtd::start().await.unwrap(), "test:///default").await
+        }
+
+        async fn qemu() -> Self {
+            let daemon = Libvirtd::start().await.unwrap();
+            let uri = daemon.qemu();
+            Self::new(daemon, uri).await
+        }
+
+        async fn new(daemon: Libvirtd, uri: &'static str) -> Self {
+            let virsh = daemon.virsh(uri);
+            let keeper = virsh.session().await.unwrap();
+            Self { uri, tap: Tap::before(&daemon).unwrap(), virsh, _keeper: keeper, daemon }
+        }
+
+        async fn run(&self, command: &str, name: &str) -> Result<(), Failure> {
+            done(self.virsh.run(&[command, name]).await)
+        }
+
+        fn xml(&self, name: &str) -> Result<String, LaunchError> {
+            if self.uri == self.daemon.qemu() {
+                return self.daemon.furnish(&Guest::idle(name));
+            }
+            Ok(format!(
+                "<domain type='test'><name>{name}</name><memory>8192</memory>\
+                 <os><type>hvm</type></os></domain>"
+            ))
+        }
+    }
+
+    #[async_trait]
+    impl Rig for RealRig {
+        fn source(&self) -> Arc<dyn EventSource> {
+            source(&self.tap.uri(self.uri))
+        }
+
+        async fn start(&self, name: &str) -> Result<(), Failure> {
+            let domains = self.virsh.list().await.unwrap();
+            if domains.iter().any(|(known, _)| known == name) {
+                return self.run("start", name).await;
+            }
+            done(self.virsh.create(&self.xml(name).unwrap()).await)
+        }
+
+        async fn stop(&self, name: &str) -> Result<(), Failure> {
+            self.run("destroy", name).await
+        }
+
+        async fn suspend(&self, name: &str) -> Result<(), Failure> {
+            self.run("suspend", name).await
+        }
+
+        async fn resume(&self, name: &str) -> Result<(), Failure> {
+            self.run("resume", name).await
+        }
+
+        async fn define(&self, name: &str) -> Result<(), Failure> {
+            done(self.virsh.define(&self.xml(name).unwrap()).await)
+        }
+
+        async fn undefine(&self, name: &str) -> Result<(), Failure> {
+            self.run("undefine", name).await
+        }
+
+        async fn break_connection(&self) -> Result<(), Failure> {
+            self.tap.go_down();
+            Ok(())
+        }
+
+        async fn heal(&self) -> Result<(), Failure> {
+            done(self.tap.come_back())
+        }
+
+        async fn registrations(&self) -> Result<usize, Failure> {
+            Ok(usize::try_from(self.tap.seen().registered).unwrap())
+        }
+    }
+
+    mod test_driver {
+        use super::*;
+
+        virevent_testkit::conformance_tests!(
+            #[ignore = "needs libvirtd"]
+            RealRig::test().await
+        );
+    }
+
+    mod qemu {
+        use super::*;
+
+        virevent_testkit::conformance_tests!(
+            #[ignore = "needs libvirtd"]
+            RealRig::qemu().await
+        );
+    }
+}
