@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::process::Child;
 use tokio::time::{Instant, sleep};
 
@@ -154,11 +154,20 @@ impl Libvirtd {
         self.ready().await
     }
 
+    /// Whether somebody listens wherever it is to.
+    async fn listens(&self) -> bool {
+        // The file is there before anybody listens, and the port comes after the file.
+        let unix = UnixStream::connect(self.socket()).await.is_ok();
+        match self.port {
+            Some(port) => unix && TcpStream::connect(("127.0.0.1", port)).await.is_ok(),
+            None => unix,
+        }
+    }
+
     /// Waits until it answers.
     async fn ready(&mut self) -> Result<(), LaunchError> {
         let deadline = Instant::now() + PATIENCE;
-        // The file is there before anybody listens.
-        while UnixStream::connect(self.socket()).await.is_err() {
+        while !self.listens().await {
             let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
             if let Some(status) = ended {
                 self.child = None;
