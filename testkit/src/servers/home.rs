@@ -156,6 +156,9 @@ impl Home {
                 .env("XDG_CONFIG_HOME", self.path("etc"))
                 .env("XDG_CACHE_HOME", self.path("cache"));
         }
+        // Daemons are where only root looks.
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{path}:/usr/sbin:/sbin"));
         // Relative paths in messages, and core files, belong there as well.
         command.current_dir(self.root());
         command
