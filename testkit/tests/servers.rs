@@ -1,8 +1,10 @@
 //! The launchers of real servers launch, and leave nothing behind.
 #![cfg(feature = "servers")]
 
+use std::time::Duration;
+
 use tokio::net::UnixStream;
-use virevent_testkit::servers::{Config, Deed, Guest, Libvirtd, Tap};
+use virevent_testkit::servers::{Config, Deed, Guest, Libvirtd, Tap, rss_kib};
 
 #[tokio::test]
 #[ignore = "needs libvirtd"]
@@ -19,10 +21,11 @@ async fn a_daemon_and_its_guests_end_when_it_is_dropped() {
     let daemon = Libvirtd::start().await.unwrap();
     let virsh = daemon.virsh(daemon.qemu());
     virsh.create(&daemon.furnish(&Guest::idle("web")).unwrap()).await.unwrap();
-    let pid = daemon.pid().unwrap();
+    let pids = [daemon.pid().unwrap(), daemon.guest_pid("web").unwrap()];
+    assert!(pids.iter().all(|pid| rss_kib(*pid).is_some()));
     let socket = daemon.socket();
     drop(daemon);
-    assert!(!std::path::Path::new(&format!("/proc/{pid}/exe")).exists());
+    assert!(pids.iter().all(|pid| rss_kib(*pid).is_none()));
     assert!(!socket.exists());
 }
 
@@ -44,12 +47,13 @@ async fn a_guest_does_its_deed() {
     let daemon = Libvirtd::start().await.unwrap();
     let virsh = daemon.virsh(daemon.qemu());
     virsh.define(&daemon.furnish(&Guest::after(0, "web", Deed::PowerOff)).unwrap()).await.unwrap();
-    let off = virsh.batch("start web\nevent web lifecycle --loop --timeout 5\n").await.unwrap();
-    assert_eq!(
-        virsh.run(&["domstate", "web", "--reason"]).await.unwrap().trim(),
-        "shut off (shutdown)",
-        "{off}"
-    );
+    virsh.run(&["start", "web"]).await.unwrap();
+    let mut state = String::new();
+    while !state.starts_with("shut off") {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        state = virsh.run(&["domstate", "web", "--reason"]).await.unwrap();
+    }
+    assert_eq!(state.trim(), "shut off (shutdown)");
 }
 
 #[tokio::test]

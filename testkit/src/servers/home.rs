@@ -68,16 +68,22 @@ impl Home {
                     copy_files(&kept, &self.capabilities())?;
                 }
             }
-            Mode::Session(user) => {
+            Mode::Session(_) => {
                 fs::set_permissions(self.path("run"), Permissions::from_mode(0o700))?;
-                if user.is_some() {
-                    for part in ["", "etc", "run", "run/libvirt", "lib", "cache", "log"] {
-                        chown(self.path(part), user, user)?;
-                    }
+                for part in ["", "etc", "run", "run/libvirt", "lib", "cache", "log"] {
+                    self.hand_over(&self.path(part))?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Gives a file to the user that the daemon runs as.
+    pub(super) fn hand_over(&self, path: &Path) -> std::io::Result<()> {
+        match self.mode {
+            Mode::Session(Some(user)) => chown(path, Some(user), Some(user)),
+            Mode::System | Mode::Session(None) => Ok(()),
+        }
     }
 
     pub(super) fn path(&self, inside: &str) -> PathBuf {
@@ -150,6 +156,9 @@ impl Home {
                 .env("XDG_CONFIG_HOME", self.path("etc"))
                 .env("XDG_CACHE_HOME", self.path("cache"));
         }
+        // Daemons are where only root looks.
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{path}:/usr/sbin:/sbin"));
         // Relative paths in messages, and core files, belong there as well.
         command.current_dir(self.root());
         command

@@ -118,6 +118,17 @@ impl Libvirtd {
     /// # Cancel safety
     /// Dropped midway it leaves nothing behind.
     pub async fn start_with(config: Config) -> Result<Self, LaunchError> {
+        let mut tries = 1..=3;
+        loop {
+            match Self::start_once(&config).await {
+                // Somebody else may have taken the port that was free when we looked.
+                Err(LaunchError::NotReady { .. }) if config.tcp && tries.next().is_some() => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn start_once(config: &Config) -> Result<Self, LaunchError> {
         let home = Home::new().await?;
         let port = config.tcp.then(free_port).transpose()?;
         fs::write(home.path("libvirtd.conf"), config.to_text(&home, port))
@@ -149,7 +160,8 @@ impl Libvirtd {
             command.arg("--listen");
         }
         command.stdin(Stdio::null()).stdout(output).stderr(errors).kill_on_drop(true);
-        let child = command.spawn().map_err(LaunchError::spawn("libvirtd", "libvirt-daemon"))?;
+        let child =
+            command.spawn().map_err(LaunchError::spawn("libvirtd", "libvirt-daemon-system"))?;
         self.child = Some(child);
         self.ready().await
     }
@@ -171,7 +183,14 @@ impl Libvirtd {
             let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
             if let Some(status) = ended {
                 self.child = None;
-                return Err(self.not_ready(format!("ended with {status}")));
+                return Err(match status.code() {
+                    // What a shell says when there is no such program.
+                    Some(127) => LaunchError::Missing {
+                        program: "libvirtd",
+                        package: "libvirt-daemon-system",
+                    },
+                    _ => self.not_ready(format!("ended with {status}")),
+                });
             }
             if Instant::now() > deadline {
                 return Err(self.not_ready(format!("did not answer within {PATIENCE:?}")));
@@ -293,7 +312,9 @@ impl Libvirtd {
     /// That the disk cannot be written.
     pub fn furnish(&self, guest: &Guest) -> Result<String, LaunchError> {
         let disk = self.home.path(&format!("disks/{}.img", guest.name()));
-        fs::write(&disk, guest.boot_sector()).map_err(LaunchError::io("write a guest's disk"))?;
+        fs::write(&disk, guest.boot_sector())
+            .and_then(|()| self.home.hand_over(&disk))
+            .map_err(LaunchError::io("write a guest's disk"))?;
         Ok(guest.to_xml(&disk))
     }
 }

@@ -4,7 +4,6 @@
 //! share a mistake with the client under test.
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Debug};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,7 +40,7 @@ pub struct Seen {
     pub connections: u64,
     /// Registrations of domain events that the daemon has confirmed and holds still: deregistering
     /// ends them, and so does the end of the connection.
-    pub registered: i64,
+    pub registered: usize,
     /// Registrations that the daemon has confirmed.
     pub registrations: u64,
     /// Deregistrations that the daemon has confirmed.
@@ -75,7 +74,7 @@ impl Tap {
 
     /// Cuts the connections, and removes the socket: to its clients the daemon is gone.
     pub fn go_down(&self) {
-        let accepting = self.accepting.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let accepting = lock(&self.accepting).take();
         if let Some(accepting) = accepting {
             accepting.abort();
             // Gone already is as good.
@@ -91,7 +90,7 @@ impl Tap {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn come_back(&self) -> Result<(), LaunchError> {
-        let mut accepting = self.accepting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut accepting = lock(&self.accepting);
         if accepting.is_none() {
             let listener = UnixListener::bind(self.socket()).map_err(LaunchError::io("listen"))?;
             let accept = accept(listener, self.daemon.clone(), Arc::clone(&self.seen));
@@ -122,8 +121,8 @@ impl Drop for Tap {
     }
 }
 
-fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
-    seen.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn accept(listener: UnixListener, daemon: PathBuf, seen: Arc<Mutex<Seen>>) {
@@ -145,7 +144,7 @@ async fn accept(listener: UnixListener, daemon: PathBuf, seen: Arc<Mutex<Seen>>)
 /// One connection, counted as open while it lives.
 struct Connection {
     seen: Arc<Mutex<Seen>>,
-    registered: Mutex<i64>,
+    registered: Mutex<usize>,
 }
 
 impl Connection {
@@ -187,7 +186,7 @@ impl Connection {
 
     fn note(&self, header: &Header) {
         let mut seen = lock(&self.seen);
-        let mut registered = self.registered.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut registered = lock(&self.registered);
         match (header.kind, header.status) {
             (0, _) => *seen.calls.entry(header.procedure).or_default() += 1,
             (1, 0) if REGISTER.contains(&header.procedure) => {
@@ -197,8 +196,8 @@ impl Connection {
             }
             (1, 0) if DEREGISTER.contains(&header.procedure) => {
                 seen.deregistrations += 1;
-                seen.registered -= 1;
-                *registered -= 1;
+                seen.registered = seen.registered.saturating_sub(1);
+                *registered = registered.saturating_sub(1);
             }
             (2, _) => seen.messages += 1,
             _ => {}
@@ -210,13 +209,8 @@ impl Drop for Connection {
     fn drop(&mut self) {
         let mut seen = lock(&self.seen);
         seen.open -= 1;
-        seen.registered -= *self.registered.lock().unwrap_or_else(PoisonError::into_inner);
-    }
-}
-
-impl Debug for Connection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").finish_non_exhaustive()
+        let registered = lock(&self.registered);
+        seen.registered = seen.registered.saturating_sub(*registered);
     }
 }
 

@@ -2,12 +2,12 @@
 
 use rustix::process::Signal;
 use virevent::{Break, DomainEvent};
-use virevent_testkit::servers::Libvirtd;
+use virevent_testkit::servers::{Guest, Libvirtd};
 
 use super::run::{Run, start};
 
-fn watch(daemon: &Libvirtd, args: &[&str]) -> Run {
-    let mut run = start(&[args, &["--json", &daemon.uri("test:///default")]].concat());
+fn watch(daemon: &Libvirtd, uri: &str, args: &[&str]) -> Run {
+    let mut run = start(&[args, &["--json", &daemon.uri(uri)]].concat());
     run.until_synced();
     run
 }
@@ -30,7 +30,7 @@ fn told(events: &[DomainEvent]) -> Vec<String> {
 async fn what_another_client_does_is_printed_in_order_with_its_causes() {
     let daemon = Libvirtd::start().await.unwrap();
     let virsh = daemon.virsh("test:///default");
-    let run = watch(&daemon, &["--count", "6"]);
+    let run = watch(&daemon, "test:///default", &["--count", "6"]);
     for command in ["suspend", "resume", "shutdown", "start", "destroy", "undefine"] {
         virsh.run(&[command, "test"]).await.unwrap();
     }
@@ -51,9 +51,32 @@ async fn what_another_client_does_is_printed_in_order_with_its_causes() {
 
 #[tokio::test]
 #[ignore = "needs libvirtd"]
+async fn the_life_of_a_qemu_guest_is_printed_with_its_reboot() {
+    let daemon = Libvirtd::start().await.unwrap();
+    let virsh = daemon.virsh(daemon.qemu());
+    let run = watch(&daemon, daemon.qemu(), &["--count", "6"]);
+    virsh.define(&daemon.furnish(&Guest::idle("web")).unwrap()).await.unwrap();
+    virsh.batch("start web\nsuspend web\nresume web\nreset web\n").await.unwrap();
+    let outcome = run.end();
+    assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""));
+    assert_eq!(
+        told(&outcome.events()),
+        [
+            "defined added",
+            "resumed unpaused",
+            "started booted",
+            "suspended paused",
+            "resumed unpaused",
+            "web[1] rebooted",
+        ]
+    );
+}
+
+#[tokio::test]
+#[ignore = "needs libvirtd"]
 async fn the_stream_lives_through_the_death_of_the_daemon() {
     let mut daemon = Libvirtd::start().await.unwrap();
-    let mut run = watch(&daemon, &[]);
+    let mut run = watch(&daemon, "test:///default", &[]);
     daemon.kill9().await;
     assert!(run.line().contains(r#""gap":"disconnected""#));
     daemon.start_again().await.unwrap();
