@@ -14,8 +14,7 @@ use futures::StreamExt;
 use tokio::sync::{Notify, broadcast, mpsc};
 use virevent::driver::{Batch, Connect, Driver, Interest, Listed, Session};
 use virevent::{
-    Change, Domain, DomainEvent, Error, EventSource, Lifecycle, Options, Origin, ResumeCause,
-    State, Uuid,
+    Change, Domain, DomainEvent, Error, EventSource, Lifecycle, Options, ResumeCause, State, Uuid,
 };
 
 const DOMAINS: u128 = 1000;
@@ -67,7 +66,7 @@ fn uuid(n: u128) -> Uuid {
 
 fn event(domain: Domain, at: SystemTime) -> DomainEvent {
     let change = Change::Resumed(ResumeCause::Unpaused);
-    Lifecycle { domain, change, origin: Origin::Observed, at }.into()
+    Lifecycle::new(domain, change, at).into()
 }
 
 /// Counts down to the end of a round.
@@ -249,11 +248,9 @@ impl Session for Reads {
         if let Some(tag) = self.interest.take() {
             out.interest_done(tag, &[]);
         } else if let Some(tag) = self.list.take() {
-            let listed = |n| Listed {
-                domain: Domain::new("h", uuid(n), "domain", Some(1)),
-                state: State::Running(virevent::RunningReason::Booted),
-                persistent: Some(true),
-            };
+            let running = State::Running(virevent::RunningReason::Booted);
+            let domain = |n| Domain::new("h", uuid(n), "domain", Some(1));
+            let listed = |n| Listed::new(domain(n), running, Some(true));
             out.listed(tag, (0..DOMAINS).map(listed).collect());
         } else if let Some(first) = self.reads.recv().await {
             let at = out.received();

@@ -1,6 +1,6 @@
 //! What a subscriber asks for.
 
-use crate::{Domain, DomainEvent, Error, Kind, Kinds, Selector};
+use crate::{Domain, Error, Kind, Kinds, Selector};
 
 /// How to subscribe. By value: `Options::default().capacity(64).domain("web")`.
 #[non_exhaustive]
@@ -79,7 +79,7 @@ impl Options {
 }
 
 /// Which events a subscriber receives. It is applied before its mailbox;
-/// [`Synced`](DomainEvent::Synced) and [`Gap`](DomainEvent::Gap) pass every filter.
+/// [`Synced`](crate::DomainEvent::Synced) and [`Gap`](crate::DomainEvent::Gap) pass every filter.
 #[non_exhaustive]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
@@ -90,16 +90,6 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Whether `event` passes.
-    pub fn matches(&self, event: &DomainEvent) -> bool {
-        let kind = match (&self.kinds, event.kind()) {
-            (_, None) => return true,
-            (Some(kinds), Some(kind)) => kinds.contains(&kind),
-            (None, Some(kind)) => Kinds::typed().contains(&kind),
-        };
-        kind && self.domains.is_empty() | event.domain().is_some_and(|domain| self.selects(domain))
-    }
-
     /// Whether events of `domain` pass, as far as the domain decides.
     pub fn selects(&self, domain: &Domain) -> bool {
         self.domains.is_empty() || self.domains.iter().any(|selector| selector.matches(domain))

@@ -4,8 +4,8 @@ use futures::StreamExt;
 use tokio::sync::watch;
 use virevent::driver::{Batch, Connect, Driver, Interest, Session};
 use virevent::{
-    Change, DomainEvent, Error, EventSourceExt, Lifecycle, Origin, ResumeCause, StartCause,
-    SuspendCause, Uuid,
+    Change, DomainEvent, Error, EventSourceExt, Lifecycle, ResumeCause, StartCause, SuspendCause,
+    Uuid,
 };
 
 const DOMAINS: u128 = 50;
@@ -56,10 +56,10 @@ impl Session for Reads {
                 std::future::pending::<()>().await;
             }
             let change = *self.asked.borrow_and_update();
-            let (at, origin) = (out.received(), Origin::Observed);
+            let at = out.received();
             for n in 0..DOMAINS {
                 let domain = out.domain(Uuid::from_u128(n), "domain", Some(1));
-                out.event(Lifecycle { domain, change, origin, at });
+                out.event(Lifecycle::new(domain, change, at));
             }
         }
         Ok(())

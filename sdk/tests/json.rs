@@ -27,11 +27,11 @@ fn domain() -> Domain {
 }
 
 fn lifecycle(change: Change) -> DomainEvent {
-    Lifecycle { domain: domain(), change, origin: Origin::Observed, at: at() }.into()
+    Lifecycle::new(domain(), change, at()).into()
 }
 
 fn gap(scope: Scope, kind: Break) -> DomainEvent {
-    Gap { source: "test:///default".into(), scope, kind }.into()
+    Gap::new("test:///default", scope, kind).into()
 }
 
 fn disconnected(kind: FaultKind) -> Break {
@@ -39,7 +39,7 @@ fn disconnected(kind: FaultKind) -> Break {
 }
 
 fn synced(scope: Scope) -> DomainEvent {
-    Synced { source: "test:///default".into(), scope, domains: 3 }.into()
+    Synced::new("test:///default", scope, 3).into()
 }
 
 fn other(name: EventName, data: EventData, domain: Option<Domain>) -> DomainEvent {
@@ -63,8 +63,10 @@ fn every_event() -> Vec<DomainEvent> {
     for origin in [Origin::Inferred, Origin::Replayed] {
         let domain = domain().with_id(None);
         let change = Change::Stopped(StopCause::Destroyed);
-        events.push(Lifecycle { domain: domain.clone(), change, origin, at: at() }.into());
-        events.push(Reboot { domain, origin, at: at() }.into());
+        let mut lifecycle = Lifecycle::new(domain.clone(), change, at());
+        let mut reboot = Reboot::new(domain, at());
+        (lifecycle.origin, reboot.origin) = (origin, origin);
+        events.extend([lifecycle.into(), reboot.into()]);
     }
     let json = |text: &str| EventData::Json(text.into());
     events.push(other("RTC_CHANGE".into(), json(r#"{"offset":-3,"qom":null}"#), Some(domain())));
@@ -241,7 +243,7 @@ fn data_that_is_no_json_is_an_error_and_not_a_broken_line() {
 #[test]
 fn a_time_outside_of_the_form_is_written_as_the_nearest_inside() {
     let at = |at| {
-        let reboot = Reboot { domain: domain(), origin: Origin::Observed, at };
+        let reboot = Reboot::new(domain(), at);
         serde_json::to_value(DomainEvent::from(reboot)).unwrap()["at"].clone()
     };
     assert_eq!(at(SystemTime::UNIX_EPOCH - Duration::from_secs(1)), "1970-01-01T00:00:00.000000Z");
@@ -255,7 +257,7 @@ fn fields_that_are_not_known_are_ignored() {
         "kind": "synced", "source": "x:", "domains": 1, "colour": "blue", "shape": {"a": [1]}
     }))
     .unwrap();
-    assert_eq!(read, Synced { source: "x:".into(), scope: Scope::Source, domains: 1 }.into());
+    assert_eq!(read, Synced::new("x:", Scope::Source, 1).into());
 }
 
 #[test]

@@ -200,14 +200,14 @@ fn glob(pattern: &str, text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use futures::stream;
-    use virevent::{Domain, Lifecycle, Origin, StartCause, Uuid};
+    use virevent::{Domain, Lifecycle, StartCause, Uuid};
 
     use super::*;
 
     fn started(name: &str) -> DomainEvent {
         let domain = Domain::new("h", Uuid::from_u128(1), name, Some(1));
-        let (change, origin) = (Change::Started(StartCause::Booted), Origin::Observed);
-        Lifecycle { domain, change, origin, at: std::time::SystemTime::UNIX_EPOCH }.into()
+        let change = Change::Started(StartCause::Booted);
+        Lifecycle::new(domain, change, std::time::SystemTime::UNIX_EPOCH).into()
     }
 
     #[test]

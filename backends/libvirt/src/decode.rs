@@ -17,7 +17,7 @@
 //! lifecycle and reboot must have the layout that they have; all of the state rests on them.
 
 use virevent::driver::Batch;
-use virevent::{Change, Domain, EventData, EventName, Lifecycle, Origin, RawEvent, Reboot};
+use virevent::{Change, Domain, EventData, EventName, Lifecycle, RawEvent, Reboot};
 
 use crate::wire::xdr::{Malformed, Reader};
 use crate::wire::{self, Frame, procs};
@@ -59,13 +59,13 @@ fn lifecycle(mut body: Reader<'_>, out: &mut Batch) -> Result<(), Malformed> {
     let event = wire::Lifecycle::read(&mut body)?;
     let change = Change::from_codes(event.event, event.detail);
     let (domain, at) = (domain(&event.domain, out), out.received());
-    out.event(Lifecycle { domain, change, origin: Origin::Observed, at });
+    out.event(Lifecycle::new(domain, change, at));
     Ok(())
 }
 
 fn reboot(mut body: Reader<'_>, out: &mut Batch) -> Result<(), Malformed> {
     let (domain, at) = (domain(&wire::Domain::read(&mut body)?, out), out.received());
-    out.event(Reboot { domain, origin: Origin::Observed, at });
+    out.event(Reboot::new(domain, at));
     Ok(())
 }
 

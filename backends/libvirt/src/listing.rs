@@ -149,7 +149,7 @@ impl Listing {
     fn done(&mut self, persistent: impl Fn(Uuid) -> Option<bool>) -> Step {
         let listed = |Found { domain, state }: Found| {
             let persistent = persistent(domain.uuid());
-            state.map(|state| Listed { domain, state, persistent })
+            state.map(|state| Listed::new(domain, state, persistent))
         };
         Step::Done(self.found.drain(..).filter_map(listed).collect())
     }

@@ -32,6 +32,7 @@ pub(super) enum Control {
 }
 
 /// A domain in the answer to [`Session::request_list`](super::Session::request_list).
+#[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
     /// The domain; its id is `None` exactly when it is inactive.
@@ -40,6 +41,13 @@ pub struct Listed {
     pub state: State,
     /// Whether it exists when it does not run; `None` where the hypervisor does not say.
     pub persistent: Option<bool>,
+}
+
+impl Listed {
+    /// A domain that is in this state.
+    pub fn new(domain: Domain, state: State, persistent: Option<bool>) -> Self {
+        Self { domain, state, persistent }
+    }
 }
 
 impl Batch {

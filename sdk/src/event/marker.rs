@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::Domain;
 
 /// How far a [`Gap`] or a [`Synced`] reaches.
+#[non_exhaustive]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Scope {
     /// Every domain of the source.
@@ -56,6 +57,7 @@ impl fmt::Display for Scope {
 }
 
 /// As of here, what the stream told is the whole truth in that scope.
+#[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Synced {
     /// The source's URI, without secrets.
@@ -66,6 +68,13 @@ pub struct Synced {
     pub domains: u64,
 }
 
+impl Synced {
+    /// Makes one, as a test of your own code does.
+    pub fn new(source: impl Into<Arc<str>>, scope: Scope, domains: u64) -> Self {
+        Self { source: source.into(), scope, domains }
+    }
+}
+
 impl fmt::Display for Synced {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.domains == 1 { "" } else { "s" };
@@ -74,6 +83,7 @@ impl fmt::Display for Synced {
 }
 
 /// The truth broke here.
+#[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gap {
     /// The source's URI, without secrets.
@@ -82,6 +92,13 @@ pub struct Gap {
     pub scope: Scope,
     /// What happened.
     pub kind: Break,
+}
+
+impl Gap {
+    /// Makes one, as a test of your own code does.
+    pub fn new(source: impl Into<Arc<str>>, scope: Scope, kind: Break) -> Self {
+        Self { source: source.into(), scope, kind }
+    }
 }
 
 impl fmt::Display for Gap {

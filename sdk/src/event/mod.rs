@@ -112,6 +112,7 @@ impl fmt::Display for DomainEvent {
 }
 
 /// A step in the life of a domain.
+#[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lifecycle {
     /// Which domain. In an event that ends a run, with the id of the run that ended.
@@ -124,7 +125,15 @@ pub struct Lifecycle {
     pub at: SystemTime,
 }
 
+impl Lifecycle {
+    /// A step that was observed.
+    pub fn new(domain: Domain, change: Change, at: SystemTime) -> Self {
+        Self { domain, change, origin: Origin::Observed, at }
+    }
+}
+
 /// The guest rebooted; the run, and its id, go on.
+#[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reboot {
     /// Which domain.
@@ -133,6 +142,13 @@ pub struct Reboot {
     pub origin: Origin,
     /// When: the hypervisor's own stamp where it sends one, else the time of receipt.
     pub at: SystemTime,
+}
+
+impl Reboot {
+    /// A reboot that was observed.
+    pub fn new(domain: Domain, at: SystemTime) -> Self {
+        Self { domain, origin: Origin::Observed, at }
+    }
 }
 
 /// How an event came to be known.

@@ -3,8 +3,7 @@
 use std::time::SystemTime;
 
 use virevent::{
-    Break, Change, Domain, DomainEvent, EventSource, Gap, Lifecycle, Options, Origin, StopCause,
-    Uuid,
+    Break, Change, Domain, DomainEvent, EventSource, Gap, Lifecycle, Options, StopCause, Uuid,
 };
 use virevent_testkit::FakeHypervisor;
 use virevent_testkit::assert::{Fold, until_synced};
@@ -94,8 +93,7 @@ async fn a_reader_too_slow_for_even_the_final_states_is_told_anew() {
     for n in 0..DOMAINS {
         let domain = Domain::new("fake", Uuid::from_u128(n.into()), "brief", Some(1));
         let change = Change::Stopped(StopCause::Shutdown);
-        let (origin, at) = (Origin::Observed, SystemTime::UNIX_EPOCH);
-        fake.emit(Lifecycle { domain, change, origin, at });
+        fake.emit(Lifecycle::new(domain, change, SystemTime::UNIX_EPOCH));
         if n % 1000 == 0 {
             tokio::task::yield_now().await;
         }

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use virevent::driver::Listed;
-use virevent::{Change, Domain, DomainEvent, Lifecycle, Origin};
+use virevent::{Change, Domain, DomainEvent, Lifecycle};
 
 use super::{Emitted, Host, Inner, OpError, uuid_of};
 
@@ -81,8 +81,8 @@ impl Inner {
         // libvirt sends -1: by then the run is over.
         let ended = matches!(change, Change::Stopped(_));
         let domain = if ended { domain.with_id(None) } else { domain.clone() };
-        let (origin, at) = (Origin::Observed, SystemTime::now());
-        self.emit(&Emitted { event: Lifecycle { domain, change, origin, at }.into(), now });
+        let at = SystemTime::now();
+        self.emit(&Emitted { event: Lifecycle::new(domain, change, at).into(), now });
     }
 
     pub(super) fn emit(&mut self, emitted: &Emitted) {

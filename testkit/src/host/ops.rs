@@ -7,8 +7,8 @@ use std::time::SystemTime;
 
 use virevent::driver::Listed;
 use virevent::{
-    Change, CrashCause, DefineCause, Domain, Origin, PmSuspendCause, Reboot, ResumeCause,
-    ShutdownCause, ShutoffReason, StartCause, State, StopCause, SuspendCause, UndefineCause,
+    Change, CrashCause, DefineCause, Domain, PmSuspendCause, Reboot, ResumeCause, ShutdownCause,
+    ShutoffReason, StartCause, State, StopCause, SuspendCause, UndefineCause,
 };
 
 use super::{Emitted, Host, OpError};
@@ -36,7 +36,7 @@ impl Host {
                 None => {
                     let domain = self.fresh(inner, name, None);
                     let state = State::Shutoff(ShutoffReason::Unspecified);
-                    let entry = Listed { domain, state, persistent: Some(true) };
+                    let entry = Listed::new(domain, state, Some(true));
                     inner.domains.insert(name.into(), entry);
                     DefineCause::Added
                 }
@@ -59,7 +59,7 @@ impl Host {
             let id = Some(inner.next_id());
             let domain = self.fresh(inner, name, id);
             let state = State::after(change).unwrap_or(State::NoState);
-            let entry = Listed { domain, state, persistent: Some(false) };
+            let entry = Listed::new(domain, state, Some(false));
             inner.domains.insert(name.into(), entry);
             inner.tell("create", name, change)
         })
@@ -220,8 +220,7 @@ impl Host {
             let entry = inner.find("reboot", name)?;
             is_running(entry.state).map_err(|help| wrong_state("reboot", entry, help))?;
             let (domain, now) = (entry.domain.clone(), Some(entry.clone()));
-            let reboot =
-                Reboot { domain: domain.clone(), origin: Origin::Observed, at: SystemTime::now() };
+            let reboot = Reboot::new(domain.clone(), SystemTime::now());
             inner.emit(&Emitted { event: reboot.into(), now });
             Ok(domain)
         })
