@@ -93,10 +93,7 @@ impl Client {
                 Ok(())
             }
             (program, version, _) => Err(Error::Protocol {
-                detail: format!(
-                    "a message of program {program:#010x} version {version}: check that a libvirt \
-                     daemon listens there"
-                ),
+                detail: format!("a message of program {program:#010x} version {version}"),
             }),
         }
     }

@@ -65,6 +65,11 @@ impl LibvirtUri {
         let shown = without_password(text);
         parse(text, &shown).map_err(|reason| Error::InvalidUri { uri: shown, reason })
     }
+
+    /// Whether it means the daemon of the user's own, unless that user is root.
+    pub(crate) fn means_own_daemon(&self) -> bool {
+        self.path == "/session" || self.driver == "test"
+    }
 }
 
 fn parse(text: &str, shown: &str) -> Result<LibvirtUri, String> {
