@@ -88,7 +88,7 @@ fn invalid(uri: &str, reason: String) -> Error {
     Error::InvalidUri { uri: without_password(uri), reason }
 }
 
-/// The URI with `***` in place of a password before its host.
+/// The URI with `***` in place of a password before its host, as each backend shows it.
 fn without_password(uri: &str) -> String {
     let Some((head, tail)) = uri.split_once("//") else { return uri.into() };
     let (authority, path) = tail.split_at(tail.find(['/', '?', '#']).unwrap_or(tail.len()));
@@ -146,6 +146,14 @@ mod tests {
         assert!(refusal("foo://joe:sesame@host/x").contains("joe:***@host/x"));
         assert_eq!(without_password("foo://joe@host:1/a@b:c"), "foo://joe@host:1/a@b:c");
         assert_eq!(without_password("foo://joe:a:b@c@host"), "foo://joe:***@host");
+    }
+
+    #[test]
+    #[cfg(feature = "libvirt")]
+    fn a_backend_shows_a_uri_as_we_do() {
+        for uri in ["test+tcp://joe:a:b@c@host/x?y=@z", "test+tcp://joe@host", "test:///p:q@r"] {
+            assert_eq!(open(uri).unwrap().uri(), without_password(uri));
+        }
     }
 
     #[test]
