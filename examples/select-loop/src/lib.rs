@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use tokio::sync::watch;
-use virevent::{Break, Change, Domain, DomainEvent, Error, EventSource, EventSourceExt, Gap, Uuid};
+use virevent::{
+    Break, Change, Domain, DomainEvent, End, Error, EventSource, EventSourceExt, Gap, Uuid,
+};
 
 /// What the service knows, for the rest of the program to watch.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,7 +24,7 @@ pub struct Running {
 /// Keeps `running` true until the source ends or `shutdown` resolves.
 ///
 /// # Errors
-/// The source cannot be reached at the start.
+/// The source cannot be reached at the start, or refuses for good later.
 pub async fn serve(
     source: Arc<dyn EventSource>,
     running: watch::Sender<Running>,
@@ -30,19 +32,23 @@ pub async fn serve(
 ) -> Result<(), Error> {
     let mut events = source.subscribe().await?;
     let mut shutdown = std::pin::pin!(shutdown);
-    loop {
+    let end = loop {
         tokio::select! {
             // `next()` is cancel safe: dropped for the other branch, it loses nothing.
             event = events.next() => match event {
                 Some(event) => running.send_modify(|running| react(running, &event)),
-                None => break,
+                None => break events.end(),
             },
-            () = &mut shutdown => break,
+            () = &mut shutdown => break None,
         }
-    }
+    };
     // Returns when the hypervisor has confirmed it; dropping the stream would not wait.
     events.close().await;
-    Ok(())
+    match end {
+        // An outage is none of these: the stream lives through it.
+        Some(End::Failed(error)) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// What happened in an outage comes as ordinary events before `Synced`, so nothing else is needed.
