@@ -1,6 +1,6 @@
 //! The built program: how it ends, and what it says then.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
