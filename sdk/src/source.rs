@@ -119,6 +119,8 @@ pub enum Status {
     Disconnected(Fault),
     /// It was shut down.
     Shutdown,
+    /// The task that drove it has ended: with its runtime, or by a panic of the backend.
+    Ended,
 }
 
 /// How a source is, now and from now on.

@@ -179,7 +179,7 @@ async fn a_reader_that_does_not_read_gets_the_exact_count_and_the_truth() {
     let mut rest = Vec::new();
     while let Ok(event) = next_within(&mut slow, Duration::from_millis(500)).await {
         match event {
-            DomainEvent::Gap(Gap { kind: Break::Lagged { missed: n }, .. }) => {
+            DomainEvent::Gap(Gap { kind: Break::Lagged { missed: n, .. }, .. }) => {
                 assert!(missed.replace(n).is_none() && rest.is_empty(), "lagged comes first, once");
             }
             event => rest.push(event),

@@ -34,7 +34,7 @@ pub async fn a_slow_subscriber_gets_lagged_and_the_final_state(
         all.extend(witness.until("web", "a start", started).await?);
     }
     let gap = slow.next().await?;
-    let DomainEvent::Gap(Gap { kind: Break::Lagged { missed }, .. }) = gap else {
+    let DomainEvent::Gap(Gap { kind: Break::Lagged { missed, .. }, .. }) = gap else {
         return Err(Failure::new(format!("expected lagged as the first event, but got: {gap}")));
     };
     let (mut story, mut fold, mut truth) = (Vec::new(), Fold::default(), Fold::default());

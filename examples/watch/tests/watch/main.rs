@@ -195,7 +195,7 @@ fn a_blocked_output_stops_no_driver_and_loses_nothing_unannounced() {
         .iter()
         .map(|event| match event {
             DomainEvent::Gap(gap) => match gap.kind {
-                Break::Lagged { missed } => missed,
+                Break::Lagged { missed, .. } => missed,
                 _ => 0,
             },
             _ => 0,
