@@ -36,7 +36,8 @@ pub enum DomainEvent {
     Other(RawEvent),
     /// As of here, what you were told is the whole truth in that scope.
     Synced(Synced),
-    /// The truth broke here: events were, or may have been, lost. `Synced` follows when it is mended.
+    /// The truth broke here: events were, or may have been, lost. After `Disconnected` a `Synced` tells
+    /// when it is whole again; after `Lagged` it is whole with what follows at once.
     Gap(Gap),
 }
 
