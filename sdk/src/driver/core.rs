@@ -12,9 +12,9 @@ use tokio::time::Instant;
 use super::batch::Batch;
 use super::echo::Echoes;
 use super::fanout::{Fanout, Subscriber};
+use super::held::Held;
 use super::scopes::Scopes;
 use super::session::{Interest, Session};
-use super::sync::Held;
 use super::{Facts, Ready};
 use crate::{Capabilities, End, Error, Fault, Kind, Kinds, Scope, Status};
 

@@ -22,6 +22,7 @@ mod core;
 mod diff;
 mod echo;
 mod fanout;
+mod held;
 mod roster;
 mod scopes;
 mod session;

@@ -11,69 +11,15 @@
 //! that happened after it will come as events too, so that the final state is right either way.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use uuid::Uuid;
 
 use super::diff::Tale;
+use super::held::Held;
 use super::roster::{Entry, Key, Roster};
 use super::scopes::Scopes;
-use crate::event::ScopeKey;
-use crate::mailbox::Queue;
-use crate::{Change, DefineCause, Domain, DomainEvent, Lifecycle, Origin, State, StopCause};
-
-/// How many events are held while a list is under way. Beyond it they are compacted like a mailbox.
-const HELD: usize = 65_536;
-
-/// What came while a list was under way.
-#[derive(Debug)]
-pub(super) struct Held {
-    source: Arc<str>,
-    queue: Queue,
-    /// Events that were given up.
-    missed: u64,
-    /// The newest word of a level-triggered hypervisor on each domain.
-    levels: Vec<(Domain, Result<State, StopCause>)>,
-    /// Where in `levels` a domain is.
-    places: HashMap<ScopeKey, usize>,
-}
-
-impl Held {
-    pub(super) fn new(source: Arc<str>) -> Self {
-        let queue = Queue::new(Arc::clone(&source), HELD);
-        Self { source, queue, missed: 0, levels: Vec::new(), places: HashMap::new() }
-    }
-
-    pub(super) fn event(&mut self, event: DomainEvent) {
-        self.queue.push(event);
-    }
-
-    pub(super) fn level(&mut self, domain: Domain, level: Result<State, StopCause>) {
-        let place = *self.places.entry(ScopeKey::of(&domain)).or_insert(self.levels.len());
-        match self.levels.get_mut(place) {
-            Some(known) => *known = (domain, level),
-            None => self.levels.push((domain, level)),
-        }
-    }
-
-    /// Whether so much came that only another list can tell the truth.
-    pub(super) fn is_stale(&self) -> bool {
-        self.queue.is_stale()
-    }
-
-    /// Gives up what came so far, but for how much it was.
-    pub(super) fn renew(&mut self) {
-        self.missed += self.queue.missed();
-        self.queue = Queue::new(Arc::clone(&self.source), HELD);
-    }
-
-    fn take(&mut self) -> (VecDeque<DomainEvent>, u64) {
-        let mut events = VecDeque::new();
-        let missed = self.queue.drain(&mut events) + std::mem::take(&mut self.missed);
-        (events, missed)
-    }
-}
+use crate::{Change, DefineCause, DomainEvent, Lifecycle, Origin, State, StopCause};
 
 /// What to tell of a list.
 #[derive(Debug)]
@@ -98,7 +44,7 @@ pub(super) fn merge(
     unreachable: &Scopes,
     now: SystemTime,
 ) -> Merged {
-    let (events, missed) = held.take();
+    let (events, missed) = held.take_events();
     let (contained, mut observed) = part(roster, &list, events);
     let inferred = relist(roster, list, unreachable, now);
     let listed = roster.sorted().into_iter().cloned().collect();
@@ -108,8 +54,7 @@ pub(super) fn merge(
         }
     }
     let mut levels = Tale::new(Origin::Observed, now);
-    held.places.clear();
-    for (domain, level) in held.levels.drain(..) {
+    for (domain, level) in held.take_levels() {
         match level {
             Ok(state) => levels.level(roster, domain, state),
             Err(cause) => levels.gone_level(roster, &domain, cause),
@@ -286,7 +231,7 @@ fn runs_contained(
 mod tests {
     use super::*;
     use crate::{
-        PausedReason, ResumeCause, RunningReason, ShutoffReason, StartCause, SuspendCause,
+        Domain, PausedReason, ResumeCause, RunningReason, ShutoffReason, StartCause, SuspendCause,
         UndefineCause,
     };
 
