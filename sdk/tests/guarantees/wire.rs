@@ -65,11 +65,19 @@ impl Wire {
 
     /// Answers the list that was asked for first.
     async fn list(&self, domains: &[Listed]) {
-        while self.server(|server| server.lists.is_empty()) {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        self.asked_to_list().await;
         let (tag, domains) = (self.server(|server| server.lists.remove(0)), domains.to_vec());
         self.say(move |batch| batch.listed(tag, domains));
+    }
+
+    async fn asked_to_list(&self) {
+        self.until(|server| !server.lists.is_empty()).await;
+    }
+
+    async fn until(&self, reached: impl Fn(&Server) -> bool) {
+        while !self.server(|server| reached(server)) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     fn hang_up(&self) {
@@ -150,9 +158,7 @@ async fn a_list_says_nothing_of_what_is_out_of_reach() {
     let mut events = subscribe(&wire, &source, &[running(3), far]).await;
     wire.hang_up();
     told(&mut events, &["lost sight of wire:*"]).await;
-    while wire.server(|server| server.line.is_none()) {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    wire.until(|server| server.line.is_some()).await;
     wire.say(|batch| batch.outage(Scope::Host("far".into()), fault()));
     wire.list(&[running(3)]).await;
     told(&mut events, &["synced with wire: (2 domains)", "lost sight of host far on wire:*"]).await;
@@ -179,9 +185,7 @@ async fn an_outage_is_forgotten_with_the_last_subscriber_that_was_told_of_it() {
     let mut events = subscribe(&wire, &source, &[]).await;
     wire.hang_up();
     told(&mut events, &["lost sight of *"]).await;
-    while wire.server(|server| server.lists.is_empty()) {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    wire.asked_to_list().await;
     drop(events);
     wire.list(&[]).await;
     tokio::time::sleep(secs(1)).await;
@@ -217,9 +221,7 @@ async fn what_is_held_beyond_its_bound_is_counted_exactly() {
     wire.hang_up();
     told(&mut small, &["lost sight of *"]).await;
     told(&mut large, &["lost sight of *"]).await;
-    while wire.server(|server| server.lists.is_empty()) {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    wire.asked_to_list().await;
     wire.say(|batch| {
         let reboot = Reboot::new(web(Some(3)), SystemTime::UNIX_EPOCH);
         (0..REBOOTS).for_each(|_| batch.event(reboot.clone()));
@@ -248,9 +250,7 @@ async fn what_a_level_triggered_server_says_before_its_list_is_told_once() {
     wire.hang_up();
     told(&mut first, &["lost sight of *"]).await;
     let mut second = source.subscribe().await.unwrap();
-    while wire.server(|server| server.lists.is_empty()) {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    wire.asked_to_list().await;
     wire.say(|batch| batch.state(web(Some(7)), RUNNING));
     wire.list(&[]).await;
     told(&mut first, &["web[7] started (booted)", "synced with wire: (1 domain)"]).await;
