@@ -50,7 +50,9 @@ pub enum Error {
         detail: String,
     },
     /// The other side did not answer in time.
-    #[error("no answer to {call} within {after:?}: the server hangs or its host is out of reach")]
+    #[error(
+        "no answer to {call} within {after:?}: the server hangs, serves as many clients as it may, or its host is out of reach"
+    )]
     Timeout {
         /// What was asked.
         call: &'static str,
@@ -100,9 +102,11 @@ pub enum Error {
     /// A subscription was made outside a tokio runtime.
     #[error("there is no tokio runtime here: subscribe inside one")]
     NoRuntime,
-    /// The runtime that ran the source's driver has ended.
-    #[error("the tokio runtime that drove the source has ended: open the source again")]
-    RuntimeEnded,
+    /// The task that drove the source has ended: with its runtime, or by a panic of the backend.
+    #[error(
+        "the task that drove the source has ended, with its runtime or by a panic: open the source again"
+    )]
+    DriverEnded,
 }
 
 impl Error {
@@ -118,7 +122,7 @@ impl Error {
             | Self::Unsupported { .. }
             | Self::Shutdown
             | Self::NoRuntime
-            | Self::RuntimeEnded => true,
+            | Self::DriverEnded => true,
             Self::Server { refusal, .. } => *refusal,
             Self::Unreachable { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
             Self::Closed { .. } | Self::Timeout { .. } | Self::Protocol { .. } => false,

@@ -14,7 +14,8 @@ use crate::{Error, EventStream, Fault, Kinds, Options};
 /// write a [`Session`](crate::driver::Session) and get it from the [`Driver`](crate::driver::Driver).
 #[async_trait]
 pub trait EventSource: Debug + Send + Sync + 'static {
-    /// Subscribes. The first subscription connects.
+    /// Subscribes. The first subscription connects, on the tokio runtime that it is made in, which
+    /// must have its I/O and time drivers enabled.
     ///
     /// # Errors
     /// That the source cannot be reached, or refuses; that a kind asked for by name cannot be had;
@@ -119,6 +120,8 @@ pub enum Status {
     Disconnected(Fault),
     /// It was shut down.
     Shutdown,
+    /// The task that drove it has ended: with its runtime, or by a panic of the backend.
+    Ended,
 }
 
 /// How a source is, now and from now on.

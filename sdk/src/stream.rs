@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use futures::Stream;
 use futures::stream::FusedStream;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tokio::task::coop::RestoreOnPending;
 
 use crate::driver::{Command, Link};
 use crate::mailbox::{Mailbox, Taken};
@@ -17,6 +19,9 @@ use crate::{DomainEvent, Error};
 
 /// How long [`close`](Subscription::close) waits for the hypervisor.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How many events cost a reader as much of its turn as one read of a socket.
+const POLITE: usize = 64;
 
 /// The events of one subscription, in order. Dropping it cancels the subscription.
 ///
@@ -106,16 +111,20 @@ impl Stream for Events {
             return Poll::Ready(None);
         }
         loop {
+            // A reader that always finds events lets its neighbours run now and then.
+            let coop = match this.taken.len() % POLITE {
+                0 => Some(ready!(tokio::task::coop::poll_proceed(cx))),
+                _ => None,
+            };
             if let Some(event) = this.taken.pop_front() {
+                coop.iter().for_each(RestoreOnPending::made_progress);
                 return Poll::Ready(Some(event));
             }
             if this.terminated {
                 return Poll::Ready(None);
             }
-            // A reader that always finds events lets its neighbours run now and then.
-            let coop = ready!(tokio::task::coop::poll_proceed(cx));
             match ready!(this.mailbox.poll_take(cx, &mut this.taken)) {
-                Taken::Events => coop.made_progress(),
+                Taken::Events => coop.iter().for_each(RestoreOnPending::made_progress),
                 Taken::Ended => this.terminated = true,
                 Taken::Stale => {
                     this.link.send(Command::Retell { id: this.id });
@@ -164,7 +173,8 @@ impl Subscription {
     /// subscription any more.
     ///
     /// Returns at once in an outage and where other subscribers still need the registration, and
-    /// after 5 seconds at the latest. Nothing is delivered after the first poll.
+    /// after 5 seconds at the latest (outside a tokio runtime there is no such limit). Nothing is
+    /// delivered after the first poll.
     ///
     /// # Cancel safety
     /// The subscription is cancelled at the first poll, whether or not this future is driven further.
@@ -172,7 +182,10 @@ impl Subscription {
         let (done, confirmed) = oneshot::channel();
         cancel(&self.mailbox, &self.link, self.id, Some(done));
         // Late or never: the server will have heard of it, and the events are discarded anyway.
-        let _ = tokio::time::timeout(CLOSE_TIMEOUT, confirmed).await;
+        let _ = match Handle::try_current() {
+            Ok(_) => tokio::time::timeout(CLOSE_TIMEOUT, confirmed).await.unwrap_or(Ok(())),
+            Err(_) => confirmed.await,
+        };
     }
 }
 

@@ -75,7 +75,8 @@ fn every_event() -> Vec<DomainEvent> {
     events.push(other(EventName::Name("8".into()), EventData::Bytes([].into()), None));
     for scope in [Scope::Source, Scope::Host("h2".into()), Scope::Domain(domain())] {
         events.push(synced(scope.clone()));
-        events.push(gap(scope.clone(), Break::Lagged { missed: u64::MAX }));
+        events.push(gap(scope.clone(), Break::Lagged { missed: u64::MAX, anew: false }));
+        events.push(gap(scope.clone(), Break::Lagged { missed: 1, anew: true }));
         for kind in ["unreachable", "closed", "timeout", "protocol", "refused", "other"] {
             events.push(gap(scope.clone(), disconnected(FaultKind::from_name(kind))));
         }
@@ -216,7 +217,7 @@ fn markers_have_exactly_the_documented_text() {
         r#"{"kind":"gap","gap":"disconnected","source":"test:///default","error":"the other side closed \"it\"","fault":"closed"}"#
     );
     assert_eq!(
-        text(&gap(Scope::Source, Break::Lagged { missed: 17 })),
+        text(&gap(Scope::Source, Break::Lagged { missed: 17, anew: false })),
         r#"{"kind":"gap","gap":"lagged","source":"test:///default","missed":17}"#
     );
 }

@@ -35,7 +35,7 @@ impl Reconnect {
     /// The most that any wait can be.
     #[must_use]
     pub fn max(mut self, max: Duration) -> Self {
-        self.max = max;
+        self.max = max.min(LONGEST);
         self
     }
 
@@ -46,6 +46,9 @@ impl Reconnect {
         self
     }
 }
+
+/// No wait is longer, whatever is asked for.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[derive(Debug)]
 pub(super) struct Backoff {

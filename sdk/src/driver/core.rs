@@ -12,8 +12,9 @@ use tokio::time::Instant;
 use super::batch::Batch;
 use super::echo::Echoes;
 use super::fanout::{Fanout, Subscriber};
+use super::held::Held;
+use super::scopes::Scopes;
 use super::session::{Interest, Session};
-use super::sync::Held;
 use super::{Facts, Ready};
 use crate::{Capabilities, End, Error, Fault, Kind, Kinds, Scope, Status};
 
@@ -33,7 +34,7 @@ pub(super) struct Core {
     /// Why the source is out of reach. While it is set there are streams that know about it.
     pub(super) outage: Option<Fault>,
     /// Parts of the source that are out of reach.
-    scoped: Vec<(Scope, Fault)>,
+    scopes: Scopes,
     calls: Calls,
     /// When the domains were last known whole; `None` while they are not.
     pub(super) synced: Option<Instant>,
@@ -50,6 +51,8 @@ struct Calls {
     /// What it is asked to change that to.
     interest: Option<(Pending, Interest)>,
     list: Option<Pending>,
+    /// The answer to that list is for nobody any more: it is older than the registration.
+    list_is_old: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -81,7 +84,7 @@ impl Core {
             echoes: Echoes::default(),
             held: Held::new(Arc::clone(&source)),
             outage: None,
-            scoped: Vec::new(),
+            scopes: Scopes::default(),
             calls: Calls::default(),
             synced: None,
             status,
@@ -124,11 +127,10 @@ impl Core {
         if self.synced.is_none() {
             return;
         }
-        let now = self.batch.received();
         for (subscriber, ready) in std::mem::take(&mut self.waiting) {
             let wanted = kinds_of(&subscriber, &self.facts.capabilities().kinds);
             if wanted.iter().all(|kind| self.calls.registered.contains(kind)) {
-                self.fanout.admit(subscriber, &self.batch.roster, &self.scoped, now);
+                self.fanout.admit(subscriber, &self.batch.roster, &self.scopes);
                 let _ = ready.send(Ok(()));
             } else {
                 self.waiting.push((subscriber, ready));
@@ -152,10 +154,7 @@ impl Core {
     pub(super) fn retell(&mut self, id: u64) {
         match &self.outage {
             Some(fault) => self.fanout.retell_in_outage(id, fault),
-            None => {
-                let now = self.batch.received();
-                self.fanout.retell(id, &self.batch.roster, &self.scoped, now);
-            }
+            None => self.fanout.retell(id, &self.batch.roster, &self.scopes),
         }
     }
 
@@ -205,17 +204,15 @@ impl Core {
 
     /// The connection is lost.
     pub(super) fn lost(&mut self, error: &Error) {
-        // What the last read brought before it failed was observed, and is told.
-        let mut events = std::mem::take(&mut self.batch.events);
-        self.absorb_events(&mut events);
         self.batch.clear();
         self.calls = Calls { tag: self.calls.tag, ..Calls::default() };
-        self.scoped.clear();
+        self.scopes.clear();
         self.echoes.clear();
         self.synced = None;
         self.confirm_closed();
         if self.fanout.is_empty() {
             self.batch.roster.clear();
+            self.outage = None;
             if !self.waiting.is_empty() {
                 self.connect_failed(error);
             }
@@ -256,22 +253,24 @@ impl Core {
             let pending = self.calls.pending();
             session.request_list(pending.tag);
             self.calls.list = Some(pending);
+            self.calls.list_is_old = false;
+            self.set_status(Status::Syncing);
         }
     }
 
     /// The connection is dropped, and nobody cares.
     pub(super) fn forget(&mut self) {
         self.calls = Calls { tag: self.calls.tag, ..Calls::default() };
-        self.outage = None;
         self.unsync();
     }
 
     /// Nobody listens: what is known of the domains ages from now on.
     fn unsync(&mut self) {
         self.synced = None;
-        self.calls.list = None;
+        self.outage = None;
+        self.calls.list_is_old = true;
         self.batch.roster.clear();
-        self.scoped.clear();
+        self.scopes.clear();
         self.echoes.clear();
         self.held = Held::new(Arc::clone(&self.source));
         self.set_status(Status::Idle);
@@ -319,7 +318,10 @@ impl Core {
 /// Ends what is left when the task is dropped with its runtime. After an orderly end nothing is.
 impl Drop for Core {
     fn drop(&mut self) {
-        self.end(&End::Failed(Error::RuntimeEnded));
+        self.end(&End::Failed(Error::DriverEnded));
+        if *self.status.borrow() != Status::Shutdown {
+            self.set_status(Status::Ended);
+        }
     }
 }
 

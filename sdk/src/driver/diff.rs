@@ -2,10 +2,10 @@
 
 use std::time::SystemTime;
 
-use super::roster::Entry;
+use super::roster::{Entry, Roster};
 use crate::{
-    Change, CrashCause, DefineCause, Domain, Lifecycle, Origin, PmSuspendCause, ShutdownCause,
-    StartCause, State, StopCause, SuspendCause, UndefineCause,
+    Change, CrashCause, CrashedReason, DefineCause, Domain, Lifecycle, Origin, PmSuspendCause,
+    ResumeCause, ShutdownCause, StartCause, State, StopCause, UndefineCause,
 };
 
 /// Collects events of one origin and time.
@@ -102,17 +102,48 @@ impl Tale {
     }
 
     fn entered(&mut self, new: &Entry) {
-        let change = match new.state {
-            State::Running(reason) => Change::Resumed(reason.into()),
-            State::Blocked => Change::Resumed(crate::ResumeCause::Unspecified),
-            State::Paused(reason) => Change::Suspended(SuspendCause::from(reason)),
-            State::ShuttingDown(_) => Change::ShuttingDown(ShutdownCause::Unspecified),
-            State::Crashed(_) => Change::Crashed(CrashCause::Panicked),
-            State::PmSuspended => Change::PmSuspended(PmSuspendCause::Unspecified),
-            State::NoState | State::Shutoff(_) | State::Unknown { .. } => return,
-        };
-        self.tell(&new.domain, change);
+        if let Some(change) = change_into(new.state) {
+            self.tell(&new.domain, change);
+        }
     }
+
+    /// A level-triggered hypervisor says how a domain is now.
+    pub(super) fn level(&mut self, roster: &mut Roster, domain: Domain, state: State) {
+        let old = roster.find(&domain).cloned();
+        let persistent = match &old {
+            Some(old) => old.persistent,
+            // What is there without running has been defined, or so it seems.
+            None => domain.is_active().then_some(false),
+        };
+        let new = Entry { domain, state, persistent };
+        self.differ(old.as_ref(), &new);
+        if persistent == Some(false) && !new.domain.is_active() {
+            roster.remove(&new.domain);
+        } else {
+            roster.insert(new);
+        }
+    }
+
+    /// A level-triggered hypervisor says that a domain is no more.
+    pub(super) fn gone_level(&mut self, roster: &mut Roster, domain: &Domain, cause: StopCause) {
+        if let Some(old) = roster.remove(domain) {
+            self.gone(&old, cause);
+        }
+    }
+}
+
+/// The change that leads into a state within a run.
+pub(super) fn change_into(state: State) -> Option<Change> {
+    Some(match state {
+        State::Running(reason) => Change::Resumed(reason.into()),
+        State::Blocked => Change::Resumed(ResumeCause::Unspecified),
+        State::Paused(reason) => Change::Suspended(reason.into()),
+        State::ShuttingDown(_) => Change::ShuttingDown(ShutdownCause::Unspecified),
+        State::Crashed(CrashedReason::Panicked) => Change::Crashed(CrashCause::Panicked),
+        State::Crashed(_) => Change::Crashed(CrashCause::Unspecified),
+        State::PmSuspended => Change::PmSuspended(PmSuspendCause::Unspecified),
+        State::NoState | State::Shutoff(_) | State::Unknown { .. } => return None,
+    })
 }
 
 /// Why the last run ended, where the inactive domain still knows.

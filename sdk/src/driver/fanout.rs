@@ -2,14 +2,17 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use uuid::Uuid;
 
 use super::roster::{Entry, Roster};
+use super::scopes::Scopes;
+use super::sync::Merged;
 use crate::mailbox::{Mailbox, Queue};
 use crate::{
-    Break, Change, Domain, DomainEvent, End, Fault, Gap, Kind, Kinds, Lifecycle, Options, Origin,
-    Scope, Selector, Synced,
+    Break, Change, DomainEvent, End, Fault, Gap, Kind, Kinds, Lifecycle, Options, Scope, Selector,
+    Synced,
 };
 
 /// A subscriber, as the driver sees it.
@@ -237,41 +240,36 @@ impl Fanout {
 
     /// After a sync: tells those who knew the domains before what has changed, and the others what
     /// there is; then everyone what else was observed, `Synced`, and which parts are out of reach.
+    /// Returns how many events slow subscribers did not get.
     pub(super) fn synced_with(
         &mut self,
-        before: &[Entry],
-        inferred: &[DomainEvent],
-        observed: &[DomainEvent],
+        merged: &Merged,
         roster: &Roster,
-        scoped: &[(Scope, Fault)],
-        at: std::time::SystemTime,
+        scopes: &Scopes,
+        at: SystemTime,
     ) -> u64 {
-        let synced = self.synced(&Scope::Source, roster);
-        let gaps: Vec<_> = scoped.iter().map(|(s, fault)| self.disconnected(s, fault)).collect();
-        let existing = if self.subscribers.values().all(|s| s.told) {
+        let end = self.synced_but(roster, scopes);
+        let existing = if self.subscribers.values().all(|subscriber| subscriber.told) {
             Vec::new()
         } else {
-            existing(before.iter(), at)
+            existing(merged.listed.iter(), at)
         };
         let mut missed = 0;
         for subscriber in self.subscribers.values_mut() {
-            let rest = observed.iter().filter(|event| subscriber.has(event));
-            let end = std::iter::once(&synced).chain(&gaps);
-            missed += if subscriber.told {
-                let inferred = inferred.iter().filter(|event| subscriber.has(event));
-                let all = inferred.chain(rest).chain(end);
-                subscriber.mailbox.deliver(|queue| all.for_each(|event| queue.push(event.clone())))
-            } else {
-                let tell = subscriber.options.existing || subscriber.anew;
-                let existing = existing.iter().filter(|event| tell && subscriber.has(event));
-                let all = existing.chain(rest).chain(end);
-                let fill = |queue: &mut Queue| all.for_each(|event| queue.push(event.clone()));
-                if subscriber.anew {
-                    subscriber.mailbox.renew(before.len(), fill);
-                    0
-                } else {
-                    subscriber.mailbox.deliver(fill)
-                }
+            let tell = subscriber.options.existing || subscriber.anew;
+            let (existing, contained, inferred): (&[_], &[_], &[_]) = match subscriber.told {
+                true => (&[], &merged.contained, &merged.inferred),
+                false => (if tell { &existing } else { &[] }, &[], &[]),
+            };
+            let all = existing.iter().chain(contained).chain(inferred).chain(&merged.observed);
+            let all = all.filter(|event| subscriber.has(event)).chain(&end);
+            let fill = |queue: &mut Queue| {
+                queue.add_missed(merged.missed);
+                all.for_each(|event| queue.push(event.clone()));
+            };
+            missed += match subscriber.anew {
+                true => subscriber.mailbox.renew(existing.len(), fill),
+                false => subscriber.mailbox.deliver(fill),
             };
             (subscriber.told, subscriber.anew) = (true, false);
         }
@@ -279,14 +277,9 @@ impl Fanout {
     }
 
     /// Lets a subscriber in while the source is synced: tells it what there is.
-    pub(super) fn admit(
-        &mut self,
-        mut subscriber: Subscriber,
-        roster: &Roster,
-        scoped: &[(Scope, Fault)],
-        at: std::time::SystemTime,
-    ) {
-        let told = self.whole_truth(&subscriber, subscriber.options.existing, roster, scoped, at);
+    pub(super) fn admit(&mut self, mut subscriber: Subscriber, roster: &Roster, scopes: &Scopes) {
+        let tell_existing = subscriber.options.existing;
+        let told = self.whole_truth(&subscriber, tell_existing, roster, scopes);
         subscriber.mailbox.deliver(|queue| told.into_iter().for_each(|event| queue.push(event)));
         subscriber.told = true;
         self.add(subscriber);
@@ -300,15 +293,9 @@ impl Fanout {
     }
 
     /// Tells a subscriber anew whose mailbox went stale.
-    pub(super) fn retell(
-        &self,
-        id: u64,
-        roster: &Roster,
-        scoped: &[(Scope, Fault)],
-        at: std::time::SystemTime,
-    ) {
+    pub(super) fn retell(&self, id: u64, roster: &Roster, scopes: &Scopes) {
         let Some(subscriber) = self.subscribers.get(&id) else { return };
-        let told = self.whole_truth(subscriber, true, roster, scoped, at);
+        let told = self.whole_truth(subscriber, true, roster, scopes);
         subscriber.mailbox.renew(told.len(), |queue| {
             told.into_iter().for_each(|event| queue.push(event));
         });
@@ -327,42 +314,39 @@ impl Fanout {
         subscriber: &Subscriber,
         tell_existing: bool,
         roster: &Roster,
-        scoped: &[(Scope, Fault)],
-        at: std::time::SystemTime,
+        scopes: &Scopes,
     ) -> Vec<DomainEvent> {
         let mut told = Vec::new();
         if tell_existing && subscriber.wanted.lifecycle {
             let filter = &subscriber.options.filter;
-            let entries = roster.sorted().into_iter();
-            told = existing(entries.filter(|entry| filter.selects(&entry.domain)), at);
+            let entries = roster.selected(|domain| filter.selects(domain));
+            told = existing(entries.into_iter(), SystemTime::now());
         }
-        told.push(self.synced(&Scope::Source, roster));
-        told.extend(scoped.iter().map(|(scope, fault)| self.disconnected(scope, fault)));
+        told.extend(self.synced_but(roster, scopes));
         told
     }
 
+    /// `Synced`, but for the parts that are out of reach.
+    fn synced_but(&self, roster: &Roster, scopes: &Scopes) -> Vec<DomainEvent> {
+        let gaps = scopes.iter().map(|(scope, fault)| self.disconnected(scope, fault));
+        std::iter::once(self.synced(&Scope::Source, roster)).chain(gaps).collect()
+    }
+
     fn synced(&self, scope: &Scope, roster: &Roster) -> DomainEvent {
-        let (source, domains) = (Arc::clone(&self.source), roster.count(scope));
-        Synced { source, scope: scope.clone(), domains }.into()
+        Synced::new(Arc::clone(&self.source), scope.clone(), roster.count(scope)).into()
     }
 
     fn disconnected(&self, scope: &Scope, fault: &Fault) -> DomainEvent {
         let kind = Break::Disconnected { fault: fault.clone() };
-        Gap { source: Arc::clone(&self.source), scope: scope.clone(), kind }.into()
+        Gap::new(Arc::clone(&self.source), scope.clone(), kind).into()
     }
 }
 
-fn existing<'a>(
-    entries: impl Iterator<Item = &'a Entry>,
-    at: std::time::SystemTime,
-) -> Vec<DomainEvent> {
-    let event = |domain: &Domain, state| Lifecycle {
-        domain: domain.clone(),
-        change: Change::Existing(state),
-        origin: Origin::Observed,
-        at,
+fn existing<'a>(entries: impl Iterator<Item = &'a Entry>, at: SystemTime) -> Vec<DomainEvent> {
+    let event = |entry: &Entry| {
+        Lifecycle::new(entry.domain.clone(), Change::Existing(entry.state), at).into()
     };
-    entries.map(|entry| event(&entry.domain, entry.state).into()).collect()
+    entries.map(event).collect()
 }
 
 fn unlist<K, Q, S>(index: &mut HashMap<K, Vec<u64>, S>, key: &Q, id: u64)

@@ -22,7 +22,9 @@ mod core;
 mod diff;
 mod echo;
 mod fanout;
+mod held;
 mod roster;
+mod scopes;
 mod session;
 mod sync;
 mod task;
@@ -153,7 +155,7 @@ impl EventSource for Driver {
             Ok(outcome) => outcome.map(|()| stream),
             // The task is gone: by a shutdown, or with its runtime.
             Err(_) if *self.shared.health.borrow() == Status::Shutdown => Err(Error::Shutdown),
-            Err(_) => Err(Error::RuntimeEnded),
+            Err(_) => Err(Error::DriverEnded),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::{Change, Domain, Lifecycle, Scope, ShutoffReason, State, UndefineCaus
 
 /// The host, as an index into the hosts seen, and the uuid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Key {
+pub(super) struct Key {
     host: u32,
     uuid: u128,
 }
@@ -23,10 +23,15 @@ impl Hash for Key {
     }
 }
 
+/// More domains than any fleet has: a source that tells of more makes them up.
+pub(super) const DOMAINS: usize = 1 << 20;
+
 #[derive(Debug)]
 pub(super) struct Roster {
     /// Hosts seen; the connection's own is the first.
     hosts: Vec<Arc<str>>,
+    /// Where they are in `hosts`.
+    places: HashMap<Arc<str>, u32, foldhash::fast::RandomState>,
     entries: HashMap<Key, Entry, foldhash::fast::RandomState>,
 }
 
@@ -35,12 +40,24 @@ pub(super) type Entry = Listed;
 
 impl Roster {
     pub(super) fn new(host: Arc<str>) -> Self {
-        Self { hosts: vec![host], entries: HashMap::default() }
+        let places = std::iter::once((Arc::clone(&host), 0)).collect();
+        Self { hosts: vec![host], places, entries: HashMap::default() }
     }
 
+    /// The connection's own host is called that now; so are its domains.
     pub(super) fn set_host(&mut self, host: &str) {
-        if &*self.hosts[0] != host {
-            *self = Self::new(Arc::from(host));
+        let before = self.home();
+        if &*before == host {
+            return;
+        }
+        let (host, entries) = (Arc::<str>::from(host), self.take());
+        *self = Self::new(Arc::clone(&host));
+        for mut entry in entries {
+            if entry.domain.host() == &*before {
+                let (uuid, id) = (entry.domain.uuid(), entry.domain.id());
+                entry.domain = Domain::on(Arc::clone(&host), uuid, entry.domain.name(), id);
+            }
+            self.insert(entry);
         }
     }
 
@@ -59,9 +76,9 @@ impl Roster {
         name: &str,
         id: Option<u32>,
     ) -> Domain {
-        let at = match self.hosts.iter().position(|known| &**known == host) {
-            Some(at) => at as u32,
-            None => self.add_host(Arc::from(host)),
+        let at = match self.places.get(host) {
+            Some(at) => *at,
+            None => self.add_host(&Arc::from(host)),
         };
         self.intern_at(at, uuid, name, id)
     }
@@ -73,19 +90,21 @@ impl Roster {
         }
     }
 
-    fn add_host(&mut self, host: Arc<str>) -> u32 {
-        self.hosts.push(host);
-        self.hosts.len() as u32 - 1
+    fn add_host(&mut self, host: &Arc<str>) -> u32 {
+        let at = self.hosts.len() as u32;
+        self.hosts.push(Arc::clone(host));
+        self.places.insert(Arc::clone(host), at);
+        at
     }
 
-    fn key(&mut self, domain: &Domain) -> Key {
+    pub(super) fn key(&mut self, domain: &Domain) -> Key {
         let host = domain.host_arc();
         let at = if Arc::ptr_eq(host, &self.hosts[0]) {
             0
         } else {
-            match self.hosts.iter().position(|known| known == host) {
-                Some(at) => at as u32,
-                None => self.add_host(Arc::clone(host)),
+            match self.places.get(host) {
+                Some(at) => *at,
+                None => self.add_host(host),
             }
         };
         Key { host: at, uuid: domain.uuid().as_u128() }
@@ -108,8 +127,7 @@ impl Roster {
 
     /// Forgets every domain.
     pub(super) fn clear(&mut self) {
-        self.entries.clear();
-        self.hosts.truncate(1);
+        *self = Self::new(self.home());
     }
 
     /// Takes every domain out.
@@ -125,9 +143,18 @@ impl Roster {
         }
     }
 
+    pub(super) fn is_overfull(&self) -> bool {
+        self.entries.len() > DOMAINS
+    }
+
     /// Every domain, by name.
     pub(super) fn sorted(&self) -> Vec<&Entry> {
-        let mut entries: Vec<_> = self.entries.values().collect();
+        self.selected(|_| true)
+    }
+
+    /// The domains that `wanted` accepts, by name.
+    pub(super) fn selected(&self, wanted: impl Fn(&Domain) -> bool) -> Vec<&Entry> {
+        let mut entries: Vec<_> = self.entries.values().filter(|e| wanted(&e.domain)).collect();
         entries.sort_by(|a, b| a.domain.name().cmp(b.domain.name()));
         entries
     }
@@ -242,6 +269,19 @@ mod tests {
         apply(&mut roster, Some(7), Change::Started(StartCause::Booted));
         apply(&mut roster, None, Change::Stopped(StopCause::Destroyed));
         assert_eq!(roster.count(&Scope::Source), 0);
+    }
+
+    #[test]
+    fn a_host_that_is_called_something_else_now_keeps_its_domains() {
+        let mut roster = roster();
+        apply(&mut roster, Some(7), Change::Started(StartCause::Booted));
+        roster.set_host("renamed");
+        let known = roster.sorted()[0].domain.clone();
+        assert_eq!((known.host(), known.id()), ("renamed", Some(7)));
+        assert_eq!(
+            apply(&mut roster, None, Change::Stopped(StopCause::Shutdown)).domain.id(),
+            Some(7)
+        );
     }
 
     #[test]

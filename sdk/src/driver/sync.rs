@@ -2,78 +2,75 @@
 //!
 //! Events that come between the registration and the list are held. Each list was taken at some
 //! moment in between, so for each domain a first part of its held events is contained in the list and
-//! a second part happened after it; either may be empty. Told are, in this order: the difference
-//! between what was known and the list, the held events that the list does not contain, `Synced`.
+//! a second part happened after it; either may be empty. Told are, in this order: what is contained
+//! and fits what was known, the rest of the difference between what was known and the list, what the
+//! list does not contain, `Synced`. Those who knew nothing before get the list itself in place of the
+//! first two.
 //!
 //! Where it cannot be known whether the list is older or newer than an event, the event is told: all
 //! that happened after it will come as events too, so that the final state is right either way.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::SystemTime;
 
 use uuid::Uuid;
 
 use super::diff::Tale;
-use super::roster::{Entry, Roster};
-use crate::mailbox::Queue;
-use crate::{Change, DefineCause, Domain, DomainEvent, Lifecycle, Origin, State, StopCause};
-
-/// How many events are held while a list is under way. Beyond it they are compacted like a mailbox.
-const HELD: usize = 65_536;
-
-/// What came while a list was under way.
-#[derive(Debug)]
-pub(super) struct Held {
-    queue: Queue,
-    /// The newest word of a level-triggered hypervisor on each domain.
-    levels: Vec<(Domain, Result<State, StopCause>)>,
-}
-
-impl Held {
-    pub(super) fn new(source: Arc<str>) -> Self {
-        Self { queue: Queue::new(source, HELD), levels: Vec::new() }
-    }
-
-    pub(super) fn event(&mut self, event: DomainEvent) {
-        self.queue.push(event);
-    }
-
-    pub(super) fn level(&mut self, domain: Domain, level: Result<State, StopCause>) {
-        match self.levels.iter_mut().find(|(known, _)| known.is_same(&domain)) {
-            Some(known) => *known = (domain, level),
-            None => self.levels.push((domain, level)),
-        }
-    }
-
-    /// Whether so much came that only another list can tell the truth.
-    pub(super) fn is_stale(&self) -> bool {
-        self.queue.is_stale()
-    }
-}
+use super::held::Held;
+use super::roster::{Entry, Key, Roster};
+use super::scopes::Scopes;
+use crate::{Change, DefineCause, DomainEvent, Lifecycle, Origin, State, StopCause};
 
 /// What to tell of a list.
+#[derive(Debug)]
 pub(super) struct Merged {
-    /// What must have happened since the domains were last known.
-    pub(super) inferred: Vec<Lifecycle>,
+    /// What was held, is contained in the list, and explains how it came about.
+    pub(super) contained: Vec<DomainEvent>,
+    /// What must have happened besides.
+    pub(super) inferred: Vec<DomainEvent>,
+    /// The domains as they were when the list was taken, by name.
+    pub(super) listed: Vec<Entry>,
     /// What was held, and is not contained in the list.
     pub(super) observed: Vec<DomainEvent>,
+    /// How many events were held that could not be kept.
+    pub(super) missed: u64,
 }
 
-/// Makes the list the new roster, and says what to tell of it. The held events that remain are not
-/// applied yet.
+/// Makes the roster what the list and the held events say, and says what to tell of it.
 pub(super) fn merge(
     roster: &mut Roster,
     list: Vec<Entry>,
     held: &mut Held,
+    unreachable: &Scopes,
     now: SystemTime,
 ) -> Merged {
-    let mut observed = VecDeque::new();
-    held.queue.take(&mut observed);
-    let contained = contained(roster, &list, &observed);
-    let mut contained = contained.into_iter();
-    observed.retain(|_| !contained.next().unwrap_or(false));
+    let (events, missed) = held.take_events();
+    let (contained, mut observed) = part(roster, &list, events);
+    let inferred = relist(roster, list, unreachable, now);
+    let listed = roster.sorted().into_iter().cloned().collect();
+    for event in &mut observed {
+        if let DomainEvent::Lifecycle(event) = event {
+            roster.apply(event);
+        }
+    }
+    let mut levels = Tale::new(Origin::Observed, now);
+    for (domain, level) in held.take_levels() {
+        match level {
+            Ok(state) => levels.level(roster, domain, state),
+            Err(cause) => levels.gone_level(roster, &domain, cause),
+        }
+    }
+    observed.extend(levels.events.into_iter().map(DomainEvent::from));
+    Merged { contained, inferred, listed, observed, missed }
+}
 
+/// Makes the list the new roster; returns what must have happened since the old one.
+fn relist(
+    roster: &mut Roster,
+    list: Vec<Entry>,
+    unreachable: &Scopes,
+    now: SystemTime,
+) -> Vec<DomainEvent> {
     let mut tale = Tale::new(Origin::Inferred, now);
     let mut old = Roster::new(roster.home());
     for entry in roster.take() {
@@ -85,7 +82,12 @@ pub(super) fn merge(
     }
     // What ended is told before what began.
     for missing in old.sorted() {
-        tale.gone(missing, StopCause::Unspecified);
+        // Of what is out of reach the list says nothing.
+        if unreachable.contains(&missing.domain) {
+            roster.insert(missing.clone());
+        } else {
+            tale.gone(missing, StopCause::Unspecified);
+        }
     }
     for (before, entry) in listed {
         // A server that lists a domain twice is not believed twice.
@@ -95,32 +97,57 @@ pub(super) fn merge(
         tale.differ(before.as_ref(), &entry);
         roster.insert(entry);
     }
-    let mut levels = Tale::new(Origin::Observed, now);
-    for (domain, level) in held.levels.drain(..) {
-        match level {
-            Ok(state) => levels.level(roster, domain, state),
-            Err(cause) => levels.gone_level(roster, &domain, cause),
-        }
-    }
-    observed.extend(levels.events.into_iter().map(DomainEvent::from));
-    Merged { inferred: tale.events, observed: observed.into() }
+    tale.events.into_iter().map(DomainEvent::from).collect()
 }
 
-impl Tale {
-    /// A level-triggered hypervisor says how a domain is now.
-    pub(super) fn level(&mut self, roster: &mut Roster, domain: Domain, state: State) {
-        let old = roster.find(&domain).cloned();
-        let persistent = old.as_ref().map_or(Some(false), |old| old.persistent);
-        let new = Entry { domain, state, persistent };
-        self.differ(old.as_ref(), &new);
-        roster.insert(new);
-    }
-
-    /// A level-triggered hypervisor says that a domain is no more.
-    pub(super) fn gone_level(&mut self, roster: &mut Roster, domain: &Domain, cause: StopCause) {
-        if let Some(old) = roster.remove(domain) {
-            self.gone(&old, cause);
+/// Parts what was held into what the list contains and what it does not. What it contains is applied
+/// to the old roster as far as it fits there; what does not fit is left out, the difference tells it.
+fn part(
+    roster: &mut Roster,
+    list: &[Entry],
+    events: VecDeque<DomainEvent>,
+) -> (Vec<DomainEvent>, Vec<DomainEvent>) {
+    let is_contained = contained(roster, list, &events);
+    // Until here the story of each domain is in the list.
+    let mut last: HashMap<Key, usize> = HashMap::new();
+    for (index, event) in events.iter().enumerate().filter(|(index, _)| is_contained[*index]) {
+        if let Some(domain) = event.domain() {
+            last.insert(roster.key(domain), index);
         }
+    }
+    let mut astray: HashSet<Key> = HashSet::new();
+    let (mut contained, mut observed) = (Vec::new(), Vec::new());
+    for (index, mut event) in events.into_iter().enumerate() {
+        let key = event.domain().map(|domain| roster.key(domain));
+        match &mut event {
+            DomainEvent::Lifecycle(lifecycle) if is_contained[index] => {
+                let fits = fits(roster.find(&lifecycle.domain), lifecycle);
+                if key.is_some_and(|key| astray.contains(&key) || (!fits && astray.insert(key))) {
+                    continue;
+                }
+                roster.apply(lifecycle);
+                contained.push(event);
+            }
+            DomainEvent::Lifecycle(_) => observed.push(event),
+            // What else happened is told where it happened in the story of its domain.
+            _ if key.and_then(|key| last.get(&key)).is_some_and(|last| index < *last) => {
+                contained.push(event);
+            }
+            _ => observed.push(event),
+        }
+    }
+    (contained, observed)
+}
+
+/// Whether an event can have happened to a domain that is as `known` says.
+fn fits(known: Option<&Entry>, event: &Lifecycle) -> bool {
+    let (run, id) = (known.and_then(|entry| entry.domain.id()), event.domain.id());
+    match event.change {
+        Change::Started(_) => run.is_none() && id.is_some(),
+        Change::Stopped(_) => run.is_some() && (id.is_none() || id == run),
+        Change::Undefined(_) => known.is_some(),
+        Change::Defined(_) => true,
+        _ => run.is_some() && id == run,
     }
 }
 
@@ -204,7 +231,7 @@ fn runs_contained(
 mod tests {
     use super::*;
     use crate::{
-        PausedReason, ResumeCause, RunningReason, ShutoffReason, StartCause, SuspendCause,
+        Domain, PausedReason, ResumeCause, RunningReason, ShutoffReason, StartCause, SuspendCause,
         UndefineCause,
     };
 
@@ -234,14 +261,13 @@ mod tests {
         let mut waiting = Held::new("s".into());
         for (id, change) in held {
             let domain = Domain::new("h", Uuid::from_u128(1), "web", *id);
-            let (origin, at) = (Origin::Observed, SystemTime::UNIX_EPOCH);
-            waiting.event(Lifecycle { domain, change: *change, origin, at }.into());
+            waiting.event(Lifecycle::new(domain, *change, SystemTime::UNIX_EPOCH).into());
         }
-        let merged =
-            merge(&mut roster, list.into_iter().collect(), &mut waiting, SystemTime::UNIX_EPOCH);
-        let inferred =
-            merged.inferred.into_iter().map(|event| DomainEvent::from(event).to_string());
-        inferred.chain(merged.observed.iter().map(ToString::to_string)).collect()
+        let list = list.into_iter().collect();
+        let (reachable, at) = (Scopes::default(), SystemTime::UNIX_EPOCH);
+        let merged = merge(&mut roster, list, &mut waiting, &reachable, at);
+        let all = [merged.contained, merged.inferred, merged.observed];
+        all.iter().flatten().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -258,7 +284,7 @@ mod tests {
         let running = entry(Some(5), RUNNING);
         assert_eq!(
             told(Some(running.clone()), &[(None, STOPPED)], Some(running)),
-            ["web stopped (shutdown)"]
+            ["web[5] stopped (shutdown)"]
         );
         assert_eq!(
             told(None, &[(Some(6), STARTED)], Some(entry(None, OFF))),
@@ -274,7 +300,11 @@ mod tests {
                 &[(Some(5), SUSPENDED), (None, STOPPED)],
                 Some(entry(Some(6), RUNNING))
             ),
-            ["web[5] stopped [inferred]", "web[6] started (booted) [inferred]"]
+            [
+                "web[5] suspended (paused)",
+                "web[5] stopped (shutdown)",
+                "web[6] started (booted) [inferred]"
+            ]
         );
     }
 
@@ -286,11 +316,7 @@ mod tests {
                 &[(None, STOPPED), (Some(6), STARTED), (Some(6), SUSPENDED)],
                 Some(entry(Some(6), PAUSED))
             ),
-            [
-                "web[5] stopped [inferred]",
-                "web[6] started [inferred]",
-                "web[6] suspended (paused) [inferred]"
-            ]
+            ["web[5] stopped (shutdown)", "web[6] started (booted)", "web[6] suspended (paused)"]
         );
     }
 
@@ -302,29 +328,35 @@ mod tests {
                 &[(None, STOPPED), (Some(6), STARTED), (None, STOPPED)],
                 Some(entry(None, OFF))
             ),
-            [
-                "web[5] stopped (shutdown) [inferred]",
-                "web[6] started (booted)",
-                "web stopped (shutdown)"
-            ]
+            ["web[5] stopped (shutdown)", "web[6] started (booted)", "web[6] stopped (shutdown)"]
         );
     }
 
     #[test]
-    fn an_update_is_told_unless_the_domain_is_gone_from_the_list() {
+    fn a_whole_run_between_the_registration_and_the_list_is_told() {
+        let held = [(Some(6), STARTED), (Some(6), SUSPENDED), (None, STOPPED)];
+        assert_eq!(
+            told(None, &held, None),
+            ["web[6] started (booted)", "web[6] suspended (paused)", "web[6] stopped (shutdown)"]
+        );
+    }
+
+    #[test]
+    fn an_update_of_a_domain_that_is_gone_from_the_list_leaves_no_ghost() {
         let (off, held) = (entry(None, OFF), [(None, Change::Defined(DefineCause::Updated))]);
         assert_eq!(told(Some(off.clone()), &held, Some(off.clone())), ["web defined (updated)"]);
-        assert_eq!(told(Some(off), &held, None), ["web undefined [inferred]"]);
+        assert_eq!(
+            told(Some(off), &held, None),
+            ["web defined (updated)", "web undefined [inferred]"]
+        );
     }
 
     #[test]
-    fn a_domain_undefined_and_defined_again_before_the_list_is_not_told_as_undefined() {
+    fn a_domain_undefined_and_defined_again_before_the_list_is_there() {
         let off = entry(None, OFF);
         let held = [(None, UNDEFINED), (None, DEFINED)];
-        assert!(told(Some(off.clone()), &held, Some(off.clone())).is_empty());
-        assert_eq!(
-            told(Some(off), &held, None),
-            ["web undefined [inferred]", "web defined (added)"]
-        );
+        let both = ["web undefined (removed)", "web defined (added)"];
+        assert_eq!(told(Some(off.clone()), &held, Some(off.clone())), both);
+        assert_eq!(told(Some(off), &held, None), both);
     }
 }

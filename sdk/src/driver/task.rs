@@ -1,8 +1,9 @@
 //! The driver's task: owns the session, and waits for whatever comes first.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -42,9 +43,11 @@ enum Phase<S> {
 
 struct Up<S> {
     session: S,
-    /// When the other side was last heard.
+    /// When the other side was last heard, or asked whether it lives.
+    alive: Instant,
+    /// When it was last heard.
     heard: Instant,
-    /// How many times it was asked since then whether it lives; `None` if the protocol has no way.
+    /// How many times it was asked since then; `None` if the protocol has no way.
     pings: Option<u32>,
     /// Since when nobody is subscribed.
     parked: Option<Instant>,
@@ -88,9 +91,8 @@ impl<C: Connect> Task<C> {
                 Woken::Connected(Ok(session)) => self.up(session),
                 Woken::Connected(Err(error)) => self.down(&error),
                 Woken::Retry => self.connecting(),
-                Woken::Read(Ok(())) => self.read(phase).await,
-                Woken::Read(Err(error)) => self.down(&error),
-                Woken::Timer => self.timer(phase),
+                Woken::Read(outcome) => self.read(phase, outcome).await,
+                Woken::Timer => self.timer(phase).await,
             };
             if !self.stopping.is_empty() && self.is_quiet(&phase) {
                 break;
@@ -188,10 +190,12 @@ impl<C: Connect> Task<C> {
     }
 
     fn up(&mut self, mut session: C::Session) -> Phase<C::Session> {
-        tracing::debug!(source = self.connect.uri(), "connected");
+        tracing::info!(source = self.connect.uri(), "connected");
         self.core.connected(&mut session);
-        let heard = Instant::now();
-        Phase::Up(Box::new(Up { session, heard, pings: Some(0), parked: None }))
+        let now = Instant::now();
+        let mut up = Up { session, alive: now, heard: now, pings: Some(0), parked: None };
+        up.park(self.core.is_parked(), now);
+        Phase::Up(Box::new(up))
     }
 
     /// The connection could not be made, or is lost.
@@ -215,51 +219,59 @@ impl<C: Connect> Task<C> {
 
     fn idle(&mut self) -> Phase<C::Session> {
         self.core.forget();
+        self.backoff.reset();
         self.refusals = 0;
         Phase::Idle
     }
 
-    async fn read(&mut self, mut phase: Phase<C::Session>) -> Phase<C::Session> {
-        if let Phase::Up(up) = &mut phase {
-            let now = Instant::now();
-            let events = self.core.batch.events.len();
-            up.heard = now;
-            up.pings = up.pings.map(|_| 0);
-            self.core.absorb(&mut up.session, now);
-            if self.core.synced.is_some() {
-                self.refusals = 0;
-            }
-            up.park(self.core.is_parked(), now);
-            if events >= POLITE {
-                tokio::task::yield_now().await;
-            }
+    async fn read(
+        &mut self,
+        mut phase: Phase<C::Session>,
+        outcome: Result<(), Error>,
+    ) -> Phase<C::Session> {
+        let Phase::Up(up) = &mut phase else { return phase };
+        let now = Instant::now();
+        let events = self.core.batch.events.len();
+        (up.alive, up.heard) = (now, now);
+        up.pings = up.pings.map(|_| 0);
+        // What came before a failure was observed, and is told before it.
+        let absorbed = self.core.absorb(&mut up.session, now);
+        if let Err(error) = outcome.and(absorbed) {
+            return self.down(&error);
+        }
+        if self.core.synced.is_some() {
+            self.refusals = 0;
+        }
+        up.park(self.core.is_parked(), now);
+        if events >= POLITE {
+            tokio::task::yield_now().await;
         }
         phase
     }
 
-    fn timer(&mut self, mut phase: Phase<C::Session>) -> Phase<C::Session> {
+    async fn timer(&mut self, mut phase: Phase<C::Session>) -> Phase<C::Session> {
         let Phase::Up(up) = &mut phase else { return phase };
         let now = Instant::now();
-        if let Some((call, since)) = self.core.oldest_call() {
-            let after = self.config.call_timeout;
-            if now >= since + after {
-                return self.down(&Error::Timeout { call, after });
-            }
-        }
-        if up.parked.is_some_and(|since| now >= since + self.config.idle_timeout) {
+        if up.parked.is_some_and(|since| is_due(since, self.config.idle_timeout, now)) {
             return self.idle();
         }
-        if let Some(due) = self.config.next_ping(up) {
-            if now >= due {
-                let pings = up.pings.unwrap_or(0);
-                if pings >= self.config.keepalive_count {
-                    let after = now - up.heard;
-                    return self.down(&Error::Timeout { call: "a keepalive", after });
-                }
-                up.pings = up.session.ping().then_some(pings + 1);
+        let Some(error) = self.config.overdue(&self.core, up, now) else {
+            if self.config.next_ping(up).is_some_and(|due| now >= due) {
+                let asked = up.pings.unwrap_or(0) + 1;
+                up.alive = now;
+                up.pings = up.session.ping().then_some(asked);
             }
+            return phase;
+        };
+        // It may be us who were asleep, and the answer is there to be read.
+        let unread = {
+            let mut advance = pin!(up.session.advance(&mut self.core.batch));
+            poll_fn(|cx| Poll::Ready(advance.as_mut().poll(cx))).await
+        };
+        match unread {
+            Poll::Ready(outcome) => self.read(phase, outcome).await,
+            Poll::Pending => self.down(&error),
         }
-        phase
     }
 
     /// Whether there is nothing left to do before the end.
@@ -274,12 +286,31 @@ impl<C: Connect> Task<C> {
 impl Config {
     /// When the next of the deadlines of a connection is due.
     fn deadline<S>(&self, core: &Core, up: &Up<S>) -> Option<Instant> {
-        let call = core.oldest_call().map(|(_, since)| since + self.call_timeout);
-        let idle = up.parked.map(|since| since + self.idle_timeout);
+        let call = core.oldest_call().and_then(|(_, since)| since.checked_add(self.call_timeout));
+        let idle = up.parked.and_then(|since| since.checked_add(self.idle_timeout));
         call.into_iter().chain(idle).chain(self.next_ping(up)).min()
     }
 
+    /// When to ask next whether the other side lives, or to give it up.
     fn next_ping<S>(&self, up: &Up<S>) -> Option<Instant> {
-        Some(up.heard + self.keepalive_interval? * (up.pings? + 1))
+        up.pings.and_then(|_| up.alive.checked_add(self.keepalive_interval?))
     }
+
+    /// What the other side has not answered in time.
+    fn overdue<S>(&self, core: &Core, up: &Up<S>, now: Instant) -> Option<Error> {
+        if let Some((call, since)) = core.oldest_call() {
+            let after = self.call_timeout;
+            if is_due(since, after, now) {
+                return Some(Error::Timeout { call, after });
+            }
+        }
+        let silent = up.pings? >= self.keepalive_count && now >= self.next_ping(up)?;
+        // To the tenth of a second: more says nothing to anybody.
+        let after = Duration::from_millis((now - up.heard).as_millis() as u64 / 100 * 100);
+        silent.then_some(Error::Timeout { call: "a keepalive", after })
+    }
+}
+
+fn is_due(since: Instant, wait: Duration, now: Instant) -> bool {
+    since.checked_add(wait).is_some_and(|due| now >= due)
 }

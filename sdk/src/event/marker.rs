@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use crate::Domain;
 
 /// How far a [`Gap`] or a [`Synced`] reaches.
@@ -38,10 +40,33 @@ impl Scope {
 
     /// Whether both name the same scope. A domain's run and name do not matter.
     pub fn is_same(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Domain(a), Self::Domain(b)) => a.is_same(b),
-            _ => self == other,
+        self.key() == other.key()
+    }
+
+    pub(crate) fn key(&self) -> ScopeKey {
+        match self {
+            Self::Source => ScopeKey::default(),
+            Self::Host(host) => ScopeKey { host: Some(Arc::clone(host)), uuid: None },
+            Self::Domain(domain) => ScopeKey::of(domain),
         }
+    }
+}
+
+/// What tells one scope from another.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ScopeKey {
+    host: Option<Arc<str>>,
+    uuid: Option<Uuid>,
+}
+
+impl ScopeKey {
+    pub(crate) fn of(domain: &Domain) -> Self {
+        Self { host: Some(Arc::clone(domain.host_arc())), uuid: Some(domain.uuid()) }
+    }
+
+    /// The scope of the host that a domain is on.
+    pub(crate) fn of_host(domain: &Domain) -> Self {
+        Self { uuid: None, ..Self::of(domain) }
     }
 }
 
@@ -107,7 +132,7 @@ impl fmt::Display for Gap {
             Break::Disconnected { fault } => {
                 write!(f, "lost sight of {}{} ({fault})", self.scope, self.source)
             }
-            Break::Lagged { missed } => {
+            Break::Lagged { missed, .. } => {
                 write!(f, "read {}{} too slowly ({missed} missed)", self.scope, self.source)
             }
         }
@@ -124,12 +149,16 @@ pub enum Break {
         /// Why.
         fault: Fault,
     },
-    /// This subscriber read too slowly, and its mailbox was compacted. Every domain's last ending
-    /// and its final state are kept and follow.
+    /// This subscriber read too slowly, and its mailbox was compacted.
     Lagged {
         /// How many events were dropped: exactly, [`Existing`](crate::Change::Existing) and markers
         /// not counted.
         missed: u64,
+        /// False, as nearly always: every domain's last ending and its final state were kept and
+        /// follow. True: not even these could be kept, so **forget what you knew**. What there is now
+        /// follows as [`Existing`](crate::Change::Existing) events and [`Synced`]; a domain that is
+        /// not among them has gone.
+        anew: bool,
     },
 }
 

@@ -15,6 +15,7 @@ pub use self::change::{
     Change, CrashCause, DefineCause, PmSuspendCause, ResumeCause, ShutdownCause, StartCause,
     StopCause, SuspendCause, UndefineCause,
 };
+pub(crate) use self::marker::ScopeKey;
 pub use self::marker::{Break, Fault, FaultKind, Gap, Scope, Synced};
 pub use self::raw::{EventData, RawEvent};
 pub use self::state::{

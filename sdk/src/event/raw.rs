@@ -45,6 +45,14 @@ impl RawEvent {
         &self.body.name
     }
 
+    /// How many bytes came with it.
+    pub(crate) fn weight(&self) -> usize {
+        match self.data() {
+            EventData::Json(text) => text.len(),
+            EventData::Bytes(bytes) => bytes.len(),
+        }
+    }
+
     /// What came with it.
     pub fn data(&self) -> &EventData {
         &self.body.data

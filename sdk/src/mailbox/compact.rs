@@ -2,13 +2,14 @@
 //!
 //! Of each domain, in the order they came: the newest ending; the newest start after the last stop;
 //! the newest change of run state after that; the newest definition. Of the markers the newest
-//! break and the newest sync of each scope.
+//! break and the newest sync of the source, and the newer of the two for each part of it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use uuid::Uuid;
 
-use crate::{Break, Change, Domain, DomainEvent, Scope};
+use crate::event::ScopeKey;
+use crate::{Change, Domain, DomainEvent, Scope, State};
 
 /// What was already kept of a domain, looking from the newest event back.
 #[derive(Default)]
@@ -30,6 +31,8 @@ impl Kept {
                 self.stopped = true;
                 first(&mut self.ending)
             }
+            // A guest that loaded its crash kernel goes on.
+            Change::Crashed(_) if State::after(change).is_none() => false,
             Change::Crashed(_) => !self.stopped && first(&mut self.ending),
             Change::Started(_) => !self.stopped && first(&mut self.started),
             Change::Suspended(_)
@@ -49,19 +52,15 @@ impl Kept {
 pub(super) fn compact(events: &mut VecDeque<DomainEvent>) -> u64 {
     let mut keep = vec![false; events.len()];
     let mut domains: HashMap<(Uuid, &str), Kept, foldhash::fast::RandomState> = HashMap::default();
-    let mut breaks: Vec<&Scope> = Vec::new();
-    let mut syncs: Vec<&Scope> = Vec::new();
+    let mut markers: HashSet<(ScopeKey, bool)> = HashSet::new();
     for (event, keep) in events.iter().zip(&mut keep).rev() {
         *keep = match event {
             DomainEvent::Lifecycle(event) => {
                 domains.entry(key(&event.domain)).or_default().keeps(event.change)
             }
             DomainEvent::Reboot(_) | DomainEvent::Other(_) => false,
-            DomainEvent::Synced(synced) => newest(&mut syncs, &synced.scope),
-            // A queue's own Lagged is never in it.
-            DomainEvent::Gap(gap) => {
-                matches!(gap.kind, Break::Disconnected { .. }) && newest(&mut breaks, &gap.scope)
-            }
+            DomainEvent::Synced(synced) => markers.insert(marker(&synced.scope, true)),
+            DomainEvent::Gap(gap) => markers.insert(marker(&gap.scope, false)),
         };
     }
     let mut dropped = 0;
@@ -78,12 +77,9 @@ fn key(domain: &Domain) -> (Uuid, &str) {
     (domain.uuid(), domain.host())
 }
 
-fn newest<'a>(seen: &mut Vec<&'a Scope>, scope: &'a Scope) -> bool {
-    let first = !seen.iter().any(|other| other.is_same(scope));
-    if first {
-        seen.push(scope);
-    }
-    first
+/// What there may be one marker of.
+fn marker(scope: &Scope, synced: bool) -> (ScopeKey, bool) {
+    (scope.key(), synced && *scope == Scope::Source)
 }
 
 #[cfg(test)]
@@ -91,7 +87,7 @@ mod tests {
     use super::*;
     use crate::{
         CrashCause, DefineCause, Lifecycle, Origin, Reboot, ResumeCause, RunningReason,
-        ShutdownCause, StartCause, State, StopCause, SuspendCause, UndefineCause,
+        ShutdownCause, StartCause, StopCause, SuspendCause, UndefineCause,
     };
 
     const STARTED: Change = Change::Started(StartCause::Booted);
@@ -132,6 +128,12 @@ mod tests {
         assert_eq!(kept(&[STARTED, CRASHED]), [STARTED, CRASHED]);
         assert_eq!(kept(&[STARTED, CRASHED, STOPPED]), [STOPPED]);
         assert_eq!(kept(&[STARTED, SUSPENDED, CRASHED, RESUMED]), [STARTED, CRASHED, RESUMED]);
+    }
+
+    #[test]
+    fn a_guest_in_its_crash_kernel_has_not_ended() {
+        let crashloaded = Change::Crashed(CrashCause::Crashloaded);
+        assert_eq!(kept(&[EXISTING, SUSPENDED, crashloaded]), [EXISTING, SUSPENDED]);
     }
 
     #[test]

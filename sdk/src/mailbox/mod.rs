@@ -74,12 +74,12 @@ impl Mailbox {
 
     /// Begins to tell anew after the queue went stale: `fill` pushes the whole truth, `expected`
     /// events.
-    pub(crate) fn renew(&self, expected: usize, fill: impl FnOnce(&mut Queue)) {
+    pub(crate) fn renew(&self, expected: usize, fill: impl FnOnce(&mut Queue)) -> u64 {
         self.lock().asked = false;
         self.deliver(|queue| {
             queue.renew(expected);
             fill(queue);
-        });
+        })
     }
 
     /// Moves all that waits into `out`, or leaves the waker to be called.
@@ -97,6 +97,11 @@ impl Mailbox {
             return Poll::Ready(Taken::Events);
         }
         if inner.end.is_some() {
+            // What a stale queue missed is still to be told.
+            if inner.queue.missed() > 0 {
+                inner.queue.take(out);
+                return Poll::Ready(Taken::Events);
+            }
             return Poll::Ready(Taken::Ended);
         }
         match &mut inner.waker {

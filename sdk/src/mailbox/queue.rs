@@ -11,10 +11,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::compact::compact;
-use crate::{Break, DomainEvent, Gap, Scope};
+use crate::{Break, Change, DomainEvent, Gap, Scope};
 
 /// How many events a queue holds beyond its capacity where the truth needs them.
 const SLACK: usize = 65_536;
+
+/// How many bytes of data of untyped events a queue holds before it is compacted.
+const BYTES: usize = 16 << 20;
 
 #[derive(Debug)]
 pub(crate) struct Queue {
@@ -24,14 +27,25 @@ pub(crate) struct Queue {
     /// a push costs a constant however long the queue.
     threshold: usize,
     events: VecDeque<DomainEvent>,
+    bytes: usize,
     missed: u64,
     stale: bool,
+    /// What follows is the whole truth told anew.
+    anew: bool,
 }
 
 impl Queue {
     pub(crate) fn new(source: Arc<str>, capacity: usize) -> Self {
-        let events = VecDeque::new();
-        Self { source, capacity, threshold: capacity, events, missed: 0, stale: false }
+        Self {
+            source,
+            capacity,
+            threshold: capacity,
+            events: VecDeque::new(),
+            bytes: 0,
+            missed: 0,
+            stale: false,
+            anew: false,
+        }
     }
 
     pub(crate) fn push(&mut self, event: DomainEvent) {
@@ -39,46 +53,66 @@ impl Queue {
             self.missed += u64::from(event.is_happening());
             return;
         }
-        if self.events.len() >= self.threshold {
+        let weight = if let DomainEvent::Other(event) = &event { event.weight() } else { 0 };
+        if self.events.len() >= self.threshold || self.bytes + weight > BYTES {
             self.make_room();
             if self.stale {
                 return self.push(event);
             }
         }
+        self.bytes += weight;
         self.events.push_back(event);
     }
 
     fn make_room(&mut self) {
         self.missed += compact(&mut self.events);
+        // Nothing that has data is kept.
+        self.bytes = 0;
         let kept = self.events.len();
-        let existing = self.events.iter().filter(|event| !event.is_happening()).count();
+        let is_existing =
+            |event: &&DomainEvent| matches!(event.change(), Some(Change::Existing(_)));
+        let existing = self.events.iter().filter(is_existing).count();
         if kept - existing > self.capacity.saturating_add(SLACK) {
-            self.missed += (kept - existing) as u64;
+            self.missed += self.events.iter().filter(|event| event.is_happening()).count() as u64;
             self.events = VecDeque::new();
             self.stale = true;
         }
         self.threshold = self.capacity.max(2 * kept);
     }
 
+    /// Counts events that were dropped before they came here.
+    pub(crate) fn add_missed(&mut self, missed: u64) {
+        self.missed += missed;
+    }
+
     /// Moves everything into `out`, which is empty, with the word of what was missed before it.
     pub(crate) fn take(&mut self, out: &mut VecDeque<DomainEvent>) {
-        std::mem::swap(&mut self.events, out);
-        if self.missed > 0 {
-            out.push_front(self.lagged());
-            self.missed = 0;
+        let anew = std::mem::take(&mut self.anew);
+        let missed = self.drain(out);
+        if missed > 0 {
+            let kind = Break::Lagged { missed, anew };
+            out.push_front(Gap::new(Arc::clone(&self.source), Scope::Source, kind).into());
         }
+    }
+
+    /// Moves all events into `out`, which is empty; returns how many were missed before them.
+    pub(crate) fn drain(&mut self, out: &mut VecDeque<DomainEvent>) -> u64 {
+        std::mem::swap(&mut self.events, out);
         self.threshold = self.capacity;
+        self.bytes = 0;
         // What a burst allocated is not kept for ever.
-        if self.events.capacity() / 4 > self.capacity.max(1024) {
+        if self.events.capacity() > self.capacity.max(1024).saturating_mul(4) {
             self.events.shrink_to(self.capacity);
         }
+        std::mem::take(&mut self.missed)
     }
 
     /// Takes everything back into use after the queue went stale: what is pushed next is the truth
     /// told anew.
     pub(crate) fn renew(&mut self, expected: usize) {
         self.stale = false;
-        self.threshold = self.capacity.max(2 * expected);
+        self.anew |= self.missed > 0;
+        self.threshold = self.capacity.max(expected.saturating_mul(2));
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -96,11 +130,6 @@ impl Queue {
     pub(crate) fn clear(&mut self) {
         *self = Self::new(Arc::clone(&self.source), self.capacity);
     }
-
-    fn lagged(&self) -> DomainEvent {
-        let kind = Break::Lagged { missed: self.missed };
-        Gap { source: Arc::clone(&self.source), scope: Scope::Source, kind }.into()
-    }
 }
 
 #[cfg(test)]
@@ -108,7 +137,9 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::{Change, Domain, Lifecycle, Origin, ResumeCause, StartCause, StopCause};
+    use crate::{
+        Domain, EventData, Lifecycle, Origin, RawEvent, ResumeCause, StartCause, StopCause,
+    };
 
     fn event(domain: u128, id: u32, change: Change) -> DomainEvent {
         let domain = Domain::new("h", Uuid::from_u128(domain), "d", Some(id));
@@ -130,7 +161,8 @@ mod tests {
             queue.push(event(1, id, Change::Stopped(StopCause::Shutdown)));
         }
         let told = drain(&mut queue);
-        let DomainEvent::Gap(Gap { kind: Break::Lagged { missed }, .. }) = told[0] else {
+        let DomainEvent::Gap(Gap { kind: Break::Lagged { missed, anew: false }, .. }) = told[0]
+        else {
             panic!("{:?}", told[0])
         };
         assert_eq!(missed as usize + told.len() - 1, 2000);
@@ -150,8 +182,22 @@ mod tests {
         queue.push(event(7, 9, Change::Resumed(ResumeCause::Unpaused)));
         let told = drain(&mut queue);
         assert_eq!(told.len(), 2);
-        let missed = Break::Lagged { missed: total as u64 };
+        let missed = Break::Lagged { missed: total as u64, anew: true };
         assert!(matches!(&told[0], DomainEvent::Gap(gap) if gap.kind == missed), "{:?}", told[0]);
+    }
+
+    #[test]
+    fn the_data_of_untyped_events_is_bounded_too() {
+        let mut queue = Queue::new("s".into(), 1024);
+        let data = || EventData::Bytes(vec![0; BYTES / 4].into());
+        let at = std::time::SystemTime::UNIX_EPOCH;
+        for _ in 0..21 {
+            queue.push(RawEvent::new(None, "8".into(), data(), at).into());
+            assert!(queue.events.len() <= 4);
+        }
+        let told = drain(&mut queue);
+        let missed = Break::Lagged { missed: 22 - told.len() as u64, anew: false };
+        assert!(matches!(&told[0], DomainEvent::Gap(gap) if gap.kind == missed), "{}", told[0]);
     }
 
     #[test]

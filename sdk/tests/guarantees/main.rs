@@ -12,6 +12,7 @@ mod slow_readers;
 mod streams;
 mod syncing;
 mod waits;
+mod wire;
 
 use std::time::Duration;
 

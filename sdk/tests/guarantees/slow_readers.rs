@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use futures::StreamExt;
 use virevent::{
     Break, Change, Domain, DomainEvent, EventSource, Gap, Lifecycle, Options, StopCause, Uuid,
 };
@@ -22,7 +23,7 @@ async fn drain(events: &mut virevent::EventStream) -> Vec<DomainEvent> {
 
 fn missed(event: &DomainEvent) -> u64 {
     match event {
-        DomainEvent::Gap(Gap { kind: Break::Lagged { missed }, .. }) => *missed,
+        DomainEvent::Gap(Gap { kind: Break::Lagged { missed, .. }, .. }) => *missed,
         other => panic!("{other}"),
     }
 }
@@ -102,6 +103,23 @@ async fn a_reader_too_slow_for_even_the_final_states_is_told_anew() {
     let lines = crate::lines(&told);
     assert_eq!(missed(&told[0]), DOMAINS);
     assert_eq!(lines[1..], ["web[1] existing (running (booted))", "synced with fake: (1 domain)"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_reader_missed_is_told_before_its_stream_ends() {
+    const EVENTS: u64 = 140_000;
+    let fake = FakeHypervisor::new();
+    let mut events = fake.subscribe_with(Options::default().capacity(8)).await.unwrap();
+    until_synced(&mut events).await.unwrap();
+    for n in 0..EVENTS {
+        let domain = Domain::new("fake", Uuid::from_u128(n.into()), "brief", Some(1));
+        let change = Change::Stopped(StopCause::Shutdown);
+        fake.emit(Lifecycle::new(domain, change, SystemTime::UNIX_EPOCH));
+    }
+    tokio::time::sleep(secs(1)).await;
+    fake.shutdown().await;
+    assert_eq!(missed(&events.next().await.unwrap()), EVENTS);
+    assert!(events.next().await.is_none());
 }
 
 #[tokio::test(start_paused = true)]

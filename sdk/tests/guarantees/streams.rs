@@ -153,7 +153,8 @@ fn a_stream_ends_with_the_runtime_that_drove_its_source() {
         assert!(events.next().await.is_none());
         fake.subscribe().await.unwrap_err()
     });
-    assert!(matches!(ended, virevent::Error::RuntimeEnded), "{ended}");
+    assert!(matches!(ended, virevent::Error::DriverEnded), "{ended}");
+    assert_eq!(fake.health().status(), Status::Ended);
 }
 
 #[test]

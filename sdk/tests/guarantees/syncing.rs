@@ -45,10 +45,7 @@ async fn after_an_outage_what_the_list_contains_is_told_once_too() {
     tokio::time::sleep(secs(1)).await;
     fake.release_lists();
     let told = until_synced(&mut events).await.unwrap();
-    assert_eq!(
-        lines(&told[1..]),
-        ["web[1] stopped [inferred]", "web[2] started (booted) [inferred]"]
-    );
+    assert_eq!(lines(&told[1..]), ["web[1] stopped (destroyed)", "web[2] started (booted)"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -81,6 +78,18 @@ async fn a_late_event_that_repeats_what_the_sync_told_is_left_out_once() {
     nothing_within(&mut events, secs(1)).await.unwrap();
     fake.stop("web").unwrap();
     told(&mut events, &["web[1] stopped (destroyed)"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_happens_right_after_a_sync_is_no_repetition_of_it() {
+    let fake = FakeHypervisor::new();
+    fake.create("web").unwrap();
+    fake.pm_suspend("web").unwrap();
+    let mut events = fake.subscribe().await.unwrap();
+    until_synced(&mut events).await.unwrap();
+    fake.wake_up("web").unwrap();
+    fake.define("web").unwrap();
+    told(&mut events, &["web[1] started (wakeup)", "web* defined (added)"]).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -132,7 +132,10 @@ impl Flat<'_> {
                 let fault = Fault::new(kind, self.text("error", &self.error)?);
                 Ok(Break::Disconnected { fault })
             }
-            "lagged" => Ok(Break::Lagged { missed: self.needs("missed", self.missed)? }),
+            "lagged" => Ok(Break::Lagged {
+                missed: self.needs("missed", self.missed)?,
+                anew: self.anew.unwrap_or(false),
+            }),
             gap => Err(format!("unknown gap {gap:?}: expected disconnected or lagged")),
         }
     }

@@ -91,9 +91,12 @@ impl<'a> Flat<'a> {
                 fault: Some(fault.kind().as_str().into()),
                 ..flat
             },
-            Break::Lagged { missed } => {
-                Self { gap: Some("lagged".into()), missed: Some(*missed), ..flat }
-            }
+            Break::Lagged { missed, anew } => Self {
+                gap: Some("lagged".into()),
+                missed: Some(*missed),
+                anew: anew.then_some(true),
+                ..flat
+            },
         }
     }
 

@@ -1,0 +1,67 @@
+//! What comes while a list is under way, until the list is there.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::event::ScopeKey;
+use crate::mailbox::Queue;
+use crate::{Domain, DomainEvent, State, StopCause};
+
+/// How many events are held while a list is under way. Beyond it they are compacted like a mailbox.
+const HELD: usize = 65_536;
+
+/// What came while a list was under way.
+#[derive(Debug)]
+pub(super) struct Held {
+    source: Arc<str>,
+    queue: Queue,
+    /// Events that were given up.
+    missed: u64,
+    /// The newest word of a level-triggered hypervisor on each domain.
+    levels: Vec<(Domain, Result<State, StopCause>)>,
+    /// Where in `levels` a domain is.
+    places: HashMap<ScopeKey, usize>,
+}
+
+impl Held {
+    pub(super) fn new(source: Arc<str>) -> Self {
+        let queue = Queue::new(Arc::clone(&source), HELD);
+        Self { source, queue, missed: 0, levels: Vec::new(), places: HashMap::new() }
+    }
+
+    pub(super) fn event(&mut self, event: DomainEvent) {
+        self.queue.push(event);
+    }
+
+    pub(super) fn level(&mut self, domain: Domain, level: Result<State, StopCause>) {
+        let place = *self.places.entry(ScopeKey::of(&domain)).or_insert(self.levels.len());
+        match self.levels.get_mut(place) {
+            Some(known) => *known = (domain, level),
+            None => self.levels.push((domain, level)),
+        }
+    }
+
+    /// Whether so much came that only another list can tell the truth.
+    pub(super) fn is_stale(&self) -> bool {
+        self.queue.is_stale()
+    }
+
+    /// Gives up what came so far, but for how much it was.
+    pub(super) fn renew(&mut self) {
+        self.missed += self.queue.missed();
+        self.queue = Queue::new(Arc::clone(&self.source), HELD);
+    }
+
+    /// The events, and how many more there were.
+    pub(super) fn take_events(&mut self) -> (VecDeque<DomainEvent>, u64) {
+        let mut events = VecDeque::new();
+        let missed = self.queue.drain(&mut events) + std::mem::take(&mut self.missed);
+        (events, missed)
+    }
+
+    /// The words on domains, each domain's newest.
+    pub(super) fn take_levels(&mut self) -> Vec<(Domain, Result<State, StopCause>)> {
+        self.places.clear();
+        std::mem::take(&mut self.levels)
+    }
+}

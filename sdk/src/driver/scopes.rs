@@ -1,0 +1,35 @@
+//! The parts of a source that are out of reach.
+
+use std::collections::BTreeMap;
+
+use crate::event::ScopeKey;
+use crate::{Domain, Fault, Scope};
+
+#[derive(Debug, Default)]
+pub(super) struct Scopes(BTreeMap<ScopeKey, (Scope, Fault)>);
+
+impl Scopes {
+    pub(super) fn insert(&mut self, scope: Scope, fault: Fault) {
+        self.0.insert(scope.key(), (scope, fault));
+    }
+
+    pub(super) fn remove(&mut self, scope: &Scope) {
+        self.0.remove(&scope.key());
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Whether the domain is in one of the parts.
+    pub(super) fn contains(&self, domain: &Domain) -> bool {
+        !self.0.is_empty()
+            && [ScopeKey::default(), ScopeKey::of_host(domain), ScopeKey::of(domain)]
+                .iter()
+                .any(|key| self.0.contains_key(key))
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &(Scope, Fault)> {
+        self.0.values()
+    }
+}

@@ -1,0 +1,340 @@
+//! What a hypervisor may say that the fake one does not: word for word, on a connection by hand.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use futures::{FutureExt, StreamExt};
+use tokio::sync::mpsc;
+use virevent::driver::{Batch, Builder, Connect, Driver, Interest, Listed, Session};
+use virevent::{
+    Change, Domain, DomainEvent, Error, EventSource, EventSourceExt, Fault, FaultKind, Lifecycle,
+    Options, Reboot, RunningReason, Scope, ShutoffReason, StartCause, State, Status, StopCause,
+    SuspendCause, Uuid,
+};
+use virevent_testkit::assert::{next_within, nothing_within, until_synced};
+
+use crate::{secs, told};
+
+type Word = Box<dyn FnOnce(&mut Batch) + Send>;
+
+/// The server's end: what it says is what it is told to, and it confirms registrations.
+#[derive(Clone, Debug)]
+struct Wire(Arc<Mutex<Server>>);
+
+#[derive(Debug)]
+struct Server {
+    host: &'static str,
+    line: Option<mpsc::UnboundedSender<Word>>,
+    /// Lists that were asked for and not answered.
+    lists: Vec<u64>,
+}
+
+struct Line {
+    wire: Wire,
+    host: &'static str,
+    words: mpsc::UnboundedReceiver<Word>,
+}
+
+impl Wire {
+    fn new() -> (Self, Driver) {
+        let (wire, builder) = Self::builder();
+        (wire, builder.build())
+    }
+
+    fn builder() -> (Self, Builder<Self>) {
+        let server = Server { host: "h", line: None, lists: Vec::new() };
+        let wire = Self(Arc::new(Mutex::new(server)));
+        (wire.clone(), Driver::builder(wire))
+    }
+
+    fn server<T>(&self, act: impl FnOnce(&mut Server) -> T) -> T {
+        act(&mut self.0.lock().unwrap())
+    }
+
+    fn say(&self, word: impl FnOnce(&mut Batch) + Send + 'static) {
+        // Into a line that is dead nobody speaks.
+        self.server(|server| server.line.as_ref().map(|line| line.send(Box::new(word))));
+    }
+
+    fn event(&self, id: Option<u32>, change: Change) {
+        self.say(move |batch| {
+            let (domain, at) = (batch.domain(web(id).uuid(), "web", id), batch.received());
+            batch.event(Lifecycle::new(domain, change, at));
+        });
+    }
+
+    /// Answers the list that was asked for first.
+    async fn list(&self, domains: &[Listed]) {
+        self.asked_to_list().await;
+        let (tag, domains) = (self.server(|server| server.lists.remove(0)), domains.to_vec());
+        self.say(move |batch| batch.listed(tag, domains));
+    }
+
+    async fn asked_to_list(&self) {
+        self.until(|server| !server.lists.is_empty()).await;
+    }
+
+    async fn until(&self, reached: impl Fn(&Server) -> bool) {
+        while !self.server(|server| reached(server)) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    fn hang_up(&self) {
+        self.server(|server| (server.line, server.lists) = (None, Vec::new()));
+    }
+}
+
+impl Connect for Wire {
+    type Session = Line;
+
+    fn uri(&self) -> &str {
+        "wire:"
+    }
+
+    async fn connect(&self) -> Result<Line, Error> {
+        let (line, words) = mpsc::unbounded_channel();
+        let host = self.server(|server| {
+            server.line = Some(line);
+            server.host
+        });
+        Ok(Line { wire: self.clone(), host, words })
+    }
+}
+
+impl Session for Line {
+    fn host(&self) -> &str {
+        self.host
+    }
+
+    fn set_interest(&mut self, _: &Interest, tag: u64) {
+        self.wire.say(move |batch| batch.interest_done(tag, &[]));
+    }
+
+    fn request_list(&mut self, tag: u64) {
+        self.wire.server(|server| server.lists.push(tag));
+    }
+
+    fn ping(&mut self) -> bool {
+        true
+    }
+
+    async fn advance(&mut self, out: &mut Batch) -> Result<(), Error> {
+        let closed = Error::Closed { endpoint: "wire".into(), detail: String::new() };
+        self.words.recv().await.ok_or(closed)?(out);
+        Ok(())
+    }
+}
+
+const RUNNING: State = State::Running(RunningReason::Booted);
+const OFF: State = State::Shutoff(ShutoffReason::Shutdown);
+const STARTED: Change = Change::Started(StartCause::Booted);
+const SUSPENDED: Change = Change::Suspended(SuspendCause::Paused);
+const STOPPED: Change = Change::Stopped(StopCause::Destroyed);
+
+fn web(id: Option<u32>) -> Domain {
+    Domain::new("h", Uuid::from_u128(1), "web", id)
+}
+
+fn running(id: u32) -> Listed {
+    Listed::new(web(Some(id)), RUNNING, Some(true))
+}
+
+fn fault() -> Fault {
+    Fault::new(FaultKind::Closed, "gone")
+}
+
+async fn subscribe(wire: &Wire, source: &Driver, list: &[Listed]) -> virevent::EventStream {
+    let (events, ()) = tokio::join!(source.subscribe(), wire.list(list));
+    let mut events = events.unwrap();
+    until_synced(&mut events).await.unwrap();
+    events
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_says_nothing_of_what_is_out_of_reach() {
+    let (wire, source) = Wire::new();
+    let far = Listed::new(Domain::new("far", Uuid::from_u128(2), "db", Some(1)), RUNNING, None);
+    let mut events = subscribe(&wire, &source, &[running(3), far]).await;
+    wire.hang_up();
+    told(&mut events, &["lost sight of wire:*"]).await;
+    wire.until(|server| server.line.is_some()).await;
+    wire.say(|batch| batch.outage(Scope::Host("far".into()), fault()));
+    wire.list(&[running(3)]).await;
+    told(&mut events, &["synced with wire: (2 domains)", "lost sight of host far on wire:*"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_list_at_a_time_is_asked_for_and_an_old_one_is_not_believed() {
+    let (wire, source) = Wire::new();
+    for _ in 0..3 {
+        assert!(tokio::time::timeout(secs(1), source.subscribe()).await.is_err());
+        assert_eq!(wire.server(|server| server.lists.len()), 1);
+    }
+    let answers = async {
+        wire.list(&[running(3)]).await; // to the first, that is over
+        wire.list(&[running(4)]).await;
+    };
+    let (events, ()) = tokio::join!(source.subscribe(), answers);
+    told(&mut events.unwrap(), &["web[4] existing *", "synced with *"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_forgotten_with_the_last_subscriber_that_was_told_of_it() {
+    let (wire, source) = Wire::new();
+    let mut events = subscribe(&wire, &source, &[]).await;
+    wire.hang_up();
+    told(&mut events, &["lost sight of *"]).await;
+    wire.asked_to_list().await;
+    drop(events);
+    wire.list(&[]).await;
+    tokio::time::sleep(secs(1)).await;
+    assert_eq!(source.health().status(), Status::Idle);
+    let (events, ()) = tokio::join!(source.subscribe(), wire.list(&[]));
+    told(&mut events.unwrap(), &["synced with *"]).await;
+    wire.hang_up();
+    tokio::time::sleep(secs(60)).await;
+    assert_eq!(source.health().status(), Status::Idle);
+    assert!(wire.server(|server| server.line.is_none()), "nobody cares: no new connection");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_has_the_time_of_its_receipt_whoever_subscribed_meanwhile() {
+    let (wire, source) = Wire::new();
+    let mut events = subscribe(&wire, &source, &[running(3)]).await;
+    let _later = source.subscribe().await.unwrap();
+    std::thread::sleep(Duration::from_millis(20));
+    let before = SystemTime::now();
+    wire.event(Some(3), SUSPENDED);
+    let event = next_within(&mut events, secs(1)).await.unwrap();
+    assert!(event.lifecycle().unwrap().at >= before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_held_beyond_its_bound_is_counted_exactly() {
+    const REBOOTS: u64 = 70_000;
+    let (wire, source) = Wire::new();
+    let mut small = subscribe(&wire, &source, &[running(3)]).await;
+    let large = Options::default().capacity(200_000);
+    let mut large = source.subscribe_with(large).await.unwrap();
+    until_synced(&mut large).await.unwrap();
+    wire.hang_up();
+    told(&mut small, &["lost sight of *"]).await;
+    told(&mut large, &["lost sight of *"]).await;
+    wire.asked_to_list().await;
+    wire.say(|batch| {
+        let reboot = Reboot::new(web(Some(3)), SystemTime::UNIX_EPOCH);
+        (0..REBOOTS).for_each(|_| batch.event(reboot.clone()));
+    });
+    wire.list(&[running(3)]).await;
+    for events in [&mut small, &mut large] {
+        let mut missed = 0;
+        let mut came = 0;
+        while let Ok(event) = next_within(events, secs(1)).await {
+            match event {
+                DomainEvent::Gap(gap) => match gap.kind {
+                    virevent::Break::Lagged { missed: n, .. } => missed += n,
+                    other => panic!("{other:?}"),
+                },
+                event => came += u64::from(event.is_happening()),
+            }
+        }
+        assert_eq!(missed + came, REBOOTS);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_level_triggered_server_says_before_its_list_is_told_once() {
+    let (wire, source) = Wire::new();
+    let mut first = subscribe(&wire, &source, &[]).await;
+    wire.hang_up();
+    told(&mut first, &["lost sight of *"]).await;
+    let mut second = source.subscribe().await.unwrap();
+    wire.asked_to_list().await;
+    wire.say(|batch| batch.state(web(Some(7)), RUNNING));
+    wire.list(&[]).await;
+    told(&mut first, &["web[7] started (booted)", "synced with wire: (1 domain)"]).await;
+    told(&mut second, &["lost sight of *", "web[7] started (booted)", "synced with *"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transient_domain_of_a_level_triggered_server_leaves_no_ghost() {
+    let (wire, source) = Wire::new();
+    let mut events = subscribe(&wire, &source, &[]).await;
+    wire.say(|batch| batch.state(web(Some(7)), RUNNING));
+    wire.say(|batch| batch.state(web(None), OFF));
+    told(&mut events, &["web[7] started (booted)", "web[7] stopped (shutdown)"]).await;
+    told(&mut source.subscribe().await.unwrap(), &["synced with wire: (0 domains)"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_is_called_something_else_after_an_outage_is_the_same_host() {
+    let (wire, source) = Wire::new();
+    let mut events = subscribe(&wire, &source, &[running(3)]).await;
+    wire.server(|server| server.host = "renamed");
+    wire.hang_up();
+    let renamed = Domain::new("renamed", Uuid::from_u128(1), "web", Some(3));
+    wire.list(&[Listed::new(renamed, RUNNING, Some(true))]).await;
+    told(&mut events, &["lost sight of *", "synced with *"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_asleep_reads_before_it_gives_the_other_side_up() {
+    let (wire, source) = Wire::new();
+    let mut events = subscribe(&wire, &source, &[running(3)]).await;
+    tokio::time::sleep(secs(29)).await;
+    wire.event(Some(3), SUSPENDED);
+    tokio::time::advance(secs(60)).await;
+    told(&mut events, &["web[3] suspended (paused)"]).await;
+    nothing_within(&mut events, secs(29)).await.unwrap();
+    told(&mut events, &["lost sight of *no answer to a keepalive within 30s*"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_without_end_is_a_wait_and_not_a_panic() {
+    let (wire, builder) = Wire::builder();
+    let builder = builder.call_timeout(Duration::MAX).idle_timeout(Duration::MAX);
+    let builder = builder.connect_timeout(Duration::MAX).keepalive(Some(Duration::MAX), 3);
+    let source = builder.build();
+    let events = subscribe(&wire, &source, &[running(3)]).await;
+    events.close().await;
+    tokio::time::sleep(secs(1_000_000)).await;
+    assert_eq!(source.health().status(), Status::Idle);
+    subscribe(&wire, &source, &[running(3)]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn parts_that_come_and_go_without_end_fill_no_mailbox() {
+    const PARTS: u128 = 20_000;
+    let (wire, source) = Wire::new();
+    let options = Options::default().capacity(16);
+    let (events, ()) = tokio::join!(source.subscribe_with(options), wire.list(&[]));
+    let mut events = events.unwrap();
+    until_synced(&mut events).await.unwrap();
+    for _ in 0..4 {
+        wire.say(|batch| {
+            for n in 0..PARTS {
+                let part = Scope::Domain(Domain::new("h", Uuid::from_u128(n), "vm", Some(1)));
+                batch.outage(part.clone(), fault());
+                batch.restored(part);
+            }
+        });
+    }
+    tokio::time::sleep(secs(1)).await;
+    let mut waiting = 0;
+    while let Some(Some(_)) = events.next().now_or_never() {
+        waiting += 1;
+    }
+    // Of each part the newest marker, and as many again until the next compaction.
+    assert!((1..=2 * PARTS).contains(&waiting), "{waiting}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_came_before_a_connection_broke_is_told_before_the_gap() {
+    let (wire, source) = Wire::new();
+    let mut events = subscribe(&wire, &source, &[running(3)]).await;
+    wire.event(None, STOPPED);
+    wire.event(Some(4), STARTED);
+    wire.hang_up();
+    told(&mut events, &["web[3] stopped *", "web[4] started *", "lost sight of *"]).await;
+}
