@@ -66,7 +66,33 @@ fn react(running: &mut Running, event: &DomainEvent) {
         // Out of reach is not stopped: the domains stay as they are, only less certain.
         DomainEvent::Gap(Gap { kind: Break::Disconnected { .. }, .. }) => running.certain = false,
         DomainEvent::Synced(_) => running.certain = true,
-        // Among them that we read too slowly: where each domain ended up is kept for us, and follows.
+        // We read far too slowly. What there is follows, and what is not in it has gone.
+        DomainEvent::Gap(Gap { kind: Break::Lagged { anew: true, .. }, .. }) => {
+            *running = Running::default();
+        }
+        // Among them that we read a little too slowly: where each domain ended up is kept for us.
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use virevent::{Lifecycle, Scope, StartCause};
+
+    use super::*;
+
+    #[test]
+    fn what_is_told_anew_replaces_what_was_known() {
+        let mut running = Running::default();
+        let web = Domain::new("h", Uuid::from_u128(1), "web", Some(1));
+        let started = Change::Started(StartCause::Booted);
+        let at = std::time::SystemTime::UNIX_EPOCH;
+        react(&mut running, &Lifecycle::new(web, started, at).into());
+        assert_eq!(running.domains.len(), 1);
+        for (anew, left) in [(false, 1), (true, 0)] {
+            let lagged = Break::Lagged { missed: 9, anew };
+            react(&mut running, &Gap::new("fake:", Scope::Source, lagged).into());
+            assert_eq!(running.domains.len(), left);
+        }
     }
 }
