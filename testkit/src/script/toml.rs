@@ -64,8 +64,12 @@ pub(super) fn parse(text: &str) -> Result<Script, ScriptError> {
         ScriptError::Text { line, problem: one_line(error.message()) }
     })?;
     let mut script = Script::new().ends(file.ends.unwrap_or(true));
+    // Counted from step to step: a long script has many.
+    let (mut line, mut counted) = (1, 0);
     for step in file.step {
-        let line = line_of(text, step.span().start);
+        let start = step.span().start;
+        line += newlines(text.as_bytes().get(counted..start).unwrap_or_default());
+        counted = start;
         script = Reader { text, line, fields: step.into_inner() }.read(script)?;
         script
             .check_writing()
@@ -226,8 +230,11 @@ fn parse_duration(text: &str) -> Option<Duration> {
 }
 
 fn line_of(text: &str, offset: usize) -> usize {
-    let before = text.as_bytes().iter().take(offset);
-    1 + before.filter(|byte| **byte == b'\n').count()
+    1 + newlines(text.as_bytes().get(..offset).unwrap_or_default())
+}
+
+fn newlines(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| **byte == b'\n').count()
 }
 
 fn one_line(message: &str) -> String {
