@@ -89,7 +89,7 @@ async fn a_lost_connection_comes_back_by_itself() {
     fake.lose_connection();
     fake.stop("web").unwrap();
     let expected = [
-        "lost sight of fake: (fake: closed the connection*",
+        "lost sight of fake: (the fake hypervisor closed the connection)",
         "web[1] stopped [inferred]",
         "synced with fake: (0 domains)",
     ];

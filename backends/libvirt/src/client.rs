@@ -93,10 +93,7 @@ impl Client {
                 Ok(())
             }
             (program, version, _) => Err(Error::Protocol {
-                detail: format!(
-                    "a message of program {program:#010x} version {version}: check that a libvirt \
-                     daemon listens there"
-                ),
+                detail: format!("a message of program {program:#010x} version {version}"),
             }),
         }
     }
@@ -160,9 +157,9 @@ impl Client {
                 self.reply = Some(Err(server_error(call.procedure, error)));
                 return Ok(());
             }
-            // All depends on lifecycle events. Of another kind the server may say that it has none
-            // in more than one way, but what may pass by itself is tried again.
+            // All depends on lifecycle events; without others we can do.
             Purpose::Register(id @ 1..) if is_lacking(error.code) => {
+                tracing::debug!(event = id, message = error.message, "the server lacks an event");
                 self.registrations.registered(id, None);
                 self.settle(out);
                 return Ok(());
@@ -204,9 +201,10 @@ impl Client {
     }
 }
 
-/// Whether an error to a registration says that there is no such event.
+/// Whether an error to a registration says that there is no such event. libvirtd calls that an
+/// internal error.
 fn is_lacking(code: i32) -> bool {
-    code == code::INTERNAL_ERROR || verdict(code).refusal
+    matches!(code, code::INTERNAL_ERROR | code::NO_SUPPORT | code::CONFIG_UNSUPPORTED)
 }
 
 pub(crate) fn server_error(procedure: i32, error: RemoteError) -> Error {
@@ -233,6 +231,33 @@ pub(crate) fn malformed(error: &Malformed, procedure: i32) -> Error {
 mod tests {
     use super::*;
     use crate::wire::Header;
+
+    #[test]
+    fn only_a_no_that_means_the_event_itself_says_that_the_server_lacks_it() {
+        let answer = |code| {
+            let (mut client, mut out) = (Client::new(), Batch::new("h"));
+            let kinds = ["lifecycle", "reboot"].map(|kind| kind.parse().unwrap());
+            client.set_interest(&kinds.into_iter().collect(), 1);
+            let message = "no".to_owned();
+            let error = RemoteError { code, domain: 7, message, format: String::new(), int1: 0 };
+            let mut body = Vec::new();
+            error.write(&mut Writer::new(&mut body));
+            // The second call is that for reboot.
+            let header = Header::error(procs::CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY, 2);
+            client.receive(&Frame { header, body: &body }, &mut out)
+        };
+        answer(code::INTERNAL_ERROR).unwrap();
+        answer(code::NO_SUPPORT).unwrap();
+        for (code, refusal) in [
+            (code::INVALID_ARG, true),
+            (code::ACCESS_DENIED, true),
+            (code::OPERATION_DENIED, true),
+            (code::SYSTEM_ERROR, false),
+        ] {
+            let error = answer(code).unwrap_err();
+            assert!(matches!(error, Error::Server { .. }) && error.is_refusal() == refusal);
+        }
+    }
 
     #[test]
     fn whatever_comes_is_taken_in_or_is_an_error_and_never_a_panic() {

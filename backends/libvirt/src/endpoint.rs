@@ -53,7 +53,7 @@ impl Endpoint {
             Transport::Unix { socket: Some(path), .. } => return Ok(Self::Unix(path.into())),
             Transport::Unix { socket: None, mode } => (own_daemon(&uri.driver), *mode),
         };
-        let session = (uri.path == "/session" || uri.driver == "test") && !around.is_root;
+        let session = uri.means_own_daemon() && !around.is_root;
         let dir = match (session, &around.runtime_dir) {
             (false, _) => PathBuf::from("/var/run/libvirt"),
             (true, Some(dir)) => dir.join("libvirt"),

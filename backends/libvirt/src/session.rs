@@ -9,6 +9,8 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -48,10 +50,12 @@ impl Connect for Opener {
                 Ok(Socket::Tcp(s))
             }),
         };
-        let socket = socket.map_err(|error| unreachable(&endpoint, error))?;
+        let socket = socket.map_err(|error| unreachable(&self.uri, &endpoint, error))?;
         let mut session = Session::new(socket, endpoint);
-        session.handshake(&self.uri.name, self.read_only).await?;
-        Ok(session)
+        match session.handshake(&self.uri.name, self.read_only).await {
+            Ok(()) => Ok(session),
+            Err(error) => Err(session.located(error)),
+        }
     }
 }
 
@@ -94,15 +98,7 @@ impl driver::Session for Session {
         if self.client.settle(out) {
             return Ok(());
         }
-        poll_fn(|cx| self.poll_io(cx)).await?;
-        while let Some(frame) = self
-            .frames
-            .next_frame()
-            .map_err(|error| Error::Protocol { detail: error.to_string() })?
-        {
-            self.client.receive(&frame, out)?;
-        }
-        Ok(())
+        self.turn(out).await.map_err(|error| self.located(error))
     }
 }
 
@@ -117,6 +113,31 @@ impl Session {
             keepalive: false,
             open: false,
             mute: false,
+        }
+    }
+
+    /// Writes, reads once, and takes in what came.
+    async fn turn(&mut self, out: &mut Batch) -> Result<(), Error> {
+        poll_fn(|cx| self.poll_io(cx)).await?;
+        while let Some(frame) = self
+            .frames
+            .next_frame()
+            .map_err(|error| Error::Protocol { detail: error.to_string() })?
+        {
+            self.client.receive(&frame, out)?;
+        }
+        Ok(())
+    }
+
+    /// The error, with the place of a peer that does not speak libvirt's protocol.
+    fn located(&self, error: Error) -> Error {
+        match error {
+            Error::Protocol { detail } => {
+                let endpoint = &self.endpoint;
+                let advice = format!("check that a libvirt daemon listens on {endpoint}");
+                Error::Protocol { detail: format!("{detail}; {advice}") }
+            }
+            error => error,
         }
     }
 
@@ -168,13 +189,13 @@ impl Session {
         args: impl FnOnce(&mut Writer<'_>),
     ) -> Result<Vec<u8>, Error> {
         self.client.ask(procedure, args);
-        // Nothing is registered yet, so no event is lost with this batch.
-        let mut batch = Batch::new("");
         loop {
             if let Some(reply) = self.client.take_reply() {
                 return reply;
             }
-            driver::Session::advance(self, &mut batch).await?;
+            // Nothing is registered yet: events of a peer that sends some all the same go with this
+            // batch, before they fill our memory.
+            self.turn(&mut Batch::new("")).await?;
         }
     }
 
@@ -249,30 +270,57 @@ fn auth_ways(reply: &[u8]) -> Result<Vec<i32>, crate::wire::xdr::Malformed> {
     (0..body.count(20, 4)?).map(|_| body.i32()).collect()
 }
 
-fn unreachable(endpoint: &Endpoint, error: io::Error) -> Error {
-    let local = matches!(endpoint, Endpoint::Unix(_));
-    let reason = match error.kind() {
-        io::ErrorKind::NotFound if local => {
-            "there is no such socket: start libvirtd, or the driver's own daemon such as \
-             virtqemud, or give its path as ?socket=PATH"
-        }
-        io::ErrorKind::ConnectionRefused if local => {
-            "nobody listens on the socket: the daemon died or was stopped; start it again"
-        }
-        io::ErrorKind::PermissionDenied => {
-            "this user may not open the socket: run as a member of the group libvirt, or as root"
-        }
-        io::ErrorKind::ConnectionRefused => {
+fn unreachable(uri: &LibvirtUri, endpoint: &Endpoint, error: io::Error) -> Error {
+    let reason = match endpoint {
+        Endpoint::Unix(path) => local_advice(error.kind(), path, uri.means_own_daemon()),
+        Endpoint::Tcp(..) if error.kind() == io::ErrorKind::ConnectionRefused => {
             "nobody listens there: start libvirtd with --listen and listen_tcp = 1, or \
              libvirtd-tcp.socket or virtproxyd-tcp.socket"
         }
-        _ => "check the host's name and port, and the way to it",
+        Endpoint::Tcp(..) => "check the host's name and port, and the way to it",
     };
     Error::Unreachable {
         endpoint: endpoint.to_string(),
         reason: reason.into(),
         source: Arc::new(error),
     }
+}
+
+fn local_advice(kind: io::ErrorKind, path: &Path, own_daemon: bool) -> &'static str {
+    use io::ErrorKind as E;
+    match kind {
+        E::NotFound | E::NotADirectory => {
+            "there is no such socket: start libvirtd, or the driver's own daemon such as \
+             virtqemud, or give its path as ?socket=PATH"
+        }
+        // Linux says the same of a socket without a listener and of a file that is no socket.
+        E::ConnectionRefused if is_other_file(path) => {
+            "it is not a socket: give the daemon's socket as ?socket=PATH"
+        }
+        E::ConnectionRefused => {
+            "nobody listens on the socket: the daemon died or was stopped; start it again"
+        }
+        E::PermissionDenied if own_daemon => {
+            "this user may not open the socket: a user's own daemon serves that user alone; run as \
+             the one whose it is"
+        }
+        E::PermissionDenied => {
+            "this user may not open the socket: run as a member of the group libvirt, or as root"
+        }
+        // All that can be wrong with a path without a NUL in it.
+        E::InvalidInput => {
+            "the path is longer than 107 bytes, the most for a unix socket: give a shorter one as \
+             ?socket=PATH, such as that of a symbolic link"
+        }
+        E::WouldBlock => {
+            "too many clients wait for the daemon to accept them: is it busy, or hung?"
+        }
+        _ => "check the path of the socket, and the daemon's log",
+    }
+}
+
+fn is_other_file(path: &Path) -> bool {
+    path.metadata().is_ok_and(|file| !file.file_type().is_socket())
 }
 
 pub(crate) enum Socket {
@@ -302,17 +350,26 @@ mod tests {
 
     #[test]
     fn a_socket_that_cannot_be_opened_says_what_to_do() {
+        use io::ErrorKind as E;
+        let [system, own] = ["qemu:///system", "qemu:///session"].map(LibvirtUri::parse);
+        let (system, own) = (system.unwrap(), own.unwrap());
         let unix = Endpoint::Unix("/run/x-sock".into());
+        let file = Endpoint::Unix("/proc/self/stat".into());
+        let directory = Endpoint::Unix("/".into());
         let tcp = Endpoint::Tcp("::1".into(), 7);
         let table = [
-            (&unix, io::ErrorKind::NotFound, "start libvirtd", false),
-            (&unix, io::ErrorKind::ConnectionRefused, "start it again", false),
-            (&unix, io::ErrorKind::PermissionDenied, "group libvirt", true),
-            (&tcp, io::ErrorKind::ConnectionRefused, "listen_tcp", false),
-            (&tcp, io::ErrorKind::TimedOut, "host's name and port", false),
+            (&system, &unix, E::NotFound, "start libvirtd", false),
+            (&system, &unix, E::ConnectionRefused, "start it again", false),
+            (&system, &file, E::ConnectionRefused, "is not a socket", false),
+            (&system, &directory, E::ConnectionRefused, "is not a socket", false),
+            (&system, &unix, E::PermissionDenied, "group libvirt", true),
+            (&own, &unix, E::PermissionDenied, "serves that user alone", true),
+            (&system, &unix, E::Other, "path of the socket", false),
+            (&system, &tcp, E::ConnectionRefused, "listen_tcp", false),
+            (&system, &tcp, E::TimedOut, "host's name and port", false),
         ];
-        for (endpoint, kind, advice, refusal) in table {
-            let error = unreachable(endpoint, kind.into());
+        for (uri, endpoint, kind, advice, refusal) in table {
+            let error = unreachable(uri, endpoint, kind.into());
             let line = error.to_line();
             assert!(line.contains(advice) && line.contains(&endpoint.to_string()), "{line}");
             assert_eq!(error.is_refusal(), refusal, "{line}");

@@ -65,6 +65,11 @@ impl LibvirtUri {
         let shown = without_password(text);
         parse(text, &shown).map_err(|reason| Error::InvalidUri { uri: shown, reason })
     }
+
+    /// Whether it means the daemon of the user's own, unless that user is root.
+    pub(crate) fn means_own_daemon(&self) -> bool {
+        self.path == "/session" || self.driver == "test"
+    }
 }
 
 fn parse(text: &str, shown: &str) -> Result<LibvirtUri, String> {
@@ -250,14 +255,13 @@ fn split_at(text: &str, mark: char) -> (&str, &str) {
     text.split_at(text.find(mark).unwrap_or(text.len()))
 }
 
-/// The URI without the password that somebody may have put before the host.
+/// The URI with `***` in place of a password before its host.
 fn without_password(uri: &str) -> String {
-    let Some((scheme, rest)) = uri.split_once("://") else { return uri.into() };
-    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
-    match authority.rsplit_once('@').and_then(|(user, _)| user.split_once(':')) {
-        Some((user, password)) => {
-            format!("{scheme}://{user}{}", &rest[user.len() + 1 + password.len()..])
-        }
+    let Some((head, tail)) = uri.split_once("//") else { return uri.into() };
+    let (authority, path) = tail.split_at(tail.find(['/', '?', '#']).unwrap_or(tail.len()));
+    match authority.rsplit_once('@').and_then(|(user, host)| Some((user.split_once(':')?.0, host)))
+    {
+        Some((user, host)) => format!("{head}//{user}:***@{host}{path}"),
         None => uri.into(),
     }
 }
@@ -353,8 +357,10 @@ mod tests {
     #[test]
     fn a_password_is_never_shown() {
         let uri = LibvirtUri::parse("test+tcp://fred:s3cr3t@host/default").unwrap();
-        assert_eq!(uri.shown, "test+tcp://fred@host/default");
+        assert_eq!(uri.shown, "test+tcp://fred:***@host/default");
         let error = LibvirtUri::parse("test+tls://fred:s3:cr3t@host:1/default").unwrap_err();
-        assert!(!error.to_string().contains("cr3t") && error.to_string().contains("fred@host:1"));
+        assert!(
+            !error.to_string().contains("cr3t") && error.to_string().contains("fred:***@host:1")
+        );
     }
 }

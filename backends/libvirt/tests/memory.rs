@@ -1,17 +1,60 @@
-//! What takes no memory, however long it goes on. One test, since it measures the whole process.
+//! What takes no memory, however long it goes on. One test at a time, since each measures the whole
+//! process.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::time::Duration;
 
-use virevent::{EventSource, Options};
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixListener;
+use tokio::sync::Mutex;
+use virevent::{EventSource, Options, Uuid};
 use virevent_libvirt::Libvirt;
-use virevent_libvirt::wire::procs;
+use virevent_libvirt::wire::{Domain, Header, Lifecycle, message, procs};
 use virevent_testkit::assert::{expect_sequence, until_synced};
 use virevent_testkit::libvirtd::FakeLibvirtd;
 use virevent_testkit::servers::rss_kib;
 
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+#[tokio::test]
+async fn a_peer_that_sends_events_and_never_answers_takes_no_memory() {
+    let _alone = ALONE.lock().await;
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let uri = format!("test+unix:///default?socket={}", socket.display());
+    let source = Libvirt::new(&uri).unwrap().connect_timeout(Duration::from_secs(600)).source();
+    let subscribing = tokio::spawn(async move { source.subscribe_with(Options::default()).await });
+    let (mut peer, _) = listener.accept().await.unwrap();
+
+    // Each of a domain of its own, or names alone would be shared.
+    let mut sent = 0;
+    let mut flood = async |events: u128| {
+        for _ in 0..events / 1_000 {
+            let mut bytes = Vec::new();
+            for _ in 0..1_000 {
+                sent += 1;
+                let domain = Domain { name: b"web", uuid: Uuid::from_u128(sent), id: 1 };
+                message(&mut bytes, &Header::event(procs::EVENT_LIFECYCLE), |body| {
+                    body.i32(0);
+                    Lifecycle { domain, event: 2, detail: 0 }.write(body);
+                });
+            }
+            peer.write_all(&bytes).await.unwrap();
+        }
+    };
+    flood(20_000).await;
+    let before = rss_kib(std::process::id()).unwrap();
+    flood(200_000).await;
+    let grown = rss_kib(std::process::id()).unwrap().saturating_sub(before);
+    assert!(grown < 8 * 1024, "{grown} KiB for 200,000 events more");
+    assert!(!subscribing.is_finished());
+    subscribing.abort();
+}
+
 #[tokio::test]
 async fn a_list_that_never_comes_takes_no_memory_for_the_events_that_do() {
+    let _alone = ALONE.lock().await;
     let daemon = FakeLibvirtd::start().unwrap();
     daemon.host().create("web").unwrap();
     let list = procs::CONNECT_GET_ALL_DOMAIN_STATS;

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use tokio::sync::watch;
-use virevent::{Break, Change, Domain, DomainEvent, Error, EventSource, EventSourceExt, Gap, Uuid};
+use virevent::{
+    Break, Change, Domain, DomainEvent, End, Error, EventSource, EventSourceExt, Gap, Uuid,
+};
 
 /// What the service knows, for the rest of the program to watch.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,7 +24,7 @@ pub struct Running {
 /// Keeps `running` true until the source ends or `shutdown` resolves.
 ///
 /// # Errors
-/// The source cannot be reached at the start.
+/// The source cannot be reached at the start, or refuses for good later.
 pub async fn serve(
     source: Arc<dyn EventSource>,
     running: watch::Sender<Running>,
@@ -30,19 +32,23 @@ pub async fn serve(
 ) -> Result<(), Error> {
     let mut events = source.subscribe().await?;
     let mut shutdown = std::pin::pin!(shutdown);
-    loop {
+    let end = loop {
         tokio::select! {
             // `next()` is cancel safe: dropped for the other branch, it loses nothing.
             event = events.next() => match event {
                 Some(event) => running.send_modify(|running| react(running, &event)),
-                None => break,
+                None => break events.end(),
             },
-            () = &mut shutdown => break,
+            () = &mut shutdown => break None,
         }
-    }
+    };
     // Returns when the hypervisor has confirmed it; dropping the stream would not wait.
     events.close().await;
-    Ok(())
+    match end {
+        // An outage is none of these: the stream lives through it.
+        Some(End::Failed(error)) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// What happened in an outage comes as ordinary events before `Synced`, so nothing else is needed.
@@ -60,7 +66,33 @@ fn react(running: &mut Running, event: &DomainEvent) {
         // Out of reach is not stopped: the domains stay as they are, only less certain.
         DomainEvent::Gap(Gap { kind: Break::Disconnected { .. }, .. }) => running.certain = false,
         DomainEvent::Synced(_) => running.certain = true,
-        // Among them that we read too slowly: where each domain ended up is kept for us, and follows.
+        // We read far too slowly. What there is follows, and what is not in it has gone.
+        DomainEvent::Gap(Gap { kind: Break::Lagged { anew: true, .. }, .. }) => {
+            *running = Running::default();
+        }
+        // Among them that we read a little too slowly: where each domain ended up is kept for us.
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use virevent::{Lifecycle, Scope, StartCause};
+
+    use super::*;
+
+    #[test]
+    fn what_is_told_anew_replaces_what_was_known() {
+        let mut running = Running::default();
+        let web = Domain::new("h", Uuid::from_u128(1), "web", Some(1));
+        let started = Change::Started(StartCause::Booted);
+        let at = std::time::SystemTime::UNIX_EPOCH;
+        react(&mut running, &Lifecycle::new(web, started, at).into());
+        assert_eq!(running.domains.len(), 1);
+        for (anew, left) in [(false, 1), (true, 0)] {
+            let lagged = Break::Lagged { missed: 9, anew };
+            react(&mut running, &Gap::new("fake:", Scope::Source, lagged).into());
+            assert_eq!(running.domains.len(), left);
+        }
     }
 }

@@ -1,39 +1,92 @@
 //! `select-loop [URI]`, or the URI in the variable `VIREVENT_URI`, or a demo.
+//!
+//! Exit status: 0 when it ended as asked, 1 when the hypervisor could not be reached or refused, 2
+//! when the URI is wrong.
 
-#![allow(clippy::print_stdout, clippy::print_stderr)]
-
-use std::process::ExitCode;
+use std::io::{self, Write};
+use std::time::Duration;
 
 use select_loop::{Running, serve};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
+use tokio::time::timeout;
 use virevent::Error;
 
+/// How long what is not yet printed may hold up the end.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Why the program fails: its exit status, and the line that it says.
+struct Failure(i32, String);
+
 #[tokio::main]
-async fn main() -> ExitCode {
-    match run().await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("select-loop: {}", error.to_line());
-            ExitCode::FAILURE
+async fn main() {
+    let status = match run().await {
+        Ok(()) => 0,
+        Err(Failure(status, line)) => {
+            let _ = writeln!(io::stderr(), "select-loop: {line}");
+            status
         }
+    };
+    // Returning would wait for an output that is blocked.
+    std::process::exit(status);
+}
+
+async fn run() -> Result<(), Failure> {
+    let source = virevent_backends::open(&uri()?)?;
+    let (running, seen) = watch::channel(Running::default());
+    let interrupted = async { drop(tokio::signal::ctrl_c().await) };
+    let mut serving = std::pin::pin!(serve(source, running, interrupted));
+    let mut printing = std::pin::pin!(print(seen));
+    tokio::select! {
+        served = &mut serving => {
+            let printed = timeout(PATIENCE, printing).await;
+            served?;
+            printed.unwrap_or(Ok(()))?;
+        }
+        // Nobody reads it any more, or it failed. Dropping the service cancels its subscription.
+        printed = &mut printing => printed?,
+    }
+    Ok(())
+}
+
+fn uri() -> Result<String, Failure> {
+    match std::env::args_os().nth(1).or_else(|| std::env::var_os("VIREVENT_URI")) {
+        Some(uri) => uri
+            .into_string()
+            .map_err(|uri| Failure(2, format!("cannot use the URI {uri:?}: write it in UTF-8"))),
+        None => Ok("fake:".into()),
     }
 }
 
-async fn run() -> Result<(), Error> {
-    let uri = std::env::args().nth(1).or_else(|| std::env::var("VIREVENT_URI").ok());
-    let source = virevent_backends::open(uri.as_deref().unwrap_or("fake:"))?;
-    let (running, seen) = watch::channel(Running::default());
-    let interrupted = async { drop(tokio::signal::ctrl_c().await) };
-    let (served, ()) = tokio::join!(serve(source, running, interrupted), print(seen));
-    served
+/// Prints what runs whenever that changes, until the service has ended or nobody reads it.
+async fn print(mut seen: watch::Receiver<Running>) -> Result<(), Failure> {
+    let mut stdout = tokio::io::stdout();
+    while seen.changed().await.is_ok() {
+        let line = line(&seen.borrow_and_update());
+        let written = async {
+            stdout.write_all(line.as_bytes()).await?;
+            stdout.flush().await
+        };
+        match written.await {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
+            Err(error) => {
+                return Err(Failure(1, format!("cannot write to standard output: {error}")));
+            }
+        }
+    }
+    Ok(())
 }
 
-/// Prints what runs whenever that changes, until the service has ended.
-async fn print(mut seen: watch::Receiver<Running>) {
-    while seen.changed().await.is_ok() {
-        let Running { domains, certain } = &*seen.borrow_and_update();
-        let names: Vec<_> = domains.values().map(ToString::to_string).collect();
-        let doubt = if *certain { "" } else { ", perhaps" };
-        println!("running{doubt}: {}", names.join(" "));
+fn line(Running { domains, certain }: &Running) -> String {
+    let names: Vec<_> = domains.values().map(ToString::to_string).collect();
+    let doubt = if *certain { "" } else { ", perhaps" };
+    format!("running{doubt}: {}\n", names.join(" "))
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let status = if matches!(error, Error::InvalidUri { .. }) { 2 } else { 1 };
+        Self(status, error.to_line())
     }
 }

@@ -78,3 +78,14 @@ async fn a_hypervisor_that_cannot_be_reached_is_an_error() {
     let service = start(&hypervisor);
     assert!(service.task.await.unwrap().is_err());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_hypervisor_that_refuses_for_good_later_is_an_error() {
+    let hypervisor = FakeHypervisor::new();
+    let mut service = start(&hypervisor);
+    service.says(&[], true).await;
+    hypervisor.refuse(Error::Authentication { detail: "log in".into() });
+    hypervisor.lose_connection();
+    let error = service.task.await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::Authentication { .. }), "{error}");
+}

@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::ffi::OsString;
+use std::num::{IntErrorKind, ParseIntError};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -79,25 +80,25 @@ fn read(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
     let mut args = Args::default();
     while let Some(arg) = parser.next()? {
         match arg {
-            Value(uri) => args.uris.push(uri.string()?),
+            Value(uri) => args.uris.push(utf8("the URI", uri)?),
             Long("only") => {
-                for kind in parser.value()?.string()?.split(',') {
+                for kind in utf8("--only", parser.value()?)?.split(',') {
                     let kind = kind.trim().parse::<Kind>().map_err(|e| e.to_string())?;
                     args.options = args.options.kind(kind);
                 }
             }
-            Long("domain") => match parser.value()?.string()? {
+            Long("domain") => match utf8("--domain", parser.value()?)? {
                 name if name.is_empty() => return Err("--domain: give a name or a uuid".into()),
                 name => args.options = args.options.domain(name),
             },
             Long("no-existing") => args.options = args.options.existing(false),
             Long("capacity") => {
-                let capacity = number(&mut parser, "--capacity", |&n: &usize| n > 0)?;
+                let capacity = number("--capacity", parser.value()?)?;
                 args.options = args.options.capacity(capacity);
             }
             Long("script") => args.script = Some(parser.value()?.into()),
-            Long("count") => args.count = Some(number(&mut parser, "--count", |&n: &u64| n > 0)?),
-            Long("for") => args.duration = Some(seconds(&mut parser)?),
+            Long("count") => args.count = Some(number("--count", parser.value()?)?),
+            Long("for") => args.duration = Some(seconds("--for", parser.value()?)?),
             Long("json") => args.json = true,
             Long("quiet") => args.quiet = true,
             Long("stats") => args.stats = true,
@@ -109,24 +110,35 @@ fn read(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
     Ok(Command::Watch(Box::new(args)))
 }
 
-fn number<T: FromStr>(
-    parser: &mut lexopt::Parser,
-    option: &str,
-    allowed: impl Fn(&T) -> bool,
-) -> Result<T, lexopt::Error> {
-    let text = parser.value()?.string()?;
-    let wrong = || format!("{option} {text}: give a whole number, 1 or more");
-    Ok(text.parse().ok().filter(allowed).ok_or_else(wrong)?)
+fn utf8(option: &str, value: OsString) -> Result<String, String> {
+    value.into_string().map_err(|value| format!("{option} {value:?}: write it in UTF-8"))
 }
 
-fn seconds(parser: &mut lexopt::Parser) -> Result<Duration, lexopt::Error> {
-    let text = parser.value()?.string()?;
+/// A whole number that is not 0.
+fn number<T>(option: &str, value: OsString) -> Result<T, String>
+where
+    T: FromStr<Err = ParseIntError> + Default + PartialEq,
+{
+    let text = utf8(option, value)?;
+    match text.parse() {
+        Ok(number) if number != T::default() => Ok(number),
+        Err(error) if *error.kind() == IntErrorKind::PosOverflow => {
+            Err(format!("{option} {text}: give at most {}", u64::MAX))
+        }
+        _ => Err(format!("{option} {text}: give a whole number, 1 or more")),
+    }
+}
+
+fn seconds(option: &str, value: OsString) -> Result<Duration, String> {
+    let text = utf8(option, value)?;
     let seconds = text.parse().ok().and_then(|s| Duration::try_from_secs_f64(s).ok());
-    Ok(seconds.ok_or_else(|| format!("--for {text}: give a number of seconds, 0 or more"))?)
+    seconds.ok_or_else(|| format!("{option} {text}: give a number of seconds, 0 or more"))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
     use super::*;
 
     fn args(line: &str) -> Args {
@@ -154,6 +166,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_utf8_is_said_with_the_option() {
+        for option in ["--only", "--domain", "--count", "--for", "the URI"] {
+            let value = OsString::from_vec(b"a\xff".to_vec());
+            let option_itself = option.starts_with('-').then(|| option.into());
+            let error = parse(option_itself.into_iter().chain([value])).unwrap_err();
+            assert!(error.starts_with(&format!("{option} \"a\\xFF\": ")), "{error}");
+            assert!(error.contains("UTF-8"), "{error}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_said_with_the_option_and_the_value() {
         for (line, said) in [
             ("--frobnicate", "--frobnicate"),
@@ -162,6 +185,8 @@ mod tests {
             ("--count 0", "--count 0: give a whole number"),
             ("--count -1", "--count"),
             ("--capacity 0", "--capacity 0"),
+            ("--count 99999999999999999999", "give at most 18446744073709551615"),
+            ("--capacity 99999999999999999999", "give at most 18446744073709551615"),
             ("--for soon", "--for soon"),
             ("--for -1", "--for"),
             ("--for nan", "--for nan"),

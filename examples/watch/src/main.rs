@@ -11,7 +11,6 @@ mod print;
 mod stats;
 mod streams;
 
-use std::fmt::Display;
 use std::future::pending;
 use std::io::{self, Write};
 use std::path::Path;
@@ -22,7 +21,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Sleep, sleep, timeout};
-use virevent::EventSource;
+use virevent::{Error, EventSource};
 use virevent_testkit::{Script, scripted};
 
 use self::args::{Args, Command};
@@ -34,6 +33,9 @@ use self::streams::Streams;
 /// How long a blocked output may hold up an end that was asked for.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long an end that was asked for may take without a word.
+const SILENCE: Duration = Duration::from_millis(300);
+
 /// Why the program fails: its exit status, and the line that it says.
 struct Failure(u8, String);
 
@@ -41,7 +43,7 @@ fn main() -> ExitCode {
     let outcome = match args::parse(std::env::args_os().skip(1)) {
         Ok(Command::Help) => say(args::HELP),
         Ok(Command::Version) => say(concat!("watch ", env!("CARGO_PKG_VERSION"), "\n")),
-        Ok(Command::Watch(args)) => start(&args),
+        Ok(Command::Watch(args)) => start(*args),
         Err(wrong) => Err(Failure(2, wrong)),
     };
     match outcome {
@@ -53,14 +55,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(args: &Args) -> Result<ExitCode, Failure> {
-    let sources = sources(args)?;
+fn start(args: Args) -> Result<ExitCode, Failure> {
+    let sources = sources(&args)?;
     // One thread: the driver and the loop take turns, and an event crosses no core.
-    tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure(1, format!("cannot start: {error}")))?
-        .block_on(watch(args, &sources))
+        .map_err(|error| Failure(1, format!("cannot start: {error}")))?;
+    // To wake what is blocked on takes system calls, to wake a task takes none.
+    let watching = runtime.spawn(async move { watch(&args, &sources).await });
+    runtime.block_on(watching).unwrap_or_else(|panic| Err(Failure(1, panic.to_string())))
 }
 
 /// What is to be watched. A script plays in place of the demo, or beside what has a URI.
@@ -80,9 +84,18 @@ fn sources(args: &Args) -> Result<Vec<Arc<dyn EventSource>>, Failure> {
 }
 
 fn read_script(file: &Path) -> Result<Script, Failure> {
-    let wrong = |what: &dyn Display| Failure(2, format!("{}: {what}", file.display()));
-    let text = std::fs::read_to_string(file).map_err(|error| wrong(&error))?;
-    Script::from_toml(&text).map_err(|error| wrong(&error))
+    let name = file.display();
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Failure(2, format!("cannot read the script {name}: {error}")))?;
+    Script::from_toml(&text).map_err(|error| Failure(2, format!("{name}: {error}")))
+}
+
+/// The error, with the URI that it is about unless it says so itself.
+fn about(uri: &str, error: &Error) -> String {
+    match error.to_line() {
+        line if line.contains(uri) => line,
+        line => format!("{uri}: {line}"),
+    }
 }
 
 async fn watch(args: &Args, sources: &[Arc<dyn EventSource>]) -> Result<ExitCode, Failure> {
@@ -90,7 +103,7 @@ async fn watch(args: &Args, sources: &[Arc<dyn EventSource>]) -> Result<ExitCode
         Stop::new(args.duration).map_err(|e| Failure(1, format!("cannot start: {e}")))?;
     let mut streams = tokio::select! {
         streams = Streams::open(sources, &args.options) => {
-            streams.map_err(|(uri, error)| Failure(1, format!("{uri}: {}", error.to_line())))?
+            streams.map_err(|(uri, error)| Failure(1, about(&uri, &error)))?
         }
         () = stop.asked() => return Ok(ExitCode::SUCCESS),
     };
@@ -110,7 +123,7 @@ async fn watch(args: &Args, sources: &[Arc<dyn EventSource>]) -> Result<ExitCode
             () = stop.asked() => break true,
             () = output.closed() => break false,
             more = streams.read(&mut batch, |uri, error| {
-                complain(&format!("{uri}: {}", error.to_line()));
+                complain(&about(uri, error));
                 status = ExitCode::FAILURE;
             }) => more,
         };
@@ -138,8 +151,7 @@ async fn watch(args: &Args, sources: &[Arc<dyn EventSource>]) -> Result<ExitCode
     };
     stats.finish();
 
-    let written = tokio::join!(finish(&mut output, &mut stop, stopped), streams.close()).0;
-    if let Err(error) = written {
+    if let Err(error) = finish(&mut output, streams, &mut stop, stopped).await {
         complain(&format!("cannot write to standard output: {error}"));
         status = ExitCode::FAILURE;
     }
@@ -149,8 +161,26 @@ async fn watch(args: &Args, sources: &[Arc<dyn EventSource>]) -> Result<ExitCode
     Ok(status)
 }
 
-/// Waits until everything is written; once a stop was asked for, not for long.
-async fn finish(output: &mut Output, stop: &mut Stop, stopped: bool) -> io::Result<()> {
+/// Waits until the hypervisors have confirmed the end and everything is written. Once a stop was
+/// asked for it does not wait long for the latter, and once more ends the waiting for the former.
+async fn finish(
+    output: &mut Output,
+    streams: Streams,
+    stop: &mut Stop,
+    mut stopped: bool,
+) -> io::Result<()> {
+    let explain = async {
+        sleep(SILENCE).await;
+        if stopped {
+            complain("waiting for the hypervisor to confirm the end; Ctrl-C ends it at once");
+        }
+        pending::<()>().await;
+    };
+    tokio::select! {
+        () = streams.close() => {}
+        () = stop.asked() => stopped = true,
+        () = explain => {}
+    }
     if !stopped {
         tokio::select! {
             written = output.finish() => return written,
@@ -176,7 +206,7 @@ impl Stop {
         })
     }
 
-    /// Resolves when the program is to end, once for each reason.
+    /// Resolves when the program is to end; after that only for signals.
     async fn asked(&mut self) {
         let time = async {
             match &mut self.deadline {
@@ -187,14 +217,16 @@ impl Stop {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
-            () = time => self.deadline = None,
+            () = time => {}
         }
+        // Whoever asks once more is not a clock.
+        self.deadline = None;
     }
 }
 
 /// Says something on standard output that is not an event.
 fn say(text: &str) -> Result<ExitCode, Failure> {
-    match io::stdout().write_all(text.as_bytes()) {
+    match output::write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure(1, format!("cannot write to standard output: {error}")))
         }
@@ -206,4 +238,20 @@ fn say(text: &str) -> Result<ExitCode, Failure> {
 pub(crate) fn complain(line: &str) {
     let line: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let _ = writeln!(io::stderr(), "watch: {line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_told_with_its_uri_once() {
+        let uri = "test:///default";
+        let unsupported =
+            Error::Unsupported { uri: uri.into(), kind: "other:99999999".parse().unwrap() };
+        let line = about(uri, &unsupported);
+        assert!(line.starts_with("test:///default cannot report"), "{line}");
+        let line = about(uri, &Error::Authentication { detail: "log in".into() });
+        assert!(line.starts_with("test:///default: the server wants"), "{line}");
+    }
 }

@@ -3,11 +3,12 @@
 //! A terminal or pipe that takes nothing blocks that thread, and through the bounded channel the loop
 //! that prints; never the driver, whose mailbox absorbs, compacts, and tells of it as a gap.
 
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 use std::thread;
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 /// How many chunks of lines may wait for the thread.
@@ -78,10 +79,26 @@ impl Output {
 }
 
 fn write(mut waiting: mpsc::Receiver<Vec<u8>>) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
     while let Some(lines) = waiting.blocking_recv() {
-        stdout.write_all(&lines)?;
-        stdout.flush()?;
+        write_all(&lines)?;
+    }
+    Ok(())
+}
+
+/// Writes to standard output, and waits while it takes nothing: also where somebody who shares it
+/// made it non-blocking.
+pub(crate) fn write_all(mut bytes: &[u8]) -> io::Result<()> {
+    let stdout = io::stdout();
+    while !bytes.is_empty() {
+        match rustix::io::write(&stdout, bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => {
+                // Whatever it says, the next write finds out.
+                let _ = poll(&mut [PollFd::new(&stdout, PollFlags::OUT)], None);
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
     Ok(())
 }
@@ -93,7 +110,7 @@ fn wait_until_closed() -> bool {
         let mut fds = [PollFd::new(&stdout, PollFlags::empty())];
         match poll(&mut fds, None) {
             Ok(_) => return fds[0].revents().intersects(PollFlags::ERR | PollFlags::HUP),
-            Err(rustix::io::Errno::INTR) => {}
+            Err(Errno::INTR) => {}
             Err(_) => return false,
         }
     }

@@ -92,8 +92,8 @@ impl Table {
         let _ = write!(self.line, "{}  {domain:width$}  {colour}", TimeOfDay(at));
         let _ = match event {
             DomainEvent::Lifecycle(event) => match event.change {
-                Change::Existing(state) => write!(self.line, "existing: {state}"),
-                change => write!(self.line, "{change}"),
+                Change::Existing(state) => write!(self.line, "existing: {}", Words(state)),
+                change => write!(self.line, "{}", Words(change)),
             },
             DomainEvent::Reboot(_) => write!(self.line, "rebooted"),
             DomainEvent::Other(event) => write!(self.line, "{}", printable(&without_domain(event))),
@@ -118,6 +118,15 @@ fn without_domain(event: &RawEvent) -> String {
     let mut event = event.clone();
     event.domain = None;
     event.to_string()
+}
+
+/// The names of changes, causes and states, as people write them.
+struct Words<T>(T);
+
+impl<T: fmt::Display> fmt::Display for Words<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.to_string().replace('_', " "))
+    }
 }
 
 /// A name comes from whoever made the domain, and a terminal obeys control characters.
@@ -173,7 +182,9 @@ fn wants_colour() -> bool {
 mod tests {
     use std::time::Duration;
 
-    use virevent::{Lifecycle, Scope, StartCause, StopCause, Synced, Uuid};
+    use virevent::{
+        Lifecycle, PmSuspendCause, Scope, ShutdownCause, StartCause, State, StopCause, Synced, Uuid,
+    };
 
     use super::*;
 
@@ -199,6 +210,20 @@ mod tests {
             table(false, true).row(&stopped),
             "01:02:03.004Z  web[3]    \x1b[31mstopped [inferred]\x1b[0m"
         );
+    }
+
+    #[test]
+    fn names_of_several_words_are_written_with_spaces() {
+        for (change, line) in [
+            (Change::ShuttingDown(ShutdownCause::Guest), "shutting down (guest)"),
+            (Change::PmSuspended(PmSuspendCause::Disk), "pm suspended (disk)"),
+            (Change::Started(StartCause::FromSnapshot), "started (from snapshot)"),
+            (Change::Existing(State::NoState), "existing: no state"),
+        ] {
+            let event = event("a_b", change, Origin::Observed);
+            let row = table(false, false).row(&event).to_owned();
+            assert!(row.ends_with(line) && row.contains("a_b[3]"), "{row}");
+        }
     }
 
     #[test]

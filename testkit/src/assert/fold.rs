@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use virevent::driver::Listed;
-use virevent::{Change, Domain, DomainEvent, State, Uuid};
+use virevent::{Break, Change, Domain, DomainEvent, Gap, State, Uuid};
 
 use super::Failure;
 
@@ -38,6 +38,9 @@ pub struct Run {
 impl Fold {
     /// Takes note of an event.
     pub fn apply(&mut self, event: &DomainEvent) {
+        if let DomainEvent::Gap(Gap { kind: Break::Lagged { anew: true, .. }, .. }) = event {
+            self.active.clear();
+        }
         let Some(lifecycle) = event.lifecycle() else { return };
         let domain = &lifecycle.domain;
         match lifecycle.change {
@@ -99,6 +102,8 @@ impl Fold {
 
 #[cfg(test)]
 mod tests {
+    use virevent::Scope;
+
     use super::*;
     use crate::Host;
 
@@ -121,5 +126,20 @@ mod tests {
         hasty.extend(&said[..said.len() - 1]);
         let failure = hasty.check(&host.domains()).unwrap_err().to_string();
         assert_eq!(failure, "db[1] is inactive, and believed to be running (booted)");
+    }
+
+    #[test]
+    fn what_was_believed_is_forgotten_when_all_is_told_anew() {
+        let host = Host::default();
+        let mut observer = host.observe();
+        host.create("web").unwrap();
+        let mut fold = Fold::default();
+        fold.apply(&observer.try_next().unwrap().event);
+        assert!(fold.is_active("web"));
+        for (anew, believed) in [(false, true), (true, false)] {
+            let lagged = Break::Lagged { missed: 1, anew };
+            fold.apply(&Gap::new("fake:", Scope::Source, lagged).into());
+            assert_eq!(fold.is_active("web"), believed);
+        }
     }
 }

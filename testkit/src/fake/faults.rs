@@ -3,10 +3,10 @@
 use std::io;
 use std::sync::Arc;
 
-use virevent::{Error, EventSource, Fault, Kind, Scope};
+use virevent::{Error, Fault, Kind, Scope};
 
 use super::FakeHypervisor;
-use super::line::{self, Connects};
+use super::line::{self, Connects, ENDPOINT};
 
 /// What goes wrong with the connection, and how it is mended.
 impl FakeHypervisor {
@@ -19,8 +19,8 @@ impl FakeHypervisor {
     pub fn go_down(&self) {
         let refused = Arc::new(io::Error::from(io::ErrorKind::ConnectionRefused));
         self.refuse(Error::Unreachable {
-            endpoint: self.uri().to_owned(),
-            reason: "the fake hypervisor is down".into(),
+            endpoint: ENDPOINT.into(),
+            reason: "it is down".into(),
             source: refused,
         });
         self.lose_connection();

@@ -19,6 +19,9 @@ use virevent::{Domain, Error, Fault, Kind, Kinds, Scope};
 use super::journal::{Asked, Journal};
 use crate::host::{Emitted, Host, Observer};
 
+/// What the fake calls its end of the line in errors.
+pub(super) const ENDPOINT: &str = "the fake hypervisor";
+
 /// Shared by the fake's handles, its connector and its session.
 #[derive(Debug)]
 pub(super) struct Line {

@@ -7,7 +7,7 @@ use virevent::driver::{Batch, Connect, Interest, Session};
 use virevent::{Change, Domain, DomainEvent, Error, Kinds, StopCause};
 
 use super::journal::Asked;
-use super::line::{Connects, Item, Line};
+use super::line::{Connects, ENDPOINT, Item, Line};
 use crate::host::Emitted;
 
 /// The most that one read brings, as a read of a socket brings at most a bufferful.
@@ -21,7 +21,6 @@ pub(super) struct FakeConnect {
 
 #[derive(Debug)]
 pub(super) struct FakeSession {
-    uri: Arc<str>,
     line: Arc<Line>,
     number: u64,
     changes: watch::Receiver<()>,
@@ -52,9 +51,9 @@ impl Connect for FakeConnect {
                 Connects::Hang => drop(changes.changed().await),
             }
         }
-        let (uri, line) = (Arc::clone(&self.uri), Arc::clone(&self.line));
+        let line = Arc::clone(&self.line);
         let (number, emitted) = (line.connect(), line.host.emitted());
-        Ok(FakeSession { uri, line, number, changes, emitted })
+        Ok(FakeSession { line, number, changes, emitted })
     }
 }
 
@@ -115,8 +114,7 @@ impl FakeSession {
     fn read(&self, out: &mut Batch) -> Result<bool, Error> {
         let mut state = self.line.lock();
         if state.live(self.number).is_none() {
-            let detail = "the fake hypervisor cut the connection".into();
-            return Err(Error::Closed { endpoint: self.uri.to_string(), detail });
+            return Err(Error::Closed { endpoint: ENDPOINT.into(), detail: String::new() });
         }
         self.line.serve(&mut state);
         let Some(live) = state.live(self.number).filter(|live| !live.silent) else {

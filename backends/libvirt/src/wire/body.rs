@@ -239,32 +239,6 @@ fn read_param(body: &mut Reader<'_>) -> Result<Option<i32>, Malformed> {
     }
 }
 
-/// The beginning that nearly all domain events have in common.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DomainEvent<'a> {
-    /// For which registration it is; absent from legacy events.
-    pub callback: i32,
-    /// Which domain.
-    pub domain: Domain<'a>,
-}
-
-impl<'a> DomainEvent<'a> {
-    /// Reads one.
-    ///
-    /// # Errors
-    /// There is none.
-    #[inline]
-    pub fn read(body: &mut Reader<'a>) -> Result<Self, Malformed> {
-        Ok(Self { callback: body.i32()?, domain: Domain::read(body)? })
-    }
-
-    /// Appends it.
-    pub fn write(&self, body: &mut Writer<'_>) {
-        body.i32(self.callback);
-        self.domain.write(body);
-    }
-}
-
 /// A step in the life of a domain; a legacy event lacks the callback id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifecycle<'a> {
@@ -278,8 +252,6 @@ pub struct Lifecycle<'a> {
 
 impl<'a> Lifecycle<'a> {
     /// Reads what follows the callback id.
-    ///
-    /// Reads one.
     ///
     /// # Errors
     /// There is none.
@@ -330,10 +302,6 @@ mod tests {
         ];
         let bytes = written(|w| StateStats::write_all(&stats, w));
         assert_eq!(StateStats::read_all(&mut Reader::new(&bytes)), Ok(stats.to_vec()));
-
-        let event = DomainEvent { callback: 9, domain: WEB };
-        let bytes = written(|w| event.write(w));
-        assert_eq!(DomainEvent::read(&mut Reader::new(&bytes)), Ok(event));
 
         let event = Lifecycle { domain: WEB, event: 2, detail: 0 };
         assert_eq!(Lifecycle::read(&mut Reader::new(&written(|w| event.write(w)))), Ok(event));

@@ -35,8 +35,7 @@ mod remote_error;
 pub mod xdr;
 
 pub use self::body::{
-    Domain, DomainEvent, Lifecycle, ListAllDomains, MAX_DOMAINS, Open, Register, StateStats,
-    StatsRequest,
+    Domain, Lifecycle, ListAllDomains, MAX_DOMAINS, Open, Register, StateStats, StatsRequest,
 };
 pub use self::frame::{
     Frame, FrameError, Frames, HEADER_LENGTH, Header, MAX_LENGTH, kind, message, program, status,

@@ -170,7 +170,9 @@ async fn a_peer_that_speaks_another_protocol_is_a_clear_error() {
             daemon.send(greeting.as_bytes());
         };
         let ((_, line), ()) = tokio::join!(refusal(&source), speak);
-        assert!(line.contains("broken protocol"), "{line}");
+        let advice =
+            format!("check that a libvirt daemon listens on {}", daemon.socket().display());
+        assert!(line.contains("broken protocol") && line.ends_with(&advice), "{line}");
     }
 }
 

@@ -1,5 +1,7 @@
 //! What can go wrong before the first event.
 
+use std::path::Path;
+
 use virevent::Error;
 use virevent_libvirt::wire::code;
 use virevent_libvirt::wire::procs::{self, auth, feature};
@@ -174,4 +176,25 @@ async fn a_daemon_that_is_not_there_is_a_clear_error_at_once() {
     assert!(line.contains("start libvirtd"), "{line}");
     daemon.come_back().unwrap();
     tells_the_truth(&source, daemon.host()).await;
+}
+
+#[tokio::test]
+async fn a_path_that_can_be_no_socket_is_a_clear_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let table = [
+        (file.clone(), "is not a socket: give the daemon's socket as ?socket="),
+        (directory.path().to_owned(), "is not a socket"),
+        (file.join("sock"), "there is no such socket"),
+        (directory.path().join("x".repeat(120)), "longer than 107 bytes"),
+    ];
+    for (path, advice) in table {
+        let (_, line) = refusal(&at(&path).source()).await;
+        assert!(line.contains(advice), "{line}");
+    }
+}
+
+fn at(socket: &Path) -> Libvirt {
+    Libvirt::new(&format!("test+unix:///default?socket={}", socket.display())).unwrap()
 }

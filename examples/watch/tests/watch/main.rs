@@ -5,13 +5,15 @@
 mod libvirtd;
 mod run;
 
-use std::thread::sleep;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use virevent::{Break, Change, DomainEvent};
 
-use self::run::{path, run, script, start};
+use self::run::{path, read, run, script, start, start_into};
 
 const NOWHERE: &str = "test+unix:///default?socket=/nonexistent/libvirt-sock";
 
@@ -131,7 +133,9 @@ fn a_wrong_command_line_exits_with_2_and_says_what_to_do() {
     run(&["--frobnicate"]).assert_failed(2, "--help");
     run(&["--count", "none"]).assert_failed(2, "give a whole number");
     run(&["--only", "lifecycl"]).assert_failed(2, "give lifecycle, reboot");
-    run(&["--script", "/nonexistent.toml"]).assert_failed(2, "/nonexistent.toml");
+    run(&["--script", "/nonexistent.toml"])
+        .assert_failed(2, "cannot read the script /nonexistent.toml: No such file");
+    run(&["--script", "/"]).assert_failed(2, "cannot read the script /: Is a directory");
 }
 
 #[test]
@@ -223,4 +227,38 @@ fn a_blocked_output_does_not_hold_up_the_end_that_was_asked_for() {
     interrupted.signal(Signal::INT);
     assert_eq!(timed.status(), 0);
     assert_eq!(interrupted.status(), 0);
+}
+
+#[test]
+fn an_output_that_somebody_made_non_blocking_loses_nothing() {
+    let script = busy_script(true);
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    theirs.set_nonblocking(true).unwrap();
+    let args = ["--json", "--capacity", "100000", "--script", path(&script)];
+    let watch = start_into(&args, OwnedFd::from(theirs));
+    // All at once is more than the socket holds.
+    sleep(Duration::from_millis(700));
+    let stdout = thread::spawn(move || read(ours));
+    let outcome = watch.end();
+    assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""));
+    let lines =
+        stdout.join().unwrap().lines().filter(|line| line.contains(r#""observed""#)).count();
+    assert_eq!(lines, 2001 + 1, "and the domain that exists");
+}
+
+#[test]
+fn a_hypervisor_that_does_not_confirm_the_end_is_named_and_a_second_ctrl_c_does_not_wait() {
+    let script = script(false, &[r#"create = "web""#, "after = \"50ms\"\ngo_silent = true"]);
+    let mut watch = start(&["--json", "--script", path(&script)]);
+    watch.until_synced();
+    sleep(Duration::from_millis(300));
+    let since = Instant::now();
+    watch.signal(Signal::INT);
+    sleep(Duration::from_millis(800));
+    watch.signal(Signal::INT);
+    let outcome = watch.end();
+    assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
+    assert_eq!(outcome.status, 0);
+    assert!(outcome.stderr.contains("waiting for the hypervisor to confirm"), "{outcome:?}");
+    assert_eq!(outcome.stderr.lines().count(), 1, "{outcome:?}");
 }

@@ -30,10 +30,15 @@ pub(crate) struct Outcome {
 
 /// Starts `watch` with these arguments.
 pub(crate) fn start(args: &[&str]) -> Run {
+    start_into(args, Stdio::piped())
+}
+
+/// The same with another standard output than a pipe to us.
+pub(crate) fn start_into(args: &[&str], stdout: impl Into<Stdio>) -> Run {
     let mut child = Command::new(env!("CARGO_BIN_EXE_watch"))
         .args(args)
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
+        .stdout(stdout)
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
@@ -129,7 +134,7 @@ pub(crate) fn path(file: &NamedTempFile) -> &str {
     file.path().to_str().unwrap()
 }
 
-fn read(mut pipe: impl Read) -> String {
+pub(crate) fn read(mut pipe: impl Read) -> String {
     let mut text = String::new();
     pipe.read_to_string(&mut text).unwrap();
     text

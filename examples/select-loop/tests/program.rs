@@ -1,0 +1,92 @@
+//! The built program: how it ends, and what it says then.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+fn program(uri: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_select-loop"));
+    command.arg(uri).stdin(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+/// The exit status, and what it said on standard error.
+fn end(mut child: Child) -> (Option<i32>, String) {
+    let since = Instant::now();
+    let status = loop {
+        match child.try_wait().unwrap() {
+            Some(status) => break status.code(),
+            None if since.elapsed() > Duration::from_secs(20) => {
+                child.kill().unwrap();
+                panic!("it does not end");
+            }
+            None => sleep(Duration::from_millis(5)),
+        }
+    };
+    let mut said = String::new();
+    child.stderr.unwrap().read_to_string(&mut said).unwrap();
+    (status, said)
+}
+
+#[test]
+fn a_wrong_uri_exits_with_2_and_an_unreachable_hypervisor_with_1() {
+    let table = [
+        (OsStr::new("foo:"), 2, "use one of qemu:"),
+        (OsStr::from_bytes(b"fake:\xff"), 2, "UTF-8"),
+        (OsStr::new("test:///default?socket=/nonexistent/sock"), 1, "/nonexistent/sock"),
+    ];
+    for (uri, status, expected) in table {
+        let (code, said) = end(program(uri).stdout(Stdio::null()).spawn().unwrap());
+        assert_eq!(code, Some(status), "{said}");
+        assert!(said.starts_with("select-loop: ") && said.contains(expected), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
+
+#[test]
+fn an_output_that_nobody_reads_ends_it_quietly() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    drop(ours);
+    let child = program("fake:").stdout(OwnedFd::from(theirs)).spawn().unwrap();
+    assert_eq!(end(child), (Some(0), String::new()));
+}
+
+#[test]
+fn a_full_disk_ends_it_with_a_message() {
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let (status, said) = end(program("fake:").stdout(full).spawn().unwrap());
+    assert_eq!(status, Some(1));
+    assert!(said.contains("cannot write to standard output: No space left"), "{said}");
+}
+
+#[test]
+fn a_blocked_output_does_not_hold_up_ctrl_c() {
+    let (_ours, mut theirs) = UnixStream::pair().unwrap();
+    theirs.set_nonblocking(true).unwrap();
+    while theirs.write(&[b'x'; 4096]).is_ok() {}
+    theirs.set_nonblocking(false).unwrap();
+    let child = program("fake:").stdout(OwnedFd::from(theirs)).spawn().unwrap();
+    let pid = Pid::from_child(&child);
+    while !catches_interrupts(pid) {
+        sleep(Duration::from_millis(5));
+    }
+    kill_process(pid, Signal::INT).unwrap();
+    assert_eq!(end(child), (Some(0), String::new()));
+}
+
+/// Whether the process has a handler for SIGINT, which is signal 2.
+fn catches_interrupts(pid: Pid) -> bool {
+    let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+    u64::from_str_radix(caught.trim(), 16).unwrap() & 2 != 0
+}
