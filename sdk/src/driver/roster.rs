@@ -53,9 +53,10 @@ impl Roster {
         let (host, entries) = (Arc::<str>::from(host), self.take());
         *self = Self::new(Arc::clone(&host));
         for mut entry in entries {
-            if entry.domain.host() == &*before {
-                let (uuid, id) = (entry.domain.uuid(), entry.domain.id());
-                entry.domain = Domain::on(Arc::clone(&host), uuid, entry.domain.name(), id);
+            let domain = &entry.domain;
+            if domain.host() == &*before {
+                let (uuid, id) = (domain.uuid(), domain.id());
+                entry.domain = Domain::on(Arc::clone(&host), uuid, domain.name(), id);
             }
             self.insert(entry);
         }
@@ -115,8 +116,14 @@ impl Roster {
         self.entries.get(&key)
     }
 
-    pub(super) fn insert(&mut self, entry: Entry) {
+    pub(super) fn insert(&mut self, mut entry: Entry) {
         let key = self.key(&entry.domain);
+        // What is interned shares the host's name with all others, by which it is told at a glance.
+        let host = &self.hosts[key.host as usize];
+        if !Arc::ptr_eq(host, entry.domain.host_arc()) {
+            let (uuid, id) = (entry.domain.uuid(), entry.domain.id());
+            entry.domain = Domain::on(Arc::clone(host), uuid, entry.domain.name(), id);
+        }
         self.entries.insert(key, entry);
     }
 
@@ -163,6 +170,11 @@ impl Roster {
     /// hypervisor left it out.
     pub(super) fn apply(&mut self, event: &mut Lifecycle) {
         let key = self.key(&event.domain);
+        self.apply_at(key, event);
+    }
+
+    /// The same, to the domain with this key.
+    pub(super) fn apply_at(&mut self, key: Key, event: &mut Lifecycle) {
         let known = self.entries.get_mut(&key);
         match event.change {
             Change::Existing(_) | Change::Unknown { .. } => {}

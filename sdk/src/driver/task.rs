@@ -18,6 +18,9 @@ use crate::{End, Error, Status};
 /// After being synced for this long a source has proved that its troubles are over.
 const PROVEN: Duration = Duration::from_secs(10);
 
+/// How long a client that was asleep may take to read what has come meanwhile.
+const CATCHING_UP: Duration = Duration::from_secs(1);
+
 /// After a batch of this many events the task lets its neighbours run, the readers among them, so
 /// that a flood does not fill a mailbox that somebody would have emptied.
 const POLITE: usize = 64;
@@ -49,6 +52,9 @@ struct Up<S> {
     heard: Instant,
     /// How many times it was asked since then; `None` if the protocol has no way.
     pings: Option<u32>,
+    /// When the call was asked that is overdue and gets more time, and until when: there was something
+    /// to read when its time was up.
+    spared: Option<(Instant, Instant)>,
     /// Since when nobody is subscribed.
     parked: Option<Instant>,
 }
@@ -193,7 +199,8 @@ impl<C: Connect> Task<C> {
         tracing::info!(source = self.connect.uri(), "connected");
         self.core.connected(&mut session);
         let now = Instant::now();
-        let mut up = Up { session, alive: now, heard: now, pings: Some(0), parked: None };
+        let mut up =
+            Up { session, alive: now, heard: now, pings: Some(0), spared: None, parked: None };
         up.park(self.core.is_parked(), now);
         Phase::Up(Box::new(up))
     }
@@ -263,13 +270,21 @@ impl<C: Connect> Task<C> {
             }
             return phase;
         };
-        // It may be us who were asleep, and the answer is there to be read.
-        let unread = {
-            let mut advance = pin!(up.session.advance(&mut self.core.batch));
-            poll_fn(|cx| Poll::Ready(advance.as_mut().poll(cx))).await
+        // It may be us who were asleep, and the answer is there to be read. But events that never end
+        // are no answer.
+        let call = self.core.oldest_call().map(|(_, since)| since);
+        let unread = match up.spared {
+            Some((spared, _)) if Some(spared) == call => Poll::Pending,
+            _ => {
+                let mut advance = pin!(up.session.advance(&mut self.core.batch));
+                poll_fn(|cx| Poll::Ready(advance.as_mut().poll(cx))).await
+            }
         };
         match unread {
-            Poll::Ready(outcome) => self.read(phase, outcome).await,
+            Poll::Ready(outcome) => {
+                up.spared = call.map(|since| (since, now + CATCHING_UP));
+                self.read(phase, outcome).await
+            }
             Poll::Pending => self.down(&error),
         }
     }
@@ -286,7 +301,7 @@ impl<C: Connect> Task<C> {
 impl Config {
     /// When the next of the deadlines of a connection is due.
     fn deadline<S>(&self, core: &Core, up: &Up<S>) -> Option<Instant> {
-        let call = core.oldest_call().and_then(|(_, since)| since.checked_add(self.call_timeout));
+        let call = core.oldest_call().and_then(|(_, since)| self.call_due(up, since));
         let idle = up.parked.and_then(|since| since.checked_add(self.idle_timeout));
         call.into_iter().chain(idle).chain(self.next_ping(up)).min()
     }
@@ -296,12 +311,19 @@ impl Config {
         up.pings.and_then(|_| up.alive.checked_add(self.keepalive_interval?))
     }
 
+    /// When the call that was asked then is overdue.
+    fn call_due<S>(&self, up: &Up<S>, since: Instant) -> Option<Instant> {
+        match up.spared {
+            Some((spared, until)) if spared == since => Some(until),
+            _ => since.checked_add(self.call_timeout),
+        }
+    }
+
     /// What the other side has not answered in time.
     fn overdue<S>(&self, core: &Core, up: &Up<S>, now: Instant) -> Option<Error> {
         if let Some((call, since)) = core.oldest_call() {
-            let after = self.call_timeout;
-            if is_due(since, after, now) {
-                return Some(Error::Timeout { call, after });
+            if self.call_due(up, since).is_some_and(|due| now >= due) {
+                return Some(Error::Timeout { call, after: self.call_timeout });
             }
         }
         let silent = up.pings? >= self.keepalive_count && now >= self.next_ping(up)?;

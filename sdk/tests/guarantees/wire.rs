@@ -291,6 +291,23 @@ async fn who_was_asleep_reads_before_it_gives_the_other_side_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn events_that_never_end_do_not_keep_a_call_alive_that_is_never_answered() {
+    let (wire, source) = Wire::new();
+    let flood = async {
+        wire.asked_to_list().await;
+        for _ in 0..15 {
+            (0..100).for_each(|_| wire.event(Some(3), SUSPENDED));
+            tokio::time::advance(secs(1)).await;
+        }
+    };
+    let error = tokio::select! {
+        outcome = source.subscribe() => outcome.unwrap_err(),
+        () = flood => panic!("it still waits"),
+    };
+    assert!(matches!(error, Error::Timeout { call: "the list of domains", .. }), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_wait_without_end_is_a_wait_and_not_a_panic() {
     let (wire, builder) = Wire::builder();
     let builder = builder.call_timeout(Duration::MAX).idle_timeout(Duration::MAX);

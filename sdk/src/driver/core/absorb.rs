@@ -79,8 +79,9 @@ impl Core {
         let (roster, echoes) = (&mut self.batch.roster, &mut self.echoes);
         events.retain_mut(|event| {
             let DomainEvent::Lifecycle(event) = event else { return true };
-            let echo = echoes.is_armed() && echoes.is_echo(roster.key(&event.domain), event);
-            roster.apply(event);
+            let key = roster.key(&event.domain);
+            let echo = echoes.is_armed() && echoes.is_echo(key, event);
+            roster.apply_at(key, event);
             !echo
         });
     }
