@@ -50,7 +50,7 @@ procedures! {
 
 /// The lifecycle event: [`Lifecycle`](super::Lifecycle).
 pub const EVENT_LIFECYCLE: i32 = 318;
-/// The reboot event: [`DomainEvent`](super::DomainEvent).
+/// The reboot event: a callback id and a [`Domain`](super::Domain).
 pub const EVENT_REBOOT: i32 = 319;
 /// The lifecycle event of servers before 1.2.1: without a callback id.
 pub const LEGACY_LIFECYCLE: i32 = 107;
