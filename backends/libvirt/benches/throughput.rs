@@ -12,6 +12,8 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
+mod daemon;
+
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -22,11 +24,8 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use virevent::{DomainEvent, EventSource, EventSourceExt, Uuid};
 use virevent_libvirt::Libvirt;
-use virevent_libvirt::wire::{
-    self, Domain, Frames, Header, Lifecycle, StateStats, kind, message, procs, xdr,
-};
+use virevent_libvirt::wire::{Frames, Lifecycle, xdr};
 
-const DOMAINS: u128 = 100;
 /// Events in a block that the server repeats.
 const BLOCK: usize = 10_000;
 const BLOCKS: usize = 100;
@@ -34,7 +33,7 @@ const EVENTS: usize = BLOCK * BLOCKS;
 const RUNS: usize = 7;
 
 fn main() {
-    let block = block();
+    let block = daemon::events(BLOCK);
     let dir = tempfile::tempdir().unwrap();
     let mut runs: Vec<[f64; 3]> = (0..RUNS)
         .map(|run| {
@@ -146,25 +145,9 @@ async fn virevent(path: std::path::PathBuf) -> Duration {
     spent
 }
 
-/// Suspend and resume, over the domains in turn.
-fn block() -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for n in 0..BLOCK as u128 {
-        let name = format!("domain-{:04}", n % DOMAINS);
-        let domain =
-            Domain { name: name.as_bytes(), uuid: Uuid::from_u128(n % DOMAINS + 1), id: 7 };
-        let event = if n / DOMAINS % 2 == 0 { 3 } else { 4 };
-        message(&mut bytes, &Header::event(procs::EVENT_LIFECYCLE), |body| {
-            body.i32(0);
-            Lifecycle { domain, event, detail: 0 }.write(body);
-        });
-    }
-    bytes
-}
-
 fn serve(mut socket: &UnixStream, block: &[u8], handshake: bool) {
     if handshake {
-        answer_until_listed(socket);
+        daemon::answer_until_listed(socket);
     }
     for _ in 0..BLOCKS {
         if socket.write_all(block).is_err() {
@@ -174,37 +157,5 @@ fn serve(mut socket: &UnixStream, block: &[u8], handshake: bool) {
     if handshake {
         // It closes when it has everything.
         let _ = socket.read_to_end(&mut Vec::new());
-    }
-}
-
-/// Does what a daemon without domains does, until it has been asked for the list of them.
-fn answer_until_listed(mut socket: &UnixStream) {
-    let mut frames = Frames::new();
-    let mut listed = 0;
-    while listed < 2 {
-        let bytes = socket.read(frames.spare()).unwrap();
-        frames.filled(bytes);
-        let mut replies = Vec::new();
-        while let Some(frame) = frames.next_frame().unwrap() {
-            assert_eq!(frame.header.kind, kind::CALL);
-            let header = Header::reply(frame.header.procedure, frame.header.serial);
-            message(&mut replies, &header, |body| match frame.header.procedure {
-                procs::AUTH_LIST => body.u32(0),
-                procs::CONNECT_SUPPORTS_FEATURE => body.i32(1),
-                procs::CONNECT_GET_HOSTNAME => body.string("bench"),
-                procs::CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY => body.i32(0),
-                procs::CONNECT_LIST_ALL_DOMAINS => {
-                    listed += 1;
-                    wire::Domain::write_all(&[], body);
-                    body.u32(0);
-                }
-                procs::CONNECT_GET_ALL_DOMAIN_STATS => {
-                    listed += 1;
-                    StateStats::write_all(&[], body);
-                }
-                _ => {}
-            });
-        }
-        socket.write_all(&replies).unwrap();
     }
 }
