@@ -16,8 +16,9 @@ const NAMESPACE: Uuid = Uuid::from_u128(0x6b1d_9f0e_52c3_4c0a_9d1e_7a35_c8f2_4e6
 pub(crate) struct Identity {
     pub(crate) name: String,
     pub(crate) uuid: Uuid,
-    /// The pid, or what stands in for it where that cannot be had.
-    pub(crate) id: u32,
+    /// The pid; where that cannot be had, the thread of the first virtual CPU; `None` where there is no
+    /// such CPU either, so that one run cannot be told from the next.
+    pub(crate) id: Option<u32>,
 }
 
 /// The uuid that QEMU says, or one of its own for a QEMU that says none.

@@ -76,19 +76,18 @@ pub(crate) struct Status {
 }
 
 impl Opened {
-    /// Connects, waits for its turn, and asks what is to be known. `run` stands in for the id where
-    /// nothing tells it.
+    /// Connects, waits for its turn, and asks what is to be known.
     ///
     /// # Errors
     /// QEMU cannot be reached, hangs up, or does not speak QMP. It may wait for the greeting for ever.
-    pub(crate) async fn at(endpoint: Endpoint, host: Arc<str>, run: u32) -> Result<Self, Error> {
+    pub(crate) async fn at(endpoint: Endpoint, host: Arc<str>) -> Result<Self, Error> {
         let mut link = Link::connect(endpoint).await?;
         link.greeting().await?;
         let timeout = Error::Timeout { call: "the questions after the greeting", after: ANSWERS };
-        tokio::time::timeout(ANSWERS, Self::ask(link, &host, run)).await.unwrap_or(Err(timeout))
+        tokio::time::timeout(ANSWERS, Self::ask(link, &host)).await.unwrap_or(Err(timeout))
     }
 
-    async fn ask(mut link: Link, host: &str, run: u32) -> Result<Self, Error> {
+    async fn ask(mut link: Link, host: &str) -> Result<Self, Error> {
         let mut early = Early::default();
         link.call("qmp_capabilities", &mut early).await?;
         let name: Option<Name> = link.query("query-name", &mut early).await?;
@@ -109,7 +108,7 @@ impl Opened {
                 .filter(|name| !name.is_empty())
                 .unwrap_or_else(|| link.endpoint.stem()),
             uuid: identity::uuid(uuid.as_deref(), host, &link.endpoint),
-            id: process.as_ref().map(|process| process.pid).or(thread).unwrap_or(run),
+            id: process.as_ref().map(|process| process.pid).or(thread),
         };
         Ok(Self { link, identity, process, status, early: early.lines })
     }

@@ -58,6 +58,8 @@ pub(crate) struct Monitor {
     question: Option<(u64, Instant)>,
     /// When QEMU last said anything.
     heard: Instant,
+    /// When it last let us in.
+    opened_at: Instant,
     /// What is wrong, and when it becomes an outage.
     trouble: Option<(Instant, Fault)>,
     /// Whether the outage was told.
@@ -65,6 +67,7 @@ pub(crate) struct Monitor {
     /// Whether the driver waits for a list: an outage is told after it.
     is_listing: bool,
     timer: Pin<Box<Sleep>>,
+    /// How many runs there have been.
     runs: u32,
 }
 
@@ -72,6 +75,7 @@ pub(crate) struct Monitor {
 #[derive(Debug)]
 struct Guest {
     identity: Identity,
+    id: u32,
     story: Story,
     process: Option<Process>,
     /// When the process was seen to have ended.
@@ -82,7 +86,7 @@ struct Guest {
 
 impl Guest {
     fn domain(&self, out: &mut Batch) -> Domain {
-        out.domain(self.identity.uuid, &self.identity.name, Some(self.identity.id))
+        out.domain(self.identity.uuid, &self.identity.name, Some(self.id))
     }
 
     /// Tells a pause whose cause was asked for.
@@ -108,6 +112,7 @@ impl Monitor {
             is_parked: false,
             question: None,
             heard: now,
+            opened_at: now,
             trouble: None,
             is_out: false,
             is_listing: true,
@@ -276,7 +281,8 @@ impl Monitor {
             guest.tell_pause(None, out);
         }
         self.question = None;
-        self.retry_at = now;
+        // At once, but not in a tight circle with one that breaks each connection.
+        self.retry_at = now.max(self.opened_at + self.config.retry);
         // A broken protocol is no sign of an end.
         let grace = if matches!(error, Error::Protocol { .. }) { Duration::ZERO } else { GRACE };
         self.trouble = Some((now + grace, error.to_fault()));
@@ -333,9 +339,8 @@ impl Monitor {
             if now < self.retry_at {
                 return Ok(false);
             }
-            self.runs = self.runs.wrapping_add(1).max(1);
             let config = &self.config;
-            let opened = Opened::at(config.endpoint.clone(), Arc::clone(&config.host), self.runs);
+            let opened = Opened::at(config.endpoint.clone(), Arc::clone(&config.host));
             self.attempt = Some((Box::pin(opened), now));
         }
         let Some((attempt, _)) = &mut self.attempt else { return Ok(false) };
@@ -375,7 +380,7 @@ impl Monitor {
                 self.tell_trouble(now, out);
             }
             Some(Guest { process: Some(old), .. }) => {
-                let (old, new) = (old.pid, identity.id);
+                let (old, new) = (old.pid, identity.id.unwrap_or(0));
                 let detail = format!(
                     "{} leads to another QEMU (pid {new}) while the one before (pid {old}) still \
                      runs: give each a socket of its own",
@@ -385,8 +390,9 @@ impl Monitor {
             }
             _ => {
                 self.ended(out);
-                let story = Story::new(&status);
-                let mut guest = Guest { identity, story, process, ended: None, pause: None };
+                self.runs = self.runs.wrapping_add(1).max(1);
+                let (story, id) = (Story::new(&status), identity.id.unwrap_or(self.runs));
+                let mut guest = Guest { identity, id, story, process, ended: None, pause: None };
                 if !self.is_listing && !self.is_out {
                     start(&mut guest, out);
                 }
@@ -394,7 +400,7 @@ impl Monitor {
             }
         }
         self.link = Some(link);
-        self.heard = now;
+        (self.heard, self.opened_at) = (now, now);
         if let Some(guest) = &mut self.guest {
             for line in &early {
                 if let Ok(Message::Event(event)) = Message::read(line) {

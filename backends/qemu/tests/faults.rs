@@ -193,6 +193,18 @@ async fn a_connection_that_breaks_is_a_gap_even_if_it_is_back_at_once() {
 }
 
 #[tokio::test]
+async fn a_qemu_that_cannot_be_told_from_the_next_is_the_same_after_a_broken_connection() {
+    let qemu = FakeQemu::start("web").unwrap();
+    qemu.change(|faults| faults.lacks = vec!["query-cpus-fast".into()]);
+    let mut events = client(&qemu).source().subscribe_with(all()).await.unwrap();
+    until_synced(&mut events).await.unwrap();
+    qemu.cut();
+    assert_eq!(gap(&mut events).await, FaultKind::Closed);
+    assert!(next(&mut events).await.starts_with("synced"));
+    goes_on(&qemu, &mut events).await;
+}
+
+#[tokio::test]
 async fn a_pause_in_an_outage_is_told_after_it() {
     let (qemu, mut events) = watched().await;
     qemu.change(|faults| faults.hang_up = true);
