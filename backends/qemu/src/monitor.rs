@@ -234,9 +234,8 @@ impl Monitor {
     #[inline]
     fn hear(&mut self, event: &Event<'_>, wants: &Wants, out: &mut Batch) -> bool {
         let Some(guest) = &mut self.guest else { return false };
-        let said = guest.story.hear(event);
         let at = event.at.unwrap_or_else(|| out.received());
-        match said {
+        match guest.story.hear(event) {
             Said::Change(change) => {
                 guest.tell_pause(None, out);
                 let domain = guest.domain(out);
