@@ -38,6 +38,9 @@ const GRACE: Duration = Duration::from_millis(500);
 /// How long a pause waits for the run state that tells its cause.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// After how long a migration that is about to be completed is looked at again.
+const AGAIN: Duration = Duration::from_millis(100);
+
 /// How long a process that has ended may leave its socket open before that is not waited for.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
@@ -56,6 +59,8 @@ pub(crate) struct Monitor {
     is_parked: bool,
     /// The question for the run state that is not answered yet.
     question: Option<(u64, Instant)>,
+    /// When to ask again, for the last answer was of a moment that passes.
+    look_at: Option<Instant>,
     /// When QEMU last said anything.
     heard: Instant,
     /// When it last let us in.
@@ -111,6 +116,7 @@ impl Monitor {
             is_first: true,
             is_parked: false,
             question: None,
+            look_at: None,
             heard: now,
             opened_at: now,
             trouble: None,
@@ -265,9 +271,11 @@ impl Monitor {
         let status = status.as_ref().map(|answer| &*answer.status);
         if let Some(guest) = &mut self.guest {
             guest.tell_pause(status, out);
-            if let Some(status) = status.filter(|_| self.is_out) {
+            if let Some(status) = status.filter(|status| self.is_out || *status == "postmigrate") {
                 guest.story.look(status);
             }
+            // Without the event of it, only the run state says that the guest has left.
+            self.look_at = (status == Some("finish-migrate")).then(|| self.heard + AGAIN);
         }
         self.recovered(out);
     }
@@ -466,7 +474,9 @@ impl Monitor {
                 self.trouble = Some((now, error.to_fault()));
             }
         } else if let Some(link) = &mut self.link {
-            if now >= self.heard + self.config.interval {
+            let quiet = self.heard + self.config.interval;
+            if now >= self.look_at.map_or(quiet, |at| at.min(quiet)) {
+                self.look_at = None;
                 self.question = Some((link.send("query-status"), now));
                 return Ok(true);
             }
@@ -484,6 +494,7 @@ impl Monitor {
             self.question.filter(|_| calm).map(|(_, since)| since + self.config.answer),
             (self.link.is_some() && self.question.is_none())
                 .then(|| self.heard + self.config.interval),
+            self.look_at.filter(|_| self.link.is_some() && self.question.is_none()),
             (self.link.is_none() && self.attempt.is_none()).then_some(self.retry_at),
             self.trouble.as_ref().filter(|_| !self.is_out && !self.is_listing).map(|(due, _)| *due),
         ];

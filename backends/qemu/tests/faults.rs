@@ -238,6 +238,20 @@ async fn what_was_announced_is_the_cause_of_the_end() {
 }
 
 #[tokio::test]
+async fn a_guest_that_has_left_has_migrated_even_if_no_event_said_so() {
+    let (qemu, mut events) = watched().await;
+    qemu.set_status("finish-migrate");
+    let asked = qemu.calls("query-status");
+    qemu.emit("STOP", "");
+    assert_eq!(next(&mut events).await, "web suspended (migrated)");
+    qemu.set_status("postmigrate");
+    qemu.until(|qemu| qemu.calls("query-status") > asked + 1).await;
+    qemu.end(Some("host-qmp-quit"));
+    assert_eq!(next(&mut events).await, "web shutting_down (host)");
+    assert_eq!(next(&mut events).await, "web stopped (migrated)");
+}
+
+#[tokio::test]
 async fn a_pause_whose_cause_is_not_answered_is_told_all_the_same() {
     let (qemu, mut events) = watched().await;
     qemu.change(|faults| faults.unanswered = vec!["query-status".into()]);
