@@ -13,22 +13,22 @@
 //! process that is on its way out closes its socket some time before it ends, so a closed socket
 //! becomes an outage only after a moment of grace.
 
+mod deadlines;
+mod guest;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 use virevent::driver::{Batch, Listed};
-use virevent::{
-    Change, Domain, Error, EventData, EventName, Fault, Lifecycle, RawEvent, Reboot, Scope,
-};
+use virevent::{Change, Error, Fault, Lifecycle, Reboot, Scope};
 
+use self::guest::{Guest, other, start};
 use crate::config::Config;
 use crate::decode::{Said, Story};
-use crate::identity::Identity;
 use crate::link::{Link, Opened, Status, broken, is_nobody};
-use crate::process::Process;
 use crate::wants::Wants;
 use crate::wire::{Event, Message, Reply};
 
@@ -74,34 +74,6 @@ pub(crate) struct Monitor {
     timer: Pin<Box<Sleep>>,
     /// How many runs there have been.
     runs: u32,
-}
-
-/// A run of a QEMU.
-#[derive(Debug)]
-struct Guest {
-    identity: Identity,
-    id: u32,
-    story: Story,
-    process: Option<Process>,
-    /// When the process was seen to have ended.
-    ended: Option<Instant>,
-    /// A pause whose cause is asked for: when it was, and when it is told without.
-    pause: Option<(SystemTime, Instant)>,
-}
-
-impl Guest {
-    fn domain(&self, out: &mut Batch) -> Domain {
-        out.domain(self.identity.uuid, &self.identity.name, Some(self.id))
-    }
-
-    /// Tells a pause whose cause was asked for.
-    fn tell_pause(&mut self, status: Option<&str>, out: &mut Batch) {
-        if let Some((at, _)) = self.pause.take() {
-            let change = self.story.paused(status);
-            let domain = self.domain(out);
-            out.event(Lifecycle::new(domain, change, at));
-        }
-    }
 }
 
 impl Monitor {
@@ -399,9 +371,9 @@ impl Monitor {
                 self.ended(out);
                 self.runs = self.runs.wrapping_add(1).max(1);
                 let (story, id) = (Story::new(&status), identity.id.unwrap_or(self.runs));
-                let mut guest = Guest { identity, id, story, process, ended: None, pause: None };
+                let guest = Guest { identity, id, story, process, ended: None, pause: None };
                 if !self.is_listing && !self.is_out {
-                    start(&mut guest, out);
+                    start(&guest, out);
                 }
                 self.guest = Some(guest);
             }
@@ -437,84 +409,5 @@ impl Monitor {
             // The driver asks for a list, and tells from it what happened.
             self.is_listing = true;
         }
-    }
-
-    /// True if an outage was told.
-    fn tell_trouble(&mut self, now: Instant, out: &mut Batch) -> bool {
-        match &self.trouble {
-            Some((due, fault)) if now >= *due && !self.is_out && !self.is_listing => {
-                out.outage(Scope::Source, fault.clone());
-                self.is_out = true;
-                true
-            }
-            _ => false,
-        }
-    }
-
-    fn meet_deadlines(&mut self, now: Instant, out: &mut Batch) -> Result<bool, Error> {
-        if let Some(guest) = &mut self.guest {
-            if guest.pause.is_some_and(|(_, due)| now >= due) {
-                guest.tell_pause(None, out);
-                return Ok(true);
-            }
-        }
-        if let Some((_, since)) = &self.attempt {
-            if now >= *since + self.config.greeting && self.trouble.is_none() {
-                let error = self.config.held();
-                if self.is_first {
-                    return Err(error);
-                }
-                self.trouble = Some((now, error.to_fault()));
-            }
-        }
-        if let Some((_, since)) = self.question {
-            if now >= since + self.config.answer && self.trouble.is_none() {
-                let after = self.config.answer;
-                let error = Error::Timeout { call: "query-status", after };
-                self.trouble = Some((now, error.to_fault()));
-            }
-        } else if let Some(link) = &mut self.link {
-            let quiet = self.heard + self.config.interval;
-            if now >= self.look_at.map_or(quiet, |at| at.min(quiet)) {
-                self.look_at = None;
-                self.question = Some((link.send("query-status"), now));
-                return Ok(true);
-            }
-        }
-        Ok(self.tell_trouble(now, out))
-    }
-
-    fn next_deadline(&self) -> Option<Instant> {
-        let guest = self.guest.as_ref();
-        let calm = self.trouble.is_none();
-        let deadlines = [
-            guest.and_then(|guest| guest.pause).map(|(_, due)| due),
-            guest.and_then(|guest| guest.ended).map(|ended| ended + LAST_WORDS),
-            self.attempt.as_ref().filter(|_| calm).map(|(_, since)| *since + self.config.greeting),
-            self.question.filter(|_| calm).map(|(_, since)| since + self.config.answer),
-            (self.link.is_some() && self.question.is_none())
-                .then(|| self.heard + self.config.interval),
-            self.look_at.filter(|_| self.link.is_some() && self.question.is_none()),
-            (self.link.is_none() && self.attempt.is_none()).then_some(self.retry_at),
-            self.trouble.as_ref().filter(|_| !self.is_out && !self.is_listing).map(|(due, _)| *due),
-        ];
-        deadlines.into_iter().flatten().min()
-    }
-}
-
-/// Tells that a run began, and the state that it is in.
-fn start(guest: &mut Guest, out: &mut Batch) {
-    let (domain, at) = (guest.domain(out), out.received());
-    let started = Change::Started(guest.story.start_cause());
-    out.event(Lifecycle::new(domain.clone(), started, at));
-    out.state(domain, guest.story.state());
-}
-
-/// Passes on an event that has no type, if anybody wants it.
-fn other(guest: &Guest, event: &Event<'_>, at: SystemTime, wants: &Wants, out: &mut Batch) {
-    if wants.event(event.name) {
-        let data = event.data.map_or("{}", |data| data.get());
-        let (domain, name) = (guest.domain(out), EventName::Name(event.name.into()));
-        out.event(RawEvent::new(Some(domain), name, EventData::Json(data.into()), at));
     }
 }
