@@ -41,6 +41,8 @@ pub enum Said {
     Change(Change),
     /// The guest rebooted.
     Reboot,
+    /// The guest rebooted out of an end, and only the run state tells how it is now.
+    RebootAndAsk,
     /// It was paused, and only the run state tells why.
     Ask,
     /// Nothing new: it is part of what was told.
@@ -59,6 +61,10 @@ pub struct Story {
     pause: Option<SuspendCause>,
     /// Why it ends when it ends.
     ending: Option<StopCause>,
+    /// It has announced that it is about to end.
+    is_leaving: bool,
+    /// The guest panicked, and goes on all the same.
+    is_undead: bool,
 }
 
 /// The members of any event's data that matter here.
@@ -84,7 +90,14 @@ impl<'a> Data<'a> {
 impl Story {
     /// A run in this run state (`status` of `query-status`).
     pub fn new(status: &str) -> Self {
-        let mut story = Self { state: State::NoState, incoming: false, pause: None, ending: None };
+        let mut story = Self {
+            state: State::NoState,
+            incoming: false,
+            pause: None,
+            ending: None,
+            is_leaving: false,
+            is_undead: false,
+        };
         story.look(status);
         story
     }
@@ -106,14 +119,24 @@ impl Story {
 
     /// QEMU was asked for its run state, and is in this one.
     pub fn look(&mut self, status: &str) {
-        self.state = state(status);
+        // On its way out QEMU may call itself anything: what it announced stands.
+        if !self.is_leaving {
+            self.state = state(status);
+        }
+        self.incoming &= status == "inmigrate";
         match status {
             "inmigrate" => self.incoming = true,
             "postmigrate" => self.ending = Some(StopCause::Migrated),
             "guest-panicked" => self.ending = Some(StopCause::Crashed),
-            "running" if self.ending == Some(StopCause::Migrated) => self.ending = None,
+            // Whatever was announced before is over.
+            "running" if !self.is_leaving => (self.ending, self.pause) = (None, None),
             _ => {}
         }
+    }
+
+    /// QEMU answers on a new connection: it has not ended, whatever it announced on the last one.
+    pub fn lives(&mut self) {
+        self.is_leaving = false;
     }
 
     /// It was paused ([`Said::Ask`]), and is in this run state, if that is known.
@@ -122,13 +145,9 @@ impl Story {
             Some(State::Paused(reason)) => reason.into(),
             _ => SuspendCause::Unspecified,
         };
-        match status {
-            // It goes on already, and says so later.
-            Some("running") | None => {
-                let reason = PausedReason::Unspecified;
-                self.state = State::Paused(reason);
-            }
-            Some(status) => self.look(status),
+        // Where it goes on already it says so later; what came after the pause stands.
+        if let Some(status) = status.filter(|status| *status != "running") {
+            self.look(status);
         }
         Change::Suspended(cause)
     }
@@ -141,6 +160,7 @@ impl Story {
             "RESUME" => {
                 let migrated = self.incoming;
                 (self.incoming, self.pause, self.ending) = (false, None, None);
+                (self.is_leaving, self.is_undead) = (false, false);
                 Said::Change(Change::Resumed(match migrated {
                     true => ResumeCause::Migrated,
                     false => ResumeCause::Unpaused,
@@ -149,7 +169,11 @@ impl Story {
             "RESET" => {
                 // It was kept after a shutdown or a panic, and begins anew.
                 self.ending = None;
-                Said::Reboot
+                (self.is_leaving, self.is_undead) = (false, false);
+                match self.state {
+                    State::Crashed(_) | State::ShuttingDown(_) => Said::RebootAndAsk,
+                    _ => Said::Reboot,
+                }
             }
             "SHUTDOWN" => self.shutdown(&Data::of(event)),
             "SUSPEND" => Said::Change(Change::PmSuspended(PmSuspendCause::Memory)),
@@ -157,7 +181,8 @@ impl Story {
             "WAKEUP" => Said::Change(Change::Started(StartCause::Wakeup)),
             "GUEST_PANICKED" => {
                 // With "run" the guest goes on, and its end has another cause.
-                if Data::of(event).action != Some("run") {
+                self.is_undead = Data::of(event).action == Some("run");
+                if !self.is_undead {
                     self.ending = Some(StopCause::Crashed);
                 }
                 Said::Change(Change::Crashed(CrashCause::Panicked))
@@ -177,7 +202,8 @@ impl Story {
 
     fn stop(&mut self) -> Said {
         match (self.state, self.pause.take()) {
-            (State::Crashed(_) | State::ShuttingDown(_), _) => Said::Nothing,
+            (State::ShuttingDown(_), _) => Said::Nothing,
+            (State::Crashed(_), _) if !self.is_undead => Said::Nothing,
             (_, Some(cause)) => Said::Change(Change::Suspended(cause)),
             (_, None) => {
                 self.state = State::Paused(PausedReason::Unspecified);
@@ -207,6 +233,7 @@ impl Story {
         if !has_left {
             self.ending = Some(ending);
         }
+        self.is_leaving = true;
         Said::Change(Change::ShuttingDown(cause))
     }
 
@@ -257,6 +284,51 @@ mod tests {
             Ok(Message::Event(event)) => story.hear(&event),
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn what_comes_after_a_pause_stands_when_its_cause_is_told() {
+        let mut story = Story::new("running");
+        assert_eq!(heard(&mut story, "STOP", "{}"), Said::Ask);
+        heard(&mut story, "GUEST_PANICKED", r#"{"action": "pause"}"#);
+        assert_eq!(heard(&mut story, "STOP", "{}"), Said::Nothing);
+        story.paused(None);
+        assert!(matches!(story.state(), State::Crashed(_)));
+
+        let mut story = Story::new("running");
+        heard(&mut story, "STOP", "{}");
+        heard(&mut story, "RESUME", "{}");
+        story.paused(None);
+        assert!(story.state().is_running());
+    }
+
+    #[test]
+    fn an_announced_end_stands_whatever_qemu_calls_itself_on_its_way_out() {
+        let mut story = Story::new("running");
+        heard(&mut story, "SHUTDOWN", r#"{"guest": false, "reason": "host-signal"}"#);
+        story.look("prelaunch");
+        assert!(matches!(story.state(), State::ShuttingDown(_)));
+        assert_eq!(story.stop_cause(), StopCause::Destroyed);
+        // It was reset and goes on, out of our sight: then it is killed.
+        story.lives();
+        story.look("running");
+        assert!(story.state().is_running());
+        assert_eq!(story.stop_cause(), StopCause::Failed);
+    }
+
+    #[test]
+    fn a_guest_that_goes_on_after_a_panic_can_be_paused() {
+        let mut story = Story::new("running");
+        heard(&mut story, "GUEST_PANICKED", r#"{"action": "run"}"#);
+        assert_eq!(heard(&mut story, "STOP", "{}"), Said::Ask);
+    }
+
+    #[test]
+    fn how_a_guest_is_after_a_reset_out_of_its_end_is_asked_for() {
+        let mut story = Story::new("running");
+        assert_eq!(heard(&mut story, "RESET", "{}"), Said::Reboot);
+        heard(&mut story, "GUEST_PANICKED", r#"{"action": "pause"}"#);
+        assert_eq!(heard(&mut story, "RESET", "{}"), Said::RebootAndAsk);
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub(crate) struct Link {
     socket: Socket,
     endpoint: Endpoint,
     lines: Lines,
-    unsent: Vec<u8>,
+    pub(crate) unsent: Vec<u8>,
     next_id: u64,
     /// Set when writing failed: what QEMU still had to say is read first.
     mute: bool,
@@ -277,6 +277,11 @@ fn unreachable(endpoint: &Endpoint, error: io::Error) -> Error {
             "nobody listens on the socket: its QEMU has ended; start one with -qmp \
              unix:{endpoint},server=on,wait=off"
         ),
+        io::ErrorKind::WouldBlock if local => {
+            "too many clients wait for the socket already, which serves one at a time: find who \
+             holds it, or give QEMU a second -qmp"
+                .into()
+        }
         io::ErrorKind::PermissionDenied => {
             "this user may not open the socket: run as the user that runs QEMU, or as root".into()
         }

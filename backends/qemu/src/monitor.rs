@@ -44,6 +44,9 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// How long a process that has ended may leave its socket open before that is not waited for.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
+/// No more is asked of a QEMU that does not take in what was asked, in bytes.
+const UNSENT: usize = 4096;
+
 type Attempt = Pin<Box<dyn Future<Output = Result<Opened, Error>> + Send>>;
 
 pub(crate) struct Monitor {
@@ -201,7 +204,7 @@ impl Monitor {
                 other => tracing::debug!(?other, "passed over what is no answer to us"),
             }
         }
-        if ask {
+        if ask && link.unsent.len() < UNSENT {
             // An answer that is under way may be older than the pause.
             self.question = Some((link.send("query-status"), self.heard));
         }
@@ -213,15 +216,19 @@ impl Monitor {
     fn hear(&mut self, event: &Event<'_>, wants: &Wants, out: &mut Batch) -> bool {
         let Some(guest) = &mut self.guest else { return false };
         let at = event.at.unwrap_or_else(|| out.received());
-        match guest.story.hear(event) {
+        let said = guest.story.hear(event);
+        match said {
             Said::Change(change) => {
                 guest.tell_pause(None, out);
                 let domain = guest.domain(out);
                 out.event(Lifecycle::new(domain, change, at));
             }
-            Said::Reboot => {
+            Said::Reboot | Said::RebootAndAsk => {
+                guest.tell_pause(None, out);
                 let domain = guest.domain(out);
                 out.event(Reboot::new(domain, at));
+                guest.is_reborn = said == Said::RebootAndAsk;
+                return guest.is_reborn;
             }
             Said::Ask => {
                 guest.tell_pause(None, out);
@@ -243,6 +250,11 @@ impl Monitor {
         let status = status.as_ref().map(|answer| &*answer.status);
         if let Some(guest) = &mut self.guest {
             guest.tell_pause(status, out);
+            if let Some(status) = status.filter(|_| std::mem::take(&mut guest.is_reborn)) {
+                guest.story.look(status);
+                let domain = guest.domain(out);
+                out.state(domain, guest.story.state());
+            }
             if let Some(status) = status.filter(|status| self.is_out || *status == "postmigrate") {
                 guest.story.look(status);
             }
@@ -371,7 +383,8 @@ impl Monitor {
                 self.ended(out);
                 self.runs = self.runs.wrapping_add(1).max(1);
                 let (story, id) = (Story::new(&status), identity.id.unwrap_or(self.runs));
-                let guest = Guest { identity, id, story, process, ended: None, pause: None };
+                let (ended, pause, is_reborn) = (None, None, false);
+                let guest = Guest { identity, id, story, process, ended, pause, is_reborn };
                 if !self.is_listing && !self.is_out {
                     start(&guest, out);
                 }
@@ -381,6 +394,7 @@ impl Monitor {
         self.link = Some(link);
         (self.heard, self.opened_at) = (now, now);
         if let Some(guest) = &mut self.guest {
+            guest.story.lives();
             for line in &early {
                 if let Ok(Message::Event(event)) = Message::read(line) {
                     let at = event.at.unwrap_or_else(|| out.received());
@@ -391,6 +405,11 @@ impl Monitor {
                             let domain = guest.domain(out);
                             out.event(Reboot::new(domain, at));
                         }
+                        // The end that it announced is in no run state.
+                        Said::Change(change @ (Change::ShuttingDown(_) | Change::Crashed(_))) => {
+                            let domain = guest.domain(out);
+                            out.event(Lifecycle::new(domain, change, at));
+                        }
                         _ => {}
                     }
                 }
@@ -399,6 +418,13 @@ impl Monitor {
         }
         self.is_first = false;
         self.recovered(out);
+        // What was read together with the last answer waits for no further word.
+        if let Some(mut link) = self.link.take() {
+            match self.hear_all(&mut link, wants, out) {
+                Ok(()) => self.link = Some(link),
+                Err(error) => self.lost(&error, out),
+            }
+        }
     }
 
     /// All is well: the source is whole again if it was not.

@@ -138,6 +138,23 @@ async fn an_event_among_the_answers_is_part_of_the_state_or_told() {
 }
 
 #[tokio::test]
+async fn an_event_right_behind_the_last_answer_waits_for_no_further_word() {
+    let (qemu, mut events) = watched().await;
+    let late = b"{\"event\": \"GUEST_CRASHLOADED\", \"data\": {\"action\": \"run\"}}\r\n";
+    qemu.change(|faults| drop(faults.after.insert("query-status".into(), late.to_vec())));
+    qemu.cut();
+    let mut told = Vec::new();
+    // Far less than QEMU is asked for a sign of life after.
+    while let Ok(event) = next_within(&mut events, Duration::from_secs(2)).await {
+        told.push(event.to_string());
+        if told.iter().any(|event| event.contains("crashloaded")) {
+            return;
+        }
+    }
+    panic!("{told:?}");
+}
+
+#[tokio::test]
 async fn an_answer_to_a_question_never_asked_is_passed_over() {
     let (qemu, mut events) = watched().await;
     qemu.send(b"{\"return\": {\"status\": \"running\"}, \"id\": 4711}\r\n");

@@ -46,7 +46,7 @@ fn told(bytes: &[u8], piece: usize, random: &mut Rng) -> Vec<String> {
                     }
                     match said {
                         Said::Change(change) => told.push(change.to_string()),
-                        Said::Reboot => told.push("rebooted".into()),
+                        Said::Reboot | Said::RebootAndAsk => told.push("rebooted".into()),
                         Said::Ask => asked = true,
                         Said::Nothing => {}
                         Said::Other => told.push(event.name.to_owned()),

@@ -123,6 +123,7 @@ impl Connection {
         };
         let mut bytes = faults.before.get(&name).cloned().unwrap_or_default();
         bytes.extend(format!("{answer}\r\n").as_bytes());
+        bytes.extend(faults.after.get(&name).into_iter().flatten());
         Some(bytes)
     }
 

@@ -13,6 +13,8 @@ pub struct Faults {
     pub before_greeting: Vec<u8>,
     /// What it sends before the answer to a command.
     pub before: BTreeMap<String, Vec<u8>>,
+    /// What it sends right behind the answer to a command.
+    pub after: BTreeMap<String, Vec<u8>>,
     /// How long it waits before it greets.
     pub greeting_delay: Duration,
     /// It never greets, as one that has another client.
