@@ -11,6 +11,7 @@
 //! | URI | what it opens | feature |
 //! |---|---|---|
 //! | `qemu:///system`, `test:///default`, `xen+tcp://host/` ... | libvirt's own, to its daemon | `libvirt` (default) |
+//! | `qmp:/path/vm.sock`, `qmp+tcp://127.0.0.1:4444` | a QEMU's own monitor, without a daemon | `qemu` (default) |
 //! | `fake:` | a hypervisor inside the process that plays a short scripted demo | `fake` |
 
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub fn open(uri: &str) -> Result<Arc<dyn EventSource>, Error> {
     let driver = scheme.split_once('+').map_or(scheme, |(driver, _transport)| driver);
     match driver {
         "fake" if scheme == "fake" => fake(uri, rest),
+        "qmp" => qmp(uri),
         _ if LIBVIRT.contains(&driver) => libvirt(uri),
         _ => Err(invalid(uri, format!("the scheme {scheme:?} is not known; {}", known()))),
     }
@@ -41,7 +43,8 @@ pub fn open(uri: &str) -> Result<Arc<dyn EventSource>, Error> {
 /// too: `qemu+unix`, `qemu+tcp`.
 pub fn schemes() -> impl Iterator<Item = &'static str> {
     let libvirt = LIBVIRT.into_iter().filter(|_| cfg!(feature = "libvirt"));
-    libvirt.chain(cfg!(feature = "fake").then_some("fake"))
+    let qmp = ["qmp", "qmp+tcp"].into_iter().filter(|_| cfg!(feature = "qemu"));
+    libvirt.chain(qmp).chain(cfg!(feature = "fake").then_some("fake"))
 }
 
 #[cfg(feature = "libvirt")]
@@ -52,6 +55,16 @@ fn libvirt(uri: &str) -> Result<Arc<dyn EventSource>, Error> {
 #[cfg(not(feature = "libvirt"))]
 fn libvirt(uri: &str) -> Result<Arc<dyn EventSource>, Error> {
     Err(lacking(uri, "libvirt"))
+}
+
+#[cfg(feature = "qemu")]
+fn qmp(uri: &str) -> Result<Arc<dyn EventSource>, Error> {
+    Ok(Arc::new(virevent_qemu::Qmp::new(uri)?.source()))
+}
+
+#[cfg(not(feature = "qemu"))]
+fn qmp(uri: &str) -> Result<Arc<dyn EventSource>, Error> {
+    Err(lacking(uri, "qemu"))
 }
 
 #[cfg(feature = "fake")]
@@ -69,7 +82,7 @@ fn fake(uri: &str, _rest: &str) -> Result<Arc<dyn EventSource>, Error> {
     Err(lacking(uri, "fake"))
 }
 
-#[cfg(not(all(feature = "libvirt", feature = "fake")))]
+#[cfg(not(all(feature = "libvirt", feature = "qemu", feature = "fake")))]
 fn lacking(uri: &str, feature: &str) -> Error {
     let help = format!("build virevent-backends with its feature {feature:?}");
     invalid(uri, format!("this build lacks that backend: {help}, or {}", known()))
@@ -79,7 +92,7 @@ fn lacking(uri: &str, feature: &str) -> Error {
 fn known() -> String {
     let schemes: Vec<_> = schemes().map(|scheme| format!("{scheme}:")).collect();
     match schemes.is_empty() {
-        true => "build virevent-backends with a feature: \"libvirt\" or \"fake\"".into(),
+        true => "build virevent-backends with a feature: \"libvirt\", \"qemu\" or \"fake\"".into(),
         false => format!("use one of {}", schemes.join(" ")),
     }
 }
@@ -108,6 +121,8 @@ mod pages {
     mod concepts {}
     #[doc = include_str!("../../docs/libvirt.md")]
     mod libvirt {}
+    #[doc = include_str!("../../docs/qemu.md")]
+    mod qemu {}
     #[doc = include_str!("../../docs/testing.md")]
     mod testing {}
     #[doc = include_str!("../../docs/writing-a-backend.md")]
@@ -166,6 +181,16 @@ mod tests {
         for uri in ["qemu:///system", "test+unix:///default?socket=/nowhere", "xen+tcp://host/"] {
             assert_eq!(open(uri).unwrap().uri(), uri);
         }
+    }
+
+    #[test]
+    #[cfg(feature = "qemu")]
+    fn a_monitor_opens_without_a_qemu() {
+        for uri in ["qmp:/nowhere/vm.sock", "qmp+tcp://127.0.0.1:4444"] {
+            assert_eq!(open(uri).unwrap().uri(), uri);
+        }
+        assert!(refusal("qmp:vm.sock").contains("whole path"));
+        assert!(refusal("qmp+tls://host:1").contains("qmp+tcp"));
     }
 
     #[test]

@@ -39,6 +39,8 @@ mod fake;
 mod host;
 #[cfg(feature = "fake-libvirtd")]
 pub mod libvirtd;
+#[cfg(feature = "fake-qemu")]
+pub mod qmp;
 mod script;
 #[cfg(feature = "servers")]
 pub mod servers;

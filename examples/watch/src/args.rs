@@ -14,8 +14,9 @@ Prints what happens to virtual machines.
 
 Usage: watch [OPTIONS] [URI]...
 
-  URI   a hypervisor: qemu:///system, test:///default, fake: ...
-        (libvirt's own URIs, to its daemon). Several are watched together.
+  URI   a hypervisor: qemu:///system, test:///default ... (libvirt's own URIs,
+        to its daemon), qmp:/run/vm.sock (one QEMU's monitor), fake:
+        Several are watched together.
         With none, a fake hypervisor plays a demo that ends by itself.
 
 What to watch:

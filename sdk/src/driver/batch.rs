@@ -104,12 +104,14 @@ impl Batch {
         self.control(Control::Listed(tag, list));
     }
 
-    /// One of the many sockets or hosts behind this session is out of reach.
+    /// One of the many sockets or hosts behind this session is out of reach; or with
+    /// [`Scope::Source`] all there is, while the session lives on.
     pub fn outage(&mut self, scope: Scope, fault: Fault) {
         self.control(Control::Outage(scope, fault));
     }
 
-    /// It is back, and [`state`](Batch::state) and [`gone`](Batch::gone) have told how it is now.
+    /// It is back, and [`state`](Batch::state) and [`gone`](Batch::gone) have told how it is now. Of
+    /// [`Scope::Source`] the driver asks for a list, and tells from that.
     pub fn restored(&mut self, scope: Scope) {
         self.control(Control::Restored(scope));
     }

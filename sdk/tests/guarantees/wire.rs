@@ -180,6 +180,25 @@ async fn one_list_at_a_time_is_asked_for_and_an_old_one_is_not_believed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_session_that_lost_all_is_an_outage_in_which_an_end_is_told_at_once() {
+    let (wire, source) = Wire::new();
+    let mut events = subscribe(&wire, &source, &[running(3)]).await;
+    wire.say(|batch| batch.outage(Scope::Source, fault()));
+    told(&mut events, &["lost sight of wire:*"]).await;
+    assert!(matches!(source.health().status(), Status::Disconnected(_)));
+    let mut late = source.subscribe().await.unwrap();
+    told(&mut late, &["lost sight of wire:*"]).await;
+    wire.say(|batch| batch.gone(&web(Some(3)), StopCause::Failed));
+    told(&mut events, &["web[3] stopped (failed) [inferred]"]).await;
+    wire.say(|batch| batch.restored(Scope::Source));
+    wire.list(&[running(4)]).await;
+    until_synced(&mut events).await.unwrap();
+    until_synced(&mut late).await.unwrap();
+    assert_eq!(source.health().status(), Status::Synced);
+    assert_eq!((source.counters().gaps, source.counters().reconnects), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_outage_is_forgotten_with_the_last_subscriber_that_was_told_of_it() {
     let (wire, source) = Wire::new();
     let mut events = subscribe(&wire, &source, &[]).await;

@@ -10,7 +10,7 @@
 //! a mount namespace of its own; run as another user (or where namespaces are not allowed) it is a
 //! session daemon.
 //!
-//! Dropping it kills what it started, guests too.
+//! Dropping it kills what it started, guests too. A [`Qemu`] is one that no daemon knows of.
 //!
 //! ```no_run
 //! # async fn test() -> Result<(), Box<dyn std::error::Error>> {
@@ -27,6 +27,7 @@ mod guest;
 mod home;
 mod libvirtd;
 mod process;
+mod qemu;
 mod tap;
 mod virsh;
 
@@ -36,6 +37,7 @@ use std::path::Path;
 pub use self::guest::{Deed, Guest};
 pub use self::libvirtd::{Config, Libvirtd};
 pub use self::process::rss_kib;
+pub use self::qemu::{Qemu, QemuConfig};
 pub use self::tap::{Seen, Tap};
 pub use self::virsh::{Virsh, VirshSession};
 

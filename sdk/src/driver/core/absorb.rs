@@ -8,7 +8,9 @@ use crate::driver::diff::Tale;
 use crate::driver::roster::{DOMAINS, Entry};
 use crate::driver::session::Session;
 use crate::driver::sync::{Merged, merge};
-use crate::{Domain, DomainEvent, End, Error, Kind, Kinds, Origin, State, Status, StopCause};
+use crate::{
+    Domain, DomainEvent, End, Error, Kind, Kinds, Origin, Scope, State, Status, StopCause,
+};
 
 impl Core {
     /// Takes in what the session read.
@@ -113,12 +115,20 @@ impl Core {
                 if self.synced.is_some() {
                     self.facts.add(|facts| &facts.gaps, 1);
                     self.fanout.broke(&scope, &fault);
+                    if scope == Scope::Source {
+                        self.outage = Some(fault.clone());
+                        self.set_status(Status::Disconnected(fault.clone()));
+                    }
                 }
                 self.scopes.insert(scope, fault);
             }
             Control::Restored(scope) => {
                 self.scopes.remove(&scope);
-                if self.synced.is_some() {
+                if scope == Scope::Source && self.synced.is_some() {
+                    // Those who came in the outage know nothing yet: a list tells them, too.
+                    self.synced = None;
+                    self.steer(session);
+                } else if self.synced.is_some() {
                     self.facts.add(|facts| &facts.reconnects, 1);
                     self.fanout.restored(&scope, &self.batch.roster);
                 }

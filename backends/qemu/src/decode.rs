@@ -1,0 +1,370 @@
+//! Event to change: pure, and by a table.
+//!
+//! | QMP | becomes |
+//! |---|---|
+//! | `STOP` | suspended; why is in the event before it, or in the run state, see [`Said::Ask`] |
+//! | `RESUME` | resumed: unpaused, or migrated if it came in from another host |
+//! | `RESET` | a reboot |
+//! | `SHUTDOWN` | shutting_down: guest or host |
+//! | `SUSPEND`, `SUSPEND_DISK` | pm_suspended: memory, disk |
+//! | `WAKEUP` | started (wakeup), which is libvirt's term for the end of a sleep |
+//! | `GUEST_PANICKED`, `GUEST_CRASHLOADED` | crashed: panicked, crashloaded |
+//! | any other | passed on whole, by its name |
+//!
+//! `POWERDOWN` is passed on: it says that the power button was pressed, and nothing of whether the
+//! guest obeys. A `STOP` that comes with a shutdown or a panic (`-no-shutdown`, `-action panic=pause`)
+//! is part of it, and not told again.
+//!
+//! The end of the process is no event. What was announced before it is the cause of the stop:
+//!
+//! | announced | stopped |
+//! |---|---|
+//! | `SHUTDOWN` guest-shutdown, guest-reset, subsystem-reset | shutdown |
+//! | `SHUTDOWN` host-qmp-quit, host-signal, host-ui, host-qmp-system-reset; `WATCHDOG` poweroff | destroyed |
+//! | `SHUTDOWN` guest-panic; `GUEST_PANICKED` | crashed |
+//! | `MIGRATION` completed, on the side that it left | migrated |
+//! | `SHUTDOWN` snapshot-load | from_snapshot |
+//! | `SHUTDOWN` host-error; nothing at all | failed |
+
+use serde::Deserialize;
+use virevent::{
+    Change, CrashCause, CrashedReason, PausedReason, PmSuspendCause, ResumeCause, RunningReason,
+    ShutdownCause, ShuttingDownReason, StartCause, State, StopCause, SuspendCause,
+};
+
+use crate::wire::Event;
+
+/// What an event means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// A step in the life of the domain.
+    Change(Change),
+    /// The guest rebooted.
+    Reboot,
+    /// The guest rebooted out of an end, and only the run state tells how it is now.
+    RebootAndAsk,
+    /// It was paused, and only the run state tells why.
+    Ask,
+    /// Nothing new: it is part of what was told.
+    Nothing,
+    /// What has no type here.
+    Other,
+}
+
+/// One run of a QEMU, as far as its events have told it.
+#[derive(Clone, Debug)]
+pub struct Story {
+    state: State,
+    /// It waits for another QEMU to send it the guest.
+    incoming: bool,
+    /// Why it is about to be paused.
+    pause: Option<SuspendCause>,
+    /// Why it ends when it ends.
+    ending: Option<StopCause>,
+    /// It has announced that it is about to end.
+    is_leaving: bool,
+    /// The guest panicked, and goes on all the same.
+    is_undead: bool,
+}
+
+/// The members of any event's data that matter here.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Data<'a> {
+    guest: Option<bool>,
+    #[serde(borrow)]
+    reason: Option<&'a str>,
+    #[serde(borrow)]
+    action: Option<&'a str>,
+    #[serde(borrow)]
+    status: Option<&'a str>,
+}
+
+impl<'a> Data<'a> {
+    /// Data that is not of this form says nothing.
+    fn of(event: &Event<'a>) -> Self {
+        event.data.and_then(|data| serde_json::from_str(data.get()).ok()).unwrap_or_default()
+    }
+}
+
+impl Story {
+    /// A run in this run state (`status` of `query-status`).
+    pub fn new(status: &str) -> Self {
+        let mut story = Self {
+            state: State::NoState,
+            incoming: false,
+            pause: None,
+            ending: None,
+            is_leaving: false,
+            is_undead: false,
+        };
+        story.look(status);
+        story
+    }
+
+    /// The state of the domain.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Why the run began: it booted, as far as one can see, unless it came in from elsewhere.
+    pub fn start_cause(&self) -> StartCause {
+        if self.incoming { StartCause::Migrated } else { StartCause::Booted }
+    }
+
+    /// Why the run ended, if it has: what was announced, and else that it failed.
+    pub fn stop_cause(&self) -> StopCause {
+        self.ending.unwrap_or(StopCause::Failed)
+    }
+
+    /// QEMU was asked for its run state, and is in this one.
+    pub fn look(&mut self, status: &str) {
+        // On its way out QEMU may call itself anything: what it announced stands.
+        if !self.is_leaving {
+            self.state = state(status);
+        }
+        self.incoming &= status == "inmigrate";
+        match status {
+            "inmigrate" => self.incoming = true,
+            "postmigrate" => self.ending = Some(StopCause::Migrated),
+            "guest-panicked" => self.ending = Some(StopCause::Crashed),
+            // Whatever was announced before is over.
+            "running" if !self.is_leaving => (self.ending, self.pause) = (None, None),
+            _ => {}
+        }
+    }
+
+    /// QEMU answers on a new connection: it has not ended, whatever it announced on the last one.
+    pub fn lives(&mut self) {
+        self.is_leaving = false;
+    }
+
+    /// It was paused ([`Said::Ask`]), and is in this run state, if that is known.
+    pub fn paused(&mut self, status: Option<&str>) -> Change {
+        let cause = match status.map(state) {
+            Some(State::Paused(reason)) => reason.into(),
+            _ => SuspendCause::Unspecified,
+        };
+        // Where it goes on already it says so later; what came after the pause stands.
+        if let Some(status) = status.filter(|status| *status != "running") {
+            self.look(status);
+        }
+        Change::Suspended(cause)
+    }
+
+    /// Takes in an event.
+    #[inline]
+    pub fn hear(&mut self, event: &Event<'_>) -> Said {
+        let said = match event.name {
+            "STOP" => self.stop(),
+            "RESUME" => {
+                let migrated = self.incoming;
+                (self.incoming, self.pause, self.ending) = (false, None, None);
+                (self.is_leaving, self.is_undead) = (false, false);
+                Said::Change(Change::Resumed(match migrated {
+                    true => ResumeCause::Migrated,
+                    false => ResumeCause::Unpaused,
+                }))
+            }
+            "RESET" => {
+                // It was kept after a shutdown or a panic, and begins anew.
+                self.ending = None;
+                (self.is_leaving, self.is_undead) = (false, false);
+                match self.state {
+                    State::Crashed(_) | State::ShuttingDown(_) => Said::RebootAndAsk,
+                    _ => Said::Reboot,
+                }
+            }
+            "SHUTDOWN" => self.shutdown(&Data::of(event)),
+            "SUSPEND" => Said::Change(Change::PmSuspended(PmSuspendCause::Memory)),
+            "SUSPEND_DISK" => Said::Change(Change::PmSuspended(PmSuspendCause::Disk)),
+            "WAKEUP" => Said::Change(Change::Started(StartCause::Wakeup)),
+            "GUEST_PANICKED" => {
+                // With "run" the guest goes on, and its end has another cause.
+                self.is_undead = Data::of(event).action == Some("run");
+                if !self.is_undead {
+                    self.ending = Some(StopCause::Crashed);
+                }
+                Said::Change(Change::Crashed(CrashCause::Panicked))
+            }
+            "GUEST_CRASHLOADED" => Said::Change(Change::Crashed(CrashCause::Crashloaded)),
+            "WATCHDOG" | "BLOCK_IO_ERROR" | "MIGRATION" => {
+                self.note(event.name, &Data::of(event));
+                Said::Other
+            }
+            _ => Said::Other,
+        };
+        if let Said::Change(change) = said {
+            self.state = State::after(change).unwrap_or(self.state);
+        }
+        said
+    }
+
+    fn stop(&mut self) -> Said {
+        match (self.state, self.pause.take()) {
+            (State::ShuttingDown(_), _) => Said::Nothing,
+            (State::Crashed(_), _) if !self.is_undead => Said::Nothing,
+            (_, Some(cause)) => Said::Change(Change::Suspended(cause)),
+            (_, None) => {
+                self.state = State::Paused(PausedReason::Unspecified);
+                Said::Ask
+            }
+        }
+    }
+
+    fn shutdown(&mut self, data: &Data<'_>) -> Said {
+        let by_guest = data.guest.unwrap_or(false);
+        let (cause, ending) = match data.reason {
+            Some("guest-shutdown" | "guest-reset" | "subsystem-reset") => {
+                (ShutdownCause::Guest, StopCause::Shutdown)
+            }
+            Some("host-qmp-quit" | "host-signal" | "host-ui" | "host-qmp-system-reset") => {
+                (ShutdownCause::Host, StopCause::Destroyed)
+            }
+            Some("guest-panic") => (ShutdownCause::Finished, StopCause::Crashed),
+            Some("host-error") => (ShutdownCause::Host, StopCause::Failed),
+            Some("snapshot-load") => (ShutdownCause::Host, StopCause::FromSnapshot),
+            // Older than its reason, or newer than this crate.
+            None | Some(_) if by_guest => (ShutdownCause::Guest, StopCause::Shutdown),
+            None | Some(_) => (ShutdownCause::Host, StopCause::Destroyed),
+        };
+        // The QEMU that a guest has left is told to quit.
+        let has_left = self.ending == Some(StopCause::Migrated) && cause == ShutdownCause::Host;
+        if !has_left {
+            self.ending = Some(ending);
+        }
+        self.is_leaving = true;
+        Said::Change(Change::ShuttingDown(cause))
+    }
+
+    /// Takes note of what explains what comes next.
+    fn note(&mut self, name: &str, data: &Data<'_>) {
+        match (name, data.action, data.status) {
+            ("WATCHDOG", Some("pause"), _) => self.pause = Some(SuspendCause::Watchdog),
+            ("WATCHDOG", Some("poweroff"), _) => self.ending = Some(StopCause::Destroyed),
+            ("BLOCK_IO_ERROR", Some("stop"), _) => self.pause = Some(SuspendCause::IoError),
+            // On the other side it arrives: there it resumes before, or is left paused.
+            ("MIGRATION", _, Some("completed")) if self.incoming => self.incoming = false,
+            ("MIGRATION", _, Some("completed")) if !self.state.is_running() => {
+                self.ending = Some(StopCause::Migrated);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The state of a domain whose QEMU is in this run state (`RunState` of QEMU's `qapi/run-state.json`).
+pub fn state(status: &str) -> State {
+    let paused = match status {
+        "running" => return State::Running(RunningReason::Unspecified),
+        "shutdown" => return State::ShuttingDown(ShuttingDownReason::Unspecified),
+        "guest-panicked" => return State::Crashed(CrashedReason::Panicked),
+        "suspended" => return State::PmSuspended,
+        "paused" => PausedReason::User,
+        "prelaunch" => PausedReason::StartingUp,
+        "inmigrate" | "postmigrate" | "finish-migrate" | "colo" => PausedReason::Migration,
+        "save-vm" => PausedReason::Save,
+        "restore-vm" => PausedReason::FromSnapshot,
+        "io-error" => PausedReason::IoError,
+        "watchdog" => PausedReason::Watchdog,
+        // debug, internal-error, and what is newer than this crate: only in "running" does it run.
+        _ => PausedReason::Unspecified,
+    };
+    State::Paused(paused)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Message;
+
+    fn heard(story: &mut Story, name: &str, data: &str) -> Said {
+        let line = format!(r#"{{"event": "{name}", "data": {data}}}"#);
+        match Message::read(line.as_bytes()) {
+            Ok(Message::Event(event)) => story.hear(&event),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_comes_after_a_pause_stands_when_its_cause_is_told() {
+        let mut story = Story::new("running");
+        assert_eq!(heard(&mut story, "STOP", "{}"), Said::Ask);
+        heard(&mut story, "GUEST_PANICKED", r#"{"action": "pause"}"#);
+        assert_eq!(heard(&mut story, "STOP", "{}"), Said::Nothing);
+        story.paused(None);
+        assert!(matches!(story.state(), State::Crashed(_)));
+
+        let mut story = Story::new("running");
+        heard(&mut story, "STOP", "{}");
+        heard(&mut story, "RESUME", "{}");
+        story.paused(None);
+        assert!(story.state().is_running());
+    }
+
+    #[test]
+    fn an_announced_end_stands_whatever_qemu_calls_itself_on_its_way_out() {
+        let mut story = Story::new("running");
+        heard(&mut story, "SHUTDOWN", r#"{"guest": false, "reason": "host-signal"}"#);
+        story.look("prelaunch");
+        assert!(matches!(story.state(), State::ShuttingDown(_)));
+        assert_eq!(story.stop_cause(), StopCause::Destroyed);
+        // It was reset and goes on, out of our sight: then it is killed.
+        story.lives();
+        story.look("running");
+        assert!(story.state().is_running());
+        assert_eq!(story.stop_cause(), StopCause::Failed);
+    }
+
+    #[test]
+    fn a_guest_that_goes_on_after_a_panic_can_be_paused() {
+        let mut story = Story::new("running");
+        heard(&mut story, "GUEST_PANICKED", r#"{"action": "run"}"#);
+        assert_eq!(heard(&mut story, "STOP", "{}"), Said::Ask);
+    }
+
+    #[test]
+    fn how_a_guest_is_after_a_reset_out_of_its_end_is_asked_for() {
+        let mut story = Story::new("running");
+        assert_eq!(heard(&mut story, "RESET", "{}"), Said::Reboot);
+        heard(&mut story, "GUEST_PANICKED", r#"{"action": "pause"}"#);
+        assert_eq!(heard(&mut story, "RESET", "{}"), Said::RebootAndAsk);
+    }
+
+    #[test]
+    fn a_pause_has_the_cause_that_was_announced_or_is_asked_for() {
+        let mut story = Story::new("running");
+        assert_eq!(heard(&mut story, "STOP", "{}"), Said::Ask);
+        assert_eq!(story.paused(Some("finish-migrate")).to_string(), "suspended (migrated)");
+        heard(&mut story, "RESUME", "{}");
+        heard(&mut story, "WATCHDOG", r#"{"action": "pause"}"#);
+        let watchdog = Said::Change(Change::Suspended(SuspendCause::Watchdog));
+        assert_eq!(heard(&mut story, "STOP", "{}"), watchdog);
+    }
+
+    #[test]
+    fn data_of_a_form_never_seen_breaks_nothing() {
+        for data in ["[]", "7", r#"{"reason": 3, "guest": "yes"}"#, r#"{"reason": "solar-flare"}"#]
+        {
+            let mut story = Story::new("running");
+            let host = Said::Change(Change::ShuttingDown(ShutdownCause::Host));
+            assert_eq!(heard(&mut story, "SHUTDOWN", data), host);
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_process_that_announced_nothing_is_a_failure() {
+        let mut story = Story::new("running");
+        assert_eq!(story.stop_cause(), StopCause::Failed);
+        heard(&mut story, "WATCHDOG", r#"{"action": "poweroff"}"#);
+        assert_eq!(story.stop_cause(), StopCause::Destroyed);
+        let mut story = Story::new("running");
+        heard(&mut story, "GUEST_PANICKED", r#"{"action": "run"}"#);
+        assert_eq!(story.stop_cause(), StopCause::Failed);
+    }
+
+    #[test]
+    fn a_state_newer_than_this_crate_is_not_running() {
+        assert_eq!(state("quantum"), State::Paused(PausedReason::Unspecified));
+    }
+}

@@ -1,0 +1,134 @@
+//! QEMU without a daemon: the backend of [`virevent`] for a QEMU's own monitor socket (QMP).
+//!
+//! ```text
+//!   QEMU ──unix, tcp──▶ wire ──lines──▶ decode ──▶ monitor ──events──▶ virevent's driver ──▶ streams
+//!    └──────────────── pidfd: its end ────────────▶─┘
+//! ```
+//!
+//! ```no_run
+//! use virevent::{EventSource, Options};
+//! use virevent_qemu::Qmp;
+//!
+//! # async fn example() -> Result<(), virevent::Error> {
+//! use futures::StreamExt;
+//!
+//! // qemu-system-x86_64 -qmp unix:/run/vm.sock,server=on,wait=off ...
+//! let source = Qmp::new("qmp:/run/vm.sock")?.source();
+//! let mut events = source.subscribe_with(Options::default()).await?;
+//! while let Some(event) = events.next().await {
+//!     println!("{event}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The socket is a host
+//!
+//! The source is a host with one domain, the QEMU that listens on the socket, or with none. QEMUs may
+//! come and go: the end of one is stopped, and the next to listen there is started. Only the first
+//! subscription needs one to be there, unless it asks to wait
+//! ([`Options::wait`](virevent::Options::wait)).
+//!
+//! | | |
+//! |---|---|
+//! | name | that of `-name`, else the socket's file name without its extension |
+//! | uuid | that of `-uuid`, else one derived from the host and the socket |
+//! | id | the process id; where that cannot be had, the first virtual CPU's thread id or a number that counts runs |
+//!
+//! # Stopped, or out of reach?
+//!
+//! The end of the process is stopped, and is told at once, in an outage too; its cause is what QEMU
+//! announced before, and failed if it announced nothing: see [`decode`]. A connection that closes while
+//! the process lives is a [`Gap`](virevent::Gap), and so is a QEMU that does not answer. Over TCP, and
+//! where a manager made the socket for QEMU, the process cannot be watched; then it counts as stopped
+//! once nobody listens any more.
+//!
+//! # One client at a time
+//!
+//! QEMU serves one client a socket and leaves the next one waiting, without a word. Ours waits for its
+//! turn and says so. It holds the monitor while there is a subscriber, and lets go of it with the last.
+
+mod config;
+pub mod decode;
+mod identity;
+mod link;
+mod monitor;
+mod process;
+mod session;
+mod uri;
+mod wants;
+pub mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use virevent::Error;
+use virevent::driver::{Driver, Reconnect};
+
+use crate::config::Config;
+use crate::session::Opener;
+
+/// How to reach a QEMU. By value:
+/// `Qmp::new("qmp:/run/vm.sock")?.greeting_timeout(Duration::from_secs(2)).source()`.
+#[derive(Clone, Debug)]
+#[must_use = "call source()"]
+pub struct Qmp {
+    config: Config,
+    reconnect: Reconnect,
+}
+
+impl Qmp {
+    /// The QEMU behind a socket, `qmp:/path` or `qmp+tcp://host:port`. Does no I/O.
+    ///
+    /// # Errors
+    /// [`Error::InvalidUri`]: what is wrong with it, and what to do.
+    pub fn new(uri: &str) -> Result<Self, Error> {
+        Ok(Self {
+            config: Config::new(uri)?,
+            reconnect: Reconnect::local().max(Duration::from_secs(1)),
+        })
+    }
+
+    /// How long QEMU may take to greet a client before another client is taken to hold its monitor.
+    /// The first subscription then fails; later it is an outage, which ends when it is our turn.
+    /// Default: 5 s.
+    pub fn greeting_timeout(mut self, timeout: Duration) -> Self {
+        self.config.greeting = timeout;
+        self
+    }
+
+    /// After how much silence to ask whether QEMU lives, and how long it may take to answer before it
+    /// is out of reach. Default: 5 s, and 10 s.
+    pub fn keepalive(mut self, interval: Duration, answer: Duration) -> Self {
+        (self.config.interval, self.config.answer) = (interval, answer);
+        self
+    }
+
+    /// How often to look whether there is a QEMU at the socket while there is none. Default: 200 ms
+    /// for a unix socket, 1 s for tcp.
+    pub fn look_every(mut self, interval: Duration) -> Self {
+        self.config.retry = interval;
+        self
+    }
+
+    /// How often a subscription that waits for a first QEMU tries to connect. Default:
+    /// [`Reconnect::local`], but at least once a second.
+    pub fn reconnect(mut self, reconnect: Reconnect) -> Self {
+        self.reconnect = reconnect;
+        self
+    }
+
+    /// The source. Does no I/O before the first subscription.
+    pub fn source(self) -> Driver {
+        // The monitor has the deadlines of its own: a session that the driver ends for silence could
+        // not tell the end of the process.
+        let connecting = self.config.greeting.saturating_add(Duration::from_secs(30));
+        Driver::builder(Opener(Arc::new(self.config)))
+            .keepalive(None, 0)
+            .connect_timeout(connecting)
+            .call_timeout(connecting)
+            .idle_timeout(Duration::ZERO)
+            .reconnect(self.reconnect)
+            .build()
+    }
+}

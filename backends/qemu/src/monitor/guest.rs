@@ -1,0 +1,66 @@
+//! One run of a QEMU, and how it is told.
+
+use std::time::SystemTime;
+
+use tokio::time::Instant;
+use virevent::driver::Batch;
+use virevent::{Change, Domain, EventData, EventName, Lifecycle, RawEvent};
+
+use crate::decode::Story;
+use crate::identity::Identity;
+use crate::process::Process;
+use crate::wants::Wants;
+use crate::wire::Event;
+
+/// A run of a QEMU.
+#[derive(Debug)]
+pub(super) struct Guest {
+    pub(super) identity: Identity,
+    pub(super) id: u32,
+    pub(super) story: Story,
+    pub(super) process: Option<Process>,
+    /// When the process was seen to have ended.
+    pub(super) ended: Option<Instant>,
+    /// A pause whose cause is asked for: when it was, and when it is told without.
+    pub(super) pause: Option<(SystemTime, Instant)>,
+    /// It was reset after its end, and how it is now is asked for.
+    pub(super) is_reborn: bool,
+}
+
+impl Guest {
+    pub(super) fn domain(&self, out: &mut Batch) -> Domain {
+        out.domain(self.identity.uuid, &self.identity.name, Some(self.id))
+    }
+
+    /// Tells a pause whose cause was asked for.
+    pub(super) fn tell_pause(&mut self, status: Option<&str>, out: &mut Batch) {
+        if let Some((at, _)) = self.pause.take() {
+            let change = self.story.paused(status);
+            let domain = self.domain(out);
+            out.event(Lifecycle::new(domain, change, at));
+        }
+    }
+}
+
+/// Tells that a run began, and the state that it is in.
+pub(super) fn start(guest: &Guest, out: &mut Batch) {
+    let (domain, at) = (guest.domain(out), out.received());
+    let started = Change::Started(guest.story.start_cause());
+    out.event(Lifecycle::new(domain.clone(), started, at));
+    out.state(domain, guest.story.state());
+}
+
+/// Passes on an event that has no type, if anybody wants it.
+pub(super) fn other(
+    guest: &Guest,
+    event: &Event<'_>,
+    at: SystemTime,
+    wants: &Wants,
+    out: &mut Batch,
+) {
+    if wants.event(event.name) {
+        let data = event.data.map_or("{}", |data| data.get());
+        let (domain, name) = (guest.domain(out), EventName::Name(event.name.into()));
+        out.event(RawEvent::new(Some(domain), name, EventData::Json(data.into()), at));
+    }
+}

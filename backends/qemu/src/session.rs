@@ -1,0 +1,77 @@
+//! What the driver sees: a host that has the QEMU behind the socket, or none.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+
+use virevent::Error;
+use virevent::driver::{self, Batch, Connect, Interest};
+
+use crate::config::Config;
+use crate::monitor::Monitor;
+use crate::wants::Wants;
+
+/// Watches one socket.
+#[derive(Clone, Debug)]
+pub(crate) struct Opener(pub(crate) Arc<Config>);
+
+impl Connect for Opener {
+    type Session = Session;
+
+    fn uri(&self) -> &str {
+        &self.0.uri
+    }
+
+    async fn connect(&self) -> Result<Session, Error> {
+        let mut monitor = Monitor::new(Arc::clone(&self.0));
+        let (wants, mut batch) = (Wants::default(), Batch::new(&self.0.host));
+        while monitor.is_first() {
+            poll_fn(|cx| monitor.poll(cx, &wants, &mut batch)).await?;
+        }
+        let host = Arc::clone(&self.0.host);
+        Ok(Session { host, monitor, wants, interest: None, list: None })
+    }
+}
+
+pub(crate) struct Session {
+    host: Arc<str>,
+    monitor: Monitor,
+    wants: Wants,
+    /// A change of interest that is not confirmed yet.
+    interest: Option<(u64, Vec<virevent::Kind>)>,
+    list: Option<u64>,
+}
+
+impl driver::Session for Session {
+    fn host(&self) -> &str {
+        &self.host
+    }
+
+    fn set_interest(&mut self, interest: &Interest, tag: u64) {
+        // A monitor serves one client: it is let go as soon as nobody listens.
+        match interest.is_empty() {
+            true => self.monitor.park(),
+            false => self.monitor.unpark(),
+        }
+        let (wants, refused) = Wants::of(interest);
+        self.wants = wants;
+        self.interest = Some((tag, refused));
+    }
+
+    fn request_list(&mut self, tag: u64) {
+        self.list = Some(tag);
+    }
+
+    async fn advance(&mut self, out: &mut Batch) -> Result<(), Error> {
+        if !self.monitor.is_waited_for() {
+            if let Some((tag, refused)) = self.interest.take() {
+                out.interest_done(tag, &refused);
+                return Ok(());
+            }
+            if let Some(tag) = self.list.take() {
+                self.monitor.list(tag, out);
+                return Ok(());
+            }
+        }
+        poll_fn(|cx| self.monitor.poll(cx, &self.wants, out)).await
+    }
+}

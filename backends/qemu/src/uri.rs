@@ -1,0 +1,148 @@
+//! `qmp:/path/to/socket` and `qmp+tcp://host:port`. Parsing does no I/O.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use virevent::Error;
+
+/// Where a QEMU's monitor listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    Unix(PathBuf),
+    Tcp(String, u16),
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "{}", path.display()),
+            Self::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp(host, port) => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+impl Endpoint {
+    /// # Errors
+    /// [`Error::InvalidUri`]: what is wrong, and what to do.
+    pub(crate) fn parse(uri: &str) -> Result<Self, Error> {
+        parse(uri).map_err(|reason| Error::InvalidUri { uri: uri.into(), reason })
+    }
+
+    /// What a QEMU without a name is called: the socket's file without its extension, or the address.
+    pub(crate) fn stem(&self) -> String {
+        match self {
+            Self::Unix(path) => match path.file_stem() {
+                Some(stem) => stem.to_string_lossy().into_owned(),
+                None => path.display().to_string(),
+            },
+            Self::Tcp(..) => self.to_string(),
+        }
+    }
+}
+
+fn parse(uri: &str) -> Result<Endpoint, String> {
+    if uri.chars().any(char::is_control) {
+        return Err("it has a control character in it: write it as %0A and the like".into());
+    }
+    if let Some(query) = uri.find(['?', '#']) {
+        let rest = &uri[query..];
+        return Err(format!("it takes no parameters: leave {rest:?} out, or write ? as %3F"));
+    }
+    match uri.split_once(':') {
+        Some(("qmp", path)) => unix(path.strip_prefix("//").unwrap_or(path)),
+        Some(("qmp+tcp", address)) => tcp(address),
+        _ => Err("give the socket as in qmp:/run/vm.sock, or qmp+tcp://127.0.0.1:4444".into()),
+    }
+}
+
+fn unix(path: &str) -> Result<Endpoint, String> {
+    if !path.starts_with('/') {
+        return Err("give the socket's whole path, as in qmp:/run/vm.sock".into());
+    }
+    let path = decoded(path)?;
+    // sun_path, less its final NUL.
+    if path.len() > 107 {
+        return Err(format!("a socket's path has at most 107 bytes, and this has {}", path.len()));
+    }
+    if path.contains('\0') {
+        return Err("a path has no NUL".into());
+    }
+    Ok(Endpoint::Unix(path.into()))
+}
+
+fn tcp(address: &str) -> Result<Endpoint, String> {
+    let usage = || "give host and port, as in qmp+tcp://127.0.0.1:4444".to_owned();
+    let address = address.strip_prefix("//").ok_or_else(usage)?;
+    let address = address.strip_suffix('/').unwrap_or(address);
+    let (host, port) = address.rsplit_once(':').ok_or_else(usage)?;
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    if bare.is_none() && host.contains([':', '@', '/']) {
+        return Err(usage());
+    }
+    let host = bare.unwrap_or(host);
+    match port.parse() {
+        Ok(port @ 1..) if !host.is_empty() => Ok(Endpoint::Tcp(host.into(), port)),
+        _ => Err(usage()),
+    }
+}
+
+/// The text with each `%XX` as the byte that it stands for.
+fn decoded(text: &str) -> Result<String, String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        if *first != b'%' {
+            bytes.push(*first);
+            continue;
+        }
+        let digits = tail.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        bytes.push(byte.ok_or("after a % come two hexadecimal digits; write % itself as %25")?);
+        rest = &tail[2..];
+    }
+    String::from_utf8(bytes).map_err(|_| "the path is not UTF-8".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uri_leads_to_a_socket() {
+        let table = [
+            ("qmp:/run/vm.sock", "/run/vm.sock", "vm"),
+            ("qmp:///run/a%20b.qmp", "/run/a b.qmp", "a b"),
+            ("qmp+tcp://127.0.0.1:4444", "127.0.0.1:4444", "127.0.0.1:4444"),
+            ("qmp+tcp://[::1]:4444/", "[::1]:4444", "[::1]:4444"),
+        ];
+        for (uri, shown, stem) in table {
+            let endpoint = Endpoint::parse(uri).unwrap();
+            assert_eq!((endpoint.to_string(), endpoint.stem()), (shown.into(), stem.into()));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_refused_with_what_to_do() {
+        let table = [
+            ("qmp:vm.sock", "whole path"),
+            ("qmp:", "whole path"),
+            ("qmp:/run/%zz", "%25"),
+            ("qmp:/run/%", "%25"),
+            ("qmp:/run/vm.sock?x=1", "no parameters"),
+            ("qmp:/run/%00", "NUL"),
+            ("qmp+tcp://:4444", "host and port"),
+            ("qmp+tcp://host:0", "host and port"),
+            ("qmp+tcp://host", "host and port"),
+            ("qmp+tcp:host:1", "host and port"),
+            ("qmp+tls://host:1", "qmp+tcp"),
+        ];
+        for (uri, advice) in table {
+            let error = Endpoint::parse(uri).unwrap_err().to_string();
+            assert!(error.contains(advice), "{error}");
+        }
+        let long = format!("qmp:/{}", "x".repeat(107));
+        assert!(Endpoint::parse(&long).unwrap_err().to_string().contains("107"));
+    }
+}

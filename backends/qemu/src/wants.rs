@@ -1,0 +1,45 @@
+//! Which of the events without a type anybody wants. QEMU sends all of them to everyone.
+
+use virevent::driver::Interest;
+use virevent::{EventName, Kind};
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wants {
+    all: bool,
+    names: Vec<Box<str>>,
+}
+
+impl Wants {
+    /// What the subscribers want, and which of it cannot be had: QEMU numbers no events.
+    pub(crate) fn of(interest: &Interest) -> (Self, Vec<Kind>) {
+        let (mut wants, mut refused) = (Self::default(), Vec::new());
+        for kind in interest.kinds().iter() {
+            match kind {
+                Kind::Other => wants.all = true,
+                Kind::Named(EventName::Name(name)) => wants.names.push((&**name).into()),
+                Kind::Named(EventName::Number(_)) => refused.push(kind.clone()),
+                _ => {}
+            }
+        }
+        (wants, refused)
+    }
+
+    pub(crate) fn event(&self, name: &str) -> bool {
+        self.all || self.names.iter().any(|wanted| **wanted == *name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_wanted_by_its_name_and_never_by_a_number() {
+        let kinds = ["lifecycle", "other:RTC_CHANGE", "other:8"].map(|kind| kind.parse().unwrap());
+        let (wants, refused) = Wants::of(&kinds.into_iter().collect());
+        assert!(wants.event("RTC_CHANGE") && !wants.event("POWERDOWN"));
+        assert_eq!(refused, ["other:8".parse().unwrap()]);
+        let (wants, _) = Wants::of(&[Kind::Other].into_iter().collect());
+        assert!(wants.event("POWERDOWN"));
+    }
+}

@@ -1,0 +1,330 @@
+//! What a QEMU can do wrong, each in a test: it ends in a clear error, or in a gap and a recovery; never
+//! in a panic, a hang, or a wrong state.
+//!
+//! The QEMU is the testkit's fake on a real socket, so that time is real too: deadlines are short where
+//! a test waits for one, and long everywhere else.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::time::Duration;
+
+use virevent::{Break, DomainEvent, EventSource, EventStream, FaultKind, Gap, Kind, Options};
+use virevent_qemu::Qmp;
+use virevent_testkit::assert::{next_within, until_synced};
+use virevent_testkit::qmp::FakeQemu;
+
+/// Far longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const SHORT: Duration = Duration::from_millis(200);
+
+fn client(qemu: &FakeQemu) -> Qmp {
+    Qmp::new(&qemu.uri()).unwrap().look_every(Duration::from_millis(10))
+}
+
+fn all() -> Options {
+    Options::default().kind(Kind::Lifecycle).kind(Kind::Reboot).kind(Kind::Other)
+}
+
+/// A running `web`, and a stream that is synced with it.
+async fn watched() -> (FakeQemu, EventStream) {
+    let qemu = FakeQemu::start("web").unwrap();
+    let mut events = client(&qemu).source().subscribe_with(all()).await.unwrap();
+    until_synced(&mut events).await.unwrap();
+    (qemu, events)
+}
+
+async fn next(events: &mut EventStream) -> String {
+    let event = next_within(events, PATIENCE).await.unwrap();
+    match event.domain().and_then(virevent::Domain::id) {
+        Some(id) => event.to_string().replace(&format!("[{id}]"), ""),
+        None => event.to_string(),
+    }
+}
+
+/// The kind of the gap that comes next.
+async fn gap(events: &mut EventStream) -> FaultKind {
+    match next_within(events, PATIENCE).await.unwrap() {
+        DomainEvent::Gap(Gap { kind: Break::Disconnected { fault }, .. }) => fault.kind(),
+        event => panic!("expected a gap, but got: {event}"),
+    }
+}
+
+/// That the stream goes on: a pause is the next that is told.
+async fn goes_on(qemu: &FakeQemu, events: &mut EventStream) {
+    qemu.stop();
+    assert_eq!(next(events).await, "web suspended (paused)");
+}
+
+async fn refusal(qemu: &FakeQemu) -> String {
+    let source = client(qemu).greeting_timeout(SHORT).source();
+    let outcome = tokio::time::timeout(PATIENCE, source.subscribe_with(Options::default())).await;
+    outcome.expect("subscribing hangs").unwrap_err().to_line()
+}
+
+#[tokio::test]
+async fn an_event_before_the_greeting_is_passed_over() {
+    let qemu = FakeQemu::start("web").unwrap();
+    qemu.change(|faults| faults.before_greeting = b"{\"event\": \"STOP\"}\r\n".to_vec());
+    let mut events = client(&qemu).source().subscribe_with(all()).await.unwrap();
+    let told = until_synced(&mut events).await.unwrap();
+    assert_eq!(told[0].to_string(), "web[1] existing (running)");
+    goes_on(&qemu, &mut events).await;
+}
+
+#[tokio::test]
+async fn what_is_no_monitor_is_a_clear_error() {
+    let qemu = FakeQemu::start("web").unwrap();
+    qemu.change(|faults| faults.before_greeting = b"QEMU 7.2.22 monitor\r\n".to_vec());
+    let error = refusal(&qemu).await;
+    assert!(error.contains("no QMP greeting") && error.contains("-monitor"), "{error}");
+}
+
+#[tokio::test]
+async fn a_monitor_that_says_nothing_is_a_clear_error_within_the_deadline() {
+    let qemu = FakeQemu::start("web").unwrap();
+    qemu.change(|faults| faults.deaf = true);
+    let error = refusal(&qemu).await;
+    assert!(error.contains("another client holds this monitor"), "{error}");
+}
+
+#[tokio::test]
+async fn a_slow_greeting_is_waited_for() {
+    let qemu = FakeQemu::start("web").unwrap();
+    qemu.change(|faults| faults.greeting_delay = SHORT);
+    let mut events = client(&qemu).source().subscribe_with(all()).await.unwrap();
+    until_synced(&mut events).await.unwrap();
+    goes_on(&qemu, &mut events).await;
+}
+
+#[tokio::test]
+async fn a_qemu_that_hangs_up_midway_through_the_questions_is_a_clear_error() {
+    for question in ["qmp_capabilities", "query-name", "query-status"] {
+        let qemu = FakeQemu::start("web").unwrap();
+        qemu.change(|faults| faults.hang_up_at = vec![question.into()]);
+        let error = refusal(&qemu).await;
+        assert!(error.contains("hung up in the midst"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_older_qemu_that_lacks_a_question_is_good_enough() {
+    let qemu = FakeQemu::start("web").unwrap();
+    let lacks = ["query-name", "query-uuid", "query-cpus-fast"];
+    qemu.change(|faults| faults.lacks = lacks.map(String::from).to_vec());
+    let mut events = client(&qemu).source().subscribe_with(all()).await.unwrap();
+    let told = until_synced(&mut events).await.unwrap();
+    assert!(told[0].to_string().starts_with("vm["), "{}", told[0]);
+}
+
+#[tokio::test]
+async fn bytes_that_come_one_by_one_make_the_same_events() {
+    let qemu = FakeQemu::start("web").unwrap();
+    qemu.change(|faults| faults.piece = Some(1));
+    let mut events = client(&qemu).source().subscribe_with(all()).await.unwrap();
+    until_synced(&mut events).await.unwrap();
+    goes_on(&qemu, &mut events).await;
+}
+
+#[tokio::test]
+async fn an_event_among_the_answers_is_part_of_the_state_or_told() {
+    let qemu = FakeQemu::start("web").unwrap();
+    qemu.set_status("paused");
+    let early =
+        b"{\"event\": \"STOP\"}\r\n{\"event\": \"RTC_CHANGE\", \"data\": {\"offset\": 1}}\r\n";
+    qemu.change(|faults| drop(faults.before.insert("query-status".into(), early.to_vec())));
+    let mut events = client(&qemu).source().subscribe_with(all()).await.unwrap();
+    let told = until_synced(&mut events).await.unwrap();
+    assert_eq!(told[0].to_string(), "web[1] existing (paused (user))");
+}
+
+#[tokio::test]
+async fn an_event_right_behind_the_last_answer_waits_for_no_further_word() {
+    let (qemu, mut events) = watched().await;
+    let late = b"{\"event\": \"GUEST_CRASHLOADED\", \"data\": {\"action\": \"run\"}}\r\n";
+    qemu.change(|faults| drop(faults.after.insert("query-status".into(), late.to_vec())));
+    qemu.cut();
+    let mut told = Vec::new();
+    // Far less than QEMU is asked for a sign of life after.
+    while let Ok(event) = next_within(&mut events, Duration::from_secs(2)).await {
+        told.push(event.to_string());
+        if told.iter().any(|event| event.contains("crashloaded")) {
+            return;
+        }
+    }
+    panic!("{told:?}");
+}
+
+#[tokio::test]
+async fn an_answer_to_a_question_never_asked_is_passed_over() {
+    let (qemu, mut events) = watched().await;
+    qemu.send(b"{\"return\": {\"status\": \"running\"}, \"id\": 4711}\r\n");
+    qemu.send(
+        b"{\"error\": {\"class\": \"GenericError\", \"desc\": \"?\"}}\r\n{\"new\": true}\r\n",
+    );
+    goes_on(&qemu, &mut events).await;
+}
+
+#[tokio::test]
+async fn events_and_values_never_seen_pass_through_whole() {
+    let (qemu, mut events) = watched().await;
+    qemu.emit("QUANTUM_FLUX", r#"{"flux": [1, {"deep": null}]}"#);
+    assert_eq!(next(&mut events).await, r#"web event QUANTUM_FLUX {"flux": [1, {"deep": null}]}"#);
+    qemu.emit("RESET", r#"{"reason": {"new": "form"}, "guest": 7}"#);
+    assert_eq!(next(&mut events).await, "web rebooted");
+    goes_on(&qemu, &mut events).await;
+}
+
+#[tokio::test]
+async fn an_event_has_qemus_own_time_and_without_one_that_of_receipt() {
+    let (qemu, mut events) = watched().await;
+    qemu.cont();
+    let at = next_within(&mut events, PATIENCE).await.unwrap().lifecycle().unwrap().at;
+    let stamp = at.duration_since(std::time::UNIX_EPOCH).unwrap();
+    assert_eq!((stamp.as_secs(), stamp.subsec_micros()), (1_795_333_210, 380_905));
+    let before = std::time::SystemTime::now();
+    qemu.send(
+        b"{\"timestamp\": {\"seconds\": -1, \"microseconds\": -1}, \"event\": \"RESUME\"}\r\n",
+    );
+    assert!(next_within(&mut events, PATIENCE).await.unwrap().lifecycle().unwrap().at >= before);
+}
+
+#[tokio::test]
+async fn a_huge_line_or_one_that_is_no_json_is_a_gap_and_a_recovery() {
+    let huge = vec![b'x'; virevent_qemu::wire::MAX_LINE + 2];
+    for garbage in [&huge[..], b"{\"event\": \"\xff\xfe\"}\r\n", b"{\"event\": \r\n", b"[]\r\n"] {
+        let (qemu, mut events) = watched().await;
+        qemu.send(garbage);
+        assert_eq!(gap(&mut events).await, FaultKind::Protocol);
+        assert!(next(&mut events).await.starts_with("synced"));
+        goes_on(&qemu, &mut events).await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_is_a_gap_even_if_it_is_back_at_once() {
+    let (qemu, mut events) = watched().await;
+    qemu.cut();
+    assert_eq!(gap(&mut events).await, FaultKind::Closed);
+    assert!(next(&mut events).await.starts_with("synced"));
+    goes_on(&qemu, &mut events).await;
+}
+
+#[tokio::test]
+async fn a_qemu_that_cannot_be_told_from_the_next_is_the_same_after_a_broken_connection() {
+    let qemu = FakeQemu::start("web").unwrap();
+    qemu.change(|faults| faults.lacks = vec!["query-cpus-fast".into()]);
+    let mut events = client(&qemu).source().subscribe_with(all()).await.unwrap();
+    until_synced(&mut events).await.unwrap();
+    qemu.cut();
+    assert_eq!(gap(&mut events).await, FaultKind::Closed);
+    assert!(next(&mut events).await.starts_with("synced"));
+    goes_on(&qemu, &mut events).await;
+}
+
+#[tokio::test]
+async fn a_pause_in_an_outage_is_told_after_it() {
+    let (qemu, mut events) = watched().await;
+    qemu.change(|faults| faults.hang_up = true);
+    qemu.cut();
+    assert_eq!(gap(&mut events).await, FaultKind::Closed);
+    qemu.set_status("io-error");
+    qemu.change(|faults| faults.hang_up = false);
+    assert_eq!(next(&mut events).await, "web suspended (ioerror) [inferred]");
+    assert!(next(&mut events).await.starts_with("synced"));
+}
+
+#[tokio::test]
+async fn what_was_announced_is_the_cause_of_the_end() {
+    let table = [
+        (Some("guest-shutdown"), "web stopped (shutdown)"),
+        (Some("host-qmp-quit"), "web stopped (destroyed)"),
+        (Some("guest-panic"), "web stopped (crashed)"),
+        (Some("host-error"), "web stopped (failed)"),
+        (None, "web stopped (failed)"),
+    ];
+    for (reason, stopped) in table {
+        let (qemu, mut events) = watched().await;
+        qemu.end(reason);
+        if reason.is_some() {
+            assert!(next(&mut events).await.starts_with("web shutting_down"));
+        }
+        assert_eq!(next(&mut events).await, stopped);
+        qemu.boot("db").unwrap();
+        assert_eq!(next(&mut events).await, "db started (booted)");
+    }
+}
+
+#[tokio::test]
+async fn a_guest_that_has_left_has_migrated_even_if_no_event_said_so() {
+    let (qemu, mut events) = watched().await;
+    qemu.set_status("finish-migrate");
+    let asked = qemu.calls("query-status");
+    qemu.emit("STOP", "");
+    assert_eq!(next(&mut events).await, "web suspended (migrated)");
+    qemu.set_status("postmigrate");
+    qemu.until(|qemu| qemu.calls("query-status") > asked + 1).await;
+    qemu.end(Some("host-qmp-quit"));
+    assert_eq!(next(&mut events).await, "web shutting_down (host)");
+    assert_eq!(next(&mut events).await, "web stopped (migrated)");
+}
+
+#[tokio::test]
+async fn a_pause_whose_cause_is_not_answered_is_told_all_the_same() {
+    let (qemu, mut events) = watched().await;
+    qemu.change(|faults| faults.unanswered = vec!["query-status".into()]);
+    qemu.stop();
+    assert_eq!(next(&mut events).await, "web suspended");
+    qemu.cont();
+    assert_eq!(next(&mut events).await, "web resumed (unpaused)");
+}
+
+#[tokio::test]
+async fn a_pause_that_the_end_of_the_process_overtakes_is_told_before_it() {
+    let (qemu, mut events) = watched().await;
+    qemu.change(|faults| faults.hang_up_at = vec!["query-status".into()]);
+    qemu.stop();
+    assert_eq!(next(&mut events).await, "web suspended");
+    qemu.end(None);
+    assert_eq!(next(&mut events).await, "web stopped (failed)");
+}
+
+#[tokio::test]
+async fn a_qemu_that_answers_no_more_is_out_of_reach_and_never_stopped() {
+    let qemu = FakeQemu::start("web").unwrap();
+    let source = client(&qemu).keepalive(SHORT, SHORT).source();
+    let mut events = source.subscribe_with(all()).await.unwrap();
+    until_synced(&mut events).await.unwrap();
+    qemu.change(|faults| faults.unanswered = vec!["query-status".into()]);
+    assert_eq!(gap(&mut events).await, FaultKind::Timeout);
+    assert!(next_within(&mut events, 3 * SHORT).await.is_err());
+    qemu.cut();
+    qemu.change(|faults| faults.unanswered.clear());
+    assert!(next(&mut events).await.starts_with("synced"));
+    goes_on(&qemu, &mut events).await;
+}
+
+#[tokio::test]
+async fn an_event_that_is_asked_for_by_name_comes_alone() {
+    let qemu = FakeQemu::start("web").unwrap();
+    let wanted = Options::default().kind("other:RTC_CHANGE".parse::<Kind>().unwrap());
+    let mut events = client(&qemu).source().subscribe_with(wanted).await.unwrap();
+    until_synced(&mut events).await.unwrap();
+    qemu.emit("POWERDOWN", "");
+    qemu.emit("RTC_CHANGE", r#"{"offset": 1}"#);
+    assert_eq!(next(&mut events).await, r#"web event RTC_CHANGE {"offset": 1}"#);
+    let numbered = Options::default().kind("other:8".parse::<Kind>().unwrap());
+    let error = client(&qemu).source().subscribe_with(numbered).await.unwrap_err().to_line();
+    assert!(!error.is_empty());
+}
+
+#[tokio::test]
+async fn the_monitor_is_free_as_soon_as_nobody_listens() {
+    let qemu = FakeQemu::start("web").unwrap();
+    let source = client(&qemu).source();
+    for round in 1..=3 {
+        let events = source.subscribe_with(Options::default()).await.unwrap();
+        assert_eq!(qemu.accepted(), round);
+        events.close().await;
+        qemu.until(|qemu| !qemu.is_held()).await;
+    }
+}

@@ -1,0 +1,245 @@
+//! Against real QEMUs: `cargo test -- --ignored`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::UnixStream;
+use virevent::{DomainEvent, EventSource, EventStream, Kind, Options};
+use virevent_qemu::Qmp;
+use virevent_testkit::assert::{next_within, until_synced};
+use virevent_testkit::servers::{Deed, Guest, Qemu, QemuConfig};
+
+/// Far longer than anything here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn quick(uri: &str) -> Qmp {
+    let short = Duration::from_millis(300);
+    Qmp::new(uri)
+        .unwrap()
+        .look_every(Duration::from_millis(20))
+        .greeting_timeout(short)
+        .keepalive(short, short)
+}
+
+/// A stream that is synced, and what it told until then.
+async fn watch(uri: &str, options: Options) -> (EventStream, Vec<String>) {
+    let source = Qmp::new(uri).unwrap().look_every(Duration::from_millis(20)).source();
+    let mut events = source.subscribe_with(options).await.unwrap();
+    let told = until_synced(&mut events).await.unwrap();
+    (events, told.iter().map(in_short).collect())
+}
+
+/// An event without the id of its run.
+fn in_short(event: &DomainEvent) -> String {
+    let line = event.to_string();
+    match event.domain().and_then(virevent::Domain::id) {
+        Some(id) => line.replace(&format!("[{id}]"), ""),
+        None => line,
+    }
+}
+
+/// What is told up to the first event of which this is part.
+async fn told_until(events: &mut EventStream, last: &str) -> Vec<String> {
+    let mut told: Vec<String> = Vec::new();
+    while !told.last().is_some_and(|line| line.contains(last)) {
+        match next_within(events, PATIENCE).await {
+            Ok(event) => told.push(in_short(&event)),
+            Err(failure) => panic!("{failure}, after {told:#?}"),
+        }
+    }
+    told
+}
+
+#[tokio::test]
+#[ignore = "needs qemu"]
+async fn the_life_of_a_machine() {
+    let mut qemu = QemuConfig::default().name("web, or so").start().await.unwrap();
+    let wanted = Options::default().kind(Kind::Lifecycle).kind(Kind::Reboot).kind(Kind::Other);
+    let (mut events, existing) = watch(&qemu.uri(), wanted).await;
+    assert_eq!(existing, ["web, or so existing (paused (starting_up))"]);
+    for command in ["cont", "stop", "cont", "system_reset", "system_powerdown"] {
+        qemu.run(command).await.unwrap();
+        // So that the cause of a pause can be asked for before the next event.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    qemu.run("quit").await.unwrap();
+    assert_eq!(
+        told_until(&mut events, "stopped").await,
+        [
+            "web, or so resumed (unpaused)",
+            "web, or so suspended (paused)",
+            "web, or so resumed (unpaused)",
+            "web, or so rebooted",
+            "web, or so event POWERDOWN {}",
+            "web, or so shutting_down (host)",
+            "web, or so stopped (destroyed)",
+        ]
+    );
+}
+
+#[tokio::test]
+#[ignore = "needs qemu"]
+async fn the_next_qemu_behind_a_socket_is_started_and_has_the_same_uuid() {
+    let mut first = QemuConfig::default().running().start().await.unwrap();
+    let socket = first.socket().to_owned();
+    let (mut events, existing) = watch(&first.uri(), Options::default()).await;
+    assert_eq!(existing, ["vm existing (running)"]);
+    let pid = first.pid();
+    first.signal("KILL");
+    first.wait().await.unwrap();
+    let stopped = next_within(&mut events, PATIENCE).await.unwrap();
+    assert_eq!(in_short(&stopped), "vm stopped (failed)");
+    assert_eq!(stopped.domain().unwrap().id(), pid);
+    let second = QemuConfig::default().socket(&socket).start().await.unwrap();
+    let started = next_within(&mut events, PATIENCE).await.unwrap();
+    assert_eq!(in_short(&started), "vm started (booted)");
+    let (old, new) = (stopped.domain().unwrap(), started.domain().unwrap());
+    assert!(old.is_same(new) && new.id() == second.pid());
+    assert_eq!(told_until(&mut events, "suspended").await, ["vm suspended"]);
+}
+
+#[tokio::test]
+#[ignore = "needs qemu"]
+async fn a_guest_that_powers_itself_off() {
+    let guest = Guest::after(1, "web", Deed::PowerOff);
+    let mut qemu = QemuConfig::default().name("web").guest(guest).start().await.unwrap();
+    let (mut events, _) = watch(&qemu.uri(), Options::default()).await;
+    qemu.run("cont").await.unwrap();
+    assert_eq!(
+        told_until(&mut events, "stopped").await,
+        ["web resumed (unpaused)", "web shutting_down (guest)", "web stopped (shutdown)"]
+    );
+}
+
+#[tokio::test]
+#[ignore = "needs qemu"]
+async fn a_guest_that_panics() {
+    let guest = Guest::after(1, "web", Deed::Panic);
+    let mut qemu = QemuConfig::default().name("web").guest(guest).start().await.unwrap();
+    let (mut events, _) = watch(&qemu.uri(), Options::default()).await;
+    qemu.run("cont").await.unwrap();
+    assert_eq!(
+        told_until(&mut events, "stopped").await,
+        [
+            "web resumed (unpaused)",
+            "web crashed (panicked)",
+            "web shutting_down (finished)",
+            "web stopped (crashed)"
+        ]
+    );
+}
+
+#[tokio::test]
+#[ignore = "needs qemu"]
+async fn a_guest_that_resets_itself() {
+    let guest = Guest::after(1, "web", Deed::Reset);
+    let mut qemu = QemuConfig::default().name("web").guest(guest).start().await.unwrap();
+    let (mut events, _) = watch(&qemu.uri(), Options::default()).await;
+    qemu.run("cont").await.unwrap();
+    let told = told_until(&mut events, "rebooted").await;
+    assert_eq!(told, ["web resumed (unpaused)", "web rebooted"]);
+}
+
+#[tokio::test]
+#[ignore = "needs qemu"]
+async fn a_qemu_that_is_told_to_end_by_a_signal_is_destroyed() {
+    let qemu = QemuConfig::default().running().start().await.unwrap();
+    let (mut events, _) = watch(&qemu.uri(), Options::default()).await;
+    qemu.signal("TERM");
+    let told = told_until(&mut events, "stopped").await;
+    assert_eq!(told, ["vm shutting_down (host)", "vm stopped (destroyed)"]);
+}
+
+#[tokio::test]
+#[ignore = "needs qemu"]
+async fn a_frozen_qemu_is_out_of_reach_and_never_stopped() {
+    let mut qemu = QemuConfig::default().running().start().await.unwrap();
+    let source = quick(&qemu.uri()).source();
+    let mut events = source.subscribe_with(Options::default()).await.unwrap();
+    until_synced(&mut events).await.unwrap();
+    qemu.signal("STOP");
+    let told = told_until(&mut events, "lost sight").await;
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(next_within(&mut events, Duration::from_secs(3)).await.is_err());
+    assert!(matches!(source.health().status(), virevent::Status::Disconnected(_)));
+    qemu.signal("CONT");
+    assert_eq!(told_until(&mut events, "synced").await.len(), 1);
+    qemu.run("stop").await.unwrap();
+    assert_eq!(told_until(&mut events, "susp").await, ["vm suspended (paused)"]);
+}
+
+#[tokio::test]
+#[ignore = "needs qemu"]
+async fn a_frozen_qemu_that_is_killed_is_stopped_at_once() {
+    let qemu = QemuConfig::default().running().start().await.unwrap();
+    let mut events = quick(&qemu.uri()).source().subscribe_with(Options::default()).await.unwrap();
+    until_synced(&mut events).await.unwrap();
+    qemu.signal("STOP");
+    told_until(&mut events, "lost sight").await;
+    qemu.signal("KILL");
+    let told = told_until(&mut events, "synced").await;
+    assert_eq!(told[0], "vm stopped (failed) [inferred]");
+    assert!(told[1].contains("(0 domains)"), "{told:?}");
+}
+
+#[tokio::test]
+#[ignore = "needs qemu"]
+async fn a_monitor_that_another_client_holds_is_told_and_taken_when_it_is_free() {
+    let qemu = QemuConfig::default().running().start().await.unwrap();
+    let mut holder = BufReader::new(UnixStream::connect(qemu.socket()).await.unwrap());
+    holder.read_line(&mut String::new()).await.unwrap();
+    let source = quick(&qemu.uri()).source();
+    let error = source.subscribe_with(Options::default()).await.unwrap_err().to_line();
+    assert!(error.contains("another client holds"), "{error}");
+    let mut events = source.subscribe_with(Options::default().wait(true)).await.unwrap();
+    told_until(&mut events, "lost sight").await;
+    drop(holder);
+    let told = told_until(&mut events, "synced").await;
+    assert_eq!(told[0], "vm existing (running)");
+}
+
+#[tokio::test]
+#[ignore = "needs qemu"]
+async fn many_subscribers_share_the_one_monitor_and_the_last_frees_it() {
+    let mut qemu = QemuConfig::default().running().start().await.unwrap();
+    let source = quick(&qemu.uri()).source();
+    let mut streams = Vec::new();
+    for _ in 0..10 {
+        streams.push(source.subscribe_with(Options::default()).await.unwrap());
+    }
+    assert!(qemu.is_held().await.unwrap());
+    for stream in streams {
+        stream.close().await;
+    }
+    while qemu.is_held().await.unwrap() {}
+    source.subscribe_with(Options::default()).await.unwrap();
+}
+
+#[tokio::test]
+#[ignore = "needs qemu"]
+async fn a_qemu_on_a_tcp_port_comes_and_goes() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut qemu = QemuConfig::default().name("web").tcp(free).running().start().await.unwrap();
+    let (mut events, existing) = watch(&qemu.uri(), Options::default()).await;
+    assert_eq!(existing, ["web existing (running)"]);
+    qemu.run("quit").await.unwrap();
+    let told = told_until(&mut events, "stopped").await;
+    assert_eq!(told, ["web shutting_down (host)", "web stopped (destroyed)"]);
+}
+
+#[tokio::test]
+#[ignore = "needs qemu"]
+async fn a_socket_that_is_not_there_or_has_nobody_behind_it_is_a_clear_error() {
+    let qemu = Qemu::start().await.unwrap();
+    let socket = qemu.socket().with_file_name("none.sock");
+    let refusal = async |path: &std::path::Path| {
+        let source = quick(&format!("qmp:{}", path.display())).source();
+        source.subscribe_with(Options::default()).await.unwrap_err().to_line()
+    };
+    let error = refusal(&socket).await;
+    assert!(error.contains("no such socket") && error.contains("-qmp unix:"), "{error}");
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    let error = refusal(&socket).await;
+    assert!(error.contains("its QEMU has ended"), "{error}");
+}

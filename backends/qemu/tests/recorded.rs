@@ -1,0 +1,187 @@
+//! Recorded sessions of a real QEMU, whole and in pieces, against what they are to become.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use fastrand::Rng;
+use virevent_qemu::decode::{Said, Story};
+use virevent_qemu::wire::{Lines, Message, Reply};
+
+macro_rules! session {
+    ($name:literal) => {
+        bytes(include_str!(concat!("vectors/qmp-", $name, ".jsonl")))
+    };
+}
+
+/// What QEMU sent.
+fn bytes(recorded: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for line in recorded.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        if line["dir"] == "s2c" {
+            let hex = line["hex"].as_str().unwrap();
+            let digits = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+            bytes.extend((0..hex.len()).step_by(2).map(digits));
+        }
+    }
+    bytes
+}
+
+/// What a session tells, read in pieces of at most `piece` bytes, up to the end of the process. The
+/// client that was recorded asks for the run state after most steps: that answers for ours, too.
+fn told(bytes: &[u8], piece: usize, random: &mut Rng) -> Vec<String> {
+    let (mut lines, mut told, mut rest) = (Lines::new(), Vec::new(), bytes);
+    let (mut story, mut asked) = (Story::new("prelaunch"), false);
+    while !rest.is_empty() {
+        let (head, tail) = rest.split_at(random.usize(1..=piece.min(rest.len())));
+        rest = tail;
+        lines.push(head);
+        while let Some(line) = lines.next_line().unwrap() {
+            match Message::read(line).unwrap() {
+                Message::Greeting => {}
+                Message::Event(event) => {
+                    assert!(event.at.is_some(), "{event:?}");
+                    let said = story.hear(&event);
+                    if asked && !matches!(said, Said::Other | Said::Nothing) {
+                        told.push(story.paused(None).to_string());
+                        asked = false;
+                    }
+                    match said {
+                        Said::Change(change) => told.push(change.to_string()),
+                        Said::Reboot | Said::RebootAndAsk => told.push("rebooted".into()),
+                        Said::Ask => asked = true,
+                        Said::Nothing => {}
+                        Said::Other => told.push(event.name.to_owned()),
+                    }
+                }
+                Message::Reply(_, Reply::Return(value)) if value.get().contains("\"status\"") => {
+                    let answer: serde_json::Value = serde_json::from_str(value.get()).unwrap();
+                    if asked && answer.get("running").is_some() {
+                        told.push(story.paused(answer["status"].as_str()).to_string());
+                        asked = false;
+                    }
+                }
+                Message::Reply(..) => {}
+                Message::Unknown => panic!("{}", String::from_utf8_lossy(line)),
+            }
+        }
+    }
+    told.push(format!("end: {}", story.stop_cause().as_str()));
+    told
+}
+
+fn check(bytes: &[u8], expected: &[&str]) {
+    let mut random = Rng::with_seed(7);
+    let whole = told(bytes, usize::MAX, &mut Rng::with_seed(1));
+    assert_eq!(whole, expected);
+    for piece in [1, 2, 3, 17, 100] {
+        assert_eq!(told(bytes, piece, &mut random), expected, "in pieces of at most {piece}");
+    }
+}
+
+#[test]
+fn a_life_from_start_to_quit() {
+    check(
+        &session!("lifecycle"),
+        &[
+            "resumed (unpaused)",
+            "suspended (paused)",
+            "resumed (unpaused)",
+            "rebooted",
+            "rebooted",
+            "POWERDOWN",
+            // Nobody asked for the run state before the next event.
+            "suspended",
+            "rebooted",
+            "shutting_down (host)",
+            "end: destroyed",
+        ],
+    );
+}
+
+#[test]
+fn a_guest_that_powers_itself_off() {
+    let story = ["resumed (unpaused)", "shutting_down (guest)", "end: shutdown"];
+    check(&session!("guest-poweroff-exit"), &story);
+}
+
+#[test]
+fn a_guest_that_resets_where_that_is_its_end() {
+    let story = ["resumed (unpaused)", "shutting_down (guest)", "end: shutdown"];
+    check(&session!("guest-reset-noreboot"), &story);
+}
+
+#[test]
+fn a_qemu_that_gets_a_signal() {
+    check(
+        &session!("signal-term"),
+        &["resumed (unpaused)", "shutting_down (host)", "end: destroyed"],
+    );
+    check(&session!("signal-kill"), &["resumed (unpaused)", "end: failed"]);
+}
+
+#[test]
+fn a_panic_that_ends_the_run() {
+    check(
+        &session!("panic-shutdown"),
+        &["resumed (unpaused)", "crashed (panicked)", "shutting_down (finished)", "end: crashed"],
+    );
+}
+
+#[test]
+fn a_disk_error_and_a_watchdog_explain_the_pause_that_follows() {
+    let told = told(&session!("ioerror-stop"), 50, &mut Rng::with_seed(1));
+    assert!(told.iter().any(|line| line == "BLOCK_IO_ERROR"), "{told:?}");
+    assert!(told.iter().any(|line| line == "suspended (ioerror)"), "{told:?}");
+    let told = self::told(&session!("watchdog-pause"), 50, &mut Rng::with_seed(1));
+    assert!(told.iter().any(|line| line == "suspended (watchdog)"), "{told:?}");
+    check(&session!("watchdog-poweroff"), &["resumed (unpaused)", "WATCHDOG", "end: destroyed"]);
+}
+
+#[test]
+fn a_migration_away_and_its_arrival() {
+    check(
+        &session!("migrate-source"),
+        &[
+            "resumed (unpaused)",
+            "MIGRATION",
+            "MIGRATION_PASS",
+            "MIGRATION",
+            "MIGRATION_PASS",
+            "MIGRATION",
+            "suspended (migrated)",
+            "shutting_down (host)",
+            "end: migrated",
+        ],
+    );
+}
+
+#[test]
+fn a_sleep_to_memory_and_to_disk() {
+    let told = told(&session!("suspend-wakeup"), 50, &mut Rng::with_seed(1));
+    let sleep = ["pm_suspended (memory)", "started (wakeup)", "rebooted"];
+    assert!(told.windows(3).any(|story| story == sleep), "{told:?}");
+    let told = self::told(&session!("suspend-disk"), 50, &mut Rng::with_seed(1));
+    let sleep = ["pm_suspended (disk)", "shutting_down (guest)"];
+    assert!(told.windows(2).any(|story| story == sleep), "{told:?}");
+}
+
+#[test]
+fn every_event_ever_recorded_is_told_or_passed_on() {
+    let sessions = [
+        session!("migrate-target"),
+        session!("panic-pause"),
+        session!("panic-none"),
+        session!("guest-poweroff-noshutdown"),
+        session!("crashloaded"),
+        session!("rtc-change"),
+        session!("devices"),
+        session!("blockjobs"),
+        session!("balloon"),
+        session!("name-2"),
+        session!("two-clients-second"),
+    ];
+    let mut random = Rng::with_seed(3);
+    for bytes in sessions {
+        let whole = told(&bytes, usize::MAX, &mut random);
+        assert_eq!(told(&bytes, 5, &mut random), whole);
+    }
+}

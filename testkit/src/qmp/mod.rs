@@ -1,0 +1,251 @@
+//! A fake QEMU: a real socket and the real protocol (QMP), for what the real one will not do on demand.
+//!
+//! ```text
+//!   test ──▶ FakeQemu ══ socket, one client at a time ══▶ the client under test
+//!               ▲
+//!            Faults: what it does wrong
+//! ```
+//!
+//! It is a socket behind which QEMUs come and go. All are inside the test's own process, so that a
+//! client cannot watch a process of theirs, and has to go by whether anybody listens.
+//!
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! use virevent_testkit::qmp::FakeQemu;
+//!
+//! let qemu = FakeQemu::start("web")?;
+//! qemu.change(|faults| faults.piece = Some(1)); // a byte at a time
+//! qemu.stop(); // the event, and the run state
+//! qemu.end(Some("guest-shutdown"));
+//! let uri = qemu.uri(); // qmp:/tmp/...
+//! # let _ = uri;
+//! # Ok::<(), std::io::Error>(())
+//! # }).unwrap();
+//! ```
+
+mod connection;
+mod faults;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tempfile::TempDir;
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, watch};
+
+pub use self::faults::Faults;
+
+/// A fake QEMU on a socket of its own. Dropping it removes the socket and hangs up.
+pub struct FakeQemu {
+    shared: Arc<Shared>,
+    directory: TempDir,
+    /// Ends the one that listens when it is dropped.
+    listening: Mutex<Option<watch::Sender<()>>>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct State {
+    faults: Faults,
+    guest: Guest,
+    /// To the one client that is served.
+    client: Option<mpsc::UnboundedSender<Order>>,
+    accepted: u64,
+    calls: BTreeMap<String, u64>,
+}
+
+/// The QEMU that there is, or was.
+#[derive(Clone, Default)]
+struct Guest {
+    name: String,
+    uuid: String,
+    status: String,
+    /// The thread of its virtual CPU, another one in each run.
+    thread: u32,
+}
+
+enum Order {
+    Send(Vec<u8>),
+    Cut,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let outcome = change(&mut self.lock());
+        self.changes.send_modify(|count| *count += 1);
+        outcome
+    }
+}
+
+impl FakeQemu {
+    /// A running QEMU of this name.
+    ///
+    /// # Errors
+    /// The socket cannot be made.
+    pub fn start(name: &str) -> io::Result<Self> {
+        let qemu = Self::absent()?;
+        qemu.boot(name)?;
+        Ok(qemu)
+    }
+
+    /// A socket's place at which there is none yet.
+    ///
+    /// # Errors
+    /// Its directory cannot be made.
+    pub fn absent() -> io::Result<Self> {
+        let directory = tempfile::Builder::new().prefix("vq").tempdir()?;
+        let shared = Arc::new(Shared { state: Mutex::default(), changes: watch::channel(0).0 });
+        Ok(Self { shared, directory, listening: Mutex::default() })
+    }
+
+    /// Starts a QEMU there, running. One uuid belongs to one name.
+    ///
+    /// # Errors
+    /// The socket cannot be made.
+    pub fn boot(&self, name: &str) -> io::Result<()> {
+        self.shared.change(|state| {
+            state.guest.thread += 1;
+            state.guest.status = "running".into();
+            state.guest.name = name.into();
+            let number =
+                name.bytes().fold(1u64, |sum, byte| sum.wrapping_mul(257) + u64::from(byte));
+            state.guest.uuid =
+                format!("00000000-0000-4000-8000-{:012x}", number & 0xffff_ffff_ffff);
+        });
+        let mut listening = self.lock_listening();
+        if listening.is_none() {
+            let listener = UnixListener::bind(self.socket())?;
+            let (alive, end) = watch::channel(());
+            tokio::spawn(connection::accept(listener, Arc::clone(&self.shared), end));
+            *listening = Some(alive);
+        }
+        Ok(())
+    }
+
+    /// Its end: announced as a shutdown for this reason, or by nothing.
+    pub fn end(&self, reason: Option<&str>) {
+        if let Some(reason) = reason {
+            let guest = reason.starts_with("guest");
+            self.emit("SHUTDOWN", &format!(r#"{{"guest": {guest}, "reason": "{reason}"}}"#));
+        }
+        // Gone already is as good.
+        let _ = std::fs::remove_file(self.socket());
+        self.lock_listening().take();
+        self.cut();
+    }
+
+    /// Pauses it.
+    pub fn stop(&self) {
+        self.shared.change(|state| state.guest.status = "paused".into());
+        self.emit("STOP", "");
+    }
+
+    /// Resumes it.
+    pub fn cont(&self) {
+        self.shared.change(|state| state.guest.status = "running".into());
+        self.emit("RESUME", "");
+    }
+
+    /// Puts it into a run state, without a word.
+    pub fn set_status(&self, status: &str) {
+        self.shared.change(|state| state.guest.status = status.into());
+    }
+
+    /// Sends an event; without data if `data` is empty.
+    pub fn emit(&self, event: &str, data: &str) {
+        let data = if data.is_empty() { String::new() } else { format!(", \"data\": {data}") };
+        self.send(
+            format!(
+                "{{\"timestamp\": {{\"seconds\": 1795333210, \"microseconds\": 380905}}, \"event\": \
+                 \"{event}\"{data}}}\r\n"
+            )
+            .as_bytes(),
+        );
+    }
+
+    /// Sends these bytes to the client that is served.
+    pub fn send(&self, bytes: &[u8]) {
+        self.order(Order::Send(bytes.to_vec()));
+    }
+
+    /// Hangs up on the client that is served. It goes on to listen.
+    pub fn cut(&self) {
+        self.order(Order::Cut);
+    }
+
+    /// Has it do something wrong from now on, or right again.
+    pub fn change<T>(&self, change: impl FnOnce(&mut Faults) -> T) -> T {
+        self.shared.change(|state| change(&mut state.faults))
+    }
+
+    /// Where it listens, while there is one.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.path().join("vm.sock")
+    }
+
+    /// The URI of the socket.
+    pub fn uri(&self) -> String {
+        format!("qmp:{}", self.socket().display())
+    }
+
+    /// Whether a client is served.
+    pub fn is_held(&self) -> bool {
+        self.shared.lock().client.is_some()
+    }
+
+    /// How many clients have been served so far.
+    pub fn accepted(&self) -> u64 {
+        self.shared.lock().accepted
+    }
+
+    /// How often a command was given.
+    pub fn calls(&self, command: &str) -> u64 {
+        self.shared.lock().calls.get(command).copied().unwrap_or(0)
+    }
+
+    /// Waits until something is so.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn until(&self, mut reached: impl FnMut(&Self) -> bool) {
+        let mut changes = self.shared.changes.subscribe();
+        while !reached(self) {
+            // Cannot fail: we hold the sender.
+            let _ = changes.changed().await;
+        }
+    }
+
+    fn order(&self, order: Order) {
+        if let Some(client) = &self.shared.lock().client {
+            // One that is gone needs no order.
+            let _ = client.send(order);
+        }
+    }
+
+    fn lock_listening(&self) -> MutexGuard<'_, Option<watch::Sender<()>>> {
+        self.listening.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for FakeQemu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FakeQemu").field("uri", &self.uri()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for FakeQemu {
+    fn drop(&mut self) {
+        self.end(None);
+    }
+}

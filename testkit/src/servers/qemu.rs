@@ -1,0 +1,290 @@
+//! A real QEMU without a daemon, with a monitor for the test's subject and one for the test.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::process::{Child, Command};
+use tokio::time::{sleep, timeout};
+
+use super::{Guest, LaunchError, check_socket_path, process};
+
+/// How long QEMU may take to greet, or to answer. It takes 0.1 s on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What QEMU is started with. By default a machine without anything in it, which needs no guest to be
+/// started, paused, reset and powered down.
+#[derive(Clone, Debug, Default)]
+#[must_use = "call start()"]
+pub struct QemuConfig {
+    name: Option<String>,
+    uuid: Option<String>,
+    socket: Option<PathBuf>,
+    tcp: Option<u16>,
+    guest: Option<Guest>,
+    running: bool,
+    args: Vec<String>,
+}
+
+impl QemuConfig {
+    /// Its name (`-name`). Default: none.
+    pub fn name(mut self, name: &str) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Its uuid (`-uuid`). Default: none.
+    pub fn uuid(mut self, uuid: &str) -> Self {
+        self.uuid = Some(uuid.into());
+        self
+    }
+
+    /// Where the monitor for the test's subject is to listen. Default: in a directory of its own. The
+    /// socket of a QEMU before it that is left there is removed.
+    pub fn socket(mut self, path: &Path) -> Self {
+        self.socket = Some(path.into());
+        self
+    }
+
+    /// A port of the loopback where that monitor is to listen instead.
+    pub fn tcp(mut self, port: u16) -> Self {
+        self.tcp = Some(port);
+        self
+    }
+
+    /// A machine that boots this guest.
+    pub fn guest(mut self, guest: Guest) -> Self {
+        self.guest = Some(guest);
+        self
+    }
+
+    /// Runs at once, instead of waiting for `cont` (`-S`). What happens before the subject has
+    /// connected is then lost.
+    pub fn running(mut self) -> Self {
+        self.running = true;
+        self
+    }
+
+    /// More arguments.
+    pub fn args(mut self, args: &[&str]) -> Self {
+        self.args.extend(args.iter().map(ToString::to_string));
+        self
+    }
+
+    /// Starts it, and waits until it listens.
+    ///
+    /// # Errors
+    /// It is not installed, or ended at once: with what it said.
+    pub async fn start(self) -> Result<Qemu, LaunchError> {
+        let home = tempfile::Builder::new().prefix("vq").tempdir();
+        let home = home.map_err(LaunchError::io("make a temporary directory"))?;
+        let socket = self.socket.clone().unwrap_or_else(|| home.path().join("vm.sock"));
+        let control = home.path().join("control");
+        check_socket_path(&socket)?;
+        check_socket_path(&control)?;
+        let _ = std::fs::remove_file(&socket);
+        let args = self.arguments(&socket, &control, home.path())?;
+        let child = Command::new("qemu-system-x86_64")
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(LaunchError::spawn("qemu-system-x86_64", "qemu-system-x86"))?;
+        let mut qemu = Qemu { child, socket, tcp: self.tcp, control: None, _home: home };
+        qemu.control = Some(qemu.connect(&control).await?);
+        Ok(qemu)
+    }
+
+    fn arguments(
+        &self,
+        socket: &Path,
+        control: &Path,
+        home: &Path,
+    ) -> Result<Vec<OsString>, LaunchError> {
+        let mut args: Vec<OsString> = Vec::new();
+        let mut add = |some: &[&str]| args.extend(some.iter().map(OsString::from));
+        add(&["-nodefaults", "-display", "none"]);
+        match self.tcp {
+            Some(port) => add(&["-qmp", &format!("tcp:127.0.0.1:{port},server=on,wait=off")]),
+            None => add(&["-qmp", &format!("unix:{},server=on,wait=off", socket.display())]),
+        }
+        add(&["-qmp", &format!("unix:{},server=on,wait=off", control.display())]);
+        if let Some(name) = &self.name {
+            // In an option a comma is doubled.
+            add(&["-name", &format!("guest={}", name.replace(',', ",,"))]);
+        }
+        if let Some(uuid) = &self.uuid {
+            add(&["-uuid", uuid]);
+        }
+        if !self.running {
+            add(&["-S"]);
+        }
+        match &self.guest {
+            None => add(&["-machine", "none"]),
+            Some(guest) => {
+                let disk = home.join("disk");
+                std::fs::write(&disk, guest.boot_sector())
+                    .map_err(LaunchError::io("write a disk"))?;
+                let drive = format!("file={},format=raw,if=ide", disk.display());
+                add(&["-machine", "pc,accel=tcg", "-m", "16", "-drive", &drive]);
+                add(&["-device", "pvpanic"]);
+            }
+        }
+        args.extend(self.args.iter().map(OsString::from));
+        Ok(args)
+    }
+}
+
+/// A running QEMU. Dropping it kills it.
+pub struct Qemu {
+    child: Child,
+    socket: PathBuf,
+    tcp: Option<u16>,
+    /// The test's own monitor.
+    control: Option<BufReader<UnixStream>>,
+    _home: TempDir,
+}
+
+impl Qemu {
+    /// Starts one in which there is nothing, paused.
+    ///
+    /// # Errors
+    /// As [`QemuConfig::start`].
+    pub async fn start() -> Result<Self, LaunchError> {
+        QemuConfig::default().start().await
+    }
+
+    /// Its process; `None` when it was seen to have ended.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Where the monitor for the subject listens.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// The URI of that monitor.
+    pub fn uri(&self) -> String {
+        match self.tcp {
+            Some(port) => format!("qmp+tcp://127.0.0.1:{port}"),
+            None => format!("qmp:{}", self.socket.display()),
+        }
+    }
+
+    /// Whether a client is connected to the monitor for the subject.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub async fn is_held(&mut self) -> Result<bool, LaunchError> {
+        let free = match self.tcp {
+            Some(port) => format!("disconnected:tcp:127.0.0.1:{port}"),
+            None => format!("disconnected:unix:{},", self.socket.display()),
+        };
+        Ok(!self.run("query-chardev").await?.contains(&free))
+    }
+
+    /// Has QEMU do something: a command without arguments, such as `stop`. Returns its answer; an empty
+    /// one where it ended before it answered.
+    ///
+    /// # Errors
+    /// QEMU says no, does not answer, or has ended.
+    pub async fn run(&mut self, command: &str) -> Result<String, LaunchError> {
+        let line = format!("{{\"execute\":\"{command}\"}}\n");
+        let failed = |message: String| LaunchError::Command { command: command.into(), message };
+        let Some(control) = &mut self.control else { return Err(failed("it has ended".into())) };
+        let answer = async {
+            control.write_all(line.as_bytes()).await?;
+            loop {
+                let mut answer = String::new();
+                let read = control.read_line(&mut answer).await?;
+                // A command that ends QEMU may not be answered.
+                if read == 0 || answer.starts_with("{\"return\"") || answer.contains("\"error\"") {
+                    return std::io::Result::Ok(answer);
+                }
+            }
+        };
+        match timeout(PATIENCE, answer).await {
+            Ok(Ok(answer)) if !answer.contains("\"error\"") => Ok(answer),
+            Ok(Ok(answer)) => Err(failed(answer)),
+            Ok(Err(error)) => Err(failed(error.to_string())),
+            Err(_) => Err(failed("no answer".into())),
+        }
+    }
+
+    /// Sends it a signal: `SIGKILL`, and the like, by the names of `kill(1)` without SIG.
+    ///
+    /// # Panics
+    /// The signal is none of KILL, TERM, STOP and CONT.
+    #[allow(clippy::panic)]
+    pub fn signal(&self, name: &str) {
+        let signal = match name {
+            "KILL" => Signal::KILL,
+            "TERM" => Signal::TERM,
+            "STOP" => Signal::STOP,
+            "CONT" => Signal::CONT,
+            _ => panic!("no signal of that name is sent here: {name}"),
+        };
+        if let Some(pid) = self.child.id() {
+            process::signal(pid, signal);
+        }
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// It does not end in a minute.
+    pub async fn wait(&mut self) -> Result<(), LaunchError> {
+        match timeout(PATIENCE, self.child.wait()).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(self.trouble("does not end").await),
+        }
+    }
+
+    async fn connect(&mut self, control: &Path) -> Result<BufReader<UnixStream>, LaunchError> {
+        let greet = async {
+            loop {
+                if let Ok(stream) = UnixStream::connect(control).await {
+                    let mut stream = BufReader::new(stream);
+                    let mut line = String::new();
+                    stream.read_line(&mut line).await?;
+                    stream.write_all(b"{\"execute\":\"qmp_capabilities\"}\n").await?;
+                    stream.read_line(&mut line).await?;
+                    return std::io::Result::Ok(stream);
+                }
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            outcome = timeout(PATIENCE, greet) => if let Ok(Ok(stream)) = outcome {
+                return Ok(stream);
+            },
+            _ = self.child.wait() => {}
+        }
+        Err(self.trouble("did not start").await)
+    }
+
+    async fn trouble(&mut self, trouble: &str) -> LaunchError {
+        let _ = self.child.start_kill();
+        let mut log = String::new();
+        if let Some(stderr) = self.child.stderr.take() {
+            let mut stderr = BufReader::new(stderr);
+            let _ = timeout(Duration::from_secs(1), stderr.read_to_string(&mut log)).await;
+        }
+        LaunchError::NotReady { server: "qemu-system-x86_64", trouble: trouble.into(), log }
+    }
+}
+
+impl fmt::Debug for Qemu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Qemu").field("pid", &self.pid()).field("uri", &self.uri()).finish()
+    }
+}
