@@ -44,6 +44,8 @@ pub mod qmp;
 mod script;
 #[cfg(feature = "servers")]
 pub mod servers;
+#[cfg(feature = "servers")]
+pub mod xen;
 
 pub use self::assert::Failure;
 pub use self::fake::{Asked, Builder, FakeHypervisor};

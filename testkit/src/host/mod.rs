@@ -144,7 +144,7 @@ impl fmt::Debug for Host {
 
 /// A uuid (version 8: made by the application) that is a function of the name and of how many uuids
 /// of that name were taken already.
-fn uuid_of(name: &str, taken: u32) -> Uuid {
+pub(crate) fn uuid_of(name: &str, taken: u32) -> Uuid {
     // FNV-1a, 128 bits.
     let hash = |hash: u128, byte: &u8| {
         (hash ^ u128::from(*byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use super::{LaunchError, check_socket_path};
+use super::{LaunchError, check_socket_path, target_directory};
 
 /// The user `nobody`, who runs the session daemon of a root that may not make namespaces.
 const NOBODY: u32 = 65534;
@@ -192,11 +192,8 @@ impl Mode {
     }
 }
 
-/// `tmp/libvirt-capabilities` in cargo's target directory, which the running test is in.
 fn kept_capabilities() -> Option<PathBuf> {
-    let program = std::env::current_exe().ok()?;
-    let target = program.ancestors().find(|directory| directory.join("CACHEDIR.TAG").exists())?;
-    Some(target.join("tmp/libvirt-capabilities"))
+    Some(target_directory()?.join("tmp/libvirt-capabilities"))
 }
 
 /// Copies the files, each in one step, since others may look on.

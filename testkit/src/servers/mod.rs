@@ -10,7 +10,8 @@
 //! a mount namespace of its own; run as another user (or where namespaces are not allowed) it is a
 //! session daemon.
 //!
-//! Dropping it kills what it started, guests too. A [`Qemu`] is one that no daemon knows of.
+//! Dropping it kills what it started, guests too. A [`Qemu`] is one that no daemon knows of. A
+//! [`Xenstored`] is the store daemon of a Xen host, on a machine without Xen.
 //!
 //! ```no_run
 //! # async fn test() -> Result<(), Box<dyn std::error::Error>> {
@@ -30,9 +31,10 @@ mod process;
 mod qemu;
 mod tap;
 mod virsh;
+mod xenstored;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use self::guest::{Deed, Guest};
 pub use self::libvirtd::{Config, Libvirtd};
@@ -40,6 +42,7 @@ pub use self::process::rss_kib;
 pub use self::qemu::{Qemu, QemuConfig};
 pub use self::tap::{Seen, Tap};
 pub use self::virsh::{Virsh, VirshSession};
+pub use self::xenstored::{Store, Watch, Xenstored};
 
 /// A server, or a program that drives it, could not be started or failed.
 #[non_exhaustive]
@@ -53,6 +56,13 @@ pub enum LaunchError {
         /// The Debian package that has it.
         package: &'static str,
     },
+    /// There is no xenstored. It need not be installed.
+    #[error(
+        "there is no xenstored: in the workspace, `mkdir -p target/xen && cd target/xen && apt-get \
+         download xen-utils-4.17 && dpkg -x xen-utils-4.17_*.deb .`, or set VIREVENT_XENSTORED to the \
+         path of one of Xen 4.17"
+    )]
+    NoXenstored,
     /// The operating system refused something.
     #[error("cannot {what}")]
     Io {
@@ -101,6 +111,16 @@ impl LaunchError {
             _ => Self::Io { what: format!("start {program}"), source },
         }
     }
+}
+
+/// Cargo's target directory, which the running test is in.
+fn target_directory() -> Option<PathBuf> {
+    let program = std::env::current_exe().ok()?;
+    // The tag is missing where somebody else made the directory before cargo.
+    let is_target = |directory: &&Path| {
+        ["CACHEDIR.TAG", ".rustc_info.json"].iter().any(|file| directory.join(file).exists())
+    };
+    Some(program.ancestors().find(is_target)?.into())
 }
 
 /// The longest path that fits into a Unix socket's address (`sun_path`, less its final NUL).

@@ -1,0 +1,73 @@
+//! The daemon's program, and the library that stands in for the hypervisor's.
+
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use tokio::process::Command;
+
+use crate::servers::{LaunchError, target_directory};
+
+/// Names the program, where it is not at one of the usual places.
+const VARIABLE: &str = "VIREVENT_XENSTORED";
+
+/// Where Debian's package has it, installed or unpacked.
+const PLACE: &str = "usr/lib/xen-4.17/bin/xenstored";
+
+/// The libraries that [`SHIM`] stands in for.
+const LIBRARIES: [&str; 3] = ["libxenctrl.so.4.17", "libxenevtchn.so.1", "libxengnttab.so.1"];
+
+const SHIM: &str = include_str!("shim.c");
+
+/// The program: the one that the environment names, else one unpacked in cargo's target directory,
+/// else an installed one.
+pub(super) fn find() -> Result<PathBuf, LaunchError> {
+    if let Some(program) = std::env::var_os(VARIABLE) {
+        return Ok(program.into());
+    }
+    let unpacked = target_directory().map(|target| target.join("xen").join(PLACE));
+    let installed = Some(Path::new("/").join(PLACE));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let in_path = std::env::split_paths(&path).map(|directory| directory.join("xenstored"));
+    let mut places = unpacked.into_iter().chain(installed).chain(in_path);
+    places.find(|place| place.is_file()).ok_or(LaunchError::NoXenstored)
+}
+
+/// Makes a directory with the libraries in it.
+pub(super) async fn lay_libraries(directory: &Path) -> Result<(), LaunchError> {
+    fs::create_dir(directory).map_err(LaunchError::io("make a directory"))?;
+    let mut hasher = DefaultHasher::new();
+    SHIM.hash(&mut hasher);
+    let name = format!("xenstored-shim-{:016x}.so", hasher.finish());
+    // It takes a fifth of a second: once per machine is enough.
+    let kept = target_directory().map_or_else(|| directory.into(), |target| target.join("tmp"));
+    let library = kept.join(name);
+    if !library.exists() {
+        compile(&kept, &library).await?;
+    }
+    for name in LIBRARIES {
+        symlink(&library, directory.join(name)).map_err(LaunchError::io("link a library"))?;
+    }
+    Ok(())
+}
+
+async fn compile(directory: &Path, library: &Path) -> Result<(), LaunchError> {
+    fs::create_dir_all(directory).map_err(LaunchError::io("make a directory"))?;
+    let work = tempfile::Builder::new().prefix("shim").tempdir_in(directory);
+    let work = work.map_err(LaunchError::io("make a temporary directory"))?;
+    let (source, made) = (work.path().join("shim.c"), work.path().join("shim.so"));
+    fs::write(&source, SHIM).map_err(LaunchError::io("write the library's source"))?;
+    let output = Command::new("cc")
+        .args(["-shared", "-fPIC", "-O1", "-o"])
+        .args([&made, &source])
+        .output()
+        .await
+        .map_err(LaunchError::spawn("cc", "gcc libc6-dev"))?;
+    if !output.status.success() {
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        return Err(LaunchError::Command { command: "cc -shared shim.c".into(), message });
+    }
+    // In one step, since other tests may look on.
+    fs::rename(&made, library).map_err(LaunchError::io("move the library to its place"))
+}

@@ -1,0 +1,143 @@
+//! The means of a toolstack: requests to a store daemon, and a hypervisor's states.
+
+use std::fmt;
+use std::io;
+
+use super::RunState;
+
+// Operations of the protocol (`xen/include/public/io/xs_wire.h`).
+pub(super) const DIRECTORY: u32 = 1;
+pub(super) const READ: u32 = 2;
+pub(super) const TRANSACTION_START: u32 = 6;
+pub(super) const TRANSACTION_END: u32 = 7;
+pub(crate) const INTRODUCE: u32 = 8;
+pub(super) const RELEASE: u32 = 9;
+pub(crate) const WRITE: u32 = 11;
+pub(crate) const MKDIR: u32 = 12;
+pub(super) const RM: u32 = 13;
+pub(crate) const SET_PERMS: u32 = 14;
+pub(super) const IS_DOMAIN_INTRODUCED: u32 = 17;
+pub(super) const RESUME: u32 = 18;
+pub(super) const DIRECTORY_PART: u32 = 22;
+
+/// Something that a toolstack wanted did not work.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum ToolstackError {
+    /// The store daemon said no.
+    #[error("xenstored refuses {request}: {error}")]
+    Refused {
+        /// The request.
+        request: String,
+        /// The daemon's word for it: `ENOENT`.
+        error: String,
+    },
+    /// The store daemon did not answer, or the simulated hypervisor could not be told.
+    #[error("{request} came to nothing: is xenstored running?")]
+    Unreachable {
+        /// What was tried.
+        request: String,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The body of a reply, or the name of an error.
+pub(crate) type Answer = Result<Vec<u8>, String>;
+
+/// What a [`Toolstack`](super::Toolstack) works with.
+pub(crate) trait Hands: fmt::Debug + Send + Sync {
+    /// Sends a request, and waits for its reply.
+    fn request(&self, operation: u32, transaction: u32, payload: &[u8]) -> io::Result<Answer>;
+
+    /// Sets how a domain fares, or that there is none. Nobody is told until there is a VIRQ.
+    fn set_state(&self, domid: u32, state: Option<RunState>) -> io::Result<()>;
+
+    /// Tells the daemon to look how domains fare.
+    fn raise_virq(&self) -> io::Result<()>;
+}
+
+impl dyn Hands + '_ {
+    /// A request, and its reply.
+    pub(crate) fn call(
+        &self,
+        operation: u32,
+        transaction: u32,
+        payload: &[u8],
+    ) -> Result<Vec<u8>, ToolstackError> {
+        let request = || format!("{operation} ({})", payload.escape_ascii());
+        match self.request(operation, transaction, payload) {
+            Ok(Ok(body)) => Ok(body),
+            Ok(Err(error)) => Err(ToolstackError::Refused { request: request(), error }),
+            Err(source) => Err(ToolstackError::Unreachable { request: request(), source }),
+        }
+    }
+
+    /// The same, where what is absent is no error.
+    pub(crate) fn call_if_there(
+        &self,
+        operation: u32,
+        payload: &[u8],
+    ) -> Result<Option<Vec<u8>>, ToolstackError> {
+        match self.call(operation, 0, payload) {
+            Ok(body) => Ok(Some(body)),
+            Err(ToolstackError::Refused { error, .. }) if error == "ENOENT" => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A node's value.
+    pub(crate) fn read(&self, path: &str) -> Result<Option<Vec<u8>>, ToolstackError> {
+        self.call_if_there(READ, &terminated(&[path]))
+    }
+
+    /// The names of a node's children, in the daemon's order; none for what is absent.
+    pub(crate) fn list(&self, path: &str) -> Result<Vec<String>, ToolstackError> {
+        let names = match self.call_if_there(DIRECTORY, &terminated(&[path])) {
+            Err(ToolstackError::Refused { error, .. }) if error == "E2BIG" => {
+                self.list_in_parts(path)?
+            }
+            names => names?.unwrap_or_default(),
+        };
+        Ok(strings(&names))
+    }
+
+    /// Where a list is longer than a message.
+    fn list_in_parts(&self, path: &str) -> Result<Vec<u8>, ToolstackError> {
+        let (mut names, mut generation) = (Vec::new(), Vec::new());
+        loop {
+            let offset = names.len().to_string();
+            let part = self.call(DIRECTORY_PART, 0, &terminated(&[path, &offset]))?;
+            let end = part.iter().position(|byte| *byte == 0).unwrap_or(part.len());
+            let (now, rest) = part.split_at(end);
+            if !names.is_empty() && now != generation {
+                // The list is another one now.
+                names.clear();
+                continue;
+            }
+            generation = now.to_vec();
+            names.extend(rest.iter().skip(1));
+            // The last part ends with an empty name.
+            if rest.len() < 2 || names.ends_with(b"\0\0") {
+                return Ok(names);
+            }
+        }
+    }
+
+    pub(crate) fn is_introduced(&self, domid: u32) -> Result<bool, ToolstackError> {
+        let answer = self.call(IS_DOMAIN_INTRODUCED, 0, &terminated(&[&domid.to_string()]))?;
+        Ok(answer.starts_with(b"T"))
+    }
+}
+
+/// The strings, each with a NUL behind it.
+pub(crate) fn terminated(strings: &[&str]) -> Vec<u8> {
+    strings.iter().flat_map(|string| [string.as_bytes(), b"\0"].concat()).collect()
+}
+
+/// The strings that have a NUL behind them.
+pub(crate) fn strings(bytes: &[u8]) -> Vec<String> {
+    let parts = bytes.split(|byte| *byte == 0).filter(|part| !part.is_empty());
+    parts.map(|part| String::from_utf8_lossy(part).into_owned()).collect()
+}

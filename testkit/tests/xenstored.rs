@@ -1,0 +1,186 @@
+//! The launcher of a real xenstored, and the toolstack's deeds as it sees them.
+#![allow(clippy::unwrap_used)]
+#![cfg(feature = "servers")]
+
+use std::path::Path;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use virevent_testkit::servers::{Store, Xenstored, rss_kib};
+use virevent_testkit::xen::{Blueprint, Known, Power, RunState};
+
+fn summary(known: &[Known]) -> Vec<(u32, bool, &str)> {
+    known
+        .iter()
+        .map(|known| (known.domid, known.introduced, known.name.as_deref().unwrap_or("-")))
+        .collect()
+}
+
+#[tokio::test]
+#[ignore = "needs xenstored"]
+async fn a_domain_is_introduced_renamed_and_destroyed_as_the_daemon_sees_it() {
+    let daemon = Xenstored::start().await.unwrap();
+    let xl = daemon.toolstack();
+    let domid = xl.introduce("web").unwrap();
+    xl.rename(domid, "www").unwrap();
+    let known = xl.domains().unwrap();
+    assert_eq!(summary(&known), [(1, true, "www")]);
+    assert!(known[0].uuid.is_some());
+    xl.request(domid, Power::PowerOff).unwrap();
+    xl.acknowledge(domid).unwrap();
+    xl.shut_down(domid).unwrap();
+    assert_eq!(summary(&xl.domains().unwrap()), [(1, true, "www")]);
+    xl.destroy(domid).unwrap();
+    assert_eq!(xl.domains().unwrap(), []);
+}
+
+#[tokio::test]
+#[ignore = "needs xenstored"]
+async fn a_store_is_kept_or_lost_over_a_kill() {
+    let mut daemon = Xenstored::start().await.unwrap();
+    daemon.toolstack().introduce("web").unwrap();
+    daemon.toolstack().prepare(Blueprint::named("db").without_name()).unwrap();
+    daemon.toolstack().write("/local/domain/1/data/raw", [0xff, 0x00, 0xfe]).unwrap();
+    let before = daemon.toolstack().domains().unwrap();
+    assert_eq!(summary(&before), [(1, true, "web"), (2, false, "-")]);
+    daemon.kill9().await.unwrap();
+    daemon.start_again(Store::Kept).await.unwrap();
+    assert_eq!(daemon.toolstack().domains().unwrap(), before);
+    let raw = daemon.toolstack().read("/local/domain/1/data/raw").unwrap();
+    assert_eq!(raw.unwrap(), [0xff, 0x00, 0xfe]);
+    daemon.kill9().await.unwrap();
+    daemon.start_again(Store::Lost).await.unwrap();
+    assert_eq!(daemon.toolstack().domains().unwrap(), []);
+}
+
+#[tokio::test]
+#[ignore = "needs xenstored"]
+async fn a_daemon_tells_the_watches_of_its_connections() {
+    let daemon = Xenstored::start().await.unwrap();
+    let mut client = Raw::connect(&daemon.socket()).await;
+    client.call(4, b"@releaseDomain\0a token\0").await;
+    client.call(4, b"/local/domain\0\0").await;
+    let mut watches = daemon.watches().unwrap();
+    watches.sort_by(|one, other| one.path.cmp(&other.path));
+    let told: Vec<_> = watches.iter().map(|watch| (&*watch.path, &*watch.token)).collect();
+    assert_eq!(told, [("/local/domain", ""), ("@releaseDomain", "a token")]);
+    assert_eq!(daemon.connections().unwrap(), 1);
+    drop(client);
+    assert_eq!((daemon.watches().unwrap(), daemon.connections().unwrap()), (vec![], 0));
+}
+
+#[tokio::test]
+#[ignore = "needs xenstored"]
+async fn a_daemon_tells_what_the_toolstack_does() {
+    let daemon = Xenstored::start().await.unwrap();
+    let (xl, mut client) = (daemon.toolstack(), Raw::connect(&daemon.socket()).await);
+    client.call(4, b"@introduceDomain\0I\0").await;
+    client.call(4, b"@releaseDomain\0R\0").await;
+    client.told().await;
+    let (web, db) = (xl.introduce("web").unwrap(), xl.introduce("db").unwrap());
+    assert_eq!(client.told().await, ["@introduceDomain", "@introduceDomain"]);
+    xl.announce(web).unwrap();
+    xl.reuse(web, "other").unwrap();
+    assert_eq!(client.told().await, [""; 0], "what is introduced again is not told");
+    xl.set_run_state(web, Some(RunState::Shutdown)).unwrap();
+    xl.crash(db).unwrap();
+    assert_eq!(client.told().await, ["@releaseDomain"], "two at once");
+    xl.resume(web).unwrap();
+    assert_eq!(client.told().await, [""; 0]);
+    xl.shut_down(web).unwrap();
+    xl.destroy(web).unwrap();
+    xl.vanish(db).unwrap();
+    assert_eq!(client.told().await, ["@releaseDomain"; 3]);
+    assert_eq!(summary(&xl.domains().unwrap()), [(db, false, "db")], "its path is dom0's");
+    let again = xl.introduce("web").unwrap();
+    let known = xl.domains().unwrap();
+    let anew = xl.reboot(again).unwrap();
+    assert!(anew > again);
+    assert_eq!(xl.domains().unwrap().last().unwrap().uuid, known.last().unwrap().uuid);
+    xl.release(anew).unwrap();
+    assert_eq!(
+        client.told().await,
+        [
+            "@introduceDomain",
+            "@releaseDomain",
+            "@releaseDomain",
+            "@introduceDomain",
+            "@releaseDomain"
+        ]
+    );
+}
+
+#[tokio::test]
+#[ignore = "needs xenstored"]
+async fn a_partly_written_domain_is_completed() {
+    let daemon = Xenstored::start().await.unwrap();
+    let xl = daemon.toolstack();
+    let domid = xl.introduce(Blueprint::named("web").without_name().without_vm()).unwrap();
+    let known = xl.domains().unwrap();
+    assert_eq!((known[0].introduced, &known[0].name, known[0].uuid), (true, &None, None));
+    xl.complete(domid).unwrap();
+    assert!(xl.domains().unwrap()[0].uuid.is_some());
+    assert_eq!(summary(&xl.domains().unwrap()), [(domid, true, "web")]);
+}
+
+#[tokio::test]
+#[ignore = "needs xenstored"]
+async fn a_daemon_ends_when_it_is_dropped() {
+    let daemon = Xenstored::start().await.unwrap();
+    let (pid, socket) = (daemon.pid().unwrap(), daemon.socket());
+    assert!(rss_kib(pid).is_some());
+    drop(daemon);
+    assert!(rss_kib(pid).is_none());
+    assert!(!socket.exists());
+}
+
+#[tokio::test]
+#[ignore = "needs xenstored"]
+async fn seven_hundred_domains_are_listed_in_parts() {
+    let daemon = Xenstored::start().await.unwrap();
+    let xl = daemon.toolstack();
+    for domid in 10_000..10_700 {
+        xl.write(&format!("/local/domain/{domid}/name"), "web").unwrap();
+    }
+    assert_eq!(xl.list("/local/domain").unwrap().len(), 700);
+    assert_eq!(xl.domains().unwrap().len(), 700);
+}
+
+/// A client that knows no more of the protocol than its header.
+struct Raw {
+    stream: UnixStream,
+    events: Vec<String>,
+}
+
+impl Raw {
+    async fn connect(socket: &Path) -> Self {
+        Self { stream: UnixStream::connect(socket).await.unwrap(), events: Vec::new() }
+    }
+
+    /// The type of the reply, and its body.
+    async fn call(&mut self, operation: u32, payload: &[u8]) -> (u32, Vec<u8>) {
+        let length = u32::try_from(payload.len()).unwrap();
+        let words = [operation, 9, 0, length].map(u32::to_ne_bytes).concat();
+        self.stream.write_all(&[&words, payload].concat()).await.unwrap();
+        loop {
+            let mut header = [0; 16];
+            self.stream.read_exact(&mut header).await.unwrap();
+            let word = |at: usize| u32::from_ne_bytes(header[at..at + 4].try_into().unwrap());
+            let mut body = vec![0; word(12) as usize];
+            self.stream.read_exact(&mut body).await.unwrap();
+            match word(0) {
+                15 => {
+                    let path = body.split(|byte| *byte == 0).next().unwrap();
+                    self.events.push(String::from_utf8(path.to_vec()).unwrap());
+                }
+                kind => return (kind, body),
+            }
+        }
+    }
+
+    /// The paths of the events since the last time.
+    async fn told(&mut self) -> Vec<String> {
+        self.call(17, b"0\0").await;
+        std::mem::take(&mut self.events)
+    }
+}
