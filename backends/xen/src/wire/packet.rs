@@ -1,0 +1,259 @@
+//! Packets: cutting them out of a stream of bytes, and making them.
+
+use super::Operation;
+
+/// The bytes of a packet before its payload.
+pub const HEADER_LENGTH: usize = 16;
+
+/// The longest payload there can be, both ways: `XENSTORE_PAYLOAD_MAX` in Xen's `xs_wire.h`.
+pub const MAX_PAYLOAD: usize = 4096;
+
+/// What one read takes in at most: some two thousand watch events.
+const ROOM: usize = 64 * 1024;
+
+/// What stands before the payload, but for its length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// What is asked for or answered.
+    pub operation: Operation,
+    /// Chosen by the client, copied into the reply. 0 in a watch event.
+    pub request: u32,
+    /// The transaction that it belongs to; 0 for none.
+    pub transaction: u32,
+}
+
+impl Header {
+    /// Of a request outside of any transaction, or of the reply to it.
+    pub fn request(operation: Operation, request: u32) -> Self {
+        Self { operation, request, transaction: 0 }
+    }
+
+    /// Of a watch event.
+    pub fn watch_event() -> Self {
+        Self::request(Operation::WATCH_EVENT, 0)
+    }
+
+    /// The same within a transaction.
+    #[must_use]
+    pub fn within(self, transaction: u32) -> Self {
+        Self { transaction, ..self }
+    }
+
+    /// Of the error that answers a request with this header.
+    #[must_use]
+    pub fn error(self) -> Self {
+        Self { operation: Operation::ERROR, ..self }
+    }
+
+    /// The bytes of a header that says that so many bytes of payload follow. [`packet`] makes a whole
+    /// packet; this is for a fake that lies about the length.
+    pub fn to_bytes(&self, length: u32) -> [u8; HEADER_LENGTH] {
+        let mut bytes = [0; HEADER_LENGTH];
+        let words = [self.operation.0, self.request, self.transaction, length];
+        for (place, word) in bytes.chunks_exact_mut(4).zip(words) {
+            place.copy_from_slice(&word.to_ne_bytes());
+        }
+        bytes
+    }
+}
+
+/// One packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet<'a> {
+    /// What it is.
+    pub header: Header,
+    /// What it says, at most [`MAX_PAYLOAD`] bytes.
+    pub payload: &'a [u8],
+}
+
+/// A payload is longer than [`MAX_PAYLOAD`]. Of one that was received, what follows cannot be made
+/// sense of; one that is to be sent would make the server hang up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a payload of {length} bytes, where {MAX_PAYLOAD} is the most")]
+pub struct TooLong {
+    /// The length that was given, in bytes.
+    pub length: usize,
+}
+
+/// Appends a packet to `out`: the header, and as its payload the pieces one after the other. A string
+/// is a piece with its NUL, or one piece and `b"\0"`.
+///
+/// # Errors
+/// [`TooLong`]: all the pieces together are. `out` is as it was.
+pub fn packet(out: &mut Vec<u8>, header: &Header, pieces: &[&[u8]]) -> Result<(), TooLong> {
+    let length = pieces.iter().map(|piece| piece.len()).sum();
+    if length > MAX_PAYLOAD {
+        return Err(TooLong { length });
+    }
+    out.extend_from_slice(&header.to_bytes(length as u32));
+    pieces.iter().for_each(|piece| out.extend_from_slice(piece));
+    Ok(())
+}
+
+/// Cuts a stream of bytes into packets. Its memory never grows.
+#[derive(Debug)]
+pub struct Decoder {
+    buffer: Box<[u8]>,
+    /// The first byte that was not given out.
+    start: usize,
+    /// As far as it is filled.
+    end: usize,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Decoder {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Self { buffer: vec![0; ROOM].into(), start: 0, end: 0 }
+    }
+
+    /// Room for the next read. Never empty, once [`next_packet`](Self::next_packet) has given out all
+    /// there is.
+    pub fn spare(&mut self) -> &mut [u8] {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        } else if self.buffer.len() - self.end < HEADER_LENGTH + MAX_PAYLOAD {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        &mut self.buffer[self.end..]
+    }
+
+    /// So many bytes were read into [`spare`](Self::spare).
+    pub fn filled(&mut self, bytes: usize) {
+        self.end = (self.end + bytes).min(self.buffer.len());
+    }
+
+    /// Takes in bytes that were read elsewhere, as many as there is room for; returns how many.
+    pub fn push(&mut self, bytes: &[u8]) -> usize {
+        let spare = self.spare();
+        let now = bytes.len().min(spare.len());
+        spare[..now].copy_from_slice(&bytes[..now]);
+        self.filled(now);
+        now
+    }
+
+    /// The next packet; `None` until more is read.
+    ///
+    /// # Errors
+    /// [`TooLong`]: the stream is of no use any more.
+    #[inline]
+    pub fn next_packet(&mut self) -> Result<Option<Packet<'_>>, TooLong> {
+        let bytes = &self.buffer[self.start..self.end];
+        let Some((head, rest)) = bytes.split_first_chunk::<HEADER_LENGTH>() else {
+            return Ok(None);
+        };
+        let word =
+            |at: usize| u32::from_ne_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        let length = word(12) as usize;
+        if length > MAX_PAYLOAD {
+            return Err(TooLong { length });
+        }
+        let Some(payload) = rest.get(..length) else { return Ok(None) };
+        self.start += HEADER_LENGTH + length;
+        let header =
+            Header { operation: Operation(word(0)), request: word(4), transaction: word(8) };
+        Ok(Some(Packet { header, payload }))
+    }
+
+    /// Whether a packet has begun whose end is still to come.
+    pub fn is_midway(&self) -> bool {
+        self.start < self.end
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const READ: Header =
+        Header { operation: Operation::READ, request: 4, transaction: 0x0102_0304 };
+
+    /// All packets of a stream that comes in pieces of these lengths.
+    fn packets(mut bytes: &[u8], mut piece: impl FnMut() -> usize) -> Vec<(Header, Vec<u8>)> {
+        let (mut decoder, mut found) = (Decoder::new(), Vec::new());
+        while !bytes.is_empty() {
+            let taken = decoder.push(&bytes[..piece().clamp(1, bytes.len())]);
+            assert!(taken > 0);
+            bytes = &bytes[taken..];
+            while let Some(packet) = decoder.next_packet().unwrap() {
+                found.push((packet.header, packet.payload.to_vec()));
+            }
+        }
+        assert!(!decoder.is_midway());
+        found
+    }
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn a_packet_is_laid_out_as_in_xs_wire_h() {
+        let mut bytes = Vec::new();
+        packet(&mut bytes, &READ, &[b"/t/a\0"]).unwrap();
+        let expected = [
+            2, 0, 0, 0, // XS_READ
+            4, 0, 0, 0, // req_id
+            4, 3, 2, 1, // tx_id
+            5, 0, 0, 0, // len
+            b'/', b't', b'/', b'a', 0,
+        ];
+        assert_eq!(bytes, expected);
+        assert_eq!(packets(&bytes, || 1), [(READ, b"/t/a\0".to_vec())]);
+    }
+
+    #[test]
+    fn packets_are_found_wherever_the_bytes_are_cut() {
+        let mut random = fastrand::Rng::with_seed(4);
+        for _ in 0..50 {
+            let (mut bytes, mut sent) = (Vec::new(), Vec::new());
+            for request in 0..random.u32(1..200) {
+                let header = Header { operation: Operation(random.u32(..)), request, ..READ };
+                let length = match random.u8(0..8) {
+                    0 => MAX_PAYLOAD,
+                    1 => 0,
+                    _ => random.usize(0..64),
+                };
+                let payload: Vec<_> = (0..length).map(|_| random.u8(..)).collect();
+                packet(&mut bytes, &header, &[&payload]).unwrap();
+                sent.push((header, payload));
+            }
+            let most = [3, 64, 5_000, 100_000][random.usize(0..4)];
+            assert_eq!(packets(&bytes, || random.usize(1..most)), sent);
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_is_refused_both_ways_and_never_cut_short() {
+        let mut bytes = vec![7];
+        let (much, length) = ([0; MAX_PAYLOAD], MAX_PAYLOAD + 1);
+        assert_eq!(packet(&mut bytes, &READ, &[&much, b"\0"]), Err(TooLong { length }));
+        assert_eq!(bytes, [7]);
+        for length in [MAX_PAYLOAD + 1, u32::MAX as usize] {
+            let mut decoder = Decoder::new();
+            decoder.push(&READ.to_bytes(length as u32));
+            assert_eq!(decoder.next_packet(), Err(TooLong { length }));
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_the_decoder_panic_or_grow() {
+        let mut random = fastrand::Rng::with_seed(5);
+        for _ in 0..200 {
+            let mut decoder = Decoder::new();
+            for _ in 0..random.usize(1..20) {
+                let bytes: Vec<_> = (0..random.usize(1..6_000))
+                    .map(|_| if random.u8(0..3) == 0 { random.u8(..) } else { 0 })
+                    .collect();
+                decoder.push(&bytes);
+                while let Ok(Some(packet)) = decoder.next_packet() {
+                    assert!(packet.payload.len() <= MAX_PAYLOAD);
+                }
+            }
+            assert_eq!(decoder.buffer.len(), ROOM);
+        }
+    }
+}
