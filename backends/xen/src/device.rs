@@ -55,13 +55,12 @@ impl Device {
     ) -> Poll<io::Result<()>> {
         loop {
             let mut guard = ready!(self.file.poll_read_ready(cx))?;
-            match guard.try_io(|file| file.get_ref().as_ref().read(into.initialize_unfilled())) {
-                Ok(outcome) => {
-                    into.advance(outcome?);
-                    return Poll::Ready(Ok(()));
-                }
-                // It was not ready after all.
-                Err(_) => {}
+            let read =
+                guard.try_io(|file| file.get_ref().as_ref().read(into.initialize_unfilled()));
+            // Else it was not ready after all.
+            if let Ok(outcome) = read {
+                into.advance(outcome?);
+                return Poll::Ready(Ok(()));
             }
         }
     }

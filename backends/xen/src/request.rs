@@ -55,7 +55,7 @@ impl Target {
             Self::Released => out.extend_from_slice(b"@releaseDomain\0"),
             Self::Children => out.extend_from_slice(b"/local/domain\0"),
             Self::Domain(domid, node) => {
-                text(out, format_args!("/local/domain/{domid}/{}\0", node.path()))
+                text(out, format_args!("/local/domain/{domid}/{}\0", node.path()));
             }
         }
     }

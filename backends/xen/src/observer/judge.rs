@@ -186,13 +186,11 @@ impl Observer {
     /// Forgets a number that is nobody's, once nothing is under way for it.
     pub(super) fn sweep_out(&mut self, domid: u16) {
         let Some(place) = self.slots.get_mut(usize::from(domid)) else { return };
-        let is_nobodys = |slot: &Box<Slot>| {
+        let gone = place.take_if(|slot| {
             !slot.listed && slot.introduced != Some(true) && slot.is_idle() && slot.run.is_none()
-        };
-        if place.as_ref().is_some_and(is_nobodys) {
-            if place.take().is_some_and(|slot| !slot.seen) {
-                self.unseen -= 1;
-            }
+        });
+        if gone.is_some_and(|slot| !slot.seen) {
+            self.unseen -= 1;
         }
     }
 }
