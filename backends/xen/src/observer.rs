@@ -33,6 +33,8 @@
 mod answer;
 mod judge;
 mod phase;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
