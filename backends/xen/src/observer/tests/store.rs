@@ -10,7 +10,7 @@ use crate::wire::{Decoder, Header, MAX_PAYLOAD, Operation, Packet, error, packet
 pub(super) struct Store {
     pub(super) nodes: BTreeMap<String, Vec<u8>>,
     pub(super) introduced: BTreeSet<u16>,
-    pub(super) watches: Vec<(String, String)>,
+    pub(super) watches: BTreeSet<(String, String)>,
     /// Requests that wait, and packets that were not read yet.
     pub(super) inbox: VecDeque<(Header, Vec<u8>)>,
     pub(super) outbox: VecDeque<(Header, Vec<u8>)>,
@@ -67,19 +67,16 @@ impl Store {
                     return Err(error::EINVAL);
                 }
                 let watch = (argument(0), argument(1));
-                if self.watches.contains(&watch) {
+                if !self.watches.insert(watch.clone()) {
                     return Err(error::EEXIST);
                 }
-                self.watches.push(watch.clone());
                 *initial = Some(watch);
                 Ok(b"OK\0".to_vec())
             }
-            Operation::UNWATCH => {
-                let watch = (argument(0), argument(1));
-                let place = self.watches.iter().position(|known| *known == watch);
-                self.watches.remove(place.ok_or(error::ENOENT)?);
-                Ok(b"OK\0".to_vec())
-            }
+            Operation::UNWATCH => match self.watches.remove(&(argument(0), argument(1))) {
+                true => Ok(b"OK\0".to_vec()),
+                false => Err(error::ENOENT),
+            },
             Operation::RESET_WATCHES => {
                 self.watches.clear();
                 Ok(b"OK\0".to_vec())
