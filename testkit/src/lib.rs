@@ -44,8 +44,10 @@ pub mod qmp;
 mod script;
 #[cfg(feature = "servers")]
 pub mod servers;
-#[cfg(feature = "servers")]
+#[cfg(any(feature = "servers", feature = "fake-xenstored"))]
 pub mod xen;
+#[cfg(feature = "fake-xenstored")]
+pub mod xenstored;
 
 pub use self::assert::Failure;
 pub use self::fake::{Asked, Builder, FakeHypervisor};

@@ -2,10 +2,9 @@
 #![allow(clippy::unwrap_used)]
 #![cfg(feature = "servers")]
 
-use std::path::Path;
+mod raw;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
+use self::raw::{Frame, Raw, WATCH};
 use virevent_testkit::servers::{Store, Xenstored, rss_kib};
 use virevent_testkit::xen::{Blueprint, Known, Power, RunState};
 
@@ -58,8 +57,8 @@ async fn a_store_is_kept_or_lost_over_a_kill() {
 async fn a_daemon_tells_the_watches_of_its_connections() {
     let daemon = Xenstored::start().await.unwrap();
     let mut client = Raw::connect(&daemon.socket()).await;
-    client.call(4, b"@releaseDomain\0a token\0").await;
-    client.call(4, b"/local/domain\0\0").await;
+    client.call(&Frame::new(WATCH, b"@releaseDomain\0a token\0")).await;
+    client.call(&Frame::new(WATCH, b"/local/domain\0\0")).await;
     let mut watches = daemon.watches().unwrap();
     watches.sort_by(|one, other| one.path.cmp(&other.path));
     let told: Vec<_> = watches.iter().map(|watch| (&*watch.path, &*watch.token)).collect();
@@ -74,8 +73,8 @@ async fn a_daemon_tells_the_watches_of_its_connections() {
 async fn a_daemon_tells_what_the_toolstack_does() {
     let daemon = Xenstored::start().await.unwrap();
     let (xl, mut client) = (daemon.toolstack(), Raw::connect(&daemon.socket()).await);
-    client.call(4, b"@introduceDomain\0I\0").await;
-    client.call(4, b"@releaseDomain\0R\0").await;
+    client.call(&Frame::new(WATCH, b"@introduceDomain\0I\0")).await;
+    client.call(&Frame::new(WATCH, b"@releaseDomain\0R\0")).await;
     client.told().await;
     let (web, db) = (xl.introduce("web").unwrap(), xl.introduce("db").unwrap());
     assert_eq!(client.told().await, ["@introduceDomain", "@introduceDomain"]);
@@ -144,43 +143,4 @@ async fn seven_hundred_domains_are_listed_in_parts() {
     }
     assert_eq!(xl.list("/local/domain").unwrap().len(), 700);
     assert_eq!(xl.domains().unwrap().len(), 700);
-}
-
-/// A client that knows no more of the protocol than its header.
-struct Raw {
-    stream: UnixStream,
-    events: Vec<String>,
-}
-
-impl Raw {
-    async fn connect(socket: &Path) -> Self {
-        Self { stream: UnixStream::connect(socket).await.unwrap(), events: Vec::new() }
-    }
-
-    /// The type of the reply, and its body.
-    async fn call(&mut self, operation: u32, payload: &[u8]) -> (u32, Vec<u8>) {
-        let length = u32::try_from(payload.len()).unwrap();
-        let words = [operation, 9, 0, length].map(u32::to_ne_bytes).concat();
-        self.stream.write_all(&[&words, payload].concat()).await.unwrap();
-        loop {
-            let mut header = [0; 16];
-            self.stream.read_exact(&mut header).await.unwrap();
-            let word = |at: usize| u32::from_ne_bytes(header[at..at + 4].try_into().unwrap());
-            let mut body = vec![0; word(12) as usize];
-            self.stream.read_exact(&mut body).await.unwrap();
-            match word(0) {
-                15 => {
-                    let path = body.split(|byte| *byte == 0).next().unwrap();
-                    self.events.push(String::from_utf8(path.to_vec()).unwrap());
-                }
-                kind => return (kind, body),
-            }
-        }
-    }
-
-    /// The paths of the events since the last time.
-    async fn told(&mut self) -> Vec<String> {
-        self.call(17, b"0\0").await;
-        std::mem::take(&mut self.events)
-    }
 }

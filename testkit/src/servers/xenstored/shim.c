@@ -13,9 +13,11 @@
  * in a directory of LD_LIBRARY_PATH, and defines what the daemon takes from them and no more.
  */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -79,6 +81,26 @@ int open(const char *path, int flags, ...)
 
 int open64(const char *path, int flags, ...) __attribute__((alias("open")));
 
+/* What the test says of a domain. Of dom0, which always runs, it says nothing. */
+static bool read_state(uint32_t domid, char *state, size_t size)
+{
+    const char *oracle = getenv("XENSTORED_ORACLE");
+    char path[PAGE];
+    ssize_t length;
+    int fd;
+
+    memset(state, 0, size);
+    if (domid == 0)
+        return true;
+    snprintf(path, sizeof path, "%s/%u", oracle ? oracle : ".", domid);
+    fd = openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    length = read(fd, state, size - 1);
+    close(fd);
+    return length > 0;
+}
+
 /* libxenctrl: how domains fare. */
 
 void *xc_interface_open(void *logger, void *dombuild_logger, unsigned int flags)
@@ -98,23 +120,14 @@ int xc_interface_close(void *xc)
 int xc_domain_getinfo(void *xc, uint32_t domid, unsigned int max, uint32_t *info)
 {
     enum { DYING = 1, CRASHED = 2, SHUTDOWN = 4 };
-    char path[PAGE], state[16] = "";
-    const char *oracle = getenv("XENSTORED_ORACLE");
-    int fd;
+    char state[16];
 
     memset(info, 0, 3 * sizeof *info);
     info[0] = domid;
-    if (domid == 0)
-        return 1;
-    snprintf(path, sizeof path, "%s/%u", oracle ? oracle : ".", domid);
-    fd = openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
+    if (!read_state(domid, state, sizeof state)) {
         info[0] = domid + 1;
         return 0;
     }
-    if (read(fd, state, sizeof state - 1) < 0)
-        state[0] = 0;
-    close(fd);
     if (!strcmp(state, "shutdown"))
         info[2] = SHUTDOWN;
     else if (!strcmp(state, "crashed"))
@@ -181,7 +194,7 @@ int xenevtchn_unmask(void *xce, uint32_t port)
     return 0;
 }
 
-/* libxengnttab: a page of zeroes for each guest's ring. */
+/* libxengnttab: a page of zeroes for the ring of each guest that exists. */
 
 void *xengnttab_open(void *logger, unsigned int flags)
 {
@@ -200,8 +213,14 @@ int xengnttab_set_max_grants(void *xgt, uint32_t count)
 
 void *xengnttab_map_grant_ref(void *xgt, uint32_t domid, uint32_t ref, int prot)
 {
-    void *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char state[16];
+    void *page;
 
+    if (!read_state(domid, state, sizeof state)) {
+        errno = EINVAL;
+        return NULL;
+    }
+    page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     return page == MAP_FAILED ? NULL : page;
 }
 

@@ -1,0 +1,310 @@
+//! What xenstored answers to each request.
+
+use virevent_xen::wire::error::{E2BIG, EBUSY, EEXIST, EINVAL, ENOENT, ENOSYS};
+use virevent_xen::wire::{Header, Operation};
+
+use super::daemon::{Daemon, INTRODUCE, TOOLSTACK, Watch};
+use super::store::{Permission, Refused, View, path_of, permissions_of};
+
+/// A request that was done.
+pub(super) struct Done {
+    pub(super) body: Vec<u8>,
+    /// A watch that was set: it is told once, behind the reply.
+    pub(super) initial: Option<Watch>,
+}
+
+type Answer = Result<Vec<u8>, Refused>;
+
+fn ok() -> Answer {
+    Ok(b"OK\0".to_vec())
+}
+
+impl Daemon {
+    pub(super) fn answer(
+        &mut self,
+        number: u64,
+        header: &Header,
+        payload: &[u8],
+    ) -> Result<Done, Refused> {
+        use Operation as Op;
+        let operation = header.operation;
+        let with_features = [Op::GET_FEATURE, Op::SET_FEATURE].contains(&operation);
+        // RESTRICT is gone, and quotas are of later versions; what comes after is not known at all.
+        let known = match operation {
+            Op::RESTRICT | Op::WATCH_EVENT | Op::ERROR => false,
+            _ if with_features => self.faults.features.is_some(),
+            Op(number) => number <= Op::DIRECTORY_PART.0,
+        };
+        if !known {
+            return Err(ENOSYS);
+        }
+        let connection = self.connections.get(&number).ok_or(ENOENT)?;
+        let outside = header.transaction == 0 || [Op::WATCH, Op::UNWATCH].contains(&operation);
+        if !outside && !connection.transactions.contains_key(&header.transaction) {
+            return Err(ENOENT);
+        }
+        let mut initial = None;
+        let body = match operation {
+            Op::WATCH => {
+                let watch = self.watch(number, payload)?;
+                initial = Some(watch);
+                ok()
+            }
+            Op::UNWATCH => self.unwatch(number, payload),
+            Op::RESET_WATCHES => {
+                let connection = self.connections.entry(number).or_default();
+                connection.watches.clear();
+                connection.transactions.clear();
+                ok()
+            }
+            Op::TRANSACTION_START => self.begin(number, header.transaction),
+            Op::TRANSACTION_END => self.finish(number, header.transaction, payload),
+            Op::INTRODUCE | Op::RELEASE | Op::RESUME | Op::SET_TARGET => {
+                self.manage(operation, payload)
+            }
+            Op::IS_DOMAIN_INTRODUCED => {
+                let domid = number_of(only(payload).ok_or(EINVAL)?);
+                let is = domid == 0 || self.introduced(domid).is_some();
+                Ok(if is { b"T\0" } else { b"F\0" }.to_vec())
+            }
+            Op::GET_DOMAIN_PATH => {
+                let domid = number_of(only(payload).ok_or(EINVAL)?);
+                Ok(format!("/local/domain/{domid}\0").into_bytes())
+            }
+            Op::GET_FEATURE => {
+                Ok(format!("{}\0", self.faults.features.unwrap_or_default()).into_bytes())
+            }
+            Op::SET_FEATURE => ok(),
+            // Commands for its keeper.
+            Op::CONTROL => Err(EINVAL),
+            _ => self.on_node(number, header, payload),
+        };
+        Ok(Done { body: body?, initial })
+    }
+
+    /// A request that is about one node.
+    fn on_node(&mut self, number: u64, header: &Header, payload: &[u8]) -> Answer {
+        use Operation as Op;
+        let (longest, of_client) = (self.faults.longest_list, number != TOOLSTACK);
+        let permissions = match header.operation {
+            Op::SET_PERMS => self.permissions(payload),
+            _ => Err(EINVAL),
+        };
+        let connection = self.connections.get_mut(&number).ok_or(ENOENT)?;
+        let transaction = connection.transactions.get_mut(&header.transaction);
+        let mut view = self.store.view(transaction);
+        let part_changes = &mut self.faults.part_changes;
+        let answer = match header.operation {
+            Op::READ => view.named(&the_path(payload)?).ok_or(ENOENT).map(|node| node.value),
+            Op::DIRECTORY => {
+                let names = names(&mut view, &the_path(payload)?)?.1;
+                if names.len() > longest { Err(E2BIG) } else { Ok(names) }
+            }
+            Op::DIRECTORY_PART => {
+                let [path, offset] = all(payload).try_into().map_err(|_| EINVAL)?;
+                let (path, offset) = (path_of(path)?, number_of(offset) as usize);
+                if offset > 0 && *part_changes > 0 && of_client {
+                    *part_changes -= 1;
+                    view.touch(&path);
+                }
+                let (generation, names) = names(&mut view, &path)?;
+                Ok(part(generation, &names, offset, longest))
+            }
+            Op::GET_PERMS => view.named(&the_path(payload)?).ok_or(ENOENT).map(|node| {
+                let all = node.permissions.iter();
+                all.flat_map(|one| format!("{}{}\0", one.letter, one.domid).into_bytes()).collect()
+            }),
+            Op::SET_PERMS => match permissions? {
+                // Who may watch them. It makes no difference here: all clients are dom0's.
+                (b"@introduceDomain" | b"@releaseDomain", _) => ok(),
+                (path, permissions) => {
+                    view.permit(&path_of(path)?, permissions).and_then(|()| ok())
+                }
+            },
+            Op::WRITE => {
+                let end = payload.iter().position(|byte| *byte == 0).ok_or(EINVAL)?;
+                view.write(&path_of(&payload[..end])?, Some(&payload[end + 1..]));
+                ok()
+            }
+            Op::MKDIR => {
+                view.write(&the_path(payload)?, None);
+                ok()
+            }
+            Op::RM => view.remove(&the_path(payload)?).and_then(|()| ok()),
+            _ => Err(ENOSYS),
+        };
+        let changes = view.into_changes();
+        self.tell(&changes);
+        answer
+    }
+
+    /// The permissions that are to be set, and where. The owner must exist.
+    fn permissions<'a>(
+        &mut self,
+        payload: &'a [u8],
+    ) -> Result<(&'a [u8], Vec<Permission>), Refused> {
+        let said = all(payload);
+        let Some((path, [first, rest @ ..])) = said.split_first() else { return Err(EINVAL) };
+        let permissions = permissions_of([first].into_iter().chain(rest).copied())?;
+        for (nth, Permission { domid, .. }) in permissions.iter().enumerate() {
+            if *domid != 0 && self.heard_of(*domid).is_none() && nth == 0 {
+                return Err(ENOENT);
+            }
+        }
+        Ok((path, permissions))
+    }
+
+    fn watch(&mut self, number: u64, payload: &[u8]) -> Result<Watch, Refused> {
+        let has_depth = self.faults.has_depth();
+        let (said, token, depth) = match all(payload)[..] {
+            [path, token] => (path, token, None),
+            [path, token, depth] if has_depth => (path, token, Some(number_of(depth) as usize)),
+            _ => return Err(EINVAL),
+        };
+        let path = watched(said)?;
+        let prefix = path.len() - said.len();
+        let watch = Watch { path, token: token.to_vec(), depth, prefix };
+        let connection = self.connections.get_mut(&number).ok_or(ENOENT)?;
+        let same = |known: &Watch| (&known.path, &known.token) == (&watch.path, &watch.token);
+        if connection.watches.iter().any(same) {
+            return Err(EEXIST);
+        }
+        connection.watches.push(watch.clone());
+        Ok(watch)
+    }
+
+    fn unwatch(&mut self, number: u64, payload: &[u8]) -> Answer {
+        let [said, token] = all(payload).try_into().map_err(|_| EINVAL)?;
+        // One that could not be set is not there.
+        let path = watched(said).map_err(|_| ENOENT)?;
+        let connection = self.connections.get_mut(&number).ok_or(ENOENT)?;
+        let before = connection.watches.len();
+        connection.watches.retain(|known| (&known.path[..], &known.token[..]) != (&path, token));
+        if connection.watches.len() < before { ok() } else { Err(ENOENT) }
+    }
+
+    fn begin(&mut self, number: u64, within: u32) -> Answer {
+        if within != 0 {
+            return Err(EBUSY);
+        }
+        let connection = self.connections.get_mut(&number).ok_or(ENOENT)?;
+        connection.last_transaction += 1;
+        let id = connection.last_transaction;
+        connection.transactions.insert(id, Default::default());
+        Ok(format!("{id}\0").into_bytes())
+    }
+
+    fn finish(&mut self, number: u64, id: u32, payload: &[u8]) -> Answer {
+        let commit = match only(payload) {
+            Some(b"T") => true,
+            Some(b"F") => false,
+            _ => return Err(EINVAL),
+        };
+        let connection = self.connections.get_mut(&number).ok_or(ENOENT)?;
+        let transaction = connection.transactions.remove(&id).ok_or(ENOENT)?;
+        if commit {
+            let changes = self.store.commit(transaction)?;
+            self.tell(&changes);
+        }
+        ok()
+    }
+
+    /// What a toolstack asks for a domain.
+    fn manage(&mut self, operation: Operation, payload: &[u8]) -> Answer {
+        let said = all(payload);
+        let domid = number_of(said.first().copied().ok_or(EINVAL)?);
+        let at = self.introduced(domid);
+        match operation {
+            Operation::INTRODUCE => {
+                let [_, _, port] = said[..] else { return Err(EINVAL) };
+                if number_of(port) == 0 {
+                    return Err(EINVAL);
+                }
+                if domid != 0 && at.is_none() {
+                    // Of one that does not exist the daemon cannot map the ring.
+                    let at = self.heard_of(domid).ok_or(EINVAL)?;
+                    self.domains[at].introduced = true;
+                    self.tell_special(INTRODUCE, domid);
+                }
+            }
+            Operation::RELEASE => {
+                if domid == 0 {
+                    return Err(EINVAL);
+                }
+                self.end(at.ok_or(ENOENT)?);
+            }
+            Operation::RESUME => {
+                if domid == 0 {
+                    return Err(EINVAL);
+                }
+                self.domains[at.ok_or(ENOENT)?].shutdown = false;
+            }
+            // SET_TARGET: that one domain may act for another one.
+            _ => {
+                let target = number_of(said.get(1).copied().ok_or(EINVAL)?);
+                let known = |domid: u32| domid == 0 || self.introduced(domid).is_some();
+                if !known(domid) || !known(target) {
+                    return Err(ENOENT);
+                }
+            }
+        }
+        ok()
+    }
+}
+
+/// The strings of a payload, all that end with a NUL.
+fn all(payload: &[u8]) -> Vec<&[u8]> {
+    let mut strings: Vec<_> = payload.split(|byte| *byte == 0).collect();
+    // What is behind the last NUL.
+    strings.pop();
+    strings
+}
+
+/// The one string of a payload.
+fn only(payload: &[u8]) -> Option<&[u8]> {
+    match all(payload)[..] {
+        [one] if payload.len() == one.len() + 1 => Some(one),
+        _ => None,
+    }
+}
+
+fn the_path(payload: &[u8]) -> Result<String, Refused> {
+    path_of(only(payload).ok_or(ENOENT)?)
+}
+
+/// The path of a watch: a node's, or a special one.
+fn watched(said: &[u8]) -> Result<Vec<u8>, Refused> {
+    match said.starts_with(b"@") {
+        true => Ok(said.to_vec()),
+        false => path_of(said).map(String::into_bytes),
+    }
+}
+
+/// As atoi() reads it.
+fn number_of(said: &[u8]) -> u32 {
+    let digits: Vec<u8> = said.iter().copied().take_while(u8::is_ascii_digit).collect();
+    String::from_utf8(digits).ok().and_then(|digits| digits.parse().ok()).unwrap_or(0)
+}
+
+/// A node's generation, and the names of its children, each with a NUL behind it.
+fn names(view: &mut View<'_>, path: &str) -> Result<(u64, Vec<u8>), Refused> {
+    let node = view.named(path).ok_or(ENOENT)?;
+    let names = node.children.iter().flat_map(|child| [child.as_bytes(), b"\0"].concat()).collect();
+    Ok((node.generation, names))
+}
+
+/// The part of a list from `offset` on, as many whole names as there is room for.
+fn part(generation: u64, names: &[u8], offset: usize, longest: usize) -> Vec<u8> {
+    let mut part = format!("{generation}\0").into_bytes();
+    let rest = names.get(offset..).unwrap_or_default();
+    let room = longest.saturating_sub(part.len());
+    if rest.len() < room {
+        part.extend_from_slice(rest);
+        // The end of the list.
+        part.push(0);
+        return part;
+    }
+    let end = rest[..room.min(rest.len())].iter().rposition(|byte| *byte == 0);
+    part.extend_from_slice(&rest[..end.map_or(0, |end| end + 1)]);
+    part
+}

@@ -1,0 +1,306 @@
+//! A fake xenstored: a real socket and the real protocol, for what the real daemon will not do on
+//! demand.
+//!
+//! ```text
+//!   Toolstack ──▶ FakeXenstored ══ socket ══▶ the client under test
+//!                     ▲
+//!                  Faults: what it does wrong
+//! ```
+//!
+//! It has a store and watches of its own, and the same [`Toolstack`] as a real one. Without faults it
+//! answers as a C xenstored of Xen 4.17 does: a test gives both the same requests, and compares.
+//!
+//! Its deeds take place inside the process, before the client comes to read. As with the real daemon,
+//! a watch event that waits to be sent is not queued again: of `poweroff`, written and at once
+//! acknowledged, a client sees nothing unless it may run in between.
+//!
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! use virevent_testkit::xenstored::FakeXenstored;
+//! use virevent_xen::wire::Operation;
+//!
+//! let fake = FakeXenstored::start()?;
+//! let web = fake.toolstack().introduce("web")?;
+//! fake.change(|faults| {
+//!     faults.piece = Some(1); // a byte at a time
+//!     faults.events_before.insert(Operation::READ, 100_000); // then the reply
+//! });
+//! fake.toolstack().destroy(web)?;
+//! let uri = fake.uri(); // xenstore:/tmp/...
+//! # let _ = uri;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! ```
+
+mod answer;
+mod connection;
+mod daemon;
+mod faults;
+mod store;
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tempfile::TempDir;
+use tokio::net::UnixListener;
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
+use virevent_xen::wire::{Header, Operation};
+
+use self::connection::Socket;
+use self::daemon::{Daemon, Out, TOOLSTACK};
+pub use self::faults::{Faults, Refusal};
+use self::store::Store;
+use crate::xen::{Answer, Hands, RunState, Toolstack};
+
+/// A fake xenstored on a socket of its own. Dropping it closes the socket and all connections.
+pub struct FakeXenstored {
+    shared: Arc<Shared>,
+    toolstack: Toolstack,
+    directory: TempDir,
+    accepting: Mutex<Option<AbortHandle>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    daemon: Mutex<Daemon>,
+    /// Counts changes of the daemon.
+    changes: watch::Sender<u64>,
+}
+
+impl Shared {
+    fn with<T>(&self, look: impl FnOnce(&mut Daemon) -> T) -> T {
+        look(&mut lock(&self.daemon))
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Daemon) -> T) -> T {
+        let outcome = self.with(change);
+        self.changes.send_modify(|count| *count += 1);
+        outcome
+    }
+}
+
+impl FakeXenstored {
+    /// Starts one whose store is empty.
+    ///
+    /// # Errors
+    /// No socket can be made.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn start() -> io::Result<Self> {
+        let directory = tempfile::Builder::new().prefix("vx").tempdir()?;
+        let daemon = Mutex::new(Daemon::new());
+        let shared = Arc::new(Shared { daemon, changes: watch::channel(0).0 });
+        let toolstack = Toolstack::new(Box::new(InProcess(Arc::clone(&shared))));
+        let fake = Self { shared, toolstack, directory, accepting: Mutex::default() };
+        fake.come_back()?;
+        Ok(fake)
+    }
+
+    /// Who makes things happen here: its deeds fail only where the store refuses them.
+    pub fn toolstack(&self) -> &Toolstack {
+        &self.toolstack
+    }
+
+    /// The path of its socket.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.path().join("socket")
+    }
+
+    /// The URI that leads here: `xenstore:/tmp/...`
+    pub fn uri(&self) -> String {
+        format!("xenstore:{}", self.socket().display())
+    }
+}
+
+/// What it does wrong.
+impl FakeXenstored {
+    /// Changes what it does wrong, from now on, on connections that there are, too.
+    pub fn change<T>(&self, change: impl FnOnce(&mut Faults) -> T) -> T {
+        self.shared.change(|daemon| change(&mut daemon.faults))
+    }
+
+    /// Hangs up on every client. The next connection is sound.
+    pub fn cut(&self) {
+        self.order(daemon::Connection::cut);
+    }
+
+    /// Hangs up on every client, and removes the socket, as a daemon that ends. Its store, and which
+    /// domains are introduced, is kept.
+    pub fn go_down(&self) {
+        if let Some(accepting) = lock(&self.accepting).take() {
+            accepting.abort();
+        }
+        self.cut();
+        // Gone already is as good.
+        let _ = std::fs::remove_file(self.socket());
+    }
+
+    /// Listens again after [`go_down`](Self::go_down). Of watches it knows none.
+    ///
+    /// # Errors
+    /// No socket can be made.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn come_back(&self) -> io::Result<()> {
+        let mut accepting = lock(&self.accepting);
+        if accepting.is_none() {
+            let listener = UnixListener::bind(self.socket())?;
+            let accept = accept(listener, Arc::clone(&self.shared));
+            *accepting = Some(tokio::spawn(accept).abort_handle());
+        }
+        Ok(())
+    }
+
+    /// Empties its store, and no domain is introduced any more, without a word: as a restart does that
+    /// keeps nothing, between [`go_down`](Self::go_down) and [`come_back`](Self::come_back).
+    pub fn lose_store(&self) {
+        self.shared.change(|daemon| {
+            daemon.store = Store::new();
+            daemon.domains.clear();
+        });
+    }
+
+    /// Sends a watch event to every client, whatever it watches.
+    pub fn emit(&self, path: impl AsRef<[u8]>, token: impl AsRef<[u8]>) {
+        self.order(|connection| connection.tell(path.as_ref(), token.as_ref(), 1));
+    }
+
+    /// Sends these bytes to every client.
+    pub fn send(&self, bytes: &[u8]) {
+        self.order(|connection| connection.send(Out::Bytes(bytes.to_vec())));
+    }
+
+    /// Sends every client so many events of its own watches, in turn, each with the path that is
+    /// watched: of nothing at all.
+    pub fn flood(&self, events: usize) {
+        self.order(|connection| connection.flood(events));
+    }
+
+    fn order(&self, mut order: impl FnMut(&mut daemon::Connection)) {
+        self.shared.change(|daemon| {
+            let clients = daemon.connections.iter_mut().filter(|(number, _)| **number != TOOLSTACK);
+            clients.for_each(|(_, connection)| order(connection));
+        });
+    }
+}
+
+/// What its clients did.
+impl FakeXenstored {
+    /// How many connections are open.
+    pub fn open(&self) -> usize {
+        self.shared.with(|daemon| daemon.connections.len() - 1)
+    }
+
+    /// How many connections there were so far.
+    pub fn accepted(&self) -> u64 {
+        self.shared.with(|daemon| daemon.accepted)
+    }
+
+    /// The watches that it holds, of all clients in order: path and token. What is not UTF-8 is
+    /// replaced.
+    pub fn watches(&self) -> Vec<(String, String)> {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        self.shared.with(|daemon| {
+            let watches = daemon.connections.values().flat_map(|connection| &connection.watches);
+            watches.map(|watch| (text(&watch.path), text(&watch.token))).collect()
+        })
+    }
+
+    /// How often clients asked for this operation so far.
+    pub fn calls(&self, operation: Operation) -> u64 {
+        self.shared.with(|daemon| daemon.calls.get(&operation).copied().unwrap_or(0))
+    }
+
+    /// How many requests of clients so far were not for reading and watching only: of one that only
+    /// looks on, none. Transactions count.
+    pub fn meddling(&self) -> u64 {
+        const READING: [Operation; 10] = [
+            Operation::DIRECTORY,
+            Operation::DIRECTORY_PART,
+            Operation::READ,
+            Operation::GET_PERMS,
+            Operation::WATCH,
+            Operation::UNWATCH,
+            Operation::RESET_WATCHES,
+            Operation::IS_DOMAIN_INTRODUCED,
+            Operation::GET_DOMAIN_PATH,
+            Operation::GET_FEATURE,
+        ];
+        self.shared.with(|daemon| {
+            let others = daemon.calls.iter().filter(|(operation, _)| !READING.contains(operation));
+            others.map(|(_, count)| count).sum()
+        })
+    }
+
+    /// Waits until `reached` is true of this daemon; looks whenever a client has done something.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn until(&self, mut reached: impl FnMut(&Self) -> bool) {
+        let mut changes = self.shared.changes.subscribe();
+        while !reached(self) {
+            // Cannot fail: we hold the sender.
+            let _ = changes.changed().await;
+        }
+    }
+}
+
+impl fmt::Debug for FakeXenstored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FakeXenstored").field("uri", &self.uri()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for FakeXenstored {
+    fn drop(&mut self) {
+        self.go_down();
+    }
+}
+
+/// The toolstack's hands on it.
+#[derive(Debug)]
+struct InProcess(Arc<Shared>);
+
+impl Hands for InProcess {
+    fn request(&self, operation: u32, transaction: u32, payload: &[u8]) -> io::Result<Answer> {
+        let header = Header::request(Operation(operation), 0).within(transaction);
+        let answer = self.0.change(|daemon| daemon.answer(TOOLSTACK, &header, payload));
+        Ok(answer.map(|done| done.body).map_err(Into::into))
+    }
+
+    fn set_state(&self, domid: u32, state: Option<RunState>) -> io::Result<()> {
+        self.0.change(|daemon| match state {
+            Some(state) => daemon.hypervisor.insert(domid, state),
+            None => daemon.hypervisor.remove(&domid),
+        });
+        Ok(())
+    }
+
+    fn raise_virq(&self) -> io::Result<()> {
+        self.0.change(Daemon::look);
+        Ok(())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn accept(listener: UnixListener, shared: Arc<Shared>) {
+    // Dropped with this task, and its tasks with it.
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                let Ok((stream, _)) = accepted else { return };
+                connections.spawn(Socket::new(Arc::clone(&shared)).serve(stream));
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
