@@ -249,7 +249,7 @@ impl Server {
                 Operation::IS_DOMAIN_INTRODUCED => "T\0".to_owned(),
                 Operation::READ if path.ends_with(b"/vm") => {
                     let domid = std::str::from_utf8(path).unwrap().split('/').nth(3).unwrap();
-                    format!("/vm/00000000-0000-4000-8000-{:0>12}", domid)
+                    format!("/vm/00000000-0000-4000-8000-{domid:0>12}")
                 }
                 Operation::READ if path.ends_with(b"/shutdown") => {
                     self.asked += 1;

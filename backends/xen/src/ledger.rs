@@ -35,22 +35,22 @@ impl Ledger {
 
     pub(crate) fn released(&mut self, now: Instant) {
         self.touch(now);
-        self.released += 1;
+        self.released = self.released.saturating_add(1);
     }
 
     pub(crate) fn introduced(&mut self, now: Instant) {
         self.touch(now);
-        self.introduced += 1;
+        self.introduced = self.introduced.saturating_add(1);
     }
 
     pub(crate) fn ended(&mut self, now: Instant) {
         self.touch(now);
-        self.ended += 1;
+        self.ended = self.ended.saturating_add(1);
     }
 
     pub(crate) fn appeared(&mut self, now: Instant) {
         self.touch(now);
-        self.appeared += 1;
+        self.appeared = self.appeared.saturating_add(1);
     }
 
     /// Whether there is anything to settle.
@@ -62,7 +62,7 @@ impl Ledger {
     /// between two looks, of which only its introduction was heard, explains one.
     pub(crate) fn settle(&mut self) -> u32 {
         let unseen = self.introduced.saturating_sub(self.appeared);
-        let explained = self.ended + unseen;
+        let explained = self.ended.saturating_add(unseen);
         let unexplained = self.released.saturating_sub(explained);
         let by_ended = self.released.min(self.ended);
         let by_unseen = (self.released - by_ended).min(unseen);

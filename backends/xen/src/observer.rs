@@ -12,7 +12,7 @@
 //! # How it is looked
 //!
 //! ```text
-//!   watch event ──▶ due ──(64 in flight)──▶ asked ──reply──▶ nothing due or asked? ──▶ judged ──▶ told
+//!   watch event ──▶ due ──(64 in flight)──▶ asked ──reply──▶ settled? ──▶ judged ──▶ told
 //!                    ▲                        │
 //!                    └── event meanwhile ─────┘ asked once more
 //! ```

@@ -19,6 +19,8 @@ impl Bits {
     pub(crate) const SHUTDOWN: Self = Self(16);
     /// What is watched.
     pub(crate) const NODES: Self = Self(4 | 8 | 16);
+    /// What says who it is, and whether it runs.
+    const IDENTITY: Self = Self(1 | 2 | 4 | 8);
 
     pub(crate) fn of(node: Node) -> Self {
         match node {
@@ -34,6 +36,10 @@ impl Bits {
 
     pub(crate) fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
+    }
+
+    fn both(self, other: Self) -> Self {
+        Self(self.0 & other.0)
     }
 
     pub(crate) fn has_any(self, other: Self) -> bool {
@@ -77,6 +83,8 @@ pub(crate) struct Slot {
     pub(crate) flying: Bits,
     /// What was read since it is watched.
     pub(crate) read: Bits,
+    /// What was read once more since the identity was last found to be another, and was as before.
+    pub(crate) same: Bits,
     /// Of [`Node::ALL`].
     pub(crate) watches: [Watch; 3],
     /// Whether it is to be watched: it runs.
@@ -122,6 +130,25 @@ impl Slot {
     /// Whether there is an answer to come on any of these.
     pub(crate) fn awaits(&self, bits: Bits) -> bool {
         self.due.with(self.flying).has_any(bits)
+    }
+
+    /// Takes note that this was read, and whether it was as before.
+    pub(crate) fn note(&mut self, bit: Bits, is_same: bool) {
+        if bit.has_any(Bits::IDENTITY) && !is_same {
+            self.same = Bits::NONE;
+        } else {
+            self.same = self.same.with(bit);
+        }
+    }
+
+    /// Whether what is known of these is of one moment: nothing of it is to come, or was read again
+    /// since the last of it changed. The latter is for events that never stop.
+    pub(crate) fn is_settled(&self, bits: Bits) -> bool {
+        self.due.with(self.flying).both(bits).without(self.same).is_empty()
+    }
+
+    pub(crate) fn is_identity_settled(&self) -> bool {
+        self.is_settled(Bits::IDENTITY)
     }
 
     /// Whether nothing of it is under way or watched.

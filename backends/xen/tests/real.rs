@@ -9,7 +9,7 @@ use virevent::driver::Driver;
 use virevent::{Change, DomainEvent, EventSource, EventStream, Kind, Options, Origin, Uuid};
 use virevent_testkit::assert::{Fold, next_within, nothing_within, until_synced};
 use virevent_testkit::servers::{Store, Xenstored};
-use virevent_testkit::xen::{Blueprint, Power};
+use virevent_testkit::xen::{Blueprint, Power, RunState};
 use virevent_xen::XenStore;
 
 fn client(daemon: &Xenstored) -> Driver {
@@ -166,6 +166,7 @@ async fn a_partly_written_domain_is_told_once_it_is_whole() {
     // And one that is introduced before there is anything of it.
     xl.forget(web).unwrap();
     told.expect(&["web[1] stopped"]).await;
+    xl.set_run_state(7, Some(RunState::Running)).unwrap();
     xl.announce(7).unwrap();
     xl.remove("/local/domain/7").unwrap();
     told.nothing().await;

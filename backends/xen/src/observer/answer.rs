@@ -48,7 +48,9 @@ impl Observer {
             Ask::ReadHome(domid) => {
                 let homeless = value(ask, outcome)?.is_none();
                 if let Some(slot) = self.answered(domid, Bits::HOME) {
-                    slot.homeless = homeless && domid != 0;
+                    let homeless = homeless && domid != 0;
+                    let before = std::mem::replace(&mut slot.homeless, homeless);
+                    slot.note(Bits::HOME, before == homeless);
                 }
                 self.judge(domid, now, out);
             }
@@ -76,8 +78,9 @@ impl Observer {
 
     fn introduced(&mut self, domid: u16, introduced: bool, now: Instant) {
         let Some(slot) = self.answered(domid, Bits::INTRODUCED) else { return };
-        let before = slot.introduced.replace(introduced) == Some(true);
-        match (before, introduced) {
+        let before = slot.introduced.replace(introduced);
+        slot.note(Bits::INTRODUCED, before == Some(introduced));
+        match (before == Some(true), introduced) {
             (false, true) => self.ledger.appeared(now),
             (true, false) => self.ledger.ended(now),
             _ => {}
@@ -86,17 +89,26 @@ impl Observer {
 
     fn read(&mut self, domid: u16, node: Node, value: Option<&[u8]>) {
         let Some(slot) = self.answered(domid, Bits::of(node)) else { return };
+        let was_read = slot.read.has_all(Bits::of(node));
         slot.read = slot.read.with(Bits::of(node));
-        match node {
-            Node::Vm => slot.uuid = value.and_then(decode::uuid),
-            Node::Name => {
-                let same = slot.name.as_deref().map(str::as_bytes) == value;
-                if !same {
-                    slot.name = value.and_then(decode::name).map(String::into_boxed_str);
-                }
+        let is_same = match node {
+            Node::Vm => {
+                let uuid = value.and_then(decode::uuid);
+                std::mem::replace(&mut slot.uuid, uuid) == uuid
             }
-            Node::Shutdown => slot.request = Request::read(value.unwrap_or_default()),
-        }
+            // Most often it is the same, which is known without making another.
+            Node::Name if slot.name.as_deref().map(str::as_bytes) == value => true,
+            Node::Name => {
+                let name = value.and_then(decode::name).map(String::into_boxed_str);
+                let before = std::mem::replace(&mut slot.name, name);
+                before == slot.name
+            }
+            Node::Shutdown => {
+                slot.request = Request::read(value.unwrap_or_default());
+                true
+            }
+        };
+        slot.note(Bits::of(node), is_same && was_read);
         // A whole domain that is removed fires no watch of its own: only those on its nodes do.
         if value.is_none() && node != Node::Shutdown {
             self.mark(domid, Bits::HOME);

@@ -25,7 +25,8 @@ impl Observer {
     }
 
     fn judge_slot(&mut self, domid: u16, slot: &mut Slot, now: Instant, out: &mut Batch) {
-        if slot.awaits(Bits::INTRODUCED.with(Bits::HOME)) {
+        // Events that came meanwhile say that it may be another by now.
+        if !slot.is_identity_settled() {
             return;
         }
         let Some(introduced) = slot.introduced else { return };
@@ -44,8 +45,7 @@ impl Observer {
             slot.since = Some(now);
             self.limits.push_back((now + LIMIT, domid));
         }
-        // Events that came meanwhile say that who it is may have changed since.
-        if !slot.read.has_all(Bits::NODES) || slot.awaits(Bits::VM.with(Bits::NAME)) {
+        if !slot.read.has_all(Bits::NODES) {
             return;
         }
         self.identify(domid, slot, now, out);
@@ -65,8 +65,9 @@ impl Observer {
             }
         }
         let Some(run) = &mut slot.run else {
-            // What the guest writes cannot hold up its own start for longer.
-            let whole = uuid.is_some() && slot.name.is_some() && !slot.awaits(Bits::SHUTDOWN);
+            // What was asked of the run before is not asked of this one.
+            let is_read = slot.is_settled(Bits::SHUTDOWN);
+            let whole = uuid.is_some() && slot.name.is_some() && is_read;
             if whole || slot.late || domid == 0 {
                 let uuid = uuid.unwrap_or_else(|| decode::uuid_of(&self.host, domid));
                 self.begin(domid, slot, uuid, out);

@@ -3,7 +3,6 @@
 
 mod store;
 
-use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
