@@ -7,7 +7,7 @@ use fastrand::Rng;
 use serde_json::Value;
 use virevent_xen::decode::{self, Request};
 use virevent_xen::wire::{
-    Decoder, DirectoryPart, Header, Operation, Packet, WatchEvent, packet, strings,
+    Decoder, DirectoryPart, Header, Operation, Packet, TooLong, WatchEvent, packet, strings,
 };
 
 macro_rules! session {
@@ -40,7 +40,8 @@ fn packets(
     piece: usize,
     random: &mut Rng,
 ) -> Vec<Owned> {
-    let side = lines.iter().filter(|(side, ..)| *side == from_server);
+    // One was sent that is too long, upon which the server hung up.
+    let side = lines.iter().filter(|(side, bytes, _)| *side == from_server && !is_too_long(bytes));
     let bytes: Vec<u8> = side.flat_map(|(_, bytes, _)| bytes.clone()).collect();
     let (mut decoder, mut found, mut rest) = (Decoder::new(), Vec::new(), &bytes[..]);
     while !rest.is_empty() {
@@ -52,6 +53,12 @@ fn packets(
     }
     assert!(!decoder.is_midway());
     found
+}
+
+fn is_too_long(bytes: &[u8]) -> bool {
+    let mut decoder = Decoder::new();
+    decoder.push(bytes);
+    matches!(decoder.next_packet(), Err(TooLong { length: 4097 }))
 }
 
 fn view(packet: &Owned) -> Packet<'_> {
@@ -75,7 +82,8 @@ fn every_packet_is_what_the_recorder_says_wherever_it_is_cut() {
             for piece in [1, 7, 16, 1_000] {
                 assert_eq!(packets(&lines, from_server, piece, &mut random), whole);
             }
-            let side: Vec<_> = lines.iter().filter(|line| line.0 == from_server).collect();
+            let side = lines.iter().filter(|line| line.0 == from_server && !is_too_long(&line.1));
+            let side: Vec<_> = side.collect();
             assert_eq!(whole.len(), side.len());
             for (packet_found, (_, bytes, what)) in whole.iter().zip(side) {
                 let Header { operation, request, transaction } = packet_found.0;
