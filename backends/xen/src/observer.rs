@@ -289,12 +289,13 @@ impl Observer {
     /// Asks what is to be asked, as far as there is room.
     fn ask(&mut self, now: Instant) {
         if std::mem::take(&mut self.sweep) {
-            let running: Vec<_> = self
-                .slots()
-                .filter(|(domid, slot)| *domid != 0 && slot.introduced == Some(true))
-                .map(|(domid, _)| domid)
-                .collect();
-            running.into_iter().for_each(|domid| self.mark(domid, Bits::INTRODUCED));
+            // One whose answer is under way may have been introduced when it was asked.
+            let is_there = |slot: &Slot| {
+                slot.introduced == Some(true) || slot.flying.has_any(Bits::INTRODUCED)
+            };
+            let there = self.slots().filter(|(domid, slot)| *domid != 0 && is_there(slot));
+            let there: Vec<_> = there.map(|(domid, _)| domid).collect();
+            there.into_iter().for_each(|domid| self.mark(domid, Bits::INTRODUCED));
         }
         if self.list_due && !self.list_flying && self.client.has_room() {
             (self.list_due, self.list_flying) = (false, true);

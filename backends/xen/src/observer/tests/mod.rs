@@ -124,6 +124,9 @@ impl Session {
         };
         let mut random = random.lock().unwrap();
         let served = random.bool() && store.serve();
+        if random.bool() {
+            store.overtake();
+        }
         let bytes = if random.bool() { store.give() } else { None };
         let is_busy = served || !store.inbox.is_empty() || !store.outbox.is_empty();
         (is_busy, bytes.map(|bytes| self.decoder.push(&bytes)))

@@ -48,6 +48,16 @@ impl Store {
         true
     }
 
+    /// An event overtakes the reply that came before it, as it may.
+    pub(super) fn overtake(&mut self) {
+        let is_event = |at: usize| {
+            self.outbox.get(at).map(|(header, _)| header.operation == Operation::WATCH_EVENT)
+        };
+        if is_event(0) == Some(false) && is_event(1) == Some(true) {
+            self.outbox.swap(0, 1);
+        }
+    }
+
     /// What the client reads next, as bytes.
     pub(super) fn give(&mut self) -> Option<Vec<u8>> {
         let (header, payload) = self.outbox.pop_front()?;
