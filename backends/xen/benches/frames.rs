@@ -17,8 +17,9 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
-use std::io::{ErrorKind, Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
+mod store;
+
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,9 +27,9 @@ use futures::StreamExt;
 use tokio::io::AsyncReadExt;
 use virevent::{DomainEvent, EventSource, Options};
 use virevent_xen::XenStore;
-use virevent_xen::wire::{Decoder, Header, Operation, packet, strings};
 
-const DOMAINS: usize = 64;
+use self::store::{DOMAINS, Store};
+
 const EVENTS: usize = 512_000;
 /// Events that the server writes at once in the flood: as much as a read takes in.
 const BLOCK: usize = 1_280;
@@ -75,8 +76,8 @@ fn measure<F: Future<Output = Duration>>(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let mut server = Server::new(listener.accept().unwrap().0);
-            if serves { server.serve(load) } else { server.recite(load) }
+            let mut store = Store::new(listener.accept().unwrap().0);
+            if serves { serve(&mut store, load) } else { recite(&mut store, load) }
         });
         let cpu = runtime.block_on(client(path.into()));
         drop(runtime);
@@ -144,132 +145,23 @@ async fn virevent(path: PathBuf, load: Load) -> Duration {
     spent
 }
 
-/// A store of 64 domains that are never anything but introduced.
-struct Server {
-    socket: UnixStream,
-    decoder: Decoder,
-    out: Vec<u8>,
-    /// The value of every `control/shutdown`.
-    request: &'static [u8],
-    /// How many of them were read since the last events.
-    asked: usize,
+/// Answers, and sends the load once the client has looked at everything.
+fn serve(store: &mut Store, load: Load) {
+    store.until_looked();
+    std::thread::sleep(Duration::from_millis(50));
+    match load {
+        Load::Flood => (0..EVENTS / BLOCK).for_each(|_| store.flood(BLOCK)),
+        Load::Items => (0..EVENTS / DOMAINS).for_each(|_| store.request()),
+    }
+    store.request();
+    // It closes when it has everything.
+    while store.answer() {}
 }
 
-impl Server {
-    fn new(socket: UnixStream) -> Self {
-        Self { socket, decoder: Decoder::new(), out: Vec::new(), request: b"", asked: 0 }
+/// Sends what it would say, to a client that asks nothing.
+fn recite(store: &mut Store, load: Load) {
+    let step = if load == Load::Flood { BLOCK } else { DOMAINS };
+    for _ in 0..EVENTS / step {
+        store.recite(step);
     }
-
-    /// Answers, and sends the load once the client has looked at everything.
-    fn serve(&mut self, load: Load) {
-        // Three nodes each, of which `control/shutdown` is the last that is read.
-        while self.asked < DOMAINS {
-            self.answer();
-        }
-        std::thread::sleep(Duration::from_millis(50));
-        self.socket.set_nonblocking(load == Load::Flood).unwrap();
-        let mut sent = 0;
-        while sent < EVENTS {
-            match load {
-                Load::Flood => {
-                    (0..BLOCK).for_each(|n| event(&mut self.out, n % DOMAINS + 1));
-                    sent += BLOCK;
-                    self.write();
-                    self.answer();
-                }
-                Load::Items => {
-                    self.request = if self.request == b"halt" { b"poweroff" } else { b"halt" };
-                    (1..=DOMAINS).for_each(|domid| event(&mut self.out, domid));
-                    (self.asked, sent) = (0, sent + DOMAINS);
-                    self.write();
-                    while self.asked < DOMAINS {
-                        self.answer();
-                    }
-                }
-            }
-        }
-        self.request = b"reboot";
-        (1..=DOMAINS).for_each(|domid| event(&mut self.out, domid));
-        self.write();
-        self.socket.set_nonblocking(false).unwrap();
-        // It closes when it has everything.
-        while self.answer() {}
-    }
-
-    /// Sends what it would say, to a client that asks nothing.
-    fn recite(&mut self, load: Load) {
-        let step = if load == Load::Flood { BLOCK } else { DOMAINS };
-        for sent in (0..EVENTS).step_by(step) {
-            let all = step.min(EVENTS - sent);
-            (0..all).for_each(|n| event(&mut self.out, n % DOMAINS + 1));
-            // What a client that asks is answered besides.
-            for n in 0..DOMAINS.min(all) {
-                let header = Header::request(Operation::READ, (sent + n) as u32);
-                packet(&mut self.out, &header, &[b"poweroff"]).unwrap();
-            }
-            self.write();
-        }
-        self.socket.shutdown(std::net::Shutdown::Both).unwrap();
-    }
-
-    fn write(&mut self) {
-        let mut rest = &self.out[..];
-        while !rest.is_empty() {
-            match self.socket.write(rest) {
-                Ok(bytes) => rest = &rest[bytes..],
-                Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::yield_now(),
-                Err(error) if error.kind() == ErrorKind::BrokenPipe => break,
-                Err(error) => panic!("{error}"),
-            }
-        }
-        self.out.clear();
-    }
-
-    /// Reads once, and answers what there is. False at the end.
-    fn answer(&mut self) -> bool {
-        match self.socket.read(self.decoder.spare()) {
-            Ok(0) => return false,
-            Ok(bytes) => self.decoder.filled(bytes),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
-            Err(_) => return false,
-        }
-        while let Some(request) = self.decoder.next_packet().unwrap() {
-            let header = request.header;
-            let arguments: Vec<_> = strings(request.payload).collect();
-            let path = arguments.first().copied().unwrap_or_default();
-            let out = &mut self.out;
-            let reply = match header.operation {
-                Operation::WATCH => {
-                    packet(out, &header, &[b"OK\0"]).unwrap();
-                    let event = [path, b"\0", arguments[1], b"\0"];
-                    packet(out, &Header::watch_event(), &event).unwrap();
-                    continue;
-                }
-                Operation::DIRECTORY => (1..=DOMAINS).map(|n| format!("{n}\0")).collect(),
-                Operation::IS_DOMAIN_INTRODUCED => "T\0".to_owned(),
-                Operation::READ if path.ends_with(b"/vm") => {
-                    let domid = std::str::from_utf8(path).unwrap().split('/').nth(3).unwrap();
-                    format!("/vm/00000000-0000-4000-8000-{domid:0>12}")
-                }
-                Operation::READ if path.ends_with(b"/shutdown") => {
-                    self.asked += 1;
-                    std::str::from_utf8(self.request).unwrap().to_owned()
-                }
-                Operation::READ => "web".to_owned(),
-                _ => {
-                    packet(out, &header.error(), &[b"ENOSYS\0"]).unwrap();
-                    continue;
-                }
-            };
-            packet(out, &header, &[reply.as_bytes()]).unwrap();
-        }
-        self.write();
-        true
-    }
-}
-
-fn event(out: &mut Vec<u8>, domid: usize) {
-    let (path, token) =
-        (format!("/local/domain/{domid}/control/shutdown\0"), format!("s{domid}\0"));
-    packet(out, &Header::watch_event(), &[path.as_bytes(), token.as_bytes()]).unwrap();
 }

@@ -44,7 +44,9 @@ impl Device {
         // `register`, which is to replace it, came later than the oldest tokio that we build with; the
         // file is ours alone, and never another.
         #[allow(deprecated)]
-        let file = AsyncFd::new(Arc::new(File::from(file)))?;
+        let file = AsyncFd::new(Arc::new(File::from(file)));
+        // It cannot be waited for, and so is another device.
+        let file = file.map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
         Ok(Self { file, writing: None })
     }
 

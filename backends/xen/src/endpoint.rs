@@ -88,8 +88,8 @@ pub(crate) fn unreachable(path: &Path, error: io::Error) -> Error {
         E::PermissionDenied => "this user may not open it: run as root, in domain 0",
         // A path that is too long, too.
         E::InvalidInput => {
-            "it is neither a socket nor a device, or longer than the 107 bytes that a socket's path \
-             may have: give xenstored's socket, as in xenstore:/run/xenstored/socket"
+            "it is neither a socket nor a store's device, or longer than the 107 bytes that a socket's \
+             path may have: give xenstored's socket, as in xenstore:/run/xenstored/socket"
         }
         E::WouldBlock => "too many clients wait for xenstored to let them in: is it busy, or hung?",
         _ => "check the path, and xenstored's log",
@@ -139,7 +139,7 @@ mod tests {
         assert!(matches!(Endpoint::at(Path::new("/dev/null")), Ok(Endpoint::Device(_))));
         for path in [dir.path(), Path::new("/etc/passwd")] {
             let said = Endpoint::at(path).unwrap_err().to_line();
-            assert!(said.contains("neither a socket nor a device"), "{said}");
+            assert!(said.contains("neither a socket nor a store's device"), "{said}");
         }
         let said = Endpoint::at(&dir.path().join("nothing")).unwrap_err().to_line();
         assert!(said.contains("does xenstored run"), "{said}");
