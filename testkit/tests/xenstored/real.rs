@@ -1,12 +1,9 @@
 //! The launcher of a real xenstored, and the toolstack's deeds as it sees them.
-#![allow(clippy::unwrap_used)]
-#![cfg(feature = "servers")]
 
-mod raw;
-
-use self::raw::{Frame, Raw, WATCH};
 use virevent_testkit::servers::{Store, Xenstored, rss_kib};
 use virevent_testkit::xen::{Blueprint, Known, Power, RunState};
+
+use crate::raw::{Frame, Raw, WATCH};
 
 fn summary(known: &[Known]) -> Vec<(u32, bool, &str)> {
     known
