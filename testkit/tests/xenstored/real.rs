@@ -1,9 +1,11 @@
 //! The launcher of a real xenstored, and the toolstack's deeds as it sees them.
 
-use virevent_testkit::servers::{Store, Xenstored, rss_kib};
+use std::time::Duration;
+
+use virevent_testkit::servers::{Store, StoreTap, Xenstored, rss_kib};
 use virevent_testkit::xen::{Blueprint, Known, Power, RunState};
 
-use crate::raw::{Frame, Raw, WATCH};
+use crate::raw::{Frame, IS_DOMAIN_INTRODUCED, Raw, WATCH};
 
 fn summary(known: &[Known]) -> Vec<(u32, bool, &str)> {
     known
@@ -140,4 +142,27 @@ async fn seven_hundred_domains_are_listed_in_parts() {
     }
     assert_eq!(xl.list("/local/domain").unwrap().len(), 700);
     assert_eq!(xl.domains().unwrap().len(), 700);
+}
+
+#[tokio::test]
+#[ignore = "needs xenstored"]
+async fn a_tap_counts_what_passes_and_is_cut_while_the_daemon_lives() {
+    let daemon = Xenstored::start().await.unwrap();
+    let tap = StoreTap::before(&daemon).unwrap();
+    let mut client = Raw::connect(&tap.socket()).await;
+    client.call(&Frame::new(WATCH, b"@introduceDomain\0I\0")).await;
+    daemon.toolstack().introduce("web").unwrap();
+    assert_eq!(client.told().await, ["@introduceDomain"; 2]);
+    let seen = tap.seen();
+    assert_eq!((seen.open, seen.connections, seen.events), (1, 1, 2));
+    assert_eq!(seen.requests, [(WATCH, 1), (IS_DOMAIN_INTRODUCED, 1)].into());
+    tap.go_down();
+    assert!(client.receive().await.is_none());
+    daemon.toolstack().introduce("db").unwrap();
+    while !daemon.watches().unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    tap.come_back().unwrap();
+    Raw::connect(&tap.socket()).await.told().await;
+    assert_eq!(tap.seen().connections, 2);
 }

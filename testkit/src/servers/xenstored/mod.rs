@@ -3,6 +3,7 @@
 mod client;
 mod kept;
 mod program;
+mod tap;
 mod watches;
 
 use std::fs;
@@ -20,6 +21,7 @@ use tokio::time::{Instant, sleep};
 
 use self::client::Client;
 use self::kept::Kept;
+pub use self::tap::{StoreSeen, StoreTap};
 pub use self::watches::Watch;
 use super::process::{kill_all, rss_kib, signal};
 use super::{LaunchError, check_socket_path};
