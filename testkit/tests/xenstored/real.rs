@@ -53,6 +53,21 @@ async fn a_store_is_kept_or_lost_over_a_kill() {
 
 #[tokio::test]
 #[ignore = "needs xenstored"]
+async fn a_domain_that_has_gone_meanwhile_is_not_introduced_again() {
+    let mut daemon = Xenstored::start().await.unwrap();
+    let web = daemon.toolstack().introduce("web").unwrap();
+    let db = daemon.toolstack().introduce("db").unwrap();
+    daemon.kill9().await.unwrap();
+    daemon.toolstack().set_run_state(web, None).unwrap();
+    assert!(daemon.toolstack().rename(db, "other").is_err());
+    daemon.start_again(Store::Kept).await.unwrap();
+    let known = daemon.toolstack().domains().unwrap();
+    assert_eq!(summary(&known), [(web, false, "web"), (db, true, "db")]);
+    assert_eq!(daemon.toolstack().read("/local/domain/1/data").unwrap(), None, "the guest's own");
+}
+
+#[tokio::test]
+#[ignore = "needs xenstored"]
 async fn a_daemon_tells_the_watches_of_its_connections() {
     let daemon = Xenstored::start().await.unwrap();
     let mut client = Raw::connect(&daemon.socket()).await;
