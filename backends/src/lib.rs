@@ -12,6 +12,7 @@
 //! |---|---|---|
 //! | `qemu:///system`, `test:///default`, `xen+tcp://host/` ... | libvirt's own, to its daemon | `libvirt` (default) |
 //! | `qmp:/path/vm.sock`, `qmp+tcp://127.0.0.1:4444` | a QEMU's own monitor, without a daemon | `qemu` (default) |
+//! | `xenstore:`, `xenstore:/run/xenstored/socket` | the domains of a Xen host, from its XenStore | `xen` (default) |
 //! | `fake:` | a hypervisor inside the process that plays a short scripted demo | `fake` |
 
 use std::sync::Arc;
@@ -34,6 +35,7 @@ pub fn open(uri: &str) -> Result<Arc<dyn EventSource>, Error> {
     match driver {
         "fake" if scheme == "fake" => fake(uri, rest),
         "qmp" => qmp(uri),
+        "xenstore" if scheme == "xenstore" => xenstore(uri),
         _ if LIBVIRT.contains(&driver) => libvirt(uri),
         _ => Err(invalid(uri, format!("the scheme {scheme:?} is not known; {}", known()))),
     }
@@ -44,7 +46,8 @@ pub fn open(uri: &str) -> Result<Arc<dyn EventSource>, Error> {
 pub fn schemes() -> impl Iterator<Item = &'static str> {
     let libvirt = LIBVIRT.into_iter().filter(|_| cfg!(feature = "libvirt"));
     let qmp = ["qmp", "qmp+tcp"].into_iter().filter(|_| cfg!(feature = "qemu"));
-    libvirt.chain(qmp).chain(cfg!(feature = "fake").then_some("fake"))
+    let xenstore = cfg!(feature = "xen").then_some("xenstore");
+    libvirt.chain(qmp).chain(xenstore).chain(cfg!(feature = "fake").then_some("fake"))
 }
 
 #[cfg(feature = "libvirt")]
@@ -67,6 +70,16 @@ fn qmp(uri: &str) -> Result<Arc<dyn EventSource>, Error> {
     Err(lacking(uri, "qemu"))
 }
 
+#[cfg(feature = "xen")]
+fn xenstore(uri: &str) -> Result<Arc<dyn EventSource>, Error> {
+    Ok(Arc::new(virevent_xen::XenStore::new(uri)?.source()))
+}
+
+#[cfg(not(feature = "xen"))]
+fn xenstore(uri: &str) -> Result<Arc<dyn EventSource>, Error> {
+    Err(lacking(uri, "xen"))
+}
+
 #[cfg(feature = "fake")]
 fn fake(uri: &str, rest: &str) -> Result<Arc<dyn EventSource>, Error> {
     use virevent_testkit::{Script, scripted};
@@ -82,7 +95,7 @@ fn fake(uri: &str, _rest: &str) -> Result<Arc<dyn EventSource>, Error> {
     Err(lacking(uri, "fake"))
 }
 
-#[cfg(not(all(feature = "libvirt", feature = "qemu", feature = "fake")))]
+#[cfg(not(all(feature = "libvirt", feature = "qemu", feature = "xen", feature = "fake")))]
 fn lacking(uri: &str, feature: &str) -> Error {
     let help = format!("build virevent-backends with its feature {feature:?}");
     invalid(uri, format!("this build lacks that backend: {help}, or {}", known()))
@@ -92,7 +105,10 @@ fn lacking(uri: &str, feature: &str) -> Error {
 fn known() -> String {
     let schemes: Vec<_> = schemes().map(|scheme| format!("{scheme}:")).collect();
     match schemes.is_empty() {
-        true => "build virevent-backends with a feature: \"libvirt\", \"qemu\" or \"fake\"".into(),
+        true => {
+            "build virevent-backends with a feature: \"libvirt\", \"qemu\", \"xen\" or \"fake\""
+                .into()
+        }
         false => format!("use one of {}", schemes.join(" ")),
     }
 }
@@ -123,6 +139,8 @@ mod pages {
     mod libvirt {}
     #[doc = include_str!("../../docs/qemu.md")]
     mod qemu {}
+    #[doc = include_str!("../../docs/xen.md")]
+    mod xen {}
     #[doc = include_str!("../../docs/testing.md")]
     mod testing {}
     #[doc = include_str!("../../docs/writing-a-backend.md")]
@@ -191,6 +209,16 @@ mod tests {
         }
         assert!(refusal("qmp:vm.sock").contains("whole path"));
         assert!(refusal("qmp+tls://host:1").contains("qmp+tcp"));
+    }
+
+    #[test]
+    #[cfg(feature = "xen")]
+    fn a_xenstore_opens_without_xen_and_is_not_libvirts_xen() {
+        for uri in ["xenstore:", "xenstore:/nowhere/socket?dom0=1"] {
+            assert_eq!(open(uri).unwrap().uri(), uri);
+        }
+        assert!(refusal("xenstore:socket").contains("whole path"));
+        assert!(refusal("xenstore+tcp://host/").contains("is not known"));
     }
 
     #[test]

@@ -1,3 +1,146 @@
-//! XenStore: the backend of [`virevent`](https://docs.rs/virevent) for a Xen host, without libvirt.
+//! XenStore: the backend of [`virevent`] for a Xen host, without libvirt and without Xen's libraries.
+//!
+//! ```text
+//!   xenstored ──socket, device──▶ wire ──packets──▶ observer ──differences──▶ virevent's driver ──▶ streams
+//!        ▲                                             │
+//!        └────────── reads, watches, no writes ────────┘
+//! ```
+//!
+//! ```no_run
+//! use virevent::{EventSource, Options};
+//! use virevent_xen::XenStore;
+//!
+//! # async fn example() -> Result<(), virevent::Error> {
+//! use futures::StreamExt;
+//!
+//! let source = XenStore::new("xenstore:")?.source();
+//! let mut events = source.subscribe_with(Options::default()).await?;
+//! while let Some(event) = events.next().await {
+//!     println!("{event}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What it connects to
+//!
+//! The daemon's socket, as root in domain 0, or where there is none the kernel's device.
+//!
+//! | URI | connects to |
+//! |---|---|
+//! | `xenstore:` | `$XENSTORED_PATH`, else `$XENSTORED_RUNDIR/socket`, else the first there is of `/run/xenstored/socket`, `/var/run/xenstored/socket`, `/dev/xen/xenbus`, `/proc/xen/xenbus` |
+//! | `xenstore:/path` | that socket or device, by what it is |
+//! | `...?dom0=1` | the same; domain 0 is told of, too, with the uuid that libvirt has for it: all zero |
+//!
+//! The device was never tried on Xen, for want of one.
+//!
+//! # What a store knows
+//!
+//! Who is there, and what they were asked; nothing of how they are. So a domain is running or about to
+//! stop, and none is ever paused or defined: each is forgotten when it stops.
+//!
+//! | in the store | event |
+//! |---|---|
+//! | a domain with a place in `/local/domain` is introduced | started, without a cause: a restored one looks the same |
+//! | its `name` is another | undefined and defined (renamed) |
+//! | its `control/shutdown` is poweroff, reboot, halt, suspend or crash | shutting_down (host), and [`DomainEvent::Other`](virevent::DomainEvent::Other) named `control/shutdown` with `{"request":"poweroff"}` for who asks for it |
+//! | `@releaseDomain`, and it is still introduced | shutting_down (finished), where it is clear which domain it is |
+//! | it is introduced no more, or its place is gone | stopped (shutdown) if it was asked to, else stopped without a cause |
+//! | its `vm` names another uuid | stopped, and the other started |
+//!
+//! A store has no word for why a domain ended: one that crashed, one that powered itself off and one
+//! that was destroyed leave the same trace, and are stopped without a cause. After `suspend`,
+//! stopped (shutdown) says that the guest was saved or has migrated. A guest that takes note of a request
+//! before it was read is one that was not asked.
+//!
+//! A domain that is introduced before its name or uuid is written is told once it is whole, or after 5 s
+//! with what is known: the name `Domain-7`, a uuid made of host and number. When the real uuid comes after
+//! all, that run is stopped and another started.
+//!
+//! # It only looks
+//!
+//! Nothing is ever written. All that can be sent is `READ`, `DIRECTORY`, `DIRECTORY_PART`,
+//! `IS_DOMAIN_INTRODUCED`, `GET_FEATURE`, `WATCH`, `UNWATCH` and `RESET_WATCHES`, the last of our own
+//! connection's.
 
+mod client;
+pub mod decode;
+mod device;
+mod endpoint;
+mod ledger;
+mod listing;
+mod observer;
+mod request;
+mod session;
+mod slot;
+mod uri;
 pub mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use virevent::Error;
+use virevent::driver::{Driver, Reconnect};
+
+use crate::session::Opener;
+use crate::uri::StoreUri;
+
+/// How to reach a XenStore. By value:
+/// `XenStore::new("xenstore:")?.call_timeout(Duration::from_secs(30)).source()`.
+#[derive(Clone, Debug)]
+#[must_use = "call source()"]
+pub struct XenStore {
+    uri: StoreUri,
+    call_timeout: Duration,
+    keepalive: (Duration, u32),
+    reconnect: Reconnect,
+}
+
+impl XenStore {
+    /// The store behind a URI, `xenstore:` or `xenstore:/path`. Does no I/O; the environment and the
+    /// paths are looked at when it connects.
+    ///
+    /// # Errors
+    /// [`Error::InvalidUri`]: what is wrong with it, and what to do.
+    pub fn new(uri: &str) -> Result<Self, Error> {
+        Ok(Self {
+            uri: StoreUri::parse(uri)?,
+            call_timeout: Duration::from_secs(10),
+            keepalive: (Duration::from_secs(5), 5),
+            reconnect: Reconnect::local(),
+        })
+    }
+
+    /// How long xenstored may take to answer a request before the connection is given up. Default:
+    /// 10 s. The first look at all domains may take as long.
+    pub fn call_timeout(mut self, timeout: Duration) -> Self {
+        self.call_timeout = timeout;
+        self
+    }
+
+    /// After how much silence to ask whether xenstored lives, and how many times in a row, one interval
+    /// apart, before the connection is given up: after `interval * (count + 1)` of silence. Default: 5 s,
+    /// 5 times. An interval of zero never asks.
+    pub fn keepalive(mut self, interval: Duration, count: u32) -> Self {
+        self.keepalive = (interval, count);
+        self
+    }
+
+    /// How to reconnect. Default: [`Reconnect::local`].
+    pub fn reconnect(mut self, reconnect: Reconnect) -> Self {
+        self.reconnect = reconnect;
+        self
+    }
+
+    /// The source. Does no I/O before the first subscription.
+    pub fn source(self) -> Driver {
+        let host = Arc::from(&*rustix::system::uname().nodename().to_string_lossy());
+        let (interval, count) = self.keepalive;
+        let (uri, timeout, past) = (self.uri, self.call_timeout, Arc::default());
+        Driver::builder(Opener { uri, host, timeout, past })
+            .keepalive(Some(interval), count)
+            .call_timeout(self.call_timeout)
+            .reconnect(self.reconnect)
+            .build()
+    }
+}

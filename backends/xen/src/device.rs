@@ -1,0 +1,125 @@
+//! The kernel's way to the store: a character device that takes and gives the same packets.
+//!
+//! What is different from a socket is by what is written of Linux' driver
+//! (`drivers/xen/xenbus/xenbus_dev_frontend.c`). **It was never tried on Xen.**
+//!
+//! - One write is at most one packet, and returns when the store has answered: so it is done on a
+//!   thread that may block.
+//! - A request that is refused fails the write. Reads have no such trouble: they return what is there,
+//!   be it a part of a packet or several, and can be waited for.
+//! - Replies to watches are made by the kernel, with the number 0 in old ones: see
+//!   [`Client::new`](crate::client::Client::new).
+
+use std::fs::{File, OpenOptions};
+use std::future::Future;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::ReadBuf;
+use tokio::io::unix::AsyncFd;
+use tokio::task::JoinHandle;
+
+#[derive(Debug)]
+pub(crate) struct Device {
+    file: AsyncFd<Arc<File>>,
+    /// A write under way.
+    writing: Option<JoinHandle<io::Result<usize>>>,
+}
+
+impl Device {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+        let file =
+            OpenOptions::new().read(true).write(true).custom_flags(nonblocking).open(path)?;
+        Self::new(file.into())
+    }
+
+    /// Of a file that reads without blocking.
+    fn new(file: OwnedFd) -> io::Result<Self> {
+        // `register`, which is to replace it, came later than the oldest tokio that we build with; the
+        // file is ours alone, and never another.
+        #[allow(deprecated)]
+        let file = AsyncFd::new(Arc::new(File::from(file)))?;
+        Ok(Self { file, writing: None })
+    }
+
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            let mut guard = ready!(self.file.poll_read_ready(cx))?;
+            let read =
+                guard.try_io(|file| file.get_ref().as_ref().read(into.initialize_unfilled()));
+            // Else it was not ready after all.
+            if let Ok(outcome) = read {
+                into.advance(outcome?);
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// Writes one packet.
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        packet: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let writing = self.writing.get_or_insert_with(|| {
+            let (file, packet) = (Arc::clone(self.file.get_ref()), packet.to_vec());
+            tokio::task::spawn_blocking(move || {
+                file.as_ref().write_all(&packet).map(|()| packet.len())
+            })
+        });
+        let outcome = ready!(Pin::new(writing).poll(cx));
+        self.writing = None;
+        Poll::Ready(outcome.unwrap_or_else(|error| Err(io::Error::other(error))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::os::unix::net::UnixDatagram;
+
+    use super::*;
+
+    /// A device whose other end keeps messages apart, as the kernel does.
+    fn device() -> (Device, UnixDatagram) {
+        let (ours, kernel) = UnixDatagram::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        (Device::new(ours.into()).unwrap(), kernel)
+    }
+
+    #[tokio::test]
+    async fn a_write_is_one_packet_and_a_read_waits_for_what_comes() {
+        let (mut device, kernel) = device();
+        for packet in [&b"first"[..], b"second"] {
+            assert_eq!(poll_fn(|cx| device.poll_write(cx, packet)).await.unwrap(), packet.len());
+        }
+        let mut buffer = [0; 64];
+        assert_eq!(kernel.recv(&mut buffer).unwrap(), 5);
+        assert_eq!(kernel.recv(&mut buffer).unwrap(), 6);
+
+        let mut into = [0; 64];
+        let mut into = ReadBuf::new(&mut into);
+        let nothing = poll_fn(|cx| Poll::Ready(device.poll_read(cx, &mut into).is_pending()));
+        assert!(nothing.await);
+        kernel.send(b"reply").unwrap();
+        poll_fn(|cx| device.poll_read(cx, &mut into)).await.unwrap();
+        assert_eq!(into.filled(), b"reply");
+    }
+
+    #[tokio::test]
+    async fn a_write_that_the_kernel_refuses_is_an_error() {
+        let (mut device, kernel) = device();
+        drop(kernel);
+        assert!(poll_fn(|cx| device.poll_write(cx, b"x")).await.is_err());
+    }
+}

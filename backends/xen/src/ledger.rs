@@ -1,0 +1,123 @@
+//! Which `@releaseDomain` was of a domain that shut down and is still there.
+//!
+//! The event says that a domain shut down, crashed or ended, and not which. One that ended is known by
+//! then or found by the look that follows. An event that no ending explains is of a domain that shut
+//! down; it can be said which one only where there is a single candidate.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Books events against what they turned out to be.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    /// `@releaseDomain` that came and were not explained yet.
+    released: u32,
+    /// Domains that were seen to have ended, each of which has an event, earlier or later.
+    ended: u32,
+    /// `@introduceDomain` that came.
+    introduced: u32,
+    /// Domains that were seen to be new.
+    appeared: u32,
+    last: Option<Instant>,
+}
+
+/// After that much quiet an event does not belong to what was seen before it.
+const QUIET: Duration = Duration::from_secs(5);
+
+impl Ledger {
+    fn touch(&mut self, now: Instant) {
+        if self.last.is_some_and(|last| now - last > QUIET) {
+            *self = Self::default();
+        }
+        self.last = Some(now);
+    }
+
+    pub(crate) fn released(&mut self, now: Instant) {
+        self.touch(now);
+        self.released = self.released.saturating_add(1);
+    }
+
+    pub(crate) fn introduced(&mut self, now: Instant) {
+        self.touch(now);
+        self.introduced = self.introduced.saturating_add(1);
+    }
+
+    pub(crate) fn ended(&mut self, now: Instant) {
+        self.touch(now);
+        self.ended = self.ended.saturating_add(1);
+    }
+
+    pub(crate) fn appeared(&mut self, now: Instant) {
+        self.touch(now);
+        self.appeared = self.appeared.saturating_add(1);
+    }
+
+    /// Whether there is anything to settle.
+    pub(crate) fn is_open(&self) -> bool {
+        self.released > 0
+    }
+
+    /// After a whole look: how many of the events nothing explains. A domain that came and went
+    /// between two looks, of which only its introduction was heard, explains one.
+    pub(crate) fn settle(&mut self) -> u32 {
+        let unseen = self.introduced.saturating_sub(self.appeared);
+        let explained = self.ended.saturating_add(unseen);
+        let unexplained = self.released.saturating_sub(explained);
+        let by_ended = self.released.min(self.ended);
+        let by_unseen = (self.released - by_ended).min(unseen);
+        self.ended -= by_ended;
+        self.introduced -= by_unseen;
+        self.released = 0;
+        unexplained
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Books what the letters say, `.` for a look; the numbers that remain unexplained.
+    fn unexplained(story: &str) -> Vec<u32> {
+        let (mut ledger, mut now, mut found) = (Ledger::default(), Instant::now(), Vec::new());
+        for letter in story.chars() {
+            match letter {
+                'r' => ledger.released(now),
+                'i' => ledger.introduced(now),
+                'e' => ledger.ended(now),
+                'a' => ledger.appeared(now),
+                '.' if ledger.is_open() => found.push(ledger.settle()),
+                '_' => now += 2 * QUIET,
+                _ => {}
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn an_event_without_an_ending_is_of_a_domain_that_shut_down() {
+        assert_eq!(unexplained("r."), [1]);
+        assert_eq!(unexplained("r.r."), [1, 1]);
+        assert_eq!(unexplained("ia.r."), [1]);
+    }
+
+    #[test]
+    fn an_ending_explains_its_event_whichever_is_seen_first() {
+        assert_eq!(unexplained("re."), [0]);
+        assert_eq!(unexplained("e.r."), [0]);
+        // Two ended, and the second event comes after the look that found both.
+        assert_eq!(unexplained("ree.r."), [0, 0]);
+        assert_eq!(unexplained("ree.r.r."), [0, 0, 1]);
+    }
+
+    #[test]
+    fn a_domain_that_came_and_went_unseen_explains_an_event() {
+        assert_eq!(unexplained("ir."), [0]);
+        assert_eq!(unexplained("i.r.r."), [0, 1]);
+    }
+
+    #[test]
+    fn what_was_seen_long_ago_explains_nothing() {
+        assert_eq!(unexplained("ee._r."), [1]);
+    }
+}

@@ -1,0 +1,211 @@
+//! What an answer says, and what is to be asked next.
+
+use tokio::time::Instant;
+use virevent::Error;
+use virevent::driver::Batch;
+
+use super::Observer;
+use super::phase::Phase;
+use crate::client::{Outcome, protocol, server_error};
+use crate::decode::{self, Request};
+use crate::request::{Ask, Node, Target};
+use crate::slot::{Bits, Slot, Watch};
+use crate::wire::error;
+
+impl Observer {
+    pub(super) fn answer(
+        &mut self,
+        ask: Ask,
+        outcome: Outcome<'_>,
+        now: Instant,
+        out: &mut Batch,
+    ) -> Result<(), Error> {
+        match ask {
+            Ask::Features => self.features(outcome),
+            Ask::Reset => self.reset(ask, outcome)?,
+            // Any answer will do.
+            Ask::Probe => {}
+            Ask::Watch(target, _) => self.watched(ask, target, outcome)?,
+            Ask::Unwatch(target) => self.unwatched(ask, target, outcome)?,
+            // Nobody wants to know any more.
+            _ if !matches!(self.phase, Phase::Listing | Phase::Telling) => {}
+            Ask::List | Ask::ListPart(_) => match self.listing.answer(ask, outcome)? {
+                Err(next) => self.client.ask(next, now),
+                Ok(domids) => self.listed_are(&domids, now, out),
+            },
+            Ask::IsIntroduced(domid) => {
+                let said = match outcome {
+                    Ok(b"T\0" | b"T") => true,
+                    Ok(b"F\0" | b"F") => false,
+                    Ok(_) => {
+                        return Err(protocol(format!("neither T nor F to a {}", ask.to_line())));
+                    }
+                    Err(name) => return Err(server_error(ask, name)),
+                };
+                self.introduced(domid, said, now);
+                self.judge(domid, now, out);
+            }
+            Ask::ReadHome(domid) => {
+                let homeless = value(ask, outcome)?.is_none();
+                if let Some(slot) = self.answered(domid, Bits::HOME) {
+                    let homeless = homeless && domid != 0;
+                    let before = std::mem::replace(&mut slot.homeless, homeless);
+                    slot.note(Bits::HOME, before == homeless);
+                }
+                self.judge(domid, now, out);
+            }
+            Ask::Read(domid, node) => {
+                self.read(domid, node, value(ask, outcome)?);
+                self.judge(domid, now, out);
+            }
+        }
+        Ok(())
+    }
+
+    /// What was asked of the domain is answered.
+    fn answered(&mut self, domid: u16, bit: Bits) -> Option<&mut Slot> {
+        let slot = self.slots.get_mut(usize::from(domid))?.as_deref_mut()?;
+        slot.flying = slot.flying.without(bit);
+        if bit == Bits::INTRODUCED && !slot.due.has_any(bit) {
+            self.sweeping -= 1;
+        }
+        // It is to be asked once more.
+        if !slot.due.is_empty() && !std::mem::replace(&mut slot.queued, true) {
+            self.queue.push_back(domid);
+        }
+        Some(slot)
+    }
+
+    fn introduced(&mut self, domid: u16, introduced: bool, now: Instant) {
+        let Some(slot) = self.answered(domid, Bits::INTRODUCED) else { return };
+        let before = slot.introduced.replace(introduced);
+        slot.note(Bits::INTRODUCED, before == Some(introduced));
+        match (before == Some(true), introduced) {
+            (false, true) => self.ledger.appeared(now),
+            (true, false) => self.ledger.ended(now),
+            _ => {}
+        }
+    }
+
+    fn read(&mut self, domid: u16, node: Node, value: Option<&[u8]>) {
+        let Some(slot) = self.answered(domid, Bits::of(node)) else { return };
+        let was_read = slot.read.has_all(Bits::of(node));
+        slot.read = slot.read.with(Bits::of(node));
+        let is_same = match node {
+            Node::Vm => {
+                let uuid = value.and_then(decode::uuid);
+                std::mem::replace(&mut slot.uuid, uuid) == uuid
+            }
+            // Most often it is the same, which is known without making another.
+            Node::Name if slot.name.as_deref().map(str::as_bytes) == value => true,
+            Node::Name => {
+                let name = value.and_then(decode::name).map(String::into_boxed_str);
+                let before = std::mem::replace(&mut slot.name, name);
+                before == slot.name
+            }
+            Node::Shutdown => {
+                slot.request = Request::read(value.unwrap_or_default());
+                true
+            }
+        };
+        slot.note(Bits::of(node), is_same && was_read);
+        // A whole domain that is removed fires no watch of its own: only those on its nodes do.
+        if value.is_none() && node != Node::Shutdown {
+            self.mark(domid, Bits::HOME);
+        }
+    }
+
+    fn watched(&mut self, ask: Ask, target: Target, outcome: Outcome<'_>) -> Result<(), Error> {
+        let Target::Domain(domid, node) = target else {
+            let place = Target::SPECIAL.iter().position(|special| *special == target);
+            return self.special_watched(ask, place.unwrap_or_default(), outcome);
+        };
+        match outcome {
+            Ok(_) => {}
+            Err(name) if name == error::EEXIST.as_bytes() => {}
+            Err(name) => return Err(server_error(ask, name)),
+        }
+        // The event that it fires at once has the node read. So a change after that read fires anew; one
+        // before it may have been dropped, for it looks like the first.
+        if let Some(slot) = self.slot_mut(domid) {
+            *slot.watch(node) = Watch::On;
+            self.mark(domid, Bits::NONE);
+        }
+        Ok(())
+    }
+
+    fn unwatched(&mut self, ask: Ask, target: Target, outcome: Outcome<'_>) -> Result<(), Error> {
+        match outcome {
+            Ok(_) => {}
+            Err(name) if name == error::ENOENT.as_bytes() => {}
+            Err(name) => return Err(server_error(ask, name)),
+        }
+        match target {
+            Target::Domain(domid, node) => {
+                if let Some(slot) = self.slot_mut(domid) {
+                    *slot.watch(node) = Watch::Off;
+                    slot.read = slot.read.without(Bits::of(node));
+                    // It may be wanted again, or for nothing any more.
+                    self.mark(domid, Bits::NONE);
+                    self.sweep_out(domid);
+                }
+            }
+            special => {
+                let place = Target::SPECIAL.iter().position(|other| *other == special);
+                self.specials[place.unwrap_or_default()] = Watch::Off;
+            }
+        }
+        Ok(())
+    }
+
+    /// These are the domains that the store has a place for.
+    fn listed_are(&mut self, domids: &[u16], now: Instant, out: &mut Batch) {
+        (self.list_flying, self.was_listed) = (false, true);
+        let mut missing: Vec<_> = self.slots().map(|(domid, _)| domid).collect();
+        missing.retain(|domid| *domid != 0 && domids.binary_search(domid).is_err());
+        for domid in missing {
+            let Some(slot) = self.slot_mut(domid) else { continue };
+            slot.listed = false;
+            match slot.introduced {
+                Some(true) if !slot.homeless => self.mark(domid, Bits::HOME),
+                _ => self.judge(domid, now, out),
+            }
+        }
+        let dom0 = self.with_dom0.then_some(0);
+        for domid in dom0.into_iter().chain(domids.iter().copied().filter(|domid| *domid != 0)) {
+            self.listed_is(domid, now, out);
+        }
+    }
+
+    fn listed_is(&mut self, domid: u16, now: Instant, out: &mut Batch) {
+        let place = usize::from(domid);
+        if self.slots.len() <= place {
+            self.slots.resize_with(place + 1, || None);
+        }
+        let slot = self.slots[place].get_or_insert_with(|| {
+            self.unseen += 1;
+            Box::default()
+        });
+        slot.listed = true;
+        let due = match (slot.introduced, slot.homeless) {
+            // Domain 0 is always there.
+            (None, _) if domid == 0 => {
+                slot.introduced = Some(true);
+                return self.judge(domid, now, out);
+            }
+            (_, true) => Bits::HOME.with(Bits::INTRODUCED),
+            (Some(true), false) => return,
+            _ => Bits::INTRODUCED,
+        };
+        self.mark(domid, due);
+    }
+}
+
+/// The value of a node; `None` if there is none.
+fn value<'a>(ask: Ask, outcome: Outcome<'a>) -> Result<Option<&'a [u8]>, Error> {
+    match outcome {
+        Ok(value) => Ok(Some(value)),
+        Err(name) if name == error::ENOENT.as_bytes() => Ok(None),
+        Err(name) => Err(server_error(ask, name)),
+    }
+}

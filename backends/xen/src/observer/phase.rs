@@ -1,0 +1,199 @@
+//! How far a registration is, and the way back.
+//!
+//! ```text
+//!   Idle ─▶ Features ─▶ Watching ─▶ Registered ─▶ Listing ─▶ Telling
+//!    ▲                                                │          │
+//!    └── Unwatching (one by one, if need be) ◀─ Closing ◀────────┘   nobody listens
+//! ```
+
+use tokio::time::Instant;
+use virevent::Error;
+use virevent::driver::{Batch, Listed};
+
+use super::Observer;
+use crate::client::{Outcome, server_error};
+use crate::ledger::Ledger;
+use crate::request::{Ask, Node, Target};
+use crate::slot::Watch;
+use crate::wire::error;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Nothing is watched.
+    Idle,
+    /// To ask, or asked, what the server can.
+    Features,
+    /// The watches that name no domain are being set.
+    Watching,
+    /// They are set.
+    Registered,
+    /// The domains are looked at for the first time: what is found is told as the list.
+    Listing,
+    /// What changes is told.
+    Telling,
+    /// Nobody listens any more: as soon as all is answered the watches are dropped.
+    Closing,
+    /// They are dropped one by one.
+    Unwatching,
+}
+
+/// The feature bit of watches that can be held to a depth: `XENSTORE_SERVER_FEATURE_WATCHDEPTH` in Xen's
+/// `xs_wire.h`.
+const WATCH_DEPTH: u64 = 4;
+
+impl Observer {
+    /// Does what there is to do without another answer, and asks what is next.
+    pub(crate) fn pump(&mut self, now: Instant, out: &mut Batch) {
+        match self.phase {
+            Phase::Features if self.client.is_quiet() => self.client.ask(Ask::Features, now),
+            Phase::Watching => self.watch_specials(now),
+            Phase::Registered if self.list_tag.is_some() => {
+                (self.phase, self.list_due) = (Phase::Listing, true);
+            }
+            Phase::Closing if self.client.is_quiet() && !self.is_device => {
+                self.client.ask(Ask::Reset, now);
+            }
+            Phase::Closing if self.client.is_quiet() => self.phase = Phase::Unwatching,
+            _ => {}
+        }
+        match self.phase {
+            Phase::Idle | Phase::Registered | Phase::Telling | Phase::Listing => self.confirm(out),
+            Phase::Unwatching => self.unwatch(now),
+            _ => {}
+        }
+        if matches!(self.phase, Phase::Listing | Phase::Telling) {
+            self.ask(now);
+        }
+        if self.phase == Phase::Listing && self.was_listed && self.unseen == 0 {
+            self.phase = Phase::Telling;
+            // What came until now is all in the list.
+            self.ledger = Ledger::default();
+            self.past = super::Past::default();
+        }
+        if self.phase == Phase::Telling {
+            if let Some(tag) = self.list_tag.take() {
+                out.listed(tag, self.listed());
+                self.told = true;
+            }
+            let is_looked =
+                !self.list_due && !self.list_flying && !self.sweep && self.sweeping == 0;
+            if self.ledger.is_open() && is_looked && self.ledger.settle() > 0 {
+                self.finish_the_only_one(out);
+            }
+        }
+        if std::mem::take(&mut self.probe) && self.client.is_quiet() {
+            self.client.ask(Ask::Probe, now);
+        }
+    }
+
+    fn confirm(&mut self, out: &mut Batch) {
+        if let Some((tag, refused)) = self.interest.take() {
+            out.interest_done(tag, &refused);
+            self.told = true;
+        }
+    }
+
+    fn listed(&self) -> Vec<Listed> {
+        let told = self.runs.values().filter_map(|runs| self.slot(*runs.last()?)?.run.as_ref());
+        // What a Xen store knows exists for as long as it runs.
+        told.map(|run| Listed::new(run.domain.clone(), run.state(), Some(false))).collect()
+    }
+
+    pub(super) fn features(&mut self, outcome: Outcome<'_>) {
+        if self.phase != Phase::Features {
+            return;
+        }
+        // Whatever error an older server has for a question that it does not know.
+        let bits = outcome.ok().and_then(|text| {
+            std::str::from_utf8(text.strip_suffix(b"\0").unwrap_or(text)).ok()?.parse::<u64>().ok()
+        });
+        self.has_depth = bits.is_some_and(|bits| bits & WATCH_DEPTH != 0);
+        self.phase = Phase::Watching;
+    }
+
+    fn watch_specials(&mut self, now: Instant) {
+        let depth = self.has_depth.then_some(1);
+        for (place, target) in Target::SPECIAL.into_iter().enumerate() {
+            let is_wanted = target != Target::Children || self.has_depth;
+            if is_wanted && self.specials[place] == Watch::Off && self.client.has_room() {
+                self.specials[place] = Watch::Setting;
+                self.initial[place] = true;
+                self.client.ask(Ask::Watch(target, depth), now);
+            }
+        }
+        let settled = |place: usize| self.specials[place] == Watch::On;
+        if settled(0) && settled(1) && (settled(2) || !self.has_depth) {
+            self.phase = Phase::Registered;
+        }
+    }
+
+    pub(super) fn special_watched(
+        &mut self,
+        ask: Ask,
+        place: usize,
+        outcome: Outcome<'_>,
+    ) -> Result<(), Error> {
+        self.specials[place] = match outcome {
+            Ok(_) => Watch::On,
+            // It offers what it does not have.
+            Err(name)
+                if name == error::EINVAL.as_bytes() && matches!(ask, Ask::Watch(_, Some(_))) =>
+            {
+                self.has_depth = false;
+                Watch::Off
+            }
+            Err(name) => return Err(server_error(ask, name)),
+        };
+        Ok(())
+    }
+
+    /// Nobody listens any more.
+    pub(super) fn close(&mut self) {
+        self.phase = Phase::Closing;
+        self.list_tag = None;
+        self.queue.clear();
+    }
+
+    /// The answer to a reset of all watches.
+    pub(super) fn reset(&mut self, ask: Ask, outcome: Outcome<'_>) -> Result<(), Error> {
+        match outcome {
+            Ok(_) => self.forget(),
+            Err(name) if name == error::ENOSYS.as_bytes() => self.phase = Phase::Unwatching,
+            Err(name) => return Err(server_error(ask, name)),
+        }
+        Ok(())
+    }
+
+    fn unwatch(&mut self, now: Instant) {
+        for (place, target) in Target::SPECIAL.into_iter().enumerate() {
+            if self.specials[place] == Watch::On && self.client.has_room() {
+                self.specials[place] = Watch::Clearing;
+                self.client.ask(Ask::Unwatch(target), now);
+            }
+        }
+        for (domid, slot) in self.slots.iter_mut().enumerate() {
+            let Some(slot) = slot else { continue };
+            for node in Node::ALL {
+                if *slot.watch(node) == Watch::On && self.client.has_room() {
+                    *slot.watch(node) = Watch::Clearing;
+                    self.client.ask(Ask::Unwatch(Target::Domain(domid as u16, node)), now);
+                }
+            }
+        }
+        // There is room for one at least: so all are off.
+        if self.client.is_quiet() {
+            self.forget();
+        }
+    }
+
+    /// No watch is set: what was known is of no use.
+    fn forget(&mut self) {
+        let client =
+            std::mem::replace(&mut self.client, crate::client::Client::new(self.is_device));
+        let fresh =
+            Self::new(self.host.clone(), self.with_dom0, self.is_device, super::Past::default());
+        let interest = self.interest.take();
+        let (list_tag, wants_requests) = (self.list_tag, self.wants_requests);
+        *self = Self { client, interest, list_tag, wants_requests, ..fresh };
+    }
+}

@@ -1,0 +1,535 @@
+//! The whole way from a store to a stream, without a socket and on paused time, in whatever order the
+//! test wants requests served and packets read.
+
+mod store;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use virevent::driver::{self, Batch, Connect, Driver, Interest};
+use virevent::{DomainEvent, Error, EventSource, EventStream, Kind, Kinds, Options};
+
+use self::store::Store;
+use super::{LIMIT, Observer, Past};
+use crate::wire::Decoder;
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A store, and how it and its client take turns.
+#[derive(Clone, Debug, Default)]
+struct Rig {
+    store: Arc<Mutex<Store>>,
+    changed: Arc<Notify>,
+    past: Arc<Mutex<Past>>,
+    /// Decides whose turn it is; without it all is served at once and read at once.
+    random: Option<Arc<Mutex<fastrand::Rng>>>,
+    with_dom0: bool,
+    is_device: bool,
+}
+
+impl Rig {
+    /// Does something to the store.
+    fn act<T>(&self, act: impl FnOnce(&mut Store) -> T) -> T {
+        let done = act(&mut self.store.lock().unwrap());
+        self.changed.notify_one();
+        done
+    }
+
+    fn source(&self) -> Driver {
+        Driver::builder(self.clone()).build()
+    }
+
+    async fn events(&self) -> EventStream {
+        let options = Options::default().kind(Kind::Lifecycle).kind(Kind::Other).capacity(100_000);
+        self.source().subscribe_with(options).await.unwrap()
+    }
+
+    /// A stream that has told what there is.
+    async fn synced(&self) -> Told {
+        let mut told = Told(self.events().await);
+        let lines = told.lines().await;
+        assert!(lines.last().unwrap().starts_with("synced"), "{lines:?}");
+        told
+    }
+}
+
+struct Told(EventStream);
+
+impl Told {
+    /// All that is told until nothing more comes, in far less than a second.
+    async fn lines(&mut self) -> Vec<String> {
+        self.within(Duration::from_millis(50)).await
+    }
+
+    /// All that is told until nothing more comes for so long.
+    async fn within(&mut self, time: Duration) -> Vec<String> {
+        self.events(time).await.iter().map(ToString::to_string).collect()
+    }
+
+    async fn events(&mut self, time: Duration) -> Vec<DomainEvent> {
+        use futures::StreamExt;
+        let mut events = Vec::new();
+        while let Ok(event) = tokio::time::timeout(time, self.0.next()).await {
+            events.push(event.unwrap());
+        }
+        events
+    }
+}
+
+impl Connect for Rig {
+    type Session = Session;
+
+    fn uri(&self) -> &str {
+        "xenstore:"
+    }
+
+    fn kinds(&self) -> Kinds {
+        [Kind::Lifecycle].into_iter().collect()
+    }
+
+    async fn connect(&self) -> Result<Session, Error> {
+        let past = std::mem::take(&mut *self.past.lock().unwrap());
+        let observer = Observer::new("h".into(), self.with_dom0, self.is_device, past);
+        Ok(Session { rig: self.clone(), observer, decoder: Decoder::new() })
+    }
+}
+
+struct Session {
+    rig: Rig,
+    observer: Observer,
+    decoder: Decoder,
+}
+
+impl Session {
+    /// Lets the store serve and the client read, one of each at a time or all there is.
+    fn turn(&mut self) -> (bool, Option<usize>) {
+        let mut store = self.rig.store.lock().unwrap();
+        let unwritten = self.observer.client.unwritten();
+        let bytes = unwritten.len();
+        store.take(unwritten);
+        self.observer.client.wrote(bytes);
+        let Some(random) = &self.rig.random else {
+            while store.serve() {}
+            let mut read = 0;
+            while let Some(bytes) = store.give() {
+                read += bytes.len();
+                assert_eq!(self.decoder.push(&bytes), bytes.len());
+                if read > 30_000 {
+                    break;
+                }
+            }
+            return (bytes > 0, Some(read).filter(|read| *read > 0));
+        };
+        let mut random = random.lock().unwrap();
+        let served = random.bool() && store.serve();
+        let bytes = if random.bool() { store.give() } else { None };
+        let is_busy = served || !store.inbox.is_empty() || !store.outbox.is_empty();
+        (is_busy, bytes.map(|bytes| self.decoder.push(&bytes)))
+    }
+}
+
+impl driver::Session for Session {
+    fn host(&self) -> &str {
+        "h"
+    }
+
+    fn set_interest(&mut self, interest: &Interest, tag: u64) {
+        self.observer.set_interest(interest, tag);
+    }
+
+    fn request_list(&mut self, tag: u64) {
+        self.observer.request_list(tag);
+    }
+
+    async fn advance(&mut self, out: &mut Batch) -> Result<(), Error> {
+        loop {
+            let now = Instant::now();
+            self.observer.pump(now, out);
+            if self.observer.take_told() {
+                return Ok(());
+            }
+            match self.turn() {
+                (_, Some(_)) => {
+                    while let Some(packet) = self.decoder.next_packet().unwrap() {
+                        self.observer.receive(&packet, now, out)?;
+                    }
+                    self.observer.pump(now, out);
+                    self.observer.take_told();
+                    return Ok(());
+                }
+                (true, None) => tokio::task::yield_now().await,
+                (false, None) => {
+                    let at = self.observer.deadline(TIMEOUT).unwrap_or(now + TIMEOUT);
+                    tokio::select! {
+                        () = self.rig.changed.notified() => {}
+                        () = tokio::time::sleep_until(at) => {
+                            self.observer.ring(Instant::now(), TIMEOUT)?;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        *self.rig.past.lock().unwrap() = self.observer.take_past();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_there_is_told_first_and_then_what_changes() {
+    let rig = Rig::default();
+    rig.act(|store| store.start(3, 3, "web"));
+    rig.act(|store| store.write_down(4, 4, "being-built"));
+    let mut told = Told(rig.events().await);
+    assert_eq!(
+        told.lines().await,
+        ["web[3] existing (running)", "synced with xenstore: (1 domain)"]
+    );
+    rig.act(|store| store.introduce(4));
+    assert_eq!(told.lines().await, ["being-built[4] started"]);
+    rig.act(|store| store.destroy(3));
+    assert_eq!(told.lines().await, ["web[3] stopped"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_id_that_another_domain_has_got_is_a_stop_and_a_start_and_no_rename() {
+    let rig = Rig::default();
+    rig.act(|store| store.start(3, 3, "web"));
+    let mut told = rig.synced().await;
+    rig.act(|store| store.write_down(3, 4, "db"));
+    assert_eq!(told.lines().await, ["web[3] stopped", "db[3] started"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_is_read_after_its_domain_has_gone_renames_nobody() {
+    // The values of two domains with one id, read one by one: by chance, but often.
+    for seed in 0..200 {
+        let random = Some(Arc::new(Mutex::new(fastrand::Rng::with_seed(seed))));
+        let rig = Rig { random, ..Rig::default() };
+        rig.act(|store| store.start(3, 3, "web"));
+        let mut told = rig.synced().await;
+        rig.act(|store| store.write("/local/domain/3/name", "web"));
+        for _ in 0..seed % 10 {
+            tokio::task::yield_now().await;
+        }
+        rig.act(|store| store.write_down(3, 4, "db"));
+        assert_eq!(told.lines().await, ["web[3] stopped", "db[3] started"], "{seed}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_domain_that_came_and_went_between_two_looks_is_told_as_a_new_run() {
+    let rig = Rig::default();
+    rig.act(|store| store.start(3, 1, "web"));
+    let mut told = rig.synced().await;
+    rig.act(|store| {
+        store.destroy(3);
+        store.start(4, 1, "web");
+    });
+    assert_eq!(told.lines().await, ["web[3] stopped", "web[4] started"]);
+    rig.act(|store| {
+        store.start(5, 5, "unseen");
+        store.destroy(5);
+    });
+    assert!(told.lines().await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partly_written_domain_is_told_once_it_is_whole() {
+    let rig = Rig::default();
+    let mut told = rig.synced().await;
+    rig.act(|store| {
+        store.write("/local/domain/3/domid", "3");
+        store.introduce(3);
+    });
+    assert!(told.lines().await.is_empty());
+    rig.act(|store| store.write("/local/domain/3/name", "web"));
+    assert!(told.lines().await.is_empty());
+    rig.act(|store| store.write("/local/domain/3/vm", "/vm/00000000-0000-0000-0000-000000000007"));
+    assert_eq!(told.lines().await, ["web[3] started"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_domain_that_nobody_completes_is_told_after_5_s_and_not_before() {
+    let rig = Rig::default();
+    let mut told = rig.synced().await;
+    rig.act(|store| {
+        store.write("/local/domain/3/domid", "3");
+        store.introduce(3);
+    });
+    assert!(told.within(LIMIT - Duration::from_millis(100)).await.is_empty());
+    assert_eq!(told.lines().await.len(), 0);
+    assert_eq!(told.within(Duration::from_secs(1)).await, ["Domain-3[3] started"]);
+    rig.act(|store| store.write("/local/domain/3/name", "web"));
+    let renamed = ["Domain-3[3] undefined (renamed)", "web[3] defined (renamed)"];
+    assert_eq!(told.lines().await, renamed);
+    rig.act(|store| store.write("/local/domain/3/vm", "/vm/00000000-0000-0000-0000-000000000007"));
+    assert_eq!(told.lines().await, ["web[3] stopped", "web[3] started"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_domain_that_gets_its_place_only_after_it_was_introduced_is_found() {
+    let rig = Rig::default();
+    let mut told = rig.synced().await;
+    rig.act(|store| store.introduce(3));
+    assert!(told.within(Duration::from_secs(1)).await.is_empty());
+    rig.act(|store| store.write_down(3, 3, "web"));
+    assert_eq!(told.within(Duration::from_secs(3)).await, ["web[3] started"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_is_told_with_its_word_and_decides_what_the_stop_is() {
+    let rig = Rig::default();
+    let mut told = rig.synced().await;
+    for (domid, word) in ["poweroff", "reboot", "halt", "suspend", "crash"].iter().enumerate() {
+        let domid = domid as u16 + 1;
+        rig.act(|store| store.start(domid, 9, "web"));
+        assert_eq!(told.lines().await, [format!("web[{domid}] started")]);
+        rig.act(|store| store.request(domid, word));
+        let event = format!("web[{domid}] event control/shutdown {{\"request\":\"{word}\"}}");
+        assert_eq!(told.lines().await, [format!("web[{domid}] shutting_down (host)"), event]);
+        rig.act(|store| store.request(domid, ""));
+        assert!(told.lines().await.is_empty(), "an answer is no event");
+        rig.act(|store| store.destroy(domid));
+        assert_eq!(told.lines().await, [format!("web[{domid}] stopped (shutdown)")]);
+    }
+    rig.act(|store| store.start(9, 9, "web"));
+    rig.act(|store| store.request(9, "dance"));
+    let event = "web[9] event control/shutdown {\"request\":\"dance\"}";
+    assert_eq!(told.lines().await, ["web[9] started", event]);
+    rig.act(|store| store.destroy(9));
+    assert_eq!(told.lines().await, ["web[9] stopped"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_asking_for_them_no_words_come_and_a_reboot_cannot_be_asked_for() {
+    let rig = Rig::default();
+    rig.act(|store| store.start(3, 3, "web"));
+    let source = rig.source();
+    let mut told = Told(source.subscribe_with(Options::default()).await.unwrap());
+    told.lines().await;
+    rig.act(|store| store.request(3, "halt"));
+    assert_eq!(told.lines().await, ["web[3] shutting_down (host)"]);
+    for kind in ["reboot", "other:control/shutdow", "other:7"] {
+        let options = Options::default().kind(kind.parse().unwrap());
+        let error = source.subscribe_with(options).await.unwrap_err();
+        assert!(error.to_string().contains(kind), "{error}");
+    }
+    let options = Options::default().kind("other:control/shutdown".parse().unwrap());
+    let mut told = Told(source.subscribe_with(options).await.unwrap());
+    told.lines().await;
+    rig.act(|store| store.request(3, "poweroff"));
+    let event = "web[3] event control/shutdown {\"request\":\"poweroff\"}";
+    assert_eq!(told.lines().await, [event]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_shut_down_is_told_where_there_is_one_it_can_be_or_the_daemon_names_it() {
+    for has_depth in [false, true] {
+        let rig = Rig::default();
+        rig.act(|store| store.has_depth = has_depth);
+        rig.act(|store| store.start(3, 3, "web"));
+        rig.act(|store| store.start(4, 4, "db"));
+        let mut told = rig.synced().await;
+        rig.act(|store| store.shut_down(3));
+        let named: &[&str] = if has_depth { &["web[3] shutting_down (finished)"] } else { &[] };
+        assert_eq!(told.lines().await, named);
+        rig.act(|store| store.remove("/local/domain/3"));
+        assert_eq!(told.lines().await, ["web[3] stopped"]);
+        // The event of the one's end is not taken for the other's.
+        rig.act(|store| store.release(3));
+        assert!(told.lines().await.is_empty());
+        rig.act(|store| store.shut_down(4));
+        assert_eq!(told.lines().await, ["db[4] shutting_down (finished)"]);
+        rig.act(|store| store.shut_down(4));
+        assert!(told.lines().await.is_empty(), "once is enough");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_migration_within_the_host_is_told_as_where_it_went_to() {
+    let rig = Rig::default();
+    rig.act(|store| store.start(3, 1, "web"));
+    let mut told = rig.synced().await;
+    rig.act(|store| store.start(4, 1, "web--incoming"));
+    // As one look finds it, they change places.
+    let lines = told.lines().await;
+    assert!(lines.contains(&"web[3] stopped".into()), "{lines:?}");
+    assert_eq!(lines.last().unwrap(), "web--incoming[4] started");
+    // It fails, and the domain runs on where it was.
+    rig.act(|store| store.destroy(4));
+    assert_eq!(told.lines().await, ["web--incoming[4] stopped", "web[3] started"]);
+    rig.act(|store| store.destroy(3));
+    assert_eq!(told.lines().await, ["web[3] stopped"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn spurious_events_and_the_same_value_again_are_no_events() {
+    let rig = Rig::default();
+    rig.act(|store| store.start(3, 3, "web"));
+    let mut told = rig.synced().await;
+    rig.act(|store| {
+        for path in ["vm", "name", "control/shutdown"] {
+            let path = format!("/local/domain/3/{path}");
+            let value = String::from_utf8(store.nodes[&path].clone()).unwrap();
+            store.write(&path, &value);
+        }
+        store.special_events();
+    });
+    assert!(told.within(Duration::from_secs(6)).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn domain_0_is_told_with_the_nil_uuid_where_it_is_asked_for() {
+    let rig = Rig { with_dom0: true, ..Rig::default() };
+    let mut told = Told(rig.events().await);
+    let events = told.events(Duration::from_millis(50)).await;
+    assert_eq!(events[0].to_string(), "Domain-0[0] existing (running)");
+    assert!(events[0].domain().unwrap().uuid().is_nil());
+    rig.act(|store| store.write("/local/domain/0/name", "Domain-zero"));
+    assert_eq!(told.lines().await.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_10_000_domains_all_are_listed_and_their_watches_dropped() {
+    let rig = Rig::default();
+    for domid in 1..=10_000 {
+        rig.act(|store| {
+            let home = format!("/local/domain/{domid}");
+            for (node, value) in [
+                ("vm", format!("/vm/{}", virevent::Uuid::from_u128(domid.into()))),
+                ("name", format!("vm{domid}")),
+            ] {
+                store.nodes.insert(format!("{home}/{node}"), value.into());
+            }
+            store.nodes.insert(home, Vec::new());
+            store.nodes.insert("/local/domain".into(), Vec::new());
+            store.introduced.insert(domid);
+        });
+    }
+    let mut told = Told(rig.events().await);
+    assert_eq!(told.lines().await.len(), 10_001);
+    assert_eq!(rig.act(|store| store.watches.len()), 30_002);
+    told.0.close().await;
+    assert!(rig.act(|store| store.watches.is_empty()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_is_asked_one_thing_at_a_time_and_its_watches_are_dropped_one_by_one() {
+    let rig = Rig { is_device: true, ..Rig::default() };
+    rig.act(|store| store.start(3, 3, "web"));
+    let mut told = rig.synced().await;
+    rig.act(|store| store.start(4, 4, "db"));
+    assert_eq!(told.lines().await, ["db[4] started"]);
+    told.0.close().await;
+    assert!(rig.act(|store| store.watches.is_empty()));
+    assert!(!rig.act(|store| store.asked.contains(&crate::wire::Operation::RESET_WATCHES)));
+}
+
+/// What a reader believes after all, and how often it was told what: for each uuid the run, if any.
+fn believed(events: &[DomainEvent]) -> std::collections::BTreeMap<u128, (u32, String)> {
+    use virevent::Change;
+    let mut runs = std::collections::BTreeMap::new();
+    for event in events {
+        let (Some(domain), Some(change)) = (event.domain(), event.change()) else { continue };
+        let (uuid, id) = (domain.uuid().as_u128(), domain.id());
+        match change {
+            Change::Existing(_) | Change::Started(_) => {
+                let before = runs.insert(uuid, (id.unwrap(), domain.name().to_owned()));
+                assert!(before.is_none(), "told twice: {event}");
+            }
+            Change::Stopped(_) => {
+                let run = runs.remove(&uuid);
+                assert_eq!(run.map(|run| run.0), id, "was not running: {event}");
+            }
+            Change::Undefined(_) => {}
+            _ => {
+                let run = runs.get_mut(&uuid).unwrap_or_else(|| panic!("not running: {event}"));
+                assert_eq!(Some(run.0), id);
+                run.1 = domain.name().to_owned();
+            }
+        }
+    }
+    runs
+}
+
+/// How many random stories to try: `VIREVENT_SEEDS=10000` for more.
+fn seeds() -> u64 {
+    std::env::var("VIREVENT_SEEDS").map_or(60, |text| text.parse().unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_happens_in_whichever_order_what_was_told_ends_as_the_store_says() {
+    for seed in 0..seeds() {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let turns = Some(Arc::new(Mutex::new(random.fork())));
+        let rig = Rig { random: turns, ..Rig::default() };
+        rig.act(|store| store.has_depth = seed % 3 == 0);
+        let mut truth = std::collections::BTreeMap::<u16, (u128, String)>::new();
+        let mut told = if random.bool() { Some(Told(rig.events().await)) } else { None };
+        let mut events = Vec::new();
+        for step in 0..random.usize(1..60) {
+            let domid = random.u16(1..6);
+            match (random.u8(0..8), truth.contains_key(&domid)) {
+                (0..3, false) => {
+                    // The same uuid never runs twice at once, but comes again.
+                    let mut uuid = u128::from(random.u8(1..20));
+                    while truth.values().any(|(other, _)| *other == uuid) {
+                        uuid += 1;
+                    }
+                    let name = format!("vm{uuid}-{step}");
+                    rig.act(|store| store.start(domid, uuid, &name));
+                    truth.insert(domid, (uuid, name));
+                }
+                (0, true) => {
+                    let name = format!("renamed{step}");
+                    rig.act(|store| store.write(&format!("/local/domain/{domid}/name"), &name));
+                    truth.get_mut(&domid).unwrap().1 = name;
+                }
+                (1, true) => {
+                    let uuid = 1_000 + step as u128;
+                    rig.act(|store| store.write_down(domid, uuid, "reused"));
+                    truth.insert(domid, (uuid, "reused".into()));
+                }
+                (2, true) => rig.act(|store| store.request(domid, "poweroff")),
+                (3, true) => rig.act(|store| store.shut_down(domid)),
+                (4, true) => {
+                    rig.act(|store| store.release(domid));
+                    truth.remove(&domid);
+                }
+                (5, true) => {
+                    rig.act(|store| store.destroy(domid));
+                    truth.remove(&domid);
+                }
+                _ => {}
+            }
+            for _ in 0..random.usize(0..30) {
+                tokio::task::yield_now().await;
+            }
+            if told.is_none() && random.u8(0..10) == 0 {
+                told = Some(Told(rig.events().await));
+            }
+        }
+        let mut told = match told {
+            Some(told) => told,
+            None => Told(rig.events().await),
+        };
+        events.extend(told.events(Duration::from_secs(8)).await);
+        let truth: std::collections::BTreeMap<_, _> = truth
+            .into_iter()
+            .map(|(domid, (uuid, name))| (uuid, (u32::from(domid), name)))
+            .collect();
+        let lines: Vec<_> = events.iter().map(ToString::to_string).collect();
+        assert_eq!(believed(&events), truth, "seed {seed}: {lines:#?}");
+        let watches = rig.act(|store| store.watches.len());
+        let special = if seed % 3 == 0 { 3 } else { 2 };
+        assert_eq!(watches, special + 3 * truth.len(), "seed {seed}");
+        told.0.close().await;
+        assert!(rig.act(|store| store.watches.is_empty()));
+    }
+}
