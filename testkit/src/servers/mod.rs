@@ -3,6 +3,9 @@
 //! ```text
 //!   test ──▶ Tap (optional: counts what passes) ──▶ Libvirtd ──▶ QEMU guests
 //!     └────▶ Virsh: the other client, which makes things happen
+//!
+//!   test ──▶ StoreTap (optional) ──▶ Xenstored
+//!     └────▶ Toolstack: makes things happen
 //! ```
 //!
 //! A [`Libvirtd`] sees nothing of the machine's own: its directories are a temporary one, so that
@@ -29,6 +32,7 @@ mod home;
 mod libvirtd;
 mod process;
 mod qemu;
+mod relay;
 mod tap;
 mod virsh;
 mod xenstored;
@@ -42,7 +46,7 @@ pub use self::process::rss_kib;
 pub use self::qemu::{Qemu, QemuConfig};
 pub use self::tap::{Seen, Tap};
 pub use self::virsh::{Virsh, VirshSession};
-pub use self::xenstored::{Store, Watch, Xenstored};
+pub use self::xenstored::{Store, StoreSeen, StoreTap, Watch, Xenstored};
 
 /// A server, or a program that drives it, could not be started or failed.
 #[non_exhaustive]

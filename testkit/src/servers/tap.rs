@@ -4,17 +4,12 @@
 //! share a mistake with the client under test.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use tempfile::TempDir;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{UnixListener, UnixStream};
-use tokio::task::AbortHandle;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 use super::libvirtd::with_socket;
-use super::{LaunchError, Libvirtd, check_socket_path};
+use super::relay::{Ear, Relay, Side, lock};
+use super::{LaunchError, Libvirtd};
 
 /// `REMOTE_PROC_CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY` and its opposite, and their elders of
 /// before libvirt 1.2.1.
@@ -24,10 +19,8 @@ const DEREGISTER: [i32; 3] = [317, 168, 106];
 /// Counts what passes between clients and a daemon. Dropping it cuts the connections.
 #[derive(Debug)]
 pub struct Tap {
-    directory: TempDir,
-    daemon: PathBuf,
+    relay: Relay,
     seen: Arc<Mutex<Seen>>,
-    accepting: Mutex<Option<AbortHandle>>,
 }
 
 /// What has passed so far.
@@ -61,25 +54,15 @@ impl Tap {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn before(daemon: &Libvirtd) -> Result<Self, LaunchError> {
-        let directory = tempfile::Builder::new()
-            .prefix("vt")
-            .tempdir()
-            .map_err(LaunchError::io("make a temporary directory"))?;
-        let (seen, accepting) = (Arc::default(), Mutex::default());
-        let tap = Self { directory, daemon: daemon.socket(), seen, accepting };
-        check_socket_path(&tap.socket())?;
-        tap.come_back()?;
-        Ok(tap)
+        let seen = Arc::<Mutex<Seen>>::default();
+        let for_ears = Arc::clone(&seen);
+        let ears = move || -> Box<dyn Ear> { Box::new(Connection::new(Arc::clone(&for_ears))) };
+        Ok(Self { relay: Relay::before(daemon.socket(), ears)?, seen })
     }
 
     /// Cuts the connections, and removes the socket: to its clients the daemon is gone.
     pub fn go_down(&self) {
-        let accepting = lock(&self.accepting).take();
-        if let Some(accepting) = accepting {
-            accepting.abort();
-            // Gone already is as good.
-            let _ = std::fs::remove_file(self.socket());
-        }
+        self.relay.go_down();
     }
 
     /// Listens again after [`go_down`](Self::go_down).
@@ -90,18 +73,12 @@ impl Tap {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn come_back(&self) -> Result<(), LaunchError> {
-        let mut accepting = lock(&self.accepting);
-        if accepting.is_none() {
-            let listener = UnixListener::bind(self.socket()).map_err(LaunchError::io("listen"))?;
-            let accept = accept(listener, self.daemon.clone(), Arc::clone(&self.seen));
-            *accepting = Some(tokio::spawn(accept).abort_handle());
-        }
-        Ok(())
+        self.relay.come_back()
     }
 
     /// The path of its socket.
     pub fn socket(&self) -> PathBuf {
-        self.directory.path().join("tap")
+        self.relay.socket()
     }
 
     /// `uri` (`test:///default`) by way of this tap: `test+unix:///default?socket=...`
@@ -115,36 +92,12 @@ impl Tap {
     }
 }
 
-impl Drop for Tap {
-    fn drop(&mut self) {
-        self.go_down();
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-async fn accept(listener: UnixListener, daemon: PathBuf, seen: Arc<Mutex<Seen>>) {
-    // Dropped with this task, and its tasks with it.
-    let mut connections = tokio::task::JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => {
-                let Ok((client, _)) = accepted else { return };
-                let connection = Connection::new(Arc::clone(&seen));
-                let daemon = daemon.clone();
-                connections.spawn(async move { connection.relay(client, &daemon).await });
-            }
-            Some(_) = connections.join_next() => {}
-        }
-    }
-}
-
 /// One connection, counted as open while it lives.
 struct Connection {
     seen: Arc<Mutex<Seen>>,
-    registered: Mutex<usize>,
+    registered: usize,
+    client: Headers,
+    daemon: Headers,
 }
 
 impl Connection {
@@ -153,51 +106,22 @@ impl Connection {
         now.open += 1;
         now.connections += 1;
         drop(now);
-        Self { seen, registered: Mutex::new(0) }
+        Self { seen, registered: 0, client: Headers::default(), daemon: Headers::default() }
     }
 
-    async fn relay(&self, mut client: UnixStream, daemon: &Path) -> io::Result<()> {
-        let mut daemon = UnixStream::connect(daemon).await?;
-        let (from_client, to_client) = client.split();
-        let (from_daemon, to_daemon) = daemon.split();
-        // When either side hangs up the other is hung up on.
-        tokio::select! {
-            end = self.copy(from_client, to_daemon) => end,
-            end = self.copy(from_daemon, to_client) => end,
-        }
-    }
-
-    async fn copy(
-        &self,
-        mut from: impl AsyncRead + Unpin,
-        mut to: impl AsyncWrite + Unpin,
-    ) -> io::Result<()> {
-        let mut buffer = vec![0; 65_536];
-        let mut headers = Headers::default();
-        loop {
-            let read = from.read(&mut buffer).await?;
-            if read == 0 {
-                return Ok(());
-            }
-            headers.push(&buffer[..read], |header| self.note(header));
-            to.write_all(&buffer[..read]).await?;
-        }
-    }
-
-    fn note(&self, header: &Header) {
+    fn note(&mut self, header: &Header) {
         let mut seen = lock(&self.seen);
-        let mut registered = lock(&self.registered);
         match (header.kind, header.status) {
             (0, _) => *seen.calls.entry(header.procedure).or_default() += 1,
             (1, 0) if REGISTER.contains(&header.procedure) => {
                 seen.registrations += 1;
                 seen.registered += 1;
-                *registered += 1;
+                self.registered += 1;
             }
             (1, 0) if DEREGISTER.contains(&header.procedure) => {
                 seen.deregistrations += 1;
                 seen.registered = seen.registered.saturating_sub(1);
-                *registered = registered.saturating_sub(1);
+                self.registered = self.registered.saturating_sub(1);
             }
             (2, _) => seen.messages += 1,
             _ => {}
@@ -205,12 +129,23 @@ impl Connection {
     }
 }
 
+impl Ear for Connection {
+    fn hear(&mut self, side: Side, bytes: &[u8]) {
+        let headers = match side {
+            Side::Client => &mut self.client,
+            Side::Server => &mut self.daemon,
+        };
+        let mut found = Vec::new();
+        headers.push(bytes, |header| found.push(*header));
+        found.iter().for_each(|header| self.note(header));
+    }
+}
+
 impl Drop for Connection {
     fn drop(&mut self) {
         let mut seen = lock(&self.seen);
         seen.open -= 1;
-        let registered = lock(&self.registered);
-        seen.registered = seen.registered.saturating_sub(*registered);
+        seen.registered = seen.registered.saturating_sub(self.registered);
     }
 }
 

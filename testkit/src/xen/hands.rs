@@ -14,7 +14,7 @@ pub(crate) const INTRODUCE: u32 = 8;
 pub(super) const RELEASE: u32 = 9;
 pub(crate) const WRITE: u32 = 11;
 pub(crate) const MKDIR: u32 = 12;
-pub(super) const RM: u32 = 13;
+pub(crate) const RM: u32 = 13;
 pub(crate) const SET_PERMS: u32 = 14;
 pub(super) const IS_DOMAIN_INTRODUCED: u32 = 17;
 pub(super) const RESUME: u32 = 18;
@@ -66,7 +66,7 @@ impl dyn Hands + '_ {
         transaction: u32,
         payload: &[u8],
     ) -> Result<Vec<u8>, ToolstackError> {
-        let request = || format!("{operation} ({})", payload.escape_ascii());
+        let request = || format!("{} {}", name(operation), payload.escape_ascii());
         match self.request(operation, transaction, payload) {
             Ok(Ok(body)) => Ok(body),
             Ok(Err(error)) => Err(ToolstackError::Refused { request: request(), error }),
@@ -128,6 +128,25 @@ impl dyn Hands + '_ {
     pub(crate) fn is_introduced(&self, domid: u32) -> Result<bool, ToolstackError> {
         let answer = self.call(IS_DOMAIN_INTRODUCED, 0, &terminated(&[&domid.to_string()]))?;
         Ok(answer.starts_with(b"T"))
+    }
+}
+
+fn name(operation: u32) -> &'static str {
+    match operation {
+        DIRECTORY => "DIRECTORY",
+        READ => "READ",
+        TRANSACTION_START => "TRANSACTION_START",
+        TRANSACTION_END => "TRANSACTION_END",
+        INTRODUCE => "INTRODUCE",
+        RELEASE => "RELEASE",
+        WRITE => "WRITE",
+        MKDIR => "MKDIR",
+        RM => "RM",
+        SET_PERMS => "SET_PERMS",
+        IS_DOMAIN_INTRODUCED => "IS_DOMAIN_INTRODUCED",
+        RESUME => "RESUME",
+        DIRECTORY_PART => "DIRECTORY_PART",
+        _ => "a request",
     }
 }
 

@@ -21,5 +21,5 @@ pub use self::blueprint::{Blueprint, Known, Power, RunState};
 pub use self::hands::ToolstackError;
 pub(crate) use self::hands::{Answer, Hands};
 #[cfg(feature = "servers")]
-pub(crate) use self::hands::{INTRODUCE, MKDIR, SET_PERMS, WRITE, terminated};
+pub(crate) use self::hands::{INTRODUCE, MKDIR, RM, SET_PERMS, WRITE, terminated};
 pub use self::toolstack::Toolstack;

@@ -171,10 +171,11 @@ impl Toolstack {
 impl Toolstack {
     /// Gives a domain another name.
     pub fn rename(&self, domid: u32, name: &str) -> Outcome {
+        self.write(&format!("/local/domain/{domid}/name"), name)?;
         if let Some(blueprint) = self.ledger().domains.get_mut(&domid) {
             name.clone_into(&mut blueprint.name);
         }
-        self.write(&format!("/local/domain/{domid}/name"), name)
+        Ok(())
     }
 
     /// Asks the guest for something. It is free not to heed it.

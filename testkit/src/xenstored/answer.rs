@@ -146,10 +146,11 @@ impl Daemon {
         let said = all(payload);
         let Some((path, [first, rest @ ..])) = said.split_first() else { return Err(EINVAL) };
         let permissions = permissions_of([first].into_iter().chain(rest).copied())?;
-        for (nth, Permission { domid, .. }) in permissions.iter().enumerate() {
-            if *domid != 0 && self.heard_of(*domid).is_none() && nth == 0 {
-                return Err(ENOENT);
-            }
+        // It hears of all of them, whatever becomes of it.
+        let exist = permissions.iter().map(|one| one.domid);
+        let exist: Vec<_> = exist.map(|id| id == 0 || self.heard_of(id).is_some()).collect();
+        if exist.first() == Some(&false) {
+            return Err(ENOENT);
         }
         Ok((path, permissions))
     }
@@ -222,7 +223,8 @@ impl Daemon {
                 }
                 if domid != 0 && at.is_none() {
                     // Of one that does not exist the daemon cannot map the ring.
-                    let at = self.heard_of(domid).ok_or(EINVAL)?;
+                    let exists = self.hypervisor.contains_key(&domid);
+                    let at = self.heard_of(domid).filter(|_| exists).ok_or(EINVAL)?;
                     self.domains[at].introduced = true;
                     self.tell_special(INTRODUCE, domid);
                 }

@@ -32,26 +32,29 @@ impl Socket {
     /// Until either side hangs up. It reads while it cannot write, and does both as they come.
     pub(super) async fn serve(self, mut stream: UnixStream) {
         let (mut reader, mut writer) = stream.split();
-        let (mut decoder, mut out) = (Decoder::new(), Vec::new());
+        let (mut decoder, mut out, mut sent) = (Decoder::new(), Vec::new(), 0);
         let (mut pause, mut end) = (None, false);
         let wake = self
             .shared
             .with(|daemon| Some(Arc::clone(&daemon.connections.get(&self.number)?.wake)));
         let Some(wake) = wake else { return };
         while !self.is_cut() {
-            if out.is_empty() && pause.is_none() {
+            if sent == out.len() && pause.is_none() {
                 if end {
                     return;
                 }
+                out.clear();
+                sent = 0;
                 (pause, end) = self.fill(&mut out);
             }
             let piece = self.shared.with(|daemon| daemon.faults.piece);
-            let now = &out[..piece.unwrap_or(out.len()).max(1).min(out.len())];
+            let rest = &out[sent..];
+            let now = &rest[..piece.unwrap_or(rest.len()).max(1).min(rest.len())];
             tokio::select! {
                 biased;
                 written = writer.write(now), if !now.is_empty() => match written {
                     Ok(written) => {
-                        out.drain(..written);
+                        sent += written;
                         if piece.is_some() {
                             // Lets the client read.
                             tokio::task::yield_now().await;

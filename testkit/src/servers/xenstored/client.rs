@@ -75,7 +75,7 @@ impl Hands for Client {
         match state {
             // In one step: the daemon may look at any time.
             Some(state) => {
-                let whole = self.oracle.join("next");
+                let whole = self.oracle.join(format!("next-{domid}"));
                 fs::write(&whole, state.as_str())?;
                 fs::rename(whole, file)
             }

@@ -2,7 +2,7 @@
 
 use super::client::Client;
 use crate::xen::{
-    Hands, INTRODUCE, MKDIR, SET_PERMS, Toolstack, ToolstackError, WRITE, terminated,
+    Hands, INTRODUCE, MKDIR, RM, SET_PERMS, Toolstack, ToolstackError, WRITE, terminated,
 };
 
 const GET_PERMS: u32 = 3;
@@ -41,18 +41,30 @@ impl Kept {
         Ok(Self { nodes, introduced: introduced.map(|known| known.domid).collect() })
     }
 
+    /// Leaves out what belongs to domains that have gone since, which a daemon would have removed.
     pub(super) fn write_back(&self, client: &Client) -> Result<(), ToolstackError> {
         let hands: &dyn Hands = client;
+        let mut gone: Vec<String> = Vec::new();
         for Node { path, value, permissions } in &self.nodes {
-            let path = &terminated(&[path])[..];
+            if gone.iter().any(|gone| path.starts_with(gone)) {
+                continue;
+            }
+            let named = &terminated(&[path])[..];
             match &value[..] {
-                [] => hands.call(MKDIR, 0, path)?,
-                value => hands.call(WRITE, 0, &[path, value].concat())?,
+                [] => hands.call(MKDIR, 0, named)?,
+                value => hands.call(WRITE, 0, &[named, value].concat())?,
             };
-            hands.call(SET_PERMS, 0, &[path, permissions].concat())?;
+            // Its owner is no more.
+            if hands.call_if_there(SET_PERMS, &[named, permissions].concat())?.is_none() {
+                hands.call(RM, 0, named)?;
+                gone.push(format!("{path}/"));
+            }
         }
         for domid in &self.introduced {
-            hands.call(INTRODUCE, 0, &terminated(&[&domid.to_string(), "1000", "3"]))?;
+            match hands.call(INTRODUCE, 0, &terminated(&[&domid.to_string(), "1000", "3"])) {
+                Err(ToolstackError::Refused { .. }) => {}
+                outcome => drop(outcome?),
+            }
         }
         Ok(())
     }

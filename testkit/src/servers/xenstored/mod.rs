@@ -3,6 +3,7 @@
 mod client;
 mod kept;
 mod program;
+mod tap;
 mod watches;
 
 use std::fs;
@@ -20,6 +21,7 @@ use tokio::time::{Instant, sleep};
 
 use self::client::Client;
 use self::kept::Kept;
+pub use self::tap::{StoreSeen, StoreTap};
 pub use self::watches::Watch;
 use super::process::{kill_all, rss_kib, signal};
 use super::{LaunchError, check_socket_path};
@@ -81,7 +83,8 @@ impl Xenstored {
     /// A C xenstored begins with an empty store; what was in it lives on only in a live update, which
     /// no client notices. So a [`Store::Kept`] is one that was read out before the kill, and is
     /// written back, in its order and with its permissions, and its domains introduced, before the
-    /// socket can be found.
+    /// socket can be found. A domain that has gone from the hypervisor in between is not introduced
+    /// again.
     ///
     /// # Errors
     /// That it does not start, or does not take back what was kept.
@@ -145,7 +148,10 @@ impl Xenstored {
 
     /// What it has written.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.home.path().join("log")).unwrap_or_default()
+        let log = fs::read_to_string(self.home.path().join("log")).unwrap_or_default();
+        // The loader's complaint about the library in the place of Xen's.
+        let lines = log.lines().filter(|line| !line.contains("no version information available"));
+        lines.collect::<Vec<_>>().join("\n")
     }
 
     /// Reads out its store, to be [`Kept`](Store::Kept), kills it with SIGKILL, and waits until it is

@@ -51,8 +51,12 @@ static int fake_file(const char *text, off_t size)
 {
     int fd = memfd_create("xen", 0);
 
-    if (fd >= 0 && (write(fd, text, strlen(text)) < 0 || ftruncate(fd, size) < 0 || lseek(fd, 0, SEEK_SET) < 0))
-        return -1;
+    if (fd >= 0) {
+        if (pwrite(fd, text, strlen(text), 0) < 0 || ftruncate(fd, size) < 0) {
+            close(fd);
+            return -1;
+        }
+    }
     return fd;
 }
 

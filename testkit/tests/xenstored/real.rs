@@ -1,12 +1,11 @@
 //! The launcher of a real xenstored, and the toolstack's deeds as it sees them.
-#![allow(clippy::unwrap_used)]
-#![cfg(feature = "servers")]
 
-mod raw;
+use std::time::Duration;
 
-use self::raw::{Frame, Raw, WATCH};
-use virevent_testkit::servers::{Store, Xenstored, rss_kib};
+use virevent_testkit::servers::{Store, StoreTap, Xenstored, rss_kib};
 use virevent_testkit::xen::{Blueprint, Known, Power, RunState};
+
+use crate::raw::{Frame, IS_DOMAIN_INTRODUCED, Raw, WATCH};
 
 fn summary(known: &[Known]) -> Vec<(u32, bool, &str)> {
     known
@@ -50,6 +49,21 @@ async fn a_store_is_kept_or_lost_over_a_kill() {
     daemon.kill9().await.unwrap();
     daemon.start_again(Store::Lost).await.unwrap();
     assert_eq!(daemon.toolstack().domains().unwrap(), []);
+}
+
+#[tokio::test]
+#[ignore = "needs xenstored"]
+async fn a_domain_that_has_gone_meanwhile_is_not_introduced_again() {
+    let mut daemon = Xenstored::start().await.unwrap();
+    let web = daemon.toolstack().introduce("web").unwrap();
+    let db = daemon.toolstack().introduce("db").unwrap();
+    daemon.kill9().await.unwrap();
+    daemon.toolstack().set_run_state(web, None).unwrap();
+    assert!(daemon.toolstack().rename(db, "other").is_err());
+    daemon.start_again(Store::Kept).await.unwrap();
+    let known = daemon.toolstack().domains().unwrap();
+    assert_eq!(summary(&known), [(web, false, "web"), (db, true, "db")]);
+    assert_eq!(daemon.toolstack().read("/local/domain/1/data").unwrap(), None, "the guest's own");
 }
 
 #[tokio::test]
@@ -143,4 +157,27 @@ async fn seven_hundred_domains_are_listed_in_parts() {
     }
     assert_eq!(xl.list("/local/domain").unwrap().len(), 700);
     assert_eq!(xl.domains().unwrap().len(), 700);
+}
+
+#[tokio::test]
+#[ignore = "needs xenstored"]
+async fn a_tap_counts_what_passes_and_is_cut_while_the_daemon_lives() {
+    let daemon = Xenstored::start().await.unwrap();
+    let tap = StoreTap::before(&daemon).unwrap();
+    let mut client = Raw::connect(&tap.socket()).await;
+    client.call(&Frame::new(WATCH, b"@introduceDomain\0I\0")).await;
+    daemon.toolstack().introduce("web").unwrap();
+    assert_eq!(client.told().await, ["@introduceDomain"; 2]);
+    let seen = tap.seen();
+    assert_eq!((seen.open, seen.connections, seen.events), (1, 1, 2));
+    assert_eq!(seen.requests, [(WATCH, 1), (IS_DOMAIN_INTRODUCED, 1)].into());
+    tap.go_down();
+    assert!(client.receive().await.is_none());
+    daemon.toolstack().introduce("db").unwrap();
+    while !daemon.watches().unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    tap.come_back().unwrap();
+    Raw::connect(&tap.socket()).await.told().await;
+    assert_eq!(tap.seen().connections, 2);
 }
