@@ -107,7 +107,8 @@ impl Observer {
         let bits = outcome.ok().and_then(|text| {
             std::str::from_utf8(text.strip_suffix(b"\0").unwrap_or(text)).ok()?.parse::<u64>().ok()
         });
-        self.has_depth = bits.is_some_and(|bits| bits & WATCH_DEPTH != 0);
+        // A kernel passes on no more of a watch than its path.
+        self.has_depth = !self.is_device && bits.is_some_and(|bits| bits & WATCH_DEPTH != 0);
         self.phase = Phase::Watching;
     }
 

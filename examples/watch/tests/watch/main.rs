@@ -4,6 +4,7 @@
 
 mod libvirtd;
 mod run;
+mod xenstored;
 
 use std::io::Write;
 use std::os::fd::OwnedFd;
