@@ -50,7 +50,7 @@ use crate::decode::{REQUEST_EVENT, domid};
 use crate::ledger::Ledger;
 use crate::listing::Listing;
 use crate::request::Target;
-use crate::slot::{Bits, Slot, Watch};
+use crate::slot::{Bits, Course, Slot, Watch};
 use crate::wire::{Operation, Packet, WatchEvent};
 
 /// How long a domain may take to be wholly written.
@@ -59,10 +59,10 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(5);
 /// When to list again after an introduction; then after twice that, and so on up to [`LIMIT`].
 const RELIST: Duration = Duration::from_millis(100);
 
-/// What outlives a connection: of each run that was asked to end or has shut down, who it is. The guest
-/// takes note of a request by removing it, and then the store does not tell it any more.
+/// What outlives a connection: of each run that was asked to end or has shut down, how far it is. The
+/// guest takes note of a request by removing it, and then the store does not tell it any more.
 #[derive(Debug, Default)]
-pub(crate) struct Past(HashMap<(u16, Uuid), (bool, bool)>);
+pub(crate) struct Past(HashMap<(u16, Uuid), Course>);
 
 #[derive(Debug)]
 pub(crate) struct Observer {
@@ -178,8 +178,8 @@ impl Observer {
     pub(crate) fn take_past(&mut self) -> Past {
         let mut past = std::mem::take(&mut self.past);
         for (domid, slot) in self.slots() {
-            if let Some(run) = slot.run.as_ref().filter(|run| run.asked || run.finished) {
-                past.0.insert((domid, run.domain.uuid()), (run.asked, run.finished));
+            if let Some(run) = slot.run.as_ref().filter(|run| run.course != Course::default()) {
+                past.0.insert((domid, run.domain.uuid()), run.course);
             }
         }
         past

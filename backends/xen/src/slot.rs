@@ -4,7 +4,7 @@ use tokio::time::Instant;
 use virevent::{Domain, RunningReason, ShuttingDownReason, State, Uuid};
 
 use crate::decode::Request;
-use crate::request::{Ask, Node};
+use crate::request::{Ask, Node, Target};
 
 /// A set of questions about a domain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,16 +108,22 @@ pub(crate) struct Slot {
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) domain: Domain,
-    /// Whether it was asked to end.
-    pub(crate) asked: bool,
-    /// Whether it has shut down, and is still there.
-    pub(crate) finished: bool,
+    pub(crate) course: Course,
     /// The request that was told last.
     pub(crate) request: Request,
 }
 
-impl Run {
-    pub(crate) fn state(&self) -> State {
+/// How far a run is on the way to its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Course {
+    /// It was asked to end.
+    pub(crate) asked: bool,
+    /// It has shut down, and is still there.
+    pub(crate) finished: bool,
+}
+
+impl Course {
+    pub(crate) fn state(self) -> State {
         match (self.asked, self.finished) {
             (true, _) => State::ShuttingDown(ShuttingDownReason::User),
             (false, true) => State::ShuttingDown(ShuttingDownReason::Unspecified),
@@ -158,7 +164,6 @@ impl Slot {
 
     /// What to ask next of the domain, of which note is taken.
     pub(crate) fn next_ask(&mut self, domid: u16) -> Option<Ask> {
-        use crate::request::Target;
         for (node, watch) in Node::ALL.into_iter().zip(&mut self.watches) {
             match (*watch, self.wanted) {
                 (Watch::Off, true) => {

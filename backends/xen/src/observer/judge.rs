@@ -7,7 +7,7 @@ use virevent::{Change, Lifecycle, RawEvent, ShutdownCause, Uuid};
 use super::phase::Phase;
 use super::{LIMIT, Observer};
 use crate::decode::{self, Request};
-use crate::slot::{Bits, Run, Slot, Watch};
+use crate::slot::{Bits, Course, Run, Slot, Watch};
 
 impl Observer {
     /// Looks at what is known of the domain, and tells what is new.
@@ -78,7 +78,7 @@ impl Observer {
         if let Some(name) = slot.name.as_deref().filter(|name| *name != run.domain.name()) {
             run.domain = out.domain(run.domain.uuid(), name, Some(u32::from(domid)));
             if self.is_told(domid, run.domain.uuid()) {
-                out.state(run.domain.clone(), run.state());
+                out.state(run.domain.clone(), run.course.state());
                 self.told = true;
             }
         }
@@ -86,16 +86,14 @@ impl Observer {
 
     /// A run that is told of from now on.
     fn begin(&mut self, domid: u16, slot: &mut Slot, uuid: Uuid, out: &mut Batch) {
-        let name = match &slot.name {
+        let domain = match &slot.name {
             Some(name) => out.domain(uuid, name, Some(u32::from(domid))),
             None => out.domain(uuid, &decode::name_of(domid), Some(u32::from(domid))),
         };
-        let mut run =
-            Run { domain: name, asked: false, finished: false, request: Request::Nothing };
+        let mut run = Run { domain, course: Course::default(), request: Request::Nothing };
         if self.phase == Phase::Listing {
-            let past = self.past.0.get(&(domid, uuid)).copied().unwrap_or_default();
-            (run.asked, run.finished) = past;
-            run.asked |= slot.request.is_ending();
+            run.course = self.past.0.get(&(domid, uuid)).copied().unwrap_or_default();
+            run.course.asked |= slot.request.is_ending();
             run.request = slot.request.clone();
         }
         let others = self.runs.entry(uuid).or_default();
@@ -104,9 +102,9 @@ impl Observer {
         if self.phase == Phase::Telling {
             // A migration within the host: from now on the domain is where it goes to.
             if let Some(before) = before.and_then(|before| self.slot(before)?.run.as_ref()) {
-                out.gone(&before.domain, decode::stop_cause(before.asked));
+                out.gone(&before.domain, decode::stop_cause(before.course.asked));
             }
-            out.state(run.domain.clone(), run.state());
+            out.state(run.domain.clone(), run.course.state());
             self.told = true;
         }
         slot.run = Some(run);
@@ -128,10 +126,10 @@ impl Observer {
         if !was_told {
             return;
         }
-        out.gone(&run.domain, decode::stop_cause(run.asked));
+        out.gone(&run.domain, decode::stop_cause(run.course.asked));
         self.told = true;
         if let Some(left) = left.and_then(|left| self.slot(left)?.run.as_ref()) {
-            out.state(left.domain.clone(), left.state());
+            out.state(left.domain.clone(), left.course.state());
         }
     }
 
@@ -143,12 +141,16 @@ impl Observer {
 
     /// What the host asks of the guest, and whether the guest has shut down.
     fn hear(&mut self, domid: u16, slot: &mut Slot, out: &mut Batch) {
+        let shut_down = std::mem::take(&mut slot.shut_down);
         let Some(run) = &mut slot.run else { return };
-        let is_told = self.phase == Phase::Telling
-            && self.runs.get(&run.domain.uuid()).is_some_and(|runs| runs.last() == Some(&domid));
-        if run.request != slot.request {
+        let is_asked = run.request != slot.request;
+        if !is_asked && !shut_down {
+            return;
+        }
+        let is_told = self.is_told(domid, run.domain.uuid());
+        if is_asked {
             run.request = slot.request.clone();
-            run.asked |= run.request.is_ending();
+            run.course.asked |= run.request.is_ending();
             if is_told && run.request != Request::Nothing {
                 let at = out.received();
                 if run.request.is_ending() {
@@ -162,10 +164,7 @@ impl Observer {
                 self.told = true;
             }
         }
-        if std::mem::take(&mut slot.shut_down)
-            && !std::mem::replace(&mut run.finished, true)
-            && is_told
-        {
+        if shut_down && !std::mem::replace(&mut run.course.finished, true) && is_told {
             tell_finished(run, out);
             self.told = true;
         }
@@ -178,7 +177,7 @@ impl Observer {
         let (Some((domid, _)), None) = (running.next(), running.next()) else { return };
         drop(running);
         let Some(run) = self.slot_mut(domid).and_then(|slot| slot.run.as_mut()) else { return };
-        if !std::mem::replace(&mut run.finished, true) {
+        if !std::mem::replace(&mut run.course.finished, true) {
             tell_finished(run, out);
             self.told = true;
         }

@@ -96,7 +96,7 @@ impl Observer {
     fn listed(&self) -> Vec<Listed> {
         let told = self.runs.values().filter_map(|runs| self.slot(*runs.last()?)?.run.as_ref());
         // What a Xen store knows exists for as long as it runs.
-        told.map(|run| Listed::new(run.domain.clone(), run.state(), Some(false))).collect()
+        told.map(|run| Listed::new(run.domain.clone(), run.course.state(), Some(false))).collect()
     }
 
     pub(super) fn features(&mut self, outcome: Outcome<'_>) {
