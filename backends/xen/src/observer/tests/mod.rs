@@ -201,6 +201,24 @@ async fn what_is_there_is_told_first_and_then_what_changes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_half_written_when_the_stream_begins_is_told_as_started_once_it_is_whole() {
+    let rig = Rig::default();
+    rig.act(|store| {
+        store.start(3, 3, "web");
+        store.request(3, "poweroff");
+        store.write("/local/domain/4/name", "half");
+        store.introduce(4);
+    });
+    let mut told = Told(rig.events().await);
+    let existing = ["web[3] existing (shutting_down (user))", "synced with xenstore: (1 domain)"];
+    assert_eq!(told.lines().await, existing);
+    rig.act(|store| store.write("/local/domain/4/vm", "/vm/00000000-0000-0000-0000-000000000004"));
+    assert_eq!(told.lines().await, ["half[4] started"]);
+    rig.act(|store| store.destroy(3));
+    assert_eq!(told.lines().await, ["web[3] stopped (shutdown)"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_id_that_another_domain_has_got_is_a_stop_and_a_start_and_no_rename() {
     let rig = Rig::default();
     rig.act(|store| store.start(3, 3, "web"));
