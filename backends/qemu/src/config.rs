@@ -47,13 +47,12 @@ impl Config {
         })
     }
 
-    /// Somebody listens, and does not greet.
-    pub(crate) fn held(&self) -> Error {
+    /// Somebody listens, and has not greeted for so long.
+    pub(crate) fn held(&self, waited: Duration) -> Error {
         let reason = format!(
-            "it lets us in but says nothing for {:?}: most likely another client holds this monitor \
+            "it lets us in but says nothing for {waited:?}: most likely another client holds this monitor \
              (libvirt, a management tool, another watch), for QEMU serves one at a time; give QEMU \
-             one more -qmp for us. Or its process is stopped (SIGSTOP)",
-            self.greeting
+             one more -qmp for us. Or its process is stopped (SIGSTOP)"
         );
         let source = Arc::new(io::Error::from(io::ErrorKind::TimedOut));
         Error::Unreachable { endpoint: self.endpoint.to_string(), reason, source }

@@ -4,6 +4,8 @@
 //! same domain each time it runs, its uuid is then derived from the host and the socket (UUIDv5 of
 //! RFC 9562).
 
+use std::collections::HashSet;
+
 use virevent::Uuid;
 
 use crate::uri::Endpoint;
@@ -26,6 +28,36 @@ pub(crate) fn uuid(said: Option<&str>, host: &str, endpoint: &Endpoint) -> Uuid 
     match said.and_then(|text| Uuid::try_parse(text).ok()) {
         Some(uuid) if !uuid.is_nil() => uuid,
         _ => derived(NAMESPACE, &format!("{host}\n{endpoint}")),
+    }
+}
+
+/// The uuids that are taken, so that no two QEMUs of a source pass for one domain.
+#[derive(Debug, Default)]
+pub(crate) struct Uuids(HashSet<Uuid>);
+
+impl Uuids {
+    /// The uuid itself, or if another has it one derived from it and the socket. It is taken until it
+    /// is [released](Self::release).
+    pub(crate) fn claim(&mut self, uuid: Uuid, host: &str, endpoint: &Endpoint) -> Uuid {
+        let mut mine = uuid;
+        // The path of a socket may be another's by now, with the uuid that was derived from it.
+        for number in 0u32.. {
+            if self.0.insert(mine) {
+                break;
+            }
+            mine = derived(NAMESPACE, &format!("{host}\n{endpoint}\n{uuid}\n{number}"));
+        }
+        if mine != uuid {
+            tracing::warn!(
+                %endpoint, %uuid, instead = %mine,
+                "another QEMU has this uuid already: give each a -uuid of its own"
+            );
+        }
+        mine
+    }
+
+    pub(crate) fn release(&mut self, uuid: Uuid) {
+        self.0.remove(&uuid);
     }
 }
 
@@ -96,6 +128,20 @@ mod tests {
         assert_eq!(hex(sha1(b"abc")), "a9993e364706816aba3e25717850c26c9cd0d89d");
         let long = b"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq";
         assert_eq!(hex(sha1(long)), "84983e441c3bd26ebaae4aa1f95129e5e54670f1");
+    }
+
+    #[test]
+    fn a_uuid_is_kept_once_and_the_second_to_come_with_it_gets_another() {
+        let (one, two) = (Endpoint::Unix("/a".into()), Endpoint::Unix("/b".into()));
+        let (mut uuids, own) = (Uuids::default(), Uuid::from_u128(7));
+        assert_eq!(uuids.claim(own, "h", &one), own);
+        let second = uuids.claim(own, "h", &two);
+        assert_ne!(second, own);
+        assert!(![own, second].contains(&uuids.claim(own, "h", &two)));
+        uuids.release(second);
+        assert_eq!(uuids.claim(own, "h", &two), second, "it is the same each time");
+        uuids.release(own);
+        assert_eq!(uuids.claim(own, "h", &two), own);
     }
 
     #[test]

@@ -1,25 +1,18 @@
 //! What a monitor does when it is time, rather than when something comes.
 
 use tokio::time::Instant;
+use virevent::Error;
 use virevent::driver::Batch;
-use virevent::{Error, Scope};
 
-use super::{LAST_WORDS, Monitor};
+use super::{LAST_WORDS, Monitor, Role, Shared};
 
 impl Monitor {
-    /// True if an outage was told.
-    pub(super) fn tell_trouble(&mut self, now: Instant, out: &mut Batch) -> bool {
-        match &self.trouble {
-            Some((due, fault)) if now >= *due && !self.is_out && !self.is_listing => {
-                out.outage(Scope::Source, fault.clone());
-                self.is_out = true;
-                true
-            }
-            _ => false,
-        }
-    }
-
-    pub(super) fn meet_deadlines(&mut self, now: Instant, out: &mut Batch) -> Result<bool, Error> {
+    pub(super) fn meet_deadlines(
+        &mut self,
+        now: Instant,
+        shared: &mut Shared,
+        out: &mut Batch,
+    ) -> Result<bool, Error> {
         if let Some(guest) = &mut self.guest {
             if guest.pause.is_some_and(|(_, due)| now >= due) {
                 guest.tell_pause(None, out);
@@ -28,8 +21,8 @@ impl Monitor {
         }
         if let Some((_, since)) = &self.attempt {
             if now >= *since + self.config.greeting && self.trouble.is_none() {
-                let error = self.config.held();
-                if self.is_first {
+                let error = self.config.held(self.config.greeting);
+                if self.is_first && self.role == Role::Source {
                     return Err(error);
                 }
                 self.trouble = Some((now, error.to_fault()));
@@ -49,10 +42,10 @@ impl Monitor {
                 return Ok(true);
             }
         }
-        Ok(self.tell_trouble(now, out))
+        Ok(self.tell_trouble(now, shared, out))
     }
 
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
+    pub(super) fn next_deadline(&self, shared: &Shared) -> Option<Instant> {
         let guest = self.guest.as_ref();
         let calm = self.trouble.is_none();
         let deadlines = [
@@ -63,8 +56,9 @@ impl Monitor {
             (self.link.is_some() && self.question.is_none())
                 .then(|| self.heard + self.config.interval),
             self.look_at.filter(|_| self.link.is_some() && self.question.is_none()),
-            (self.link.is_none() && self.attempt.is_none()).then_some(self.retry_at),
-            self.trouble.as_ref().filter(|_| !self.is_out && !self.is_listing).map(|(due, _)| *due),
+            (self.link.is_none() && self.attempt.is_none() && !self.is_unlinked)
+                .then_some(self.retry_at),
+            self.trouble.as_ref().filter(|_| self.may_tell_trouble(shared)).map(|(due, _)| *due),
         ];
         deadlines.into_iter().flatten().min()
     }

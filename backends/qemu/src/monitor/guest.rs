@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 use virevent::driver::Batch;
-use virevent::{Change, Domain, EventData, EventName, Lifecycle, RawEvent};
+use virevent::{Change, Domain, EventData, EventName, Lifecycle, Origin, RawEvent, Uuid};
 
 use crate::decode::Story;
 use crate::identity::Identity;
@@ -16,6 +16,8 @@ use crate::wire::Event;
 #[derive(Debug)]
 pub(super) struct Guest {
     pub(super) identity: Identity,
+    /// What it is known by: its own, unless that belongs to another.
+    pub(super) uuid: Uuid,
     pub(super) id: u32,
     pub(super) story: Story,
     pub(super) process: Option<Process>,
@@ -29,7 +31,7 @@ pub(super) struct Guest {
 
 impl Guest {
     pub(super) fn domain(&self, out: &mut Batch) -> Domain {
-        out.domain(self.identity.uuid, &self.identity.name, Some(self.id))
+        out.domain(self.uuid, &self.identity.name, Some(self.id))
     }
 
     /// Tells a pause whose cause was asked for.
@@ -43,10 +45,12 @@ impl Guest {
 }
 
 /// Tells that a run began, and the state that it is in.
-pub(super) fn start(guest: &Guest, out: &mut Batch) {
+pub(super) fn start(guest: &Guest, origin: Origin, out: &mut Batch) {
     let (domain, at) = (guest.domain(out), out.received());
     let started = Change::Started(guest.story.start_cause());
-    out.event(Lifecycle::new(domain.clone(), started, at));
+    let mut event = Lifecycle::new(domain.clone(), started, at);
+    event.origin = origin;
+    out.event(event);
     out.state(domain, guest.story.state());
 }
 

@@ -1,0 +1,161 @@
+//! How a monitor comes to a connection, and what it makes of the QEMU that it finds there.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use virevent::driver::Batch;
+use virevent::{Change, Error, Lifecycle, Origin, Reboot, Scope};
+
+use super::guest::{Guest, other, start};
+use super::{GRACE, Monitor, Role, SOON, Shared};
+use crate::decode::{Said, Story};
+use crate::link::{Opened, is_nobody};
+use crate::wants::Wants;
+use crate::wire::Message;
+
+/// How seldom a part looks whether somebody listens at last.
+const SELDOM: Duration = Duration::from_secs(5);
+
+impl Monitor {
+    /// Connects, where there is reason to. True if something came of it.
+    pub(super) fn poll_attempt(
+        &mut self,
+        cx: &mut Context<'_>,
+        shared: &mut Shared,
+        out: &mut Batch,
+    ) -> Result<bool, Error> {
+        let now = Instant::now();
+        if self.link.is_some() {
+            return Ok(false);
+        }
+        if self.attempt.is_none() {
+            if self.is_unlinked || now < self.retry_at {
+                return Ok(false);
+            }
+            let config = &self.config;
+            let opened = Opened::at(config.endpoint.clone(), Arc::clone(&config.host));
+            self.attempt = Some((Box::pin(opened), now));
+        }
+        let Some((attempt, _)) = &mut self.attempt else { return Ok(false) };
+        let Poll::Ready(outcome) = attempt.as_mut().poll(cx) else { return Ok(false) };
+        self.attempt = None;
+        self.retry_at = now + self.patience();
+        match outcome {
+            Ok(opened) => self.opened(opened, shared, out),
+            Err(error) if self.is_first && self.role == Role::Source => return Err(error),
+            Err(error) => self.failed(&error, now, shared, out),
+        }
+        Ok(true)
+    }
+
+    /// How long to wait before the next attempt.
+    fn patience(&mut self) -> Duration {
+        match self.role {
+            Role::Source => self.config.retry,
+            // There may be many of them, and of most it is told when something happens.
+            Role::Part => {
+                let next = (self.pause * 2).min(SELDOM);
+                std::mem::replace(&mut self.pause, next)
+            }
+        }
+    }
+
+    fn failed(&mut self, error: &Error, now: Instant, shared: &mut Shared, out: &mut Batch) {
+        let watched = self.guest.as_ref().is_some_and(|guest| guest.process.is_some());
+        if (is_nobody(error) && !watched) || (self.is_unlinked && self.guest.is_none()) {
+            self.is_first = false;
+            self.ended(shared, out);
+            self.recovered(shared, out);
+            return;
+        }
+        let due = self.trouble.take().map_or(now + GRACE, |(due, _)| due);
+        self.trouble = Some((due, error.to_fault()));
+        self.tell_trouble(now, shared, out);
+        self.desert(shared, out);
+    }
+
+    fn opened(&mut self, opened: Opened, shared: &mut Shared, out: &mut Batch) {
+        let Opened { link, identity, process, status, early } = opened;
+        let now = Instant::now();
+        match &mut self.guest {
+            Some(guest) if guest.identity == identity => {
+                // What happened in between is lost, however short it was.
+                if let Some((due, _)) = &mut self.trouble {
+                    *due = now;
+                }
+                guest.process = process;
+                self.tell_trouble(now, shared, out);
+            }
+            Some(Guest { process: Some(old), .. }) => {
+                let (old, new) = (old.pid, identity.id.unwrap_or(0));
+                let detail = format!(
+                    "{} leads to another QEMU (pid {new}) while the one before (pid {old}) still \
+                     runs: give each a socket of its own",
+                    self.config.endpoint
+                );
+                return self.failed(&Error::Protocol { detail }, now, shared, out);
+            }
+            _ => {
+                self.ended(shared, out);
+                if let Some(Scope::Domain(unknown)) = &self.outage {
+                    shared.uuids.release(unknown.uuid());
+                }
+                self.runs = self.runs.wrapping_add(1).max(1);
+                let (host, endpoint) = (&self.config.host, &self.config.endpoint);
+                let uuid = shared.uuids.claim(identity.uuid, host, endpoint);
+                let (story, id) = (Story::new(&status), identity.id.unwrap_or(self.runs));
+                let (ended, pause, is_reborn) = (None, None, false);
+                let guest = Guest { identity, uuid, id, story, process, ended, pause, is_reborn };
+                // Otherwise a list tells it.
+                match (&self.outage, self.role) {
+                    _ if shared.is_listing => {}
+                    (None, _) => start(&guest, Origin::Observed, out),
+                    (Some(_), Role::Part) => start(&guest, Origin::Inferred, out),
+                    (Some(_), Role::Source) => {}
+                }
+                self.guest = Some(guest);
+            }
+        }
+        self.link = Some(link);
+        (self.heard, self.opened_at, self.pause) = (now, now, SOON);
+        self.hear_early(&early, &shared.wants, out);
+        if let Some(guest) = &mut self.guest {
+            guest.story.look(&status);
+        }
+        self.is_first = false;
+        self.recovered(shared, out);
+        // What was read together with the last answer waits for no further word.
+        if let Some(mut link) = self.link.take() {
+            match self.hear_all(&mut link, shared, out) {
+                Ok(()) => self.link = Some(link),
+                Err(error) => self.lost(&error, shared, out),
+            }
+        }
+    }
+
+    /// Takes in the events that came before the run state did.
+    fn hear_early(&mut self, lines: &[Box<[u8]>], wants: &Wants, out: &mut Batch) {
+        let Some(guest) = &mut self.guest else { return };
+        guest.story.lives();
+        for line in lines {
+            let Ok(Message::Event(event)) = Message::read(line) else { continue };
+            let at = event.at.unwrap_or_else(|| out.received());
+            // Changes are contained in the run state, which was told later.
+            match guest.story.hear(&event) {
+                Said::Other => other(guest, &event, at, wants, out),
+                Said::Reboot => {
+                    let domain = guest.domain(out);
+                    out.event(Reboot::new(domain, at));
+                }
+                // The end that it announced is in no run state.
+                Said::Change(change @ (Change::ShuttingDown(_) | Change::Crashed(_))) => {
+                    let domain = guest.domain(out);
+                    out.event(Lifecycle::new(domain, change, at));
+                }
+                _ => {}
+            }
+        }
+    }
+}
