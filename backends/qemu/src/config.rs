@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use virevent::Error;
 
+use crate::file::FileId;
 use crate::uri::Endpoint;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) uri: String,
     pub(crate) endpoint: Endpoint,
+    /// The one file that the endpoint's path is to lead to.
+    pub(crate) file: Option<FileId>,
     pub(crate) host: Arc<str>,
     /// How long to wait for a greeting.
     pub(crate) greeting: Duration,
@@ -27,7 +30,10 @@ impl Config {
     /// # Errors
     /// [`Error::InvalidUri`].
     pub(crate) fn new(uri: &str) -> Result<Self, Error> {
-        let endpoint = Endpoint::parse(uri)?;
+        Ok(Self::at(uri, Endpoint::parse(uri)?))
+    }
+
+    pub(crate) fn at(uri: &str, endpoint: Endpoint) -> Self {
         let host = match &endpoint {
             Endpoint::Tcp(host, _) if !is_here(host) => Arc::from(&**host),
             _ => Arc::from(&*rustix::system::uname().nodename().to_string_lossy()),
@@ -36,15 +42,16 @@ impl Config {
             Endpoint::Unix(_) => Duration::from_millis(200),
             Endpoint::Tcp(..) => Duration::from_secs(1),
         };
-        Ok(Self {
+        Self {
             uri: uri.into(),
             endpoint,
+            file: None,
             host,
             greeting: Duration::from_secs(5),
             interval: Duration::from_secs(5),
             answer: Duration::from_secs(10),
             retry,
-        })
+        }
     }
 
     /// Somebody listens, and has not greeted for so long.

@@ -50,6 +50,8 @@
 
 mod config;
 pub mod decode;
+mod directory;
+mod file;
 mod identity;
 mod link;
 mod monitor;
@@ -66,6 +68,7 @@ use virevent::Error;
 use virevent::driver::{Driver, Reconnect};
 
 use crate::config::Config;
+pub use crate::directory::QmpDir;
 use crate::session::Opener;
 
 /// How to reach a QEMU. By value:

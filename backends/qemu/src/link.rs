@@ -8,6 +8,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -18,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use virevent::Error;
 
+use crate::file::FileId;
 use crate::identity::{self, Identity};
 use crate::process::Process;
 use crate::uri::Endpoint;
@@ -80,8 +82,12 @@ impl Opened {
     ///
     /// # Errors
     /// QEMU cannot be reached, hangs up, or does not speak QMP. It may wait for the greeting for ever.
-    pub(crate) async fn at(endpoint: Endpoint, host: Arc<str>) -> Result<Self, Error> {
-        let mut link = Link::connect(endpoint).await?;
+    pub(crate) async fn at(
+        endpoint: Endpoint,
+        file: Option<FileId>,
+        host: Arc<str>,
+    ) -> Result<Self, Error> {
+        let mut link = Link::connect(endpoint, file).await?;
         link.greeting().await?;
         let timeout = Error::Timeout { call: "the questions after the greeting", after: ANSWERS };
         tokio::time::timeout(ANSWERS, Self::ask(link, &host)).await.unwrap_or(Err(timeout))
@@ -121,9 +127,9 @@ struct Early {
 }
 
 impl Link {
-    async fn connect(endpoint: Endpoint) -> Result<Self, Error> {
+    async fn connect(endpoint: Endpoint, file: Option<FileId>) -> Result<Self, Error> {
         let socket = match &endpoint {
-            Endpoint::Unix(path) => UnixStream::connect(path).await.map(Socket::Unix),
+            Endpoint::Unix(path) => unix(path, file).await.map(Socket::Unix),
             Endpoint::Tcp(host, port) => {
                 TcpStream::connect((&**host, *port)).await.map(Socket::Tcp)
             }
@@ -255,6 +261,15 @@ impl Link {
             Socket::Tcp(_) => None,
         }
     }
+}
+
+/// Connects to a socket; if that is to be a certain file, to no other that took its place meanwhile.
+async fn unix(path: &Path, file: Option<FileId>) -> io::Result<UnixStream> {
+    let check = || file.map_or(Ok(()), |file| file.check(path));
+    check()?;
+    let stream = UnixStream::connect(path).await?;
+    check()?;
+    Ok(stream)
 }
 
 pub(crate) fn broken(error: &dyn std::fmt::Display) -> Error {

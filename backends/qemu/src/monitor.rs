@@ -185,6 +185,12 @@ impl Monitor {
         self.desert(shared, out);
     }
 
+    /// The path leads to this socket again.
+    pub(crate) fn relink(&mut self) {
+        self.is_unlinked = false;
+        self.look_now();
+    }
+
     /// Does what there is to do. Ready after each step, even if nothing is to be told.
     ///
     /// # Errors

@@ -7,13 +7,13 @@ use std::collections::HashSet;
 use std::fs::{self, DirEntry, FileType, Metadata};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use virevent::Error;
 
 use super::place::Place;
+use crate::file::FileId;
 
 /// The most sockets, and the most sub-directories, that are taken.
 const MOST: usize = 16_384;
@@ -27,22 +27,6 @@ const TRIES: usize = 8;
 pub(crate) struct Socket {
     pub(crate) path: PathBuf,
     pub(crate) file: FileId,
-}
-
-/// What tells a file from another that has its name. An inode's number goes to the next file as soon
-/// as it is free, and so the time at which the file was made belongs to it, where that is recorded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct FileId {
-    device: u64,
-    inode: u64,
-    made: Option<SystemTime>,
-}
-
-impl FileId {
-    fn of(metadata: &Metadata) -> Self {
-        let made = metadata.created().ok();
-        Self { device: metadata.dev(), inode: metadata.ino(), made }
-    }
 }
 
 /// The sockets that there are, by path. `watch` is told of each directory before it is read. A
@@ -253,18 +237,6 @@ mod tests {
             }
         });
         assert_eq!(found.unwrap().len(), 1);
-    }
-
-    #[test]
-    fn a_socket_that_is_made_anew_is_another_one() {
-        let tree = Tree::new("");
-        let file = || look(&tree.place, &mut |_| {}).unwrap()[0].file;
-        tree.socket("vm.sock");
-        let before = file();
-        assert_eq!(file(), before);
-        fs::remove_file(tree.path("vm.sock")).unwrap();
-        tree.socket("vm.sock");
-        assert_ne!(file(), before);
     }
 
     #[test]

@@ -36,12 +36,12 @@ impl Ready {
         call
     }
 
-    /// The call that has waited longest, taken from the list, with the member that it is of.
-    pub(crate) fn next(&self) -> Option<(usize, Arc<Call>)> {
+    /// The member that has waited longest, taken from the list.
+    pub(crate) fn next(&self) -> Option<usize> {
         let call = self.0.lock().pop_front()?;
         // Before it is polled: what happens from here on lists it anew.
         call.is_listed.store(false, Ordering::SeqCst);
-        Some((call.member, call))
+        Some(call.member)
     }
 
     /// How many are on the list.
@@ -62,12 +62,21 @@ impl Shared {
 }
 
 impl Call {
-    /// Puts the member on the list.
+    /// Puts the member on the list, and wakes whoever polls them all.
     pub(crate) fn list(self: &Arc<Self>) {
-        if !self.is_listed.swap(true, Ordering::SeqCst) {
-            self.ready.lock().push_back(Arc::clone(self));
+        if self.list_again() {
             self.ready.waker.wake();
         }
+    }
+
+    /// The same without waking: for whoever polls them, and will come back anyway. False if it was on
+    /// the list already.
+    pub(crate) fn list_again(self: &Arc<Self>) -> bool {
+        let is_new = !self.is_listed.swap(true, Ordering::SeqCst);
+        if is_new {
+            self.ready.lock().push_back(Arc::clone(self));
+        }
+        is_new
     }
 
     /// What the member is to be polled with.
@@ -102,7 +111,7 @@ mod tests {
     }
 
     fn members(ready: &Ready) -> Vec<usize> {
-        std::iter::from_fn(|| ready.next()).map(|(member, _)| member).collect()
+        std::iter::from_fn(|| ready.next()).collect()
     }
 
     #[test]
@@ -132,8 +141,8 @@ mod tests {
     #[test]
     fn what_wakes_a_member_while_it_is_polled_lists_it_again() {
         let ready = Ready::default();
-        ready.call(1);
-        let (_, call) = ready.next().unwrap();
+        let call = ready.call(1);
+        assert_eq!(ready.next(), Some(1));
         call.waker().wake();
         assert_eq!(members(&ready), [1]);
     }

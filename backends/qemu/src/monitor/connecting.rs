@@ -35,7 +35,7 @@ impl Monitor {
                 return Ok(false);
             }
             let config = &self.config;
-            let opened = Opened::at(config.endpoint.clone(), Arc::clone(&config.host));
+            let opened = Opened::at(config.endpoint.clone(), config.file, Arc::clone(&config.host));
             self.attempt = Some((Box::pin(opened), now));
         }
         let Some((attempt, _)) = &mut self.attempt else { return Ok(false) };
