@@ -26,6 +26,9 @@ const SECONDS: usize = 5;
 /// How often one starts and stops.
 const LIVES: usize = 50;
 
+/// After a look at the directory the next one waits for some milliseconds.
+const APART: Duration = Duration::from_millis(50);
+
 const IDLE: Duration = Duration::from_secs(10);
 
 fn main() {
@@ -34,7 +37,9 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let args: Vec<_> = std::env::args().collect();
     match args.iter().position(|arg| arg == "serve") {
-        Some(at) => runtime.block_on(serve(Path::new(&args[at + 1]), args[at + 2].parse().unwrap())),
+        Some(at) => {
+            runtime.block_on(serve(Path::new(&args[at + 1]), args[at + 2].parse().unwrap()))
+        }
         None => runtime.block_on(measure()),
     }
 }
@@ -151,9 +156,11 @@ impl Server {
     async fn lives(&mut self, events: &mut EventStream) -> (Vec<Duration>, Vec<Duration>) {
         let (mut starts, mut stops) = (Vec::new(), Vec::new());
         for _ in 0..LIVES {
+            tokio::time::sleep(APART).await;
             let began = self.order("start");
             until(events, |change| matches!(change, Change::Started(_))).await;
             starts.push(now() - began);
+            tokio::time::sleep(APART).await;
             let began = self.order("stop");
             until(events, |change| matches!(change, Change::Stopped(_))).await;
             stops.push(now() - began);

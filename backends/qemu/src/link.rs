@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -282,6 +283,15 @@ pub(crate) fn is_nobody(error: &Error) -> bool {
     matches!(error, Error::Unreachable { source, .. } if nobody.contains(&source.kind()))
 }
 
+/// What to do when [`is_out_of_files`].
+pub(crate) const OUT_OF_FILES: &str = "this process has as many files open as it may, and a QEMU \
+                                       takes two: raise its limit (ulimit -n, LimitNOFILE=)";
+
+/// Whether there are as many open files as there may be.
+pub(crate) fn is_out_of_files(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
 fn unreachable(endpoint: &Endpoint, error: io::Error) -> Error {
     let local = matches!(endpoint, Endpoint::Unix(_));
     let reason = match error.kind() {
@@ -297,6 +307,7 @@ fn unreachable(endpoint: &Endpoint, error: io::Error) -> Error {
              holds it, or give QEMU a second -qmp"
                 .into()
         }
+        _ if is_out_of_files(&error) => OUT_OF_FILES.into(),
         io::ErrorKind::PermissionDenied => {
             "this user may not open the socket: run as the user that runs QEMU, or as root".into()
         }
@@ -328,5 +339,17 @@ impl Socket {
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_many_open_files_are_told_with_what_to_do() {
+        let endpoint = Endpoint::Unix("/run/vm.sock".into());
+        let error = unreachable(&endpoint, Errno::MFILE.into()).to_line();
+        assert!(error.contains("ulimit -n") && error.contains("/run/vm.sock"), "{error}");
     }
 }

@@ -66,7 +66,9 @@ fn unix(path: &str) -> Result<Endpoint, String> {
     let path = decoded(path)?;
     if path.len() > LONGEST_PATH {
         let length = path.len();
-        return Err(format!("a socket's path has at most {LONGEST_PATH} bytes, and this has {length}"));
+        return Err(format!(
+            "a socket's path has at most {LONGEST_PATH} bytes, and this has {length}"
+        ));
     }
     if path.contains('\0') {
         return Err("a path has no NUL".into());

@@ -131,9 +131,10 @@ impl World {
 #[tokio::test]
 #[ignore = "needs qemu"]
 async fn twenty_qemus_that_start_and_die_at_random_are_told_as_they_are() {
-    let seed = std::env::var("VIREVENT_SEED").map_or_else(|_| fastrand::u64(..), |seed| {
-        seed.parse().expect("VIREVENT_SEED is a number")
-    });
+    let seed = std::env::var("VIREVENT_SEED").map_or_else(
+        |_| fastrand::u64(..),
+        |seed| seed.parse().expect("VIREVENT_SEED is a number"),
+    );
     println!("VIREVENT_SEED={seed}");
     let (mut random, mut world) = (Rng::with_seed(seed), World::new().await);
     for number in 0..20 {
@@ -190,8 +191,7 @@ async fn one_that_is_frozen_or_held_holds_up_no_other() {
     let began = Instant::now();
     let source = client(home.path()).source();
     let mut events = source.subscribe_with(Options::default()).await.unwrap();
-    let existing: Vec<_> =
-        until_synced(&mut events).await.unwrap().iter().map(in_short).collect();
+    let existing: Vec<_> = until_synced(&mut events).await.unwrap().iter().map(in_short).collect();
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     assert_eq!(existing, ["db existing (running)"]);
     let mut gaps = [next(&mut events).await, next(&mut events).await];
@@ -219,8 +219,7 @@ async fn one_that_is_frozen_or_held_holds_up_no_other() {
 async fn a_qemu_goes_on_when_another_takes_the_name_of_its_socket() {
     let home = directory();
     let mut old = start(home.path(), "old").await;
-    let mut events =
-        client(home.path()).source().subscribe_with(Options::default()).await.unwrap();
+    let mut events = client(home.path()).source().subscribe_with(Options::default()).await.unwrap();
     until_synced(&mut events).await.unwrap();
     let path = socket(home.path(), "old");
     let mut new = QemuConfig::default().name("new").socket(&path).running().start().await.unwrap();

@@ -221,7 +221,10 @@ mod tests {
     #[test]
     fn what_is_not_there_is_empty_and_whoever_makes_it_is_watched() {
         let tree = Tree::new("/a/b/c");
-        assert_eq!(tree.look(), (vec![], vec!["a/b/c".into(), "a/b".into(), "a".into(), "".into()]));
+        assert_eq!(
+            tree.look(),
+            (vec![], vec!["a/b/c".into(), "a/b".into(), "a".into(), "".into()])
+        );
         fs::create_dir_all(tree.path("a/b")).unwrap();
         assert_eq!(tree.look(), (vec![], vec!["a/b/c".into(), "a/b".into()]));
     }

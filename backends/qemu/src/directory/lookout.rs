@@ -17,8 +17,11 @@ use super::look::{Socket, look};
 use super::notices::{Notices, Watching};
 use super::place::Place;
 
-/// How long there is between two looks at least.
+/// How long there is between the beginnings of two looks at least.
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// And how many times as long as the last one took, for a directory may be large, and busy.
+const SHARE: u32 = 5;
 
 /// How often to look where notices cannot be had, or where looking failed.
 const BLIND: Duration = Duration::from_secs(1);
@@ -32,6 +35,8 @@ pub(crate) struct Lookout {
     /// Something has happened since the last look began.
     is_due: bool,
     began: Instant,
+    /// How long after that the next may begin.
+    pause: Duration,
     /// How often to look without a notice, as it was asked for.
     net: Duration,
     /// The same, as things are.
@@ -43,6 +48,7 @@ pub(crate) struct Lookout {
 struct Look {
     outcome: Result<Vec<Socket>, Error>,
     is_blind: bool,
+    took: Duration,
 }
 
 impl Lookout {
@@ -57,7 +63,8 @@ impl Lookout {
             notices: notices.ok(),
             looking: None,
             is_due: true,
-            began: now.checked_sub(PAUSE).unwrap_or(now),
+            began: now,
+            pause: Duration::ZERO,
             net,
             every: net,
             timer: Box::pin(sleep_until(now)),
@@ -88,10 +95,10 @@ impl Lookout {
                 return Poll::Ready(self.looked(joined.unwrap_or_else(|error| {
                     let error = std::io::Error::other(error);
                     let error = self.place.unreadable(&self.place.directory, error);
-                    Look { outcome: Err(error), is_blind: true }
+                    Look { outcome: Err(error), is_blind: true, took: Duration::ZERO }
                 })));
             }
-            let next = self.began + if self.is_due { PAUSE } else { self.every };
+            let next = self.began + if self.is_due { self.pause } else { self.every };
             if Instant::now() >= next {
                 self.begin();
                 continue;
@@ -108,11 +115,12 @@ impl Lookout {
     fn begin(&mut self) {
         (self.is_due, self.began) = (false, Instant::now());
         let (place, notices) = (Arc::clone(&self.place), self.notices.clone());
+        let began = self.began;
         self.looking = Some(spawn_blocking(move || {
             let mut watching = Watching::new(notices);
             let outcome = look(&place, &mut |directory| watching.watch(directory));
             watching.done();
-            Look { outcome, is_blind: watching.is_blind }
+            Look { outcome, is_blind: watching.is_blind, took: began.elapsed() }
         }));
     }
 
@@ -125,6 +133,7 @@ impl Lookout {
                  fs.inotify.max_user_instances and max_user_watches"
             );
         }
+        self.pause = PAUSE.max(look.took * SHARE);
         let often = look.is_blind || look.outcome.is_err();
         self.every = if often { self.net.min(BLIND) } else { self.net };
         look.outcome

@@ -179,7 +179,8 @@ impl Notices {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use std::fs;
     use std::future::poll_fn;
@@ -246,9 +247,7 @@ mod tests {
             fs::remove_dir(&directory).unwrap();
         }
         let mut count = 0;
-        while let Ok(told) =
-            tokio::time::timeout(Duration::from_millis(50), told(&notices)).await
-        {
+        while let Ok(told) = tokio::time::timeout(Duration::from_millis(50), told(&notices)).await {
             count += told.len();
         }
         assert!(count <= most, "{count} notices, and no overflow");

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use virevent::Error;
 
 use super::pattern::Pattern;
+use crate::link::{OUT_OF_FILES, is_out_of_files};
 use crate::uri::{LONGEST_PATH, decoded};
 
 /// The names that sockets have unless it is said otherwise.
@@ -40,6 +41,7 @@ impl Place {
                  group r-x on {directory}"
             ),
             io::ErrorKind::NotADirectory => "it is no directory: for one socket, give qmp:".into(),
+            _ if is_out_of_files(&error) => OUT_OF_FILES.into(),
             _ => "mend it; it is looked at again every second".into(),
         };
         let endpoint = path.display().to_string();

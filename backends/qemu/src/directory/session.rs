@@ -117,6 +117,7 @@ impl driver::Session for Session {
     }
 
     fn request_list(&mut self, tag: u64) {
+        self.shared.is_listing = true;
         self.list = Some((tag, Instant::now()));
     }
 

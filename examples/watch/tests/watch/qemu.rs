@@ -1,4 +1,5 @@
 //! The program against real QEMUs.
+#![allow(clippy::panic)]
 
 use std::collections::BTreeMap;
 
