@@ -62,7 +62,8 @@ impl Batch {
         }
     }
 
-    /// The domain of that identity on the connection's host. `id` is `None` when it is inactive.
+    /// The domain of that identity on the connection's host. `id` is `None` when it is inactive. Of a
+    /// name no more than 4,096 bytes are kept; one that is cut ends in `…`.
     pub fn domain(&mut self, uuid: Uuid, name: &str, id: Option<u32>) -> Domain {
         self.roster.intern(uuid, name, id)
     }
