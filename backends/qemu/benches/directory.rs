@@ -38,7 +38,8 @@ fn main() {
     let args: Vec<_> = std::env::args().collect();
     match args.iter().position(|arg| arg == "serve") {
         Some(at) => {
-            runtime.block_on(serve(Path::new(&args[at + 1]), args[at + 2].parse().unwrap()))
+            let (directory, count) = (Path::new(&args[at + 1]), args[at + 2].parse().unwrap());
+            runtime.block_on(serve(directory, count));
         }
         None => runtime.block_on(measure()),
     }
