@@ -261,6 +261,11 @@ impl FakeQemu {
         format!("qmp:{}", self.path.display())
     }
 
+    /// Whether its run state is `running`.
+    pub fn is_running(&self) -> bool {
+        self.shared.lock().guest.status == "running"
+    }
+
     /// Whether a client is served.
     pub fn is_held(&self) -> bool {
         self.shared.lock().client.is_some()
