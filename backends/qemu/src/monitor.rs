@@ -278,6 +278,13 @@ impl Monitor {
                 let domain = guest.domain(out);
                 out.event(Lifecycle::new(domain, change, at));
             }
+            Said::ChangeAndAsk(change) => {
+                guest.tell_pause(None, out);
+                let domain = guest.domain(out);
+                out.event(Lifecycle::new(domain, change, at));
+                guest.is_reborn = true;
+                return true;
+            }
             Said::Reboot | Said::RebootAndAsk => {
                 guest.tell_pause(None, out);
                 let domain = guest.domain(out);

@@ -269,6 +269,38 @@ async fn a_guest_that_has_left_has_migrated_even_if_no_event_said_so() {
 }
 
 #[tokio::test]
+async fn a_guest_that_survives_a_crash_is_as_its_run_state_says() {
+    let (qemu, mut events) = watched().await;
+    qemu.emit("GUEST_PANICKED", r#"{"action": "run"}"#);
+    assert_eq!(next(&mut events).await, "web crashed (panicked)");
+    assert_eq!(next(&mut events).await, "web resumed");
+    qemu.emit("GUEST_CRASHLOADED", r#"{"action": "run"}"#);
+    assert_eq!(next(&mut events).await, "web crashed (crashloaded)");
+    goes_on(&qemu, &mut events).await;
+    // Where the host keeps it, it stays crashed.
+    qemu.set_status("guest-panicked");
+    qemu.emit("GUEST_PANICKED", r#"{"action": "pause"}"#);
+    assert_eq!(next(&mut events).await, "web crashed (panicked)");
+    assert!(next_within(&mut events, SHORT).await.is_err());
+    qemu.end(None);
+    assert_eq!(next(&mut events).await, "web stopped (crashed)");
+}
+
+#[tokio::test]
+async fn an_end_that_was_called_off_in_an_outage_is_not_the_cause_of_the_next() {
+    let (qemu, mut events) = watched().await;
+    qemu.emit("SHUTDOWN", r#"{"guest": true, "reason": "guest-shutdown"}"#);
+    assert_eq!(next(&mut events).await, "web shutting_down (guest)");
+    qemu.set_status("prelaunch");
+    qemu.cut();
+    assert_eq!(gap(&mut events).await, FaultKind::Closed);
+    assert_eq!(next(&mut events).await, "web suspended [inferred]");
+    assert!(next(&mut events).await.starts_with("synced"));
+    qemu.end(None);
+    assert_eq!(next(&mut events).await, "web stopped (failed)");
+}
+
+#[tokio::test]
 async fn a_pause_whose_cause_is_not_answered_is_told_all_the_same() {
     let (qemu, mut events) = watched().await;
     qemu.change(|faults| faults.unanswered = vec!["query-status".into()]);

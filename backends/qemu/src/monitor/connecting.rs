@@ -120,9 +120,13 @@ impl Monitor {
         }
         self.link = Some(link);
         (self.heard, self.opened_at, self.pause) = (now, now, SOON);
-        self.hear_early(&early, &shared.wants, out);
+        let may_survive = self.hear_early(&early, &shared.wants, out);
         if let Some(guest) = &mut self.guest {
             guest.story.look(&status);
+            if may_survive {
+                let domain = guest.domain(out);
+                out.state(domain, guest.story.state());
+            }
         }
         self.is_first = false;
         self.recovered(shared, out);
@@ -135,9 +139,11 @@ impl Monitor {
         }
     }
 
-    /// Takes in the events that came before the run state did.
-    fn hear_early(&mut self, lines: &[Box<[u8]>], wants: &Wants, out: &mut Batch) {
-        let Some(guest) = &mut self.guest else { return };
+    /// Takes in the events that came before the run state did. True if only that tells whether the
+    /// guest has survived one of them.
+    fn hear_early(&mut self, lines: &[Box<[u8]>], wants: &Wants, out: &mut Batch) -> bool {
+        let Some(guest) = &mut self.guest else { return false };
+        let mut may_survive = false;
         guest.story.lives();
         for line in lines {
             let Ok(Message::Event(event)) = Message::read(line) else { continue };
@@ -145,7 +151,7 @@ impl Monitor {
             // Changes are contained in the run state, which was told later.
             match guest.story.hear(&event) {
                 Said::Other => other(guest, &event, at, wants, out),
-                Said::Reboot => {
+                Said::Reboot | Said::RebootAndAsk => {
                     let domain = guest.domain(out);
                     out.event(Reboot::new(domain, at));
                 }
@@ -154,8 +160,14 @@ impl Monitor {
                     let domain = guest.domain(out);
                     out.event(Lifecycle::new(domain, change, at));
                 }
-                _ => {}
+                Said::ChangeAndAsk(change) => {
+                    may_survive = true;
+                    let domain = guest.domain(out);
+                    out.event(Lifecycle::new(domain, change, at));
+                }
+                Said::Change(_) | Said::Ask | Said::Nothing => {}
             }
         }
+        may_survive
     }
 }

@@ -25,7 +25,7 @@ pub(super) struct Guest {
     pub(super) ended: Option<Instant>,
     /// A pause whose cause is asked for: when it was, and when it is told without.
     pub(super) pause: Option<(SystemTime, Instant)>,
-    /// It was reset after its end, and how it is now is asked for.
+    /// It was reset after its end, or may have survived a crash: how it is now is asked for.
     pub(super) is_reborn: bool,
 }
 
