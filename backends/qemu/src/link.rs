@@ -8,6 +8,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -19,7 +20,7 @@ use tokio::net::{TcpStream, UnixStream};
 use virevent::Error;
 
 use crate::identity::{self, Identity};
-use crate::process::Process;
+use crate::process::{Maker, Process};
 use crate::uri::Endpoint;
 use crate::wire::{self, Lines, Message, Reply};
 
@@ -89,18 +90,24 @@ impl Opened {
 
     async fn ask(mut link: Link, host: &str) -> Result<Self, Error> {
         let mut early = Early::default();
+        // Before QEMU is asked anything: see there.
+        let maker = link.maker();
         link.call("qmp_capabilities", &mut early).await?;
         let name: Option<Name> = link.query("query-name", &mut early).await?;
         let uuid: Option<Uuid> = link.query("query-uuid", &mut early).await?;
         // Before QEMU 2.12 there is no such question; a machine may have no CPU at all.
         let cpus: Option<Vec<Cpu>> = link.query("query-cpus-fast", &mut early).await?;
+        let process = maker.and_then(|maker| match cpus.as_deref() {
+            Some([first, ..]) => maker.with_thread(first.thread?),
+            Some([]) => maker.with_connection(&link.bound_to()?),
+            None => None,
+        });
         let thread = cpus.and_then(|cpus| cpus.first()?.thread);
         let status: Option<Status> = link.query("query-status", &mut early).await?;
         let Some(Status { status }) = status else {
             let detail = format!("{} does not tell its run state", link.endpoint);
             return Err(Error::Protocol { detail });
         };
-        let process = link.peer().and_then(|pid| Process::watch(pid, thread));
         let uuid = uuid.and_then(|answer| answer.uuid);
         let identity = Identity {
             name: name
@@ -248,10 +255,18 @@ impl Link {
         self.lines.next_line().map_err(|error| broken(&error))
     }
 
-    /// The pid of whoever made the socket.
-    fn peer(&self) -> Option<i32> {
+    /// The process that made the socket.
+    fn maker(&self) -> Option<Maker> {
         match &self.socket {
-            Socket::Unix(stream) => stream.peer_cred().ok()?.pid(),
+            Socket::Unix(stream) => Maker::new(stream.peer_cred().ok()?.pid()?),
+            Socket::Tcp(_) => None,
+        }
+    }
+
+    /// The path of the socket, as whoever made it gave it.
+    fn bound_to(&self) -> Option<PathBuf> {
+        match &self.socket {
+            Socket::Unix(stream) => Some(stream.peer_addr().ok()?.as_pathname()?.to_owned()),
             Socket::Tcp(_) => None,
         }
     }
