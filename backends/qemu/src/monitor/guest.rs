@@ -16,6 +16,8 @@ use crate::wire::Event;
 #[derive(Debug)]
 pub(super) struct Guest {
     pub(super) identity: Identity,
+    /// The name that it said at first, or was given where it said none: a QEMU is never renamed.
+    pub(super) name: String,
     /// What it is known by: its own, unless that belongs to another.
     pub(super) uuid: Uuid,
     pub(super) id: u32,
@@ -31,7 +33,7 @@ pub(super) struct Guest {
 
 impl Guest {
     pub(super) fn domain(&self, out: &mut Batch) -> Domain {
-        out.domain(self.uuid, &self.identity.name, Some(self.id))
+        out.domain(self.uuid, &self.name, Some(self.id))
     }
 
     /// Tells a pause whose cause was asked for.
