@@ -44,8 +44,9 @@ const GRACE: Duration = Duration::from_millis(500);
 /// How long a pause waits for the run state that tells its cause.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// After how long a migration that is about to be completed is looked at again.
-const AGAIN: Duration = Duration::from_millis(100);
+/// After how long a migration that is about to be completed is looked at again. Who moves guests may
+/// end the QEMU that one has left at once.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// How long a process that has ended may leave its socket open before that is not waited for.
 const LAST_WORDS: Duration = Duration::from_millis(100);

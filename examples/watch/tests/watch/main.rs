@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod libvirtd;
+mod qemu;
 mod run;
 
 use std::io::Write;

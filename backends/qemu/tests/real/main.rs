@@ -1,6 +1,9 @@
 //! Against real QEMUs: `cargo test -- --ignored`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod guests;
+mod migration;
+
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -8,7 +11,7 @@ use tokio::net::UnixStream;
 use virevent::{DomainEvent, EventSource, EventStream, Kind, Options};
 use virevent_qemu::Qmp;
 use virevent_testkit::assert::{next_within, until_synced};
-use virevent_testkit::servers::{Deed, Guest, Qemu, QemuConfig};
+use virevent_testkit::servers::{Qemu, QemuConfig};
 
 /// Far longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -100,48 +103,6 @@ async fn the_next_qemu_behind_a_socket_is_started_and_has_the_same_uuid() {
     let (old, new) = (stopped.domain().unwrap(), started.domain().unwrap());
     assert!(old.is_same(new) && new.id() == second.pid());
     assert_eq!(told_until(&mut events, "suspended").await, ["vm suspended"]);
-}
-
-#[tokio::test]
-#[ignore = "needs qemu"]
-async fn a_guest_that_powers_itself_off() {
-    let guest = Guest::after(1, "web", Deed::PowerOff);
-    let mut qemu = QemuConfig::default().name("web").guest(guest).start().await.unwrap();
-    let (mut events, _) = watch(&qemu.uri(), Options::default()).await;
-    qemu.run("cont").await.unwrap();
-    assert_eq!(
-        told_until(&mut events, "stopped").await,
-        ["web resumed (unpaused)", "web shutting_down (guest)", "web stopped (shutdown)"]
-    );
-}
-
-#[tokio::test]
-#[ignore = "needs qemu"]
-async fn a_guest_that_panics() {
-    let guest = Guest::after(1, "web", Deed::Panic);
-    let mut qemu = QemuConfig::default().name("web").guest(guest).start().await.unwrap();
-    let (mut events, _) = watch(&qemu.uri(), Options::default()).await;
-    qemu.run("cont").await.unwrap();
-    assert_eq!(
-        told_until(&mut events, "stopped").await,
-        [
-            "web resumed (unpaused)",
-            "web crashed (panicked)",
-            "web shutting_down (finished)",
-            "web stopped (crashed)"
-        ]
-    );
-}
-
-#[tokio::test]
-#[ignore = "needs qemu"]
-async fn a_guest_that_resets_itself() {
-    let guest = Guest::after(1, "web", Deed::Reset);
-    let mut qemu = QemuConfig::default().name("web").guest(guest).start().await.unwrap();
-    let (mut events, _) = watch(&qemu.uri(), Options::default()).await;
-    qemu.run("cont").await.unwrap();
-    let told = told_until(&mut events, "rebooted").await;
-    assert_eq!(told, ["web resumed (unpaused)", "web rebooted"]);
 }
 
 #[tokio::test]
