@@ -334,7 +334,7 @@ async fn an_end_that_was_called_off_in_an_outage_is_not_the_cause_of_the_next() 
     qemu.set_status("prelaunch");
     qemu.cut();
     assert_eq!(gap(&mut events).await, FaultKind::Closed);
-    assert_eq!(next(&mut events).await, "web suspended [inferred]");
+    assert_eq!(next(&mut events).await, "web suspended (paused) [inferred]");
     assert!(next(&mut events).await.starts_with("synced"));
     qemu.end(None);
     assert_eq!(next(&mut events).await, "web stopped (failed)");

@@ -102,7 +102,7 @@ async fn the_next_qemu_behind_a_socket_is_started_and_has_the_same_uuid() {
     assert_eq!(in_short(&started), "vm started (booted)");
     let (old, new) = (stopped.domain().unwrap(), started.domain().unwrap());
     assert!(old.is_same(new) && new.id() == second.pid());
-    assert_eq!(told_until(&mut events, "suspended").await, ["vm suspended"]);
+    assert_eq!(told_until(&mut events, "suspended").await, ["vm suspended (paused)"]);
 }
 
 #[tokio::test]
