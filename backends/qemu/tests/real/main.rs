@@ -220,6 +220,8 @@ fn the_manager_makes_the_socket_for_its_qemu() {
     let handed_on = std::os::fd::OwnedFd::from(listener.try_clone().unwrap());
     let args = "-nodefaults -display none -machine none -chardev \
                 socket,id=mon,fd=0,server=on,wait=off -mon chardev=mon,mode=control";
+    // It is to outlive its manager.
+    #[allow(clippy::zombie_processes)]
     let qemu = std::process::Command::new("qemu-system-x86_64")
         .args(args.split_whitespace())
         .stdin(handed_on)
