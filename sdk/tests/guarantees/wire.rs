@@ -199,6 +199,47 @@ async fn a_session_that_lost_all_is_an_outage_in_which_an_end_is_told_at_once() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_session_that_has_lost_all_before_its_list_is_an_error_or_an_outage_from_the_start() {
+    let (wire, source) = Wire::new();
+    let waiting = Options::default().wait(true);
+    let (hasty, patient, ()) = tokio::join!(
+        source.subscribe(),
+        source.subscribe_with(waiting),
+        wire.asked_to_list().map(|()| wire.say(|batch| batch.outage(Scope::Source, fault()))),
+    );
+    assert!(matches!(hasty, Err(Error::Unreachable { .. })), "{hasty:?}");
+    let mut patient = patient.unwrap();
+    told(&mut patient, &["lost sight of wire:*"]).await;
+    assert!(matches!(source.health().status(), Status::Disconnected(_)));
+    let mut late = source.subscribe().await.unwrap();
+    told(&mut late, &["lost sight of wire:*"]).await;
+    // The list that was asked for is overdue before it is answered: neither matters any more.
+    nothing_within(&mut patient, secs(15)).await.unwrap();
+    wire.list(&[]).await;
+    nothing_within(&mut patient, secs(5)).await.unwrap();
+    wire.say(|batch| batch.restored(Scope::Source));
+    wire.list(&[running(3)]).await;
+    for events in [&mut patient, &mut late] {
+        told(events, &["web[3] existing *", "synced with wire: (1 domain)"]).await;
+    }
+    assert_eq!(source.health().status(), Status::Synced);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_after_all_was_lost_and_others_were_refused_is_not_left_waiting() {
+    let (wire, source) = Wire::new();
+    let lose = || wire.say(|batch| batch.outage(Scope::Source, fault()));
+    for _ in 0..3 {
+        let (events, ()) = tokio::join!(source.subscribe(), wire.asked_to_list().map(|()| lose()));
+        assert!(matches!(events, Err(Error::Unreachable { .. })), "{events:?}");
+        wire.server(|server| server.lists.clear());
+    }
+    let list = [running(3)];
+    let (events, ()) = tokio::join!(source.subscribe(), wire.list(&list));
+    told(&mut events.unwrap(), &["web[3] existing *", "synced with *"]).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_outage_is_forgotten_with_the_last_subscriber_that_was_told_of_it() {
     let (wire, source) = Wire::new();
     let mut events = subscribe(&wire, &source, &[]).await;

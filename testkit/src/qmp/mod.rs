@@ -33,15 +33,18 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tempfile::TempDir;
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
 
+use self::connection::Listener;
 pub use self::faults::Faults;
 
 /// A fake QEMU on a socket of its own. Dropping it removes the socket and hangs up.
 pub struct FakeQemu {
     shared: Arc<Shared>,
     directory: TempDir,
+    /// The port of the loopback where it listens instead of a socket.
+    port: Option<u16>,
     /// Ends the one that listens when it is dropped.
     listening: Mutex<Option<watch::Sender<()>>>,
 }
@@ -99,6 +102,18 @@ impl FakeQemu {
         Ok(qemu)
     }
 
+    /// The same on a port of the loopback instead of a socket.
+    ///
+    /// # Errors
+    /// There is no free port.
+    pub fn start_tcp(name: &str) -> io::Result<Self> {
+        let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let mut qemu = Self::absent()?;
+        qemu.port = Some(free);
+        qemu.boot(name)?;
+        Ok(qemu)
+    }
+
     /// A socket's place at which there is none yet.
     ///
     /// # Errors
@@ -106,7 +121,7 @@ impl FakeQemu {
     pub fn absent() -> io::Result<Self> {
         let directory = tempfile::Builder::new().prefix("vq").tempdir()?;
         let shared = Arc::new(Shared { state: Mutex::default(), changes: watch::channel(0).0 });
-        Ok(Self { shared, directory, listening: Mutex::default() })
+        Ok(Self { shared, directory, port: None, listening: Mutex::default() })
     }
 
     /// Starts a QEMU there, running. One uuid belongs to one name.
@@ -125,12 +140,21 @@ impl FakeQemu {
         });
         let mut listening = self.lock_listening();
         if listening.is_none() {
-            let listener = UnixListener::bind(self.socket())?;
+            let listener = self.listen()?;
             let (alive, end) = watch::channel(());
             tokio::spawn(connection::accept(listener, Arc::clone(&self.shared), end));
             *listening = Some(alive);
         }
         Ok(())
+    }
+
+    fn listen(&self) -> io::Result<Listener> {
+        let Some(port) = self.port else {
+            return UnixListener::bind(self.socket()).map(Listener::Unix);
+        };
+        let listener = std::net::TcpListener::bind(("127.0.0.1", port))?;
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener).map(Listener::Tcp)
     }
 
     /// Its end: announced as a shutdown for this reason, or by nothing.
@@ -194,9 +218,12 @@ impl FakeQemu {
         self.directory.path().join("vm.sock")
     }
 
-    /// The URI of the socket.
+    /// The URI of where it listens.
     pub fn uri(&self) -> String {
-        format!("qmp:{}", self.socket().display())
+        match self.port {
+            Some(port) => format!("qmp+tcp://127.0.0.1:{port}"),
+            None => format!("qmp:{}", self.socket().display()),
+        }
     }
 
     /// Whether a client is served.
