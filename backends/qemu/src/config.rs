@@ -54,6 +54,15 @@ impl Config {
         }
     }
 
+    /// QEMU greeted, and has not answered a question since.
+    pub(crate) fn mute(&self, waited: Duration) -> Error {
+        let reason = format!(
+            "it greets us, so that it is our turn, but does not answer for {waited:?}: QEMU hangs, or \
+             its process is stopped (SIGSTOP); look at what it does"
+        );
+        self.timed_out(reason)
+    }
+
     /// Somebody listens, and has not greeted for so long.
     pub(crate) fn held(&self, waited: Duration) -> Error {
         let reason = format!(
@@ -61,6 +70,15 @@ impl Config {
              (libvirt, a management tool, another watch), for QEMU serves one at a time; give QEMU \
              one more -qmp for us. Or its process is stopped (SIGSTOP)"
         );
+        self.timed_out(reason)
+    }
+
+    /// Whether the other side may be gone without a word: its host, or the way there.
+    pub(crate) fn may_be_half_open(&self) -> bool {
+        matches!(self.endpoint, Endpoint::Tcp(..))
+    }
+
+    fn timed_out(&self, reason: String) -> Error {
         let source = Arc::new(io::Error::from(io::ErrorKind::TimedOut));
         Error::Unreachable { endpoint: self.endpoint.to_string(), reason, source }
     }

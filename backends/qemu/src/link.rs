@@ -8,9 +8,10 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,11 +19,12 @@ use rustix::io::Errno;
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::Instant;
 use virevent::Error;
 
 use crate::file::FileId;
 use crate::identity::{self, Identity};
-use crate::process::Process;
+use crate::process::{Maker, Process};
 use crate::uri::Endpoint;
 use crate::wire::{self, Lines, Message, Reply};
 
@@ -31,6 +33,9 @@ const EARLY: usize = 1024 * 1024;
 
 /// How long QEMU may take to answer all questions after its greeting.
 const ANSWERS: Duration = Duration::from_secs(10);
+
+/// When QEMU greeted; empty while it has not.
+pub(crate) type Greeted = Arc<OnceLock<Instant>>;
 
 /// What is to be known of a QEMU.
 #[derive(Debug)]
@@ -87,35 +92,41 @@ impl Opened {
         endpoint: Endpoint,
         file: Option<FileId>,
         host: Arc<str>,
+        greeted: Greeted,
     ) -> Result<Self, Error> {
         let mut link = Link::connect(endpoint, file).await?;
         link.greeting().await?;
+        greeted.get_or_init(Instant::now);
         let timeout = Error::Timeout { call: "the questions after the greeting", after: ANSWERS };
         tokio::time::timeout(ANSWERS, Self::ask(link, &host)).await.unwrap_or(Err(timeout))
     }
 
     async fn ask(mut link: Link, host: &str) -> Result<Self, Error> {
         let mut early = Early::default();
+        // Before QEMU is asked anything: see there.
+        let maker = link.maker();
         link.call("qmp_capabilities", &mut early).await?;
         let name: Option<Name> = link.query("query-name", &mut early).await?;
         let uuid: Option<Uuid> = link.query("query-uuid", &mut early).await?;
         // Before QEMU 2.12 there is no such question; a machine may have no CPU at all.
         let cpus: Option<Vec<Cpu>> = link.query("query-cpus-fast", &mut early).await?;
+        let process = maker.and_then(|maker| match cpus.as_deref() {
+            Some([first, ..]) => maker.with_thread(first.thread?),
+            Some([]) => maker.with_connection(&link.bound_to()?),
+            None => None,
+        });
         let thread = cpus.and_then(|cpus| cpus.first()?.thread);
         let status: Option<Status> = link.query("query-status", &mut early).await?;
         let Some(Status { status }) = status else {
             let detail = format!("{} does not tell its run state", link.endpoint);
             return Err(Error::Protocol { detail });
         };
-        let process = link.peer().and_then(|pid| Process::watch(pid, thread));
-        let uuid = uuid.and_then(|answer| answer.uuid);
+        let named = |answer: Name| answer.name.filter(|name| !name.is_empty());
         let identity = Identity {
-            name: name
-                .and_then(|answer| answer.name)
-                .filter(|name| !name.is_empty())
-                .unwrap_or_else(|| link.endpoint.stem()),
-            uuid: identity::uuid(uuid.as_deref(), host, &link.endpoint),
-            id: process.as_ref().map(|process| process.pid).or(thread),
+            name: name.map(|answer| named(answer).unwrap_or_else(|| link.endpoint.stem())),
+            uuid: uuid.map(|answer| identity::uuid(answer.uuid.as_deref(), host, &link.endpoint)),
+            pid: process.as_ref().map(|process| process.pid),
+            thread,
         };
         Ok(Self { link, identity, process, status, early: early.lines })
     }
@@ -255,10 +266,18 @@ impl Link {
         self.lines.next_line().map_err(|error| broken(&error))
     }
 
-    /// The pid of whoever made the socket.
-    fn peer(&self) -> Option<i32> {
+    /// The process that made the socket.
+    fn maker(&self) -> Option<Maker> {
         match &self.socket {
-            Socket::Unix(stream) => stream.peer_cred().ok()?.pid(),
+            Socket::Unix(stream) => Maker::new(stream.peer_cred().ok()?.pid()?),
+            Socket::Tcp(_) => None,
+        }
+    }
+
+    /// The path of the socket, as whoever made it gave it.
+    fn bound_to(&self) -> Option<PathBuf> {
+        match &self.socket {
+            Socket::Unix(stream) => Some(stream.peer_addr().ok()?.as_pathname()?.to_owned()),
             Socket::Tcp(_) => None,
         }
     }
@@ -295,6 +314,10 @@ pub(crate) fn is_out_of_files(error: &io::Error) -> bool {
 fn unreachable(endpoint: &Endpoint, error: io::Error) -> Error {
     let local = matches!(endpoint, Endpoint::Unix(_));
     let reason = match error.kind() {
+        io::ErrorKind::ConnectionRefused if not_a_socket(endpoint) => format!(
+            "it is not a socket: give the PATH of QEMU's -qmp unix:PATH,server=on,wait=off, and \
+             qmp-dir:{endpoint} only for a directory of them"
+        ),
         io::ErrorKind::NotFound if local => format!(
             "there is no such socket: start QEMU with -qmp unix:{endpoint},server=on,wait=off"
         ),
@@ -318,6 +341,17 @@ fn unreachable(endpoint: &Endpoint, error: io::Error) -> Error {
     };
     let endpoint = endpoint.to_string();
     Error::Unreachable { endpoint, reason, source: Arc::new(error) }
+}
+
+/// Whether something else than a socket is at the path. To connect to that is refused like a socket
+/// at which nobody listens.
+fn not_a_socket(endpoint: &Endpoint) -> bool {
+    match endpoint {
+        Endpoint::Unix(path) => {
+            std::fs::metadata(path).is_ok_and(|file| !file.file_type().is_socket())
+        }
+        Endpoint::Tcp(..) => false,
+    }
 }
 
 #[derive(Debug)]

@@ -29,11 +29,12 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use virevent::driver::{Batch, Listed};
 use virevent::{Change, Error, Fault, Lifecycle, Reboot, Scope};
 
+use self::connecting::Attempt;
 use self::guest::{Guest, other};
 use crate::config::Config;
 use crate::decode::Said;
 use crate::identity::Uuids;
-use crate::link::{Link, Opened, Status, broken};
+use crate::link::{Link, Status, broken};
 use crate::wants::Wants;
 use crate::wire::{Event, Message, Reply};
 
@@ -55,8 +56,6 @@ const UNSENT: usize = 4096;
 
 /// After how long a part at which nobody is looks again, at first.
 const SOON: Duration = Duration::from_millis(10);
-
-type Attempt = Pin<Box<dyn Future<Output = Result<Opened, Error>> + Send>>;
 
 /// What a monitor is to its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,8 +82,8 @@ pub(crate) struct Monitor {
     link: Option<Link>,
     /// The run that is not known to have ended.
     guest: Option<Guest>,
-    /// A connection on its way, and since when it waits for its turn.
-    attempt: Option<(Attempt, Instant)>,
+    /// A connection on its way.
+    attempt: Option<Attempt>,
     retry_at: Instant,
     /// How long to wait after the next attempt at which nobody is there.
     pause: Duration,
@@ -284,6 +283,13 @@ impl Monitor {
                 guest.tell_pause(None, out);
                 let domain = guest.domain(out);
                 out.event(Lifecycle::new(domain, change, at));
+            }
+            Said::ChangeAndAsk(change) => {
+                guest.tell_pause(None, out);
+                let domain = guest.domain(out);
+                out.event(Lifecycle::new(domain, change, at));
+                guest.is_reborn = true;
+                return true;
             }
             Said::Reboot | Said::RebootAndAsk => {
                 guest.tell_pause(None, out);

@@ -34,9 +34,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tempfile::TempDir;
-use tokio::net::UnixSocket;
+use tokio::net::{TcpListener, UnixSocket};
 use tokio::sync::{mpsc, watch};
 
+use self::connection::Listener;
 pub use self::faults::Faults;
 
 /// A fake QEMU on a socket of its own. Dropping it removes the socket and hangs up.
@@ -45,6 +46,8 @@ pub struct FakeQemu {
     path: PathBuf,
     /// Its directory, if it has one of its own.
     home: Option<TempDir>,
+    /// The port of the loopback where it listens instead.
+    port: Option<u16>,
     socket: Mutex<Socket>,
 }
 
@@ -112,6 +115,18 @@ impl FakeQemu {
         Ok(qemu)
     }
 
+    /// The same on a port of the loopback instead of a socket.
+    ///
+    /// # Errors
+    /// There is no free port.
+    pub fn start_tcp(name: &str) -> io::Result<Self> {
+        let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let mut qemu = Self::absent()?;
+        qemu.port = Some(free);
+        qemu.boot(name)?;
+        Ok(qemu)
+    }
+
     /// A socket's place at which there is none yet.
     ///
     /// # Errors
@@ -136,7 +151,7 @@ impl FakeQemu {
     /// A socket of this path that there is not yet.
     pub fn absent_at(path: &Path) -> Self {
         let shared = Arc::new(Shared { state: Mutex::default(), changes: watch::channel(0).0 });
-        Self { shared, path: path.into(), home: None, socket: Mutex::default() }
+        Self { shared, path: path.into(), home: None, port: None, socket: Mutex::default() }
     }
 
     /// Makes the file of the socket, at which nobody listens until it is [booted](Self::boot).
@@ -145,7 +160,7 @@ impl FakeQemu {
     /// The socket cannot be made.
     pub fn bind(&self) -> io::Result<()> {
         let mut socket = self.lock_socket();
-        if socket.bound.is_none() && socket.listening.is_none() {
+        if self.port.is_none() && socket.bound.is_none() && socket.listening.is_none() {
             let bound = UnixSocket::new_stream()?;
             bound.bind(&self.path)?;
             let file = std::fs::metadata(&self.path)?;
@@ -170,8 +185,8 @@ impl FakeQemu {
         });
         self.bind()?;
         let mut socket = self.lock_socket();
-        if let Some(bound) = socket.bound.take() {
-            let listener = bound.listen(1024)?;
+        if socket.listening.is_none() {
+            let listener = self.listen(socket.bound.take())?;
             let (alive, end) = watch::channel(());
             tokio::spawn(connection::accept(listener, Arc::clone(&self.shared), end));
             socket.listening = Some(alive);
@@ -183,6 +198,15 @@ impl FakeQemu {
     /// with each.
     pub fn skip_runs(&self, runs: u32) {
         self.shared.change(|state| state.guest.thread += runs);
+    }
+
+    fn listen(&self, bound: Option<UnixSocket>) -> io::Result<Listener> {
+        if let Some(bound) = bound {
+            return bound.listen(1024).map(Listener::Unix);
+        }
+        let listener = std::net::TcpListener::bind(("127.0.0.1", self.port.unwrap_or(0)))?;
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener).map(Listener::Tcp)
     }
 
     /// Its end: announced as a shutdown for this reason, or by nothing.
@@ -256,9 +280,12 @@ impl FakeQemu {
         self.path.clone()
     }
 
-    /// The URI of the socket.
+    /// The URI of where it listens.
     pub fn uri(&self) -> String {
-        format!("qmp:{}", self.path.display())
+        match self.port {
+            Some(port) => format!("qmp+tcp://127.0.0.1:{port}"),
+            None => format!("qmp:{}", self.path.display()),
+        }
     }
 
     /// Whether its run state is `running`.

@@ -1,5 +1,6 @@
 //! How a monitor comes to a connection, and what it makes of the QEMU that it finds there.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -10,13 +11,47 @@ use virevent::{Change, Error, Lifecycle, Origin, Reboot, Scope};
 
 use super::guest::{Guest, other, start};
 use super::{GRACE, Monitor, Role, SOON, Shared};
+use crate::config::Config;
 use crate::decode::{Said, Story};
-use crate::link::{Opened, is_nobody};
+use crate::identity;
+use crate::link::{Greeted, Opened, is_nobody};
 use crate::wants::Wants;
 use crate::wire::Message;
 
 /// How seldom a part looks whether somebody listens at last.
 const SELDOM: Duration = Duration::from_secs(5);
+
+/// A connection on its way.
+pub(super) struct Attempt {
+    opening: Pin<Box<dyn Future<Output = Result<Opened, Error>> + Send>>,
+    began: Instant,
+    greeted: Greeted,
+}
+
+impl Attempt {
+    fn new(config: &Config, now: Instant) -> Self {
+        let greeted = Greeted::default();
+        let (endpoint, host) = (config.endpoint.clone(), Arc::clone(&config.host));
+        let opening = Box::pin(Opened::at(endpoint, config.file, host, Arc::clone(&greeted)));
+        Self { opening, began: now, greeted }
+    }
+
+    /// Since when it waits for QEMU: for its turn, or for answers.
+    pub(super) fn silent_since(&self) -> Instant {
+        self.greeted.get().copied().unwrap_or(self.began)
+    }
+
+    /// What the silence means.
+    pub(super) fn silence(&self, config: &Config, now: Instant) -> Error {
+        let waited = now - self.silent_since();
+        // To the tenth of a second: more says nothing to anybody.
+        let waited = Duration::from_millis(waited.as_millis() as u64 / 100 * 100);
+        match self.greeted.get() {
+            Some(_) => config.mute(waited),
+            None => config.held(waited),
+        }
+    }
+}
 
 impl Monitor {
     /// Connects, where there is reason to. True if something came of it.
@@ -35,11 +70,10 @@ impl Monitor {
                 return Ok(false);
             }
             let config = &self.config;
-            let opened = Opened::at(config.endpoint.clone(), config.file, Arc::clone(&config.host));
-            self.attempt = Some((Box::pin(opened), now));
+            self.attempt = Some(Attempt::new(config, now));
         }
-        let Some((attempt, _)) = &mut self.attempt else { return Ok(false) };
-        let Poll::Ready(outcome) = attempt.as_mut().poll(cx) else { return Ok(false) };
+        let Some(attempt) = &mut self.attempt else { return Ok(false) };
+        let Poll::Ready(outcome) = attempt.opening.as_mut().poll(cx) else { return Ok(false) };
         self.attempt = None;
         self.retry_at = now + self.patience();
         match outcome {
@@ -80,16 +114,19 @@ impl Monitor {
         let Opened { link, identity, process, status, early } = opened;
         let now = Instant::now();
         match &mut self.guest {
-            Some(guest) if guest.identity == identity => {
+            Some(guest) if guest.identity.is_same_run(&identity) => {
                 // What happened in between is lost, however short it was.
                 if let Some((due, _)) = &mut self.trouble {
                     *due = now;
                 }
-                guest.process = process;
+                guest.identity.learn(identity);
+                if process.is_some() {
+                    guest.process = process;
+                }
                 self.tell_trouble(now, shared, out);
             }
             Some(Guest { process: Some(old), .. }) => {
-                let (old, new) = (old.pid, identity.id.unwrap_or(0));
+                let (old, new) = (old.pid, identity.id().unwrap_or(0));
                 let detail = format!(
                     "{} leads to another QEMU (pid {new}) while the one before (pid {old}) still \
                      runs: give each a socket of its own",
@@ -104,10 +141,13 @@ impl Monitor {
                 }
                 self.runs = self.runs.wrapping_add(1).max(1);
                 let (host, endpoint) = (&self.config.host, &self.config.endpoint);
-                let uuid = shared.uuids.claim(identity.uuid, host, endpoint);
-                let (story, id) = (Story::new(&status), identity.id.unwrap_or(self.runs));
+                let name = identity.name.clone().unwrap_or_else(|| endpoint.stem());
+                let uuid = identity.uuid.unwrap_or_else(|| identity::uuid(None, host, endpoint));
+                let uuid = shared.uuids.claim(uuid, host, endpoint);
+                let (story, id) = (Story::new(&status), identity.id().unwrap_or(self.runs));
                 let (ended, pause, is_reborn) = (None, None, false);
-                let guest = Guest { identity, uuid, id, story, process, ended, pause, is_reborn };
+                let guest =
+                    Guest { identity, name, uuid, id, story, process, ended, pause, is_reborn };
                 // Otherwise a list tells it.
                 match (&self.outage, self.role) {
                     _ if shared.is_listing => {}
@@ -120,9 +160,13 @@ impl Monitor {
         }
         self.link = Some(link);
         (self.heard, self.opened_at, self.pause) = (now, now, SOON);
-        self.hear_early(&early, &shared.wants, out);
+        let may_survive = self.hear_early(&early, &shared.wants, out);
         if let Some(guest) = &mut self.guest {
             guest.story.look(&status);
+            if may_survive {
+                let domain = guest.domain(out);
+                out.state(domain, guest.story.state());
+            }
         }
         self.is_first = false;
         self.recovered(shared, out);
@@ -135,9 +179,11 @@ impl Monitor {
         }
     }
 
-    /// Takes in the events that came before the run state did.
-    fn hear_early(&mut self, lines: &[Box<[u8]>], wants: &Wants, out: &mut Batch) {
-        let Some(guest) = &mut self.guest else { return };
+    /// Takes in the events that came before the run state did. True if only that tells whether the
+    /// guest has survived one of them.
+    fn hear_early(&mut self, lines: &[Box<[u8]>], wants: &Wants, out: &mut Batch) -> bool {
+        let Some(guest) = &mut self.guest else { return false };
+        let mut may_survive = false;
         guest.story.lives();
         for line in lines {
             let Ok(Message::Event(event)) = Message::read(line) else { continue };
@@ -145,7 +191,7 @@ impl Monitor {
             // Changes are contained in the run state, which was told later.
             match guest.story.hear(&event) {
                 Said::Other => other(guest, &event, at, wants, out),
-                Said::Reboot => {
+                Said::Reboot | Said::RebootAndAsk => {
                     let domain = guest.domain(out);
                     out.event(Reboot::new(domain, at));
                 }
@@ -154,8 +200,14 @@ impl Monitor {
                     let domain = guest.domain(out);
                     out.event(Lifecycle::new(domain, change, at));
                 }
-                _ => {}
+                Said::ChangeAndAsk(change) => {
+                    may_survive = true;
+                    let domain = guest.domain(out);
+                    out.event(Lifecycle::new(domain, change, at));
+                }
+                Said::Change(_) | Said::Ask | Said::Nothing => {}
             }
         }
+        may_survive
     }
 }

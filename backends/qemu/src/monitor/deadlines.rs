@@ -4,6 +4,7 @@ use tokio::time::Instant;
 use virevent::Error;
 use virevent::driver::Batch;
 
+use super::connecting::Attempt;
 use super::{LAST_WORDS, Monitor, Role, Shared};
 
 impl Monitor {
@@ -19,13 +20,17 @@ impl Monitor {
                 return Ok(true);
             }
         }
-        if let Some((_, since)) = &self.attempt {
-            if now >= *since + self.config.greeting && self.trouble.is_none() {
-                let error = self.config.held(self.config.greeting);
+        if let Some(attempt) = &self.attempt {
+            if now >= attempt.silent_since() + self.config.greeting && self.trouble.is_none() {
+                let error = attempt.silence(&self.config, now);
                 if self.is_first && self.role == Role::Source {
                     return Err(error);
                 }
                 self.trouble = Some((now, error.to_fault()));
+            }
+            if self.given_up_at(attempt).is_some_and(|at| now >= at) {
+                (self.attempt, self.retry_at) = (None, now);
+                return Ok(true);
             }
         }
         if let Some((_, since)) = self.question {
@@ -33,6 +38,9 @@ impl Monitor {
                 let after = self.config.answer;
                 let error = Error::Timeout { call: "query-status", after };
                 self.trouble = Some((now, error.to_fault()));
+                if self.config.may_be_half_open() {
+                    (self.link, self.question, self.retry_at) = (None, None, now);
+                }
             }
         } else if let Some(link) = &mut self.link {
             let quiet = self.heard + self.config.interval;
@@ -45,13 +53,21 @@ impl Monitor {
         Ok(self.tell_trouble(now, shared, out))
     }
 
+    /// When to connect anew, because nothing else would tell that nobody is there any more. A local
+    /// QEMU is waited for in one place: it has not gone without a word, and others wait in the line.
+    fn given_up_at(&self, attempt: &Attempt) -> Option<Instant> {
+        let patience = self.config.greeting + self.config.answer;
+        self.config.may_be_half_open().then(|| attempt.silent_since() + patience)
+    }
+
     pub(super) fn next_deadline(&self, shared: &Shared) -> Option<Instant> {
-        let guest = self.guest.as_ref();
+        let (guest, attempt) = (self.guest.as_ref(), self.attempt.as_ref());
         let calm = self.trouble.is_none();
         let deadlines = [
             guest.and_then(|guest| guest.pause).map(|(_, due)| due),
             guest.and_then(|guest| guest.ended).map(|ended| ended + LAST_WORDS),
-            self.attempt.as_ref().filter(|_| calm).map(|(_, since)| *since + self.config.greeting),
+            attempt.filter(|_| calm).map(|attempt| attempt.silent_since() + self.config.greeting),
+            attempt.and_then(|attempt| self.given_up_at(attempt)),
             self.question.filter(|_| calm).map(|(_, since)| since + self.config.answer),
             (self.link.is_some() && self.question.is_none())
                 .then(|| self.heard + self.config.interval),

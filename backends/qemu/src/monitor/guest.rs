@@ -16,6 +16,8 @@ use crate::wire::Event;
 #[derive(Debug)]
 pub(super) struct Guest {
     pub(super) identity: Identity,
+    /// The name that it said at first, or was given where it said none: a QEMU is never renamed.
+    pub(super) name: String,
     /// What it is known by: its own, unless that belongs to another.
     pub(super) uuid: Uuid,
     pub(super) id: u32,
@@ -25,13 +27,13 @@ pub(super) struct Guest {
     pub(super) ended: Option<Instant>,
     /// A pause whose cause is asked for: when it was, and when it is told without.
     pub(super) pause: Option<(SystemTime, Instant)>,
-    /// It was reset after its end, and how it is now is asked for.
+    /// It was reset after its end, or may have survived a crash: how it is now is asked for.
     pub(super) is_reborn: bool,
 }
 
 impl Guest {
     pub(super) fn domain(&self, out: &mut Batch) -> Domain {
-        out.domain(self.uuid, &self.identity.name, Some(self.id))
+        out.domain(self.uuid, &self.name, Some(self.id))
     }
 
     /// Tells a pause whose cause was asked for.

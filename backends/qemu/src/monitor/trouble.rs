@@ -41,8 +41,11 @@ impl Monitor {
     pub(crate) fn overdue(&mut self, shared: &mut Shared, out: &mut Batch) {
         if self.is_first && self.trouble.is_none() {
             let now = Instant::now();
-            let waited = self.attempt.as_ref().map_or(Duration::ZERO, |(_, since)| now - *since);
-            self.trouble = Some((now, self.config.held(waited).to_fault()));
+            let error = match &self.attempt {
+                Some(attempt) => attempt.silence(&self.config, now),
+                None => self.config.held(Duration::ZERO),
+            };
+            self.trouble = Some((now, error.to_fault()));
             self.tell_trouble(now, shared, out);
         }
     }
