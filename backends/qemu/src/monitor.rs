@@ -74,6 +74,9 @@ pub(crate) struct Shared {
     /// Whether the driver waits for a list. What it contains is not told besides, and an outage of the
     /// source is told after it.
     pub(crate) is_listing: bool,
+    /// The directory of the sockets cannot be read, and that is the outage: until it can, nobody tries
+    /// to connect.
+    pub(crate) is_shut: bool,
 }
 
 pub(crate) struct Monitor {
@@ -188,6 +191,13 @@ impl Monitor {
     /// The path leads to this socket again.
     pub(crate) fn relink(&mut self) {
         self.is_unlinked = false;
+        self.look_now();
+    }
+
+    /// The directory of the socket can be read again.
+    pub(crate) fn reopen(&mut self) {
+        // It is tried anew, and was of no importance until then.
+        self.trouble.take_if(|_| self.guest.is_none() && self.outage.is_none());
         self.look_now();
     }
 

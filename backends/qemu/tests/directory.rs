@@ -377,6 +377,24 @@ async fn what_is_no_directory_is_a_clear_error_and_later_an_outage() {
 }
 
 #[tokio::test]
+async fn while_the_directory_cannot_be_read_that_is_the_only_outage() {
+    let place = Place::new();
+    let web = place.qemu("web");
+    drop(UnixListener::bind(place.path("stale.sock")).unwrap());
+    let (mut events, _) = place.watch().await;
+    let away = place.0.path().join("away");
+    fs::rename(place.path(""), &away).unwrap();
+    fs::write(place.path(""), "").unwrap();
+    assert_eq!(next(&mut events).await, "lost sight of");
+    // Longer than one that cannot be connected to is given.
+    nothing_within(&mut events, Duration::from_secs(1)).await.unwrap();
+    fs::remove_file(place.path("")).unwrap();
+    fs::rename(&away, place.path("")).unwrap();
+    assert_eq!(next(&mut events).await, "synced with");
+    goes_on(&web, "web", &mut events).await;
+}
+
+#[tokio::test]
 async fn a_storm_of_notices_that_overflows_their_queue_loses_nothing() {
     let place = Place::new();
     let (mut events, _) = place.watch().await;

@@ -65,7 +65,8 @@ struct World {
 impl World {
     async fn new() -> Self {
         let home = directory();
-        let source = client(home.path()).keepalive(PATIENCE, PATIENCE).source();
+        let source =
+            client(home.path()).keepalive(PATIENCE, PATIENCE).greeting_timeout(PATIENCE).source();
         let mut events = source.subscribe_with(Options::default()).await.unwrap();
         assert_eq!(until_synced(&mut events).await.unwrap(), []);
         let (qemus, fold, told) = (BTreeMap::new(), Fold::default(), Vec::new());

@@ -101,6 +101,14 @@ impl Members {
         }
     }
 
+    /// The directory can be read again.
+    pub(crate) fn reopen(&mut self) {
+        for member in self.slots.iter_mut().flatten() {
+            member.monitor.reopen();
+            member.call.list();
+        }
+    }
+
     /// Lets those that want to do something take a step each. Pending if none did.
     pub(crate) fn poll(
         &mut self,

@@ -153,7 +153,12 @@ impl Session {
         let looked = watch.lookout.poll(cx, &mut |path| members.hurry(path));
         let Poll::Ready(outcome) = looked else { return Poll::Pending };
         watch.looked_at.get_or_insert_with(Instant::now);
-        members.see(outcome?, &self.opener.config, shared, out);
+        let was_shut = std::mem::replace(&mut shared.is_shut, outcome.is_err());
+        let sockets = outcome?;
+        if was_shut {
+            members.reopen();
+        }
+        members.see(sockets, &self.opener.config, shared, out);
         watch.trouble = None;
         if std::mem::take(&mut watch.is_out) {
             out.restored(Scope::Source);

@@ -66,7 +66,7 @@ impl Monitor {
             return Ok(false);
         }
         if self.attempt.is_none() {
-            if self.is_unlinked || now < self.retry_at {
+            if !self.may_connect(shared) || now < self.retry_at {
                 return Ok(false);
             }
             let config = &self.config;
@@ -82,6 +82,10 @@ impl Monitor {
             Err(error) => self.failed(&error, now, shared, out),
         }
         Ok(true)
+    }
+
+    pub(super) fn may_connect(&self, shared: &Shared) -> bool {
+        !self.is_unlinked && !shared.is_shut
     }
 
     /// How long to wait before the next attempt.

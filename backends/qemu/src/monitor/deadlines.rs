@@ -72,7 +72,7 @@ impl Monitor {
             (self.link.is_some() && self.question.is_none())
                 .then(|| self.heard + self.config.interval),
             self.look_at.filter(|_| self.link.is_some() && self.question.is_none()),
-            (self.link.is_none() && self.attempt.is_none() && !self.is_unlinked)
+            (self.link.is_none() && self.attempt.is_none() && self.may_connect(shared))
                 .then_some(self.retry_at),
             self.trouble.as_ref().filter(|_| self.may_tell_trouble(shared)).map(|(due, _)| *due),
         ];

@@ -75,7 +75,9 @@ impl Monitor {
 
     pub(super) fn may_tell_trouble(&self, shared: &Shared) -> bool {
         let waits_for_list = self.role == Role::Source && shared.is_listing;
-        self.outage.is_none() && !waits_for_list
+        // Who cannot be reached for that reason is part of that outage.
+        let is_of_source = shared.is_shut && self.guest.is_none();
+        self.outage.is_none() && !waits_for_list && !is_of_source
     }
 
     /// The domain that an outage is of. Where it is not known who is there, it is a domain of the name
