@@ -117,6 +117,8 @@ impl Monitor {
     fn opened(&mut self, opened: Opened, shared: &mut Shared, out: &mut Batch) {
         let Opened { link, identity, process, status, early } = opened;
         let now = Instant::now();
+        // Whether the state is to be told when all that came before it is.
+        let mut is_told = false;
         match &mut self.guest {
             Some(guest) if guest.identity.is_same_run(&identity) => {
                 // What happened in between is lost, however short it was.
@@ -152,25 +154,28 @@ impl Monitor {
                 let (ended, pause, is_reborn) = (None, None, false);
                 let guest =
                     Guest { identity, name, uuid, id, story, process, ended, pause, is_reborn };
+                let origin = match (&self.outage, self.role) {
+                    (None, _) => Some(Origin::Observed),
+                    (Some(_), Role::Part) => Some(Origin::Inferred),
+                    (Some(_), Role::Source) => None,
+                };
                 // Otherwise a list tells it.
-                match (&self.outage, self.role) {
-                    _ if shared.is_listing => {}
-                    (None, _) => start(&guest, Origin::Observed, out),
-                    (Some(_), Role::Part) => start(&guest, Origin::Inferred, out),
-                    (Some(_), Role::Source) => {}
+                if let Some(origin) = origin.filter(|_| !shared.is_listing) {
+                    start(&guest, origin, out);
+                    is_told = true;
                 }
                 self.guest = Some(guest);
             }
         }
         self.link = Some(link);
         (self.heard, self.opened_at, self.pause) = (now, now, SOON);
-        let may_survive = self.hear_early(&early, &shared.wants, out);
+        is_told |= self.hear_early(&early, &shared.wants, out);
         if let Some(guest) = &mut self.guest {
             guest.story.look(&status);
-            if may_survive {
-                let domain = guest.domain(out);
-                out.state(domain, guest.story.state());
-            }
+        }
+        // After what led to it.
+        if is_told {
+            self.tell_state(shared, out);
         }
         self.is_first = false;
         self.recovered(shared, out);
