@@ -12,6 +12,7 @@
 //! |---|---|---|
 //! | `qemu:///system`, `test:///default`, `xen+tcp://host/` ... | libvirt's own, to its daemon | `libvirt` (default) |
 //! | `qmp:/path/vm.sock`, `qmp+tcp://127.0.0.1:4444` | a QEMU's own monitor, without a daemon | `qemu` (default) |
+//! | `qmp-dir:/run/qemu`, `qmp-dir:/run/qemu?pattern=*.qmp` | the QEMUs whose monitors are in a directory, as they come and go | `qemu` (default) |
 //! | `xenstore:`, `xenstore:/run/xenstored/socket` | the domains of a Xen host, from its XenStore | `xen` (default) |
 //! | `fake:` | a hypervisor inside the process that plays a short scripted demo | `fake` |
 
@@ -35,6 +36,7 @@ pub fn open(uri: &str) -> Result<Arc<dyn EventSource>, Error> {
     match driver {
         "fake" if scheme == "fake" => fake(uri, rest),
         "qmp" => qmp(uri),
+        "qmp-dir" if scheme == "qmp-dir" => qmp_dir(uri),
         "xenstore" if scheme == "xenstore" => xenstore(uri),
         _ if LIBVIRT.contains(&driver) => libvirt(uri),
         _ => Err(invalid(uri, format!("the scheme {scheme:?} is not known; {}", known()))),
@@ -45,7 +47,7 @@ pub fn open(uri: &str) -> Result<Arc<dyn EventSource>, Error> {
 /// too: `qemu+unix`, `qemu+tcp`.
 pub fn schemes() -> impl Iterator<Item = &'static str> {
     let libvirt = LIBVIRT.into_iter().filter(|_| cfg!(feature = "libvirt"));
-    let qmp = ["qmp", "qmp+tcp"].into_iter().filter(|_| cfg!(feature = "qemu"));
+    let qmp = ["qmp", "qmp+tcp", "qmp-dir"].into_iter().filter(|_| cfg!(feature = "qemu"));
     let xenstore = cfg!(feature = "xen").then_some("xenstore");
     libvirt.chain(qmp).chain(xenstore).chain(cfg!(feature = "fake").then_some("fake"))
 }
@@ -67,6 +69,16 @@ fn qmp(uri: &str) -> Result<Arc<dyn EventSource>, Error> {
 
 #[cfg(not(feature = "qemu"))]
 fn qmp(uri: &str) -> Result<Arc<dyn EventSource>, Error> {
+    Err(lacking(uri, "qemu"))
+}
+
+#[cfg(feature = "qemu")]
+fn qmp_dir(uri: &str) -> Result<Arc<dyn EventSource>, Error> {
+    Ok(Arc::new(virevent_qemu::QmpDir::new(uri)?.source()))
+}
+
+#[cfg(not(feature = "qemu"))]
+fn qmp_dir(uri: &str) -> Result<Arc<dyn EventSource>, Error> {
     Err(lacking(uri, "qemu"))
 }
 
@@ -204,9 +216,12 @@ mod tests {
     #[test]
     #[cfg(feature = "qemu")]
     fn a_monitor_opens_without_a_qemu() {
-        for uri in ["qmp:/nowhere/vm.sock", "qmp+tcp://127.0.0.1:4444"] {
+        let directory = "qmp-dir:/nowhere?pattern=*.qmp";
+        for uri in ["qmp:/nowhere/vm.sock", "qmp+tcp://127.0.0.1:4444", directory] {
             assert_eq!(open(uri).unwrap().uri(), uri);
         }
+        assert!(refusal("qmp-dir:run").contains("whole path"));
+        assert!(refusal("qmp-dir+tcp://host/").contains("is not known"));
         assert!(refusal("qmp:vm.sock").contains("whole path"));
         assert!(refusal("qmp+tls://host:1").contains("qmp+tcp"));
     }

@@ -144,6 +144,20 @@ impl Error {
         Fault::new(kind, &self.to_line())
     }
 
+    /// What a session said of all that is behind it.
+    pub(crate) fn of_fault(endpoint: &str, fault: &Fault) -> Self {
+        let kind = match fault.kind() {
+            FaultKind::Timeout => io::ErrorKind::TimedOut,
+            FaultKind::Closed => io::ErrorKind::ConnectionReset,
+            _ => io::ErrorKind::NotConnected,
+        };
+        Self::Unreachable {
+            endpoint: endpoint.into(),
+            reason: fault.message().into(),
+            source: Arc::new(kind.into()),
+        }
+    }
+
     /// The message, with the messages of what it comes from, in one line for people.
     pub fn to_line(&self) -> String {
         let mut line = self.to_string();

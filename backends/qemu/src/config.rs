@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use virevent::Error;
 
+use crate::file::FileId;
 use crate::uri::Endpoint;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) uri: String,
     pub(crate) endpoint: Endpoint,
+    /// The one file that the endpoint's path is to lead to.
+    pub(crate) file: Option<FileId>,
     pub(crate) host: Arc<str>,
     /// How long to wait for a greeting.
     pub(crate) greeting: Duration,
@@ -27,7 +30,10 @@ impl Config {
     /// # Errors
     /// [`Error::InvalidUri`].
     pub(crate) fn new(uri: &str) -> Result<Self, Error> {
-        let endpoint = Endpoint::parse(uri)?;
+        Ok(Self::at(uri, Endpoint::parse(uri)?))
+    }
+
+    pub(crate) fn at(uri: &str, endpoint: Endpoint) -> Self {
         let host = match &endpoint {
             Endpoint::Tcp(host, _) if !is_here(host) => Arc::from(&**host),
             _ => Arc::from(&*rustix::system::uname().nodename().to_string_lossy()),
@@ -36,25 +42,43 @@ impl Config {
             Endpoint::Unix(_) => Duration::from_millis(200),
             Endpoint::Tcp(..) => Duration::from_secs(1),
         };
-        Ok(Self {
+        Self {
             uri: uri.into(),
             endpoint,
+            file: None,
             host,
             greeting: Duration::from_secs(5),
             interval: Duration::from_secs(5),
             answer: Duration::from_secs(10),
             retry,
-        })
+        }
     }
 
-    /// Somebody listens, and does not greet.
-    pub(crate) fn held(&self) -> Error {
+    /// QEMU greeted, and has not answered a question since.
+    pub(crate) fn mute(&self, waited: Duration) -> Error {
         let reason = format!(
-            "it lets us in but says nothing for {:?}: most likely another client holds this monitor \
-             (libvirt, a management tool, another watch), for QEMU serves one at a time; give QEMU \
-             one more -qmp for us. Or its process is stopped (SIGSTOP)",
-            self.greeting
+            "it greets us, so that it is our turn, but does not answer for {waited:?}: QEMU hangs, or \
+             its process is stopped (SIGSTOP); look at what it does"
         );
+        self.timed_out(reason)
+    }
+
+    /// Somebody listens, and has not greeted for so long.
+    pub(crate) fn held(&self, waited: Duration) -> Error {
+        let reason = format!(
+            "it lets us in but says nothing for {waited:?}: most likely another client holds this monitor \
+             (libvirt, a management tool, another watch), for QEMU serves one at a time; give QEMU \
+             one more -qmp for us. Or its process is stopped (SIGSTOP)"
+        );
+        self.timed_out(reason)
+    }
+
+    /// Whether the other side may be gone without a word: its host, or the way there.
+    pub(crate) fn may_be_half_open(&self) -> bool {
+        matches!(self.endpoint, Endpoint::Tcp(..))
+    }
+
+    fn timed_out(&self, reason: String) -> Error {
         let source = Arc::new(io::Error::from(io::ErrorKind::TimedOut));
         Error::Unreachable { endpoint: self.endpoint.to_string(), reason, source }
     }

@@ -12,8 +12,9 @@
 //! | any other | passed on whole, by its name |
 //!
 //! `POWERDOWN` is passed on: it says that the power button was pressed, and nothing of whether the
-//! guest obeys. A `STOP` that comes with a shutdown or a panic (`-no-shutdown`, `-action panic=pause`)
-//! is part of it, and not told again.
+//! guest obeys. A panic that the guest survives (`-action panic=none`) is crashed like any; QEMU is then
+//! asked how the guest is. A `STOP` that comes with a shutdown or a panic (`-no-shutdown`, `-action
+//! panic=pause`) is part of it, and not told again.
 //!
 //! The end of the process is no event. What was announced before it is the cause of the stop:
 //!
@@ -39,6 +40,8 @@ use crate::wire::Event;
 pub enum Said {
     /// A step in the life of the domain.
     Change(Change),
+    /// The same, after which the guest may go on: only the run state tells how it is now.
+    ChangeAndAsk(Change),
     /// The guest rebooted.
     Reboot,
     /// The guest rebooted out of an end, and only the run state tells how it is now.
@@ -63,8 +66,6 @@ pub struct Story {
     ending: Option<StopCause>,
     /// It has announced that it is about to end.
     is_leaving: bool,
-    /// The guest panicked, and goes on all the same.
-    is_undead: bool,
 }
 
 /// The members of any event's data that matter here.
@@ -96,7 +97,6 @@ impl Story {
             pause: None,
             ending: None,
             is_leaving: false,
-            is_undead: false,
         };
         story.look(status);
         story
@@ -118,20 +118,42 @@ impl Story {
     }
 
     /// QEMU was asked for its run state, and is in this one.
+    ///
+    /// Between two looks it may have been reset or resumed unseen, so a run state also says which of
+    /// the announcements before it are over: those that cannot lead to it.
+    ///
+    /// | run state | why it ends when it ends |
+    /// |---|---|
+    /// | `shutdown` (`-no-shutdown`) | as its `SHUTDOWN` said; else shutdown |
+    /// | `guest-panicked` | crashed |
+    /// | `postmigrate` | migrated |
+    /// | `finish-migrate`, and any newer than this crate | as was announced: any way may lead there |
+    /// | any other | nothing is announced: from an end only a reset or `cont` leads there |
     pub fn look(&mut self, status: &str) {
+        self.incoming = status == "inmigrate";
+        if status == "postmigrate" {
+            self.ending = Some(StopCause::Migrated);
+        }
         // On its way out QEMU may call itself anything: what it announced stands.
-        if !self.is_leaving {
-            self.state = state(status);
+        if self.is_leaving {
+            return;
         }
-        self.incoming &= status == "inmigrate";
-        match status {
-            "inmigrate" => self.incoming = true,
-            "postmigrate" => self.ending = Some(StopCause::Migrated),
-            "guest-panicked" => self.ending = Some(StopCause::Crashed),
-            // Whatever was announced before is over.
-            "running" if !self.is_leaving => (self.ending, self.pause) = (None, None),
-            _ => {}
-        }
+        self.state = state(status);
+        // What was to come has come, or tells itself by the run state.
+        self.pause = None;
+        self.ending = match (status, self.ending) {
+            // It is `guest-panicked` after a panic, and `postmigrate` after a migration.
+            ("shutdown", None | Some(StopCause::Crashed | StopCause::Migrated)) => {
+                Some(StopCause::Shutdown)
+            }
+            ("guest-panicked", _) => Some(StopCause::Crashed),
+            (
+                "running" | "paused" | "prelaunch" | "inmigrate" | "suspended" | "debug"
+                | "internal-error" | "io-error" | "watchdog" | "save-vm" | "restore-vm" | "colo",
+                _,
+            ) => None,
+            (_, announced) => announced,
+        };
     }
 
     /// QEMU answers on a new connection: it has not ended, whatever it announced on the last one.
@@ -160,7 +182,7 @@ impl Story {
             "RESUME" => {
                 let migrated = self.incoming;
                 (self.incoming, self.pause, self.ending) = (false, None, None);
-                (self.is_leaving, self.is_undead) = (false, false);
+                self.is_leaving = false;
                 Said::Change(Change::Resumed(match migrated {
                     true => ResumeCause::Migrated,
                     false => ResumeCause::Unpaused,
@@ -168,8 +190,7 @@ impl Story {
             }
             "RESET" => {
                 // It was kept after a shutdown or a panic, and begins anew.
-                self.ending = None;
-                (self.is_leaving, self.is_undead) = (false, false);
+                (self.ending, self.is_leaving) = (None, false);
                 match self.state {
                     State::Crashed(_) | State::ShuttingDown(_) => Said::RebootAndAsk,
                     _ => Said::Reboot,
@@ -180,13 +201,17 @@ impl Story {
             "SUSPEND_DISK" => Said::Change(Change::PmSuspended(PmSuspendCause::Disk)),
             "WAKEUP" => Said::Change(Change::Started(StartCause::Wakeup)),
             "GUEST_PANICKED" => {
-                // With "run" the guest goes on, and its end has another cause.
-                self.is_undead = Data::of(event).action == Some("run");
-                if !self.is_undead {
-                    self.ending = Some(StopCause::Crashed);
+                let crashed = Change::Crashed(CrashCause::Panicked);
+                match Data::of(event).action {
+                    // The guest goes on, and its end has another cause.
+                    Some("run") => Said::ChangeAndAsk(crashed),
+                    _ => {
+                        self.ending = Some(StopCause::Crashed);
+                        Said::Change(crashed)
+                    }
                 }
-                Said::Change(Change::Crashed(CrashCause::Panicked))
             }
+            // It goes on in the kernel that was kept for the crash: the model has it running still.
             "GUEST_CRASHLOADED" => Said::Change(Change::Crashed(CrashCause::Crashloaded)),
             "WATCHDOG" | "BLOCK_IO_ERROR" | "MIGRATION" => {
                 self.note(event.name, &Data::of(event));
@@ -194,7 +219,7 @@ impl Story {
             }
             _ => Said::Other,
         };
-        if let Said::Change(change) = said {
+        if let Said::Change(change) | Said::ChangeAndAsk(change) = said {
             self.state = State::after(change).unwrap_or(self.state);
         }
         said
@@ -203,7 +228,8 @@ impl Story {
     fn stop(&mut self) -> Said {
         match (self.state, self.pause.take()) {
             (State::ShuttingDown(_), _) => Said::Nothing,
-            (State::Crashed(_), _) if !self.is_undead => Said::Nothing,
+            // Where the guest goes on after it, a pause is one of its own.
+            (State::Crashed(_), _) if self.ending == Some(StopCause::Crashed) => Said::Nothing,
             (_, Some(cause)) => Said::Change(Change::Suspended(cause)),
             (_, None) => {
                 self.state = State::Paused(PausedReason::Unspecified);
@@ -274,97 +300,4 @@ pub fn state(status: &str) -> State {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::wire::Message;
-
-    fn heard(story: &mut Story, name: &str, data: &str) -> Said {
-        let line = format!(r#"{{"event": "{name}", "data": {data}}}"#);
-        match Message::read(line.as_bytes()) {
-            Ok(Message::Event(event)) => story.hear(&event),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn what_comes_after_a_pause_stands_when_its_cause_is_told() {
-        let mut story = Story::new("running");
-        assert_eq!(heard(&mut story, "STOP", "{}"), Said::Ask);
-        heard(&mut story, "GUEST_PANICKED", r#"{"action": "pause"}"#);
-        assert_eq!(heard(&mut story, "STOP", "{}"), Said::Nothing);
-        story.paused(None);
-        assert!(matches!(story.state(), State::Crashed(_)));
-
-        let mut story = Story::new("running");
-        heard(&mut story, "STOP", "{}");
-        heard(&mut story, "RESUME", "{}");
-        story.paused(None);
-        assert!(story.state().is_running());
-    }
-
-    #[test]
-    fn an_announced_end_stands_whatever_qemu_calls_itself_on_its_way_out() {
-        let mut story = Story::new("running");
-        heard(&mut story, "SHUTDOWN", r#"{"guest": false, "reason": "host-signal"}"#);
-        story.look("prelaunch");
-        assert!(matches!(story.state(), State::ShuttingDown(_)));
-        assert_eq!(story.stop_cause(), StopCause::Destroyed);
-        // It was reset and goes on, out of our sight: then it is killed.
-        story.lives();
-        story.look("running");
-        assert!(story.state().is_running());
-        assert_eq!(story.stop_cause(), StopCause::Failed);
-    }
-
-    #[test]
-    fn a_guest_that_goes_on_after_a_panic_can_be_paused() {
-        let mut story = Story::new("running");
-        heard(&mut story, "GUEST_PANICKED", r#"{"action": "run"}"#);
-        assert_eq!(heard(&mut story, "STOP", "{}"), Said::Ask);
-    }
-
-    #[test]
-    fn how_a_guest_is_after_a_reset_out_of_its_end_is_asked_for() {
-        let mut story = Story::new("running");
-        assert_eq!(heard(&mut story, "RESET", "{}"), Said::Reboot);
-        heard(&mut story, "GUEST_PANICKED", r#"{"action": "pause"}"#);
-        assert_eq!(heard(&mut story, "RESET", "{}"), Said::RebootAndAsk);
-    }
-
-    #[test]
-    fn a_pause_has_the_cause_that_was_announced_or_is_asked_for() {
-        let mut story = Story::new("running");
-        assert_eq!(heard(&mut story, "STOP", "{}"), Said::Ask);
-        assert_eq!(story.paused(Some("finish-migrate")).to_string(), "suspended (migrated)");
-        heard(&mut story, "RESUME", "{}");
-        heard(&mut story, "WATCHDOG", r#"{"action": "pause"}"#);
-        let watchdog = Said::Change(Change::Suspended(SuspendCause::Watchdog));
-        assert_eq!(heard(&mut story, "STOP", "{}"), watchdog);
-    }
-
-    #[test]
-    fn data_of_a_form_never_seen_breaks_nothing() {
-        for data in ["[]", "7", r#"{"reason": 3, "guest": "yes"}"#, r#"{"reason": "solar-flare"}"#]
-        {
-            let mut story = Story::new("running");
-            let host = Said::Change(Change::ShuttingDown(ShutdownCause::Host));
-            assert_eq!(heard(&mut story, "SHUTDOWN", data), host);
-        }
-    }
-
-    #[test]
-    fn the_end_of_a_process_that_announced_nothing_is_a_failure() {
-        let mut story = Story::new("running");
-        assert_eq!(story.stop_cause(), StopCause::Failed);
-        heard(&mut story, "WATCHDOG", r#"{"action": "poweroff"}"#);
-        assert_eq!(story.stop_cause(), StopCause::Destroyed);
-        let mut story = Story::new("running");
-        heard(&mut story, "GUEST_PANICKED", r#"{"action": "run"}"#);
-        assert_eq!(story.stop_cause(), StopCause::Failed);
-    }
-
-    #[test]
-    fn a_state_newer_than_this_crate_is_not_running() {
-        assert_eq!(state("quantum"), State::Paused(PausedReason::Unspecified));
-    }
-}
+mod tests;

@@ -35,6 +35,11 @@
 //! | uuid | that of `-uuid`, else one derived from the host and the socket |
 //! | id | the process id; where that cannot be had, the first virtual CPU's thread id or a number that counts runs |
 //!
+//! # A directory of sockets
+//!
+//! [`QmpDir`] is a host with all QEMUs whose sockets are in a directory, as they come and go. What goes
+//! wrong with one of them is a gap of its domain, and holds up no other.
+//!
 //! # Stopped, or out of reach?
 //!
 //! The end of the process is stopped, and is told at once, in an outage too; its cause is what QEMU
@@ -50,6 +55,8 @@
 
 mod config;
 pub mod decode;
+mod directory;
+mod file;
 mod identity;
 mod link;
 mod monitor;
@@ -66,6 +73,7 @@ use virevent::Error;
 use virevent::driver::{Driver, Reconnect};
 
 use crate::config::Config;
+pub use crate::directory::QmpDir;
 use crate::session::Opener;
 
 /// How to reach a QEMU. By value:

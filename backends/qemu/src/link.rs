@@ -8,18 +8,23 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::Instant;
 use virevent::Error;
 
+use crate::file::FileId;
 use crate::identity::{self, Identity};
-use crate::process::Process;
+use crate::process::{Maker, Process};
 use crate::uri::Endpoint;
 use crate::wire::{self, Lines, Message, Reply};
 
@@ -28,6 +33,9 @@ const EARLY: usize = 1024 * 1024;
 
 /// How long QEMU may take to answer all questions after its greeting.
 const ANSWERS: Duration = Duration::from_secs(10);
+
+/// When QEMU greeted; empty while it has not.
+pub(crate) type Greeted = Arc<OnceLock<Instant>>;
 
 /// What is to be known of a QEMU.
 #[derive(Debug)]
@@ -80,35 +88,45 @@ impl Opened {
     ///
     /// # Errors
     /// QEMU cannot be reached, hangs up, or does not speak QMP. It may wait for the greeting for ever.
-    pub(crate) async fn at(endpoint: Endpoint, host: Arc<str>) -> Result<Self, Error> {
-        let mut link = Link::connect(endpoint).await?;
+    pub(crate) async fn at(
+        endpoint: Endpoint,
+        file: Option<FileId>,
+        host: Arc<str>,
+        greeted: Greeted,
+    ) -> Result<Self, Error> {
+        let mut link = Link::connect(endpoint, file).await?;
         link.greeting().await?;
+        greeted.get_or_init(Instant::now);
         let timeout = Error::Timeout { call: "the questions after the greeting", after: ANSWERS };
         tokio::time::timeout(ANSWERS, Self::ask(link, &host)).await.unwrap_or(Err(timeout))
     }
 
     async fn ask(mut link: Link, host: &str) -> Result<Self, Error> {
         let mut early = Early::default();
+        // Before QEMU is asked anything: see there.
+        let maker = link.maker();
         link.call("qmp_capabilities", &mut early).await?;
         let name: Option<Name> = link.query("query-name", &mut early).await?;
         let uuid: Option<Uuid> = link.query("query-uuid", &mut early).await?;
         // Before QEMU 2.12 there is no such question; a machine may have no CPU at all.
         let cpus: Option<Vec<Cpu>> = link.query("query-cpus-fast", &mut early).await?;
+        let process = maker.and_then(|maker| match cpus.as_deref() {
+            Some([first, ..]) => maker.with_thread(first.thread?),
+            Some([]) => maker.with_connection(&link.bound_to()?),
+            None => None,
+        });
         let thread = cpus.and_then(|cpus| cpus.first()?.thread);
         let status: Option<Status> = link.query("query-status", &mut early).await?;
         let Some(Status { status }) = status else {
             let detail = format!("{} does not tell its run state", link.endpoint);
             return Err(Error::Protocol { detail });
         };
-        let process = link.peer().and_then(|pid| Process::watch(pid, thread));
-        let uuid = uuid.and_then(|answer| answer.uuid);
+        let named = |answer: Name| answer.name.filter(|name| !name.is_empty());
         let identity = Identity {
-            name: name
-                .and_then(|answer| answer.name)
-                .filter(|name| !name.is_empty())
-                .unwrap_or_else(|| link.endpoint.stem()),
-            uuid: identity::uuid(uuid.as_deref(), host, &link.endpoint),
-            id: process.as_ref().map(|process| process.pid).or(thread),
+            name: name.map(|answer| named(answer).unwrap_or_else(|| link.endpoint.stem())),
+            uuid: uuid.map(|answer| identity::uuid(answer.uuid.as_deref(), host, &link.endpoint)),
+            pid: process.as_ref().map(|process| process.pid),
+            thread,
         };
         Ok(Self { link, identity, process, status, early: early.lines })
     }
@@ -121,9 +139,9 @@ struct Early {
 }
 
 impl Link {
-    async fn connect(endpoint: Endpoint) -> Result<Self, Error> {
+    async fn connect(endpoint: Endpoint, file: Option<FileId>) -> Result<Self, Error> {
         let socket = match &endpoint {
-            Endpoint::Unix(path) => UnixStream::connect(path).await.map(Socket::Unix),
+            Endpoint::Unix(path) => unix(path, file).await.map(Socket::Unix),
             Endpoint::Tcp(host, port) => {
                 TcpStream::connect((&**host, *port)).await.map(Socket::Tcp)
             }
@@ -248,13 +266,30 @@ impl Link {
         self.lines.next_line().map_err(|error| broken(&error))
     }
 
-    /// The pid of whoever made the socket.
-    fn peer(&self) -> Option<i32> {
+    /// The process that made the socket.
+    fn maker(&self) -> Option<Maker> {
         match &self.socket {
-            Socket::Unix(stream) => stream.peer_cred().ok()?.pid(),
+            Socket::Unix(stream) => Maker::new(stream.peer_cred().ok()?.pid()?),
             Socket::Tcp(_) => None,
         }
     }
+
+    /// The path of the socket, as whoever made it gave it.
+    fn bound_to(&self) -> Option<PathBuf> {
+        match &self.socket {
+            Socket::Unix(stream) => Some(stream.peer_addr().ok()?.as_pathname()?.to_owned()),
+            Socket::Tcp(_) => None,
+        }
+    }
+}
+
+/// Connects to a socket; if that is to be a certain file, to no other that took its place meanwhile.
+async fn unix(path: &Path, file: Option<FileId>) -> io::Result<UnixStream> {
+    let check = || file.map_or(Ok(()), |file| file.check(path));
+    check()?;
+    let stream = UnixStream::connect(path).await?;
+    check()?;
+    Ok(stream)
 }
 
 pub(crate) fn broken(error: &dyn std::fmt::Display) -> Error {
@@ -267,9 +302,22 @@ pub(crate) fn is_nobody(error: &Error) -> bool {
     matches!(error, Error::Unreachable { source, .. } if nobody.contains(&source.kind()))
 }
 
+/// What to do when [`is_out_of_files`].
+pub(crate) const OUT_OF_FILES: &str = "this process has as many files open as it may, and a QEMU \
+                                       takes two: raise its limit (ulimit -n, LimitNOFILE=)";
+
+/// Whether there are as many open files as there may be.
+pub(crate) fn is_out_of_files(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
 fn unreachable(endpoint: &Endpoint, error: io::Error) -> Error {
     let local = matches!(endpoint, Endpoint::Unix(_));
     let reason = match error.kind() {
+        io::ErrorKind::ConnectionRefused if not_a_socket(endpoint) => format!(
+            "it is not a socket: give the PATH of QEMU's -qmp unix:PATH,server=on,wait=off, and \
+             qmp-dir:{endpoint} only for a directory of them"
+        ),
         io::ErrorKind::NotFound if local => format!(
             "there is no such socket: start QEMU with -qmp unix:{endpoint},server=on,wait=off"
         ),
@@ -282,6 +330,7 @@ fn unreachable(endpoint: &Endpoint, error: io::Error) -> Error {
              holds it, or give QEMU a second -qmp"
                 .into()
         }
+        _ if is_out_of_files(&error) => OUT_OF_FILES.into(),
         io::ErrorKind::PermissionDenied => {
             "this user may not open the socket: run as the user that runs QEMU, or as root".into()
         }
@@ -292,6 +341,17 @@ fn unreachable(endpoint: &Endpoint, error: io::Error) -> Error {
     };
     let endpoint = endpoint.to_string();
     Error::Unreachable { endpoint, reason, source: Arc::new(error) }
+}
+
+/// Whether something else than a socket is at the path. To connect to that is refused like a socket
+/// at which nobody listens.
+fn not_a_socket(endpoint: &Endpoint) -> bool {
+    match endpoint {
+        Endpoint::Unix(path) => {
+            std::fs::metadata(path).is_ok_and(|file| !file.file_type().is_socket())
+        }
+        Endpoint::Tcp(..) => false,
+    }
 }
 
 #[derive(Debug)]
@@ -313,5 +373,17 @@ impl Socket {
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_many_open_files_are_told_with_what_to_do() {
+        let endpoint = Endpoint::Unix("/run/vm.sock".into());
+        let error = unreachable(&endpoint, Errno::MFILE.into()).to_line();
+        assert!(error.contains("ulimit -n") && error.contains("/run/vm.sock"), "{error}");
     }
 }

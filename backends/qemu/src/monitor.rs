@@ -12,9 +12,13 @@
 //! the process says so, or, where the process cannot be watched, that nobody listens any more. A
 //! process that is on its way out closes its socket some time before it ends, so a closed socket
 //! becomes an outage only after a moment of grace.
+//!
+//! A monitor is all that its source has, or one of many in a directory ([`Role`]).
 
+mod connecting;
 mod deadlines;
 mod guest;
+mod trouble;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,10 +29,12 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use virevent::driver::{Batch, Listed};
 use virevent::{Change, Error, Fault, Lifecycle, Reboot, Scope};
 
-use self::guest::{Guest, other, start};
+use self::connecting::Attempt;
+use self::guest::{Guest, other};
 use crate::config::Config;
-use crate::decode::{Said, Story};
-use crate::link::{Link, Opened, Status, broken, is_nobody};
+use crate::decode::Said;
+use crate::identity::Uuids;
+use crate::link::{Link, Status, broken};
 use crate::wants::Wants;
 use crate::wire::{Event, Message, Reply};
 
@@ -38,8 +44,9 @@ const GRACE: Duration = Duration::from_millis(500);
 /// How long a pause waits for the run state that tells its cause.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// After how long a migration that is about to be completed is looked at again.
-const AGAIN: Duration = Duration::from_millis(100);
+/// After how long a migration that is about to be completed is looked at again. Who moves guests may
+/// end the QEMU that one has left at once.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// How long a process that has ended may leave its socket open before that is not waited for.
 const LAST_WORDS: Duration = Duration::from_millis(100);
@@ -47,19 +54,47 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 /// No more is asked of a QEMU that does not take in what was asked, in bytes.
 const UNSENT: usize = 4096;
 
-type Attempt = Pin<Box<dyn Future<Output = Result<Opened, Error>> + Send>>;
+/// After how long a part at which nobody is looks again, at first.
+const SOON: Duration = Duration::from_millis(10);
+
+/// What a monitor is to its source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// All of it: an outage is the source's, and that it cannot be reached at first is an error.
+    Source,
+    /// One of many: an outage is its domain's, and nothing is an error.
+    Part,
+}
+
+/// What the monitors of a source have in common.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    pub(crate) wants: Wants,
+    pub(crate) uuids: Uuids,
+    /// Whether the driver waits for a list. What it contains is not told besides, and an outage of the
+    /// source is told after it.
+    pub(crate) is_listing: bool,
+    /// The directory of the sockets cannot be read, and that is the outage: until it can, nobody tries
+    /// to connect.
+    pub(crate) is_shut: bool,
+}
 
 pub(crate) struct Monitor {
     config: Arc<Config>,
+    role: Role,
     link: Option<Link>,
     /// The run that is not known to have ended.
     guest: Option<Guest>,
-    /// A connection on its way, and since when it waits for its turn.
-    attempt: Option<(Attempt, Instant)>,
+    /// A connection on its way.
+    attempt: Option<Attempt>,
     retry_at: Instant,
+    /// How long to wait after the next attempt at which nobody is there.
+    pause: Duration,
     /// Somebody waits to hear whether there is a QEMU at all.
     is_first: bool,
     is_parked: bool,
+    /// The path does not lead to this socket any more.
+    is_unlinked: bool,
     /// The question for the run state that is not answered yet.
     question: Option<(u64, Instant)>,
     /// When to ask again, for the last answer was of a moment that passes.
@@ -70,33 +105,33 @@ pub(crate) struct Monitor {
     opened_at: Instant,
     /// What is wrong, and when it becomes an outage.
     trouble: Option<(Instant, Fault)>,
-    /// Whether the outage was told.
-    is_out: bool,
-    /// Whether the driver waits for a list: an outage is told after it.
-    is_listing: bool,
+    /// The outage that was told.
+    outage: Option<Scope>,
     timer: Pin<Box<Sleep>>,
     /// How many runs there have been.
     runs: u32,
 }
 
 impl Monitor {
-    pub(crate) fn new(config: Arc<Config>) -> Self {
+    pub(crate) fn new(config: Arc<Config>, role: Role) -> Self {
         let now = Instant::now();
         Self {
             config,
+            role,
             link: None,
             guest: None,
             attempt: None,
             retry_at: now,
+            pause: SOON,
             is_first: true,
             is_parked: false,
+            is_unlinked: false,
             question: None,
             look_at: None,
             heard: now,
             opened_at: now,
             trouble: None,
-            is_out: false,
-            is_listing: true,
+            outage: None,
             timer: Box::pin(sleep_until(now)),
             runs: 0,
         }
@@ -113,37 +148,68 @@ impl Monitor {
     }
 
     /// Lets go of QEMU: its monitor is free for another client.
-    pub(crate) fn park(&mut self) {
-        *self = Self { runs: self.runs, is_parked: true, ..Self::new(Arc::clone(&self.config)) };
+    pub(crate) fn park(&mut self, shared: &mut Shared) {
+        (shared.uuids, shared.is_listing) = (Uuids::default(), true);
+        *self = Self { is_parked: true, ..self.anew() };
     }
 
     /// Begins anew after [`park`](Self::park).
     pub(crate) fn unpark(&mut self) {
         if self.is_parked {
-            *self = Self { runs: self.runs, ..Self::new(Arc::clone(&self.config)) };
+            *self = self.anew();
         }
     }
 
-    /// Answers a request for the list.
-    pub(crate) fn list(&mut self, tag: u64, out: &mut Batch) {
-        let entry = self
-            .guest
-            .as_ref()
-            .map(|guest| Listed::new(guest.domain(out), guest.story.state(), Some(false)));
-        out.listed(tag, entry.into_iter().collect());
-        self.is_listing = false;
-        self.tell_trouble(Instant::now(), out);
+    fn anew(&self) -> Self {
+        Self { runs: self.runs, ..Self::new(Arc::clone(&self.config), self.role) }
+    }
+
+    /// The QEMU, if there is one.
+    pub(crate) fn listed(&self, out: &mut Batch) -> Option<Listed> {
+        let guest = self.guest.as_ref()?;
+        Some(Listed::new(guest.domain(out), guest.story.state(), Some(false)))
+    }
+
+    /// Whether there is no run and no way to one: it may be forgotten once its file is gone.
+    pub(crate) fn is_vacant(&self) -> bool {
+        !self.is_first && self.guest.is_none() && self.attempt.is_none() && self.outage.is_none()
+    }
+
+    /// Something has happened to the file of the socket: looks again at once.
+    pub(crate) fn look_now(&mut self) {
+        self.pause = SOON;
+        self.retry_at = Instant::now();
+    }
+
+    /// The path does not lead to this socket any more, so that nobody new can come to listen. A run
+    /// goes on until its process ends.
+    pub(crate) fn unlink(&mut self, shared: &mut Shared, out: &mut Batch) {
+        self.is_unlinked = true;
+        self.desert(shared, out);
+    }
+
+    /// The path leads to this socket again.
+    pub(crate) fn relink(&mut self) {
+        self.is_unlinked = false;
+        self.look_now();
+    }
+
+    /// The directory of the socket can be read again.
+    pub(crate) fn reopen(&mut self) {
+        // It is tried anew, and was of no importance until then.
+        self.trouble.take_if(|_| self.guest.is_none() && self.outage.is_none());
+        self.look_now();
     }
 
     /// Does what there is to do. Ready after each step, even if nothing is to be told.
     ///
     /// # Errors
     /// There is no QEMU to be had, and somebody waits to hear it: see [`is_first`](Self::is_first).
-    /// After that nothing is an error.
+    /// After that, and in a part, nothing is an error.
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        wants: &Wants,
+        shared: &mut Shared,
         out: &mut Batch,
     ) -> Poll<Result<(), Error>> {
         if self.is_parked {
@@ -151,18 +217,18 @@ impl Monitor {
         }
         loop {
             // What QEMU had to say is heard before its end.
-            if self.poll_link(cx, wants, out) || self.poll_process(cx, out) {
+            if self.poll_link(cx, shared, out) || self.poll_process(cx, shared, out) {
                 return Poll::Ready(Ok(()));
             }
-            match self.poll_attempt(cx, wants, out) {
+            match self.poll_attempt(cx, shared, out) {
                 Ok(false) => {}
                 Ok(true) => return Poll::Ready(Ok(())),
                 Err(error) => return Poll::Ready(Err(error)),
             }
-            if self.meet_deadlines(Instant::now(), out)? {
+            if self.meet_deadlines(Instant::now(), shared, out)? {
                 return Poll::Ready(Ok(()));
             }
-            let Some(next) = self.next_deadline() else { return Poll::Pending };
+            let Some(next) = self.next_deadline(shared) else { return Poll::Pending };
             // Setting a timer costs more than letting it ring early once in a while.
             if next < self.timer.deadline() || self.timer.is_elapsed() {
                 self.timer.as_mut().reset(next);
@@ -173,33 +239,38 @@ impl Monitor {
         }
     }
 
-    fn poll_link(&mut self, cx: &mut Context<'_>, wants: &Wants, out: &mut Batch) -> bool {
+    fn poll_link(&mut self, cx: &mut Context<'_>, shared: &mut Shared, out: &mut Batch) -> bool {
         let Some(mut link) = self.link.take() else { return false };
         let outcome = match link.poll_io(cx) {
             Poll::Pending => {
                 self.link = Some(link);
                 return false;
             }
-            Poll::Ready(Ok(())) => self.hear_all(&mut link, wants, out),
+            Poll::Ready(Ok(())) => self.hear_all(&mut link, shared, out),
             Poll::Ready(Err(error)) => Err(error),
         };
         match outcome {
             Ok(()) => self.link = Some(link),
-            Err(error) => self.lost(&error, out),
+            Err(error) => self.lost(&error, shared, out),
         }
         true
     }
 
-    fn hear_all(&mut self, link: &mut Link, wants: &Wants, out: &mut Batch) -> Result<(), Error> {
+    fn hear_all(
+        &mut self,
+        link: &mut Link,
+        shared: &mut Shared,
+        out: &mut Batch,
+    ) -> Result<(), Error> {
         self.heard = Instant::now();
         let mut ask = false;
         while let Some(line) = link.next_line()? {
             match Message::read(line).map_err(|error| broken(&error))? {
-                Message::Event(event) => ask |= self.hear(&event, wants, out),
+                Message::Event(event) => ask |= self.hear(&event, &shared.wants, out),
                 Message::Reply(Some(id), reply)
                     if self.question.is_some_and(|(asked, _)| asked == id) =>
                 {
-                    self.answered(&reply, out);
+                    self.answered(&reply, shared, out);
                 }
                 other => tracing::debug!(?other, "passed over what is no answer to us"),
             }
@@ -223,6 +294,13 @@ impl Monitor {
                 let domain = guest.domain(out);
                 out.event(Lifecycle::new(domain, change, at));
             }
+            Said::ChangeAndAsk(change) => {
+                guest.tell_pause(None, out);
+                let domain = guest.domain(out);
+                out.event(Lifecycle::new(domain, change, at));
+                guest.is_reborn = true;
+                return true;
+            }
             Said::Reboot | Said::RebootAndAsk => {
                 guest.tell_pause(None, out);
                 let domain = guest.domain(out);
@@ -241,47 +319,34 @@ impl Monitor {
         false
     }
 
-    fn answered(&mut self, reply: &Reply<'_>, out: &mut Batch) {
+    fn answered(&mut self, reply: &Reply<'_>, shared: &mut Shared, out: &mut Batch) {
         self.question = None;
         let status = match reply {
             Reply::Return(value) => serde_json::from_str::<Status>(value.get()).ok(),
             Reply::Error(_) => None,
         };
         let status = status.as_ref().map(|answer| &*answer.status);
+        let (is_out, mut is_reborn) = (self.outage.is_some(), false);
         if let Some(guest) = &mut self.guest {
             guest.tell_pause(status, out);
             if let Some(status) = status.filter(|_| std::mem::take(&mut guest.is_reborn)) {
                 guest.story.look(status);
-                let domain = guest.domain(out);
-                out.state(domain, guest.story.state());
+                is_reborn = true;
             }
-            if let Some(status) = status.filter(|status| self.is_out || *status == "postmigrate") {
+            if let Some(status) = status.filter(|status| is_out || *status == "postmigrate") {
                 guest.story.look(status);
             }
             // Without the event of it, only the run state says that the guest has left.
             self.look_at = (status == Some("finish-migrate")).then(|| self.heard + AGAIN);
         }
-        self.recovered(out);
-    }
-
-    /// The connection is gone, or of no use.
-    fn lost(&mut self, error: &Error, out: &mut Batch) {
-        let now = Instant::now();
-        tracing::debug!(endpoint = %self.config.endpoint, %error, "lost the monitor");
-        if let Some(guest) = &mut self.guest {
-            guest.tell_pause(None, out);
+        if is_reborn {
+            self.tell_state(shared, out);
         }
-        self.question = None;
-        // At once, but not in a tight circle with one that breaks each connection.
-        self.retry_at = now.max(self.opened_at + self.config.retry);
-        // A broken protocol is no sign of an end.
-        let grace = if matches!(error, Error::Protocol { .. }) { Duration::ZERO } else { GRACE };
-        self.trouble = Some((now + grace, error.to_fault()));
-        self.tell_trouble(now, out);
+        self.recovered(shared, out);
     }
 
     /// True if the process has ended, and that was told.
-    fn poll_process(&mut self, cx: &mut Context<'_>, out: &mut Batch) -> bool {
+    fn poll_process(&mut self, cx: &mut Context<'_>, shared: &mut Shared, out: &mut Batch) -> bool {
         let Some(guest) = &mut self.guest else { return false };
         if guest.ended.is_none() {
             match &guest.process {
@@ -293,147 +358,27 @@ impl Monitor {
         let ended = *guest.ended.get_or_insert(now);
         let heard_out = self.link.is_none() || now >= ended + LAST_WORDS;
         if heard_out {
-            self.ended(out);
+            self.ended(shared, out);
         }
         heard_out
     }
 
     /// The run is over.
-    fn ended(&mut self, out: &mut Batch) {
+    fn ended(&mut self, shared: &mut Shared, out: &mut Batch) {
         let Some(mut guest) = self.guest.take() else { return };
         guest.tell_pause(None, out);
         let (domain, cause) = (guest.domain(out), guest.story.stop_cause());
         tracing::debug!(%domain, ?cause, "QEMU has ended");
-        if self.is_out {
+        // What is only known to be gone would be applied after a list that is under way.
+        if self.outage.is_some() && !shared.is_listing {
             out.gone(&domain, cause);
         } else {
             let at = out.received();
             out.event(Lifecycle::new(domain, Change::Stopped(cause), at));
         }
+        shared.uuids.release(guest.uuid);
         (self.link, self.attempt, self.question) = (None, None, None);
-        self.retry_at = Instant::now();
-        self.recovered(out);
-    }
-
-    /// Connects, where there is reason to. True if something came of it.
-    fn poll_attempt(
-        &mut self,
-        cx: &mut Context<'_>,
-        wants: &Wants,
-        out: &mut Batch,
-    ) -> Result<bool, Error> {
-        let now = Instant::now();
-        if self.link.is_some() {
-            return Ok(false);
-        }
-        if self.attempt.is_none() {
-            if now < self.retry_at {
-                return Ok(false);
-            }
-            let config = &self.config;
-            let opened = Opened::at(config.endpoint.clone(), Arc::clone(&config.host));
-            self.attempt = Some((Box::pin(opened), now));
-        }
-        let Some((attempt, _)) = &mut self.attempt else { return Ok(false) };
-        let Poll::Ready(outcome) = attempt.as_mut().poll(cx) else { return Ok(false) };
-        self.attempt = None;
-        self.retry_at = now + self.config.retry;
-        match outcome {
-            Ok(opened) => self.opened(opened, wants, out),
-            Err(error) if self.is_first => return Err(error),
-            Err(error) => self.failed(&error, now, out),
-        }
-        Ok(true)
-    }
-
-    fn failed(&mut self, error: &Error, now: Instant, out: &mut Batch) {
-        let watched = self.guest.as_ref().is_some_and(|guest| guest.process.is_some());
-        if is_nobody(error) && !watched {
-            self.ended(out);
-            self.recovered(out);
-            return;
-        }
-        let due = self.trouble.take().map_or(now + GRACE, |(due, _)| due);
-        self.trouble = Some((due, error.to_fault()));
-        self.tell_trouble(now, out);
-    }
-
-    fn opened(&mut self, opened: Opened, wants: &Wants, out: &mut Batch) {
-        let Opened { link, identity, process, status, early } = opened;
-        let now = Instant::now();
-        match &mut self.guest {
-            Some(guest) if guest.identity == identity => {
-                // What happened in between is lost, however short it was.
-                if let Some((due, _)) = &mut self.trouble {
-                    *due = now;
-                }
-                guest.process = process;
-                self.tell_trouble(now, out);
-            }
-            Some(Guest { process: Some(old), .. }) => {
-                let (old, new) = (old.pid, identity.id.unwrap_or(0));
-                let detail = format!(
-                    "{} leads to another QEMU (pid {new}) while the one before (pid {old}) still \
-                     runs: give each a socket of its own",
-                    self.config.endpoint
-                );
-                return self.failed(&Error::Protocol { detail }, now, out);
-            }
-            _ => {
-                self.ended(out);
-                self.runs = self.runs.wrapping_add(1).max(1);
-                let (story, id) = (Story::new(&status), identity.id.unwrap_or(self.runs));
-                let (ended, pause, is_reborn) = (None, None, false);
-                let guest = Guest { identity, id, story, process, ended, pause, is_reborn };
-                if !self.is_listing && !self.is_out {
-                    start(&guest, out);
-                }
-                self.guest = Some(guest);
-            }
-        }
-        self.link = Some(link);
-        (self.heard, self.opened_at) = (now, now);
-        if let Some(guest) = &mut self.guest {
-            guest.story.lives();
-            for line in &early {
-                if let Ok(Message::Event(event)) = Message::read(line) {
-                    let at = event.at.unwrap_or_else(|| out.received());
-                    // Changes are contained in the run state, which was told later.
-                    match guest.story.hear(&event) {
-                        Said::Other => other(guest, &event, at, wants, out),
-                        Said::Reboot => {
-                            let domain = guest.domain(out);
-                            out.event(Reboot::new(domain, at));
-                        }
-                        // The end that it announced is in no run state.
-                        Said::Change(change @ (Change::ShuttingDown(_) | Change::Crashed(_))) => {
-                            let domain = guest.domain(out);
-                            out.event(Lifecycle::new(domain, change, at));
-                        }
-                        _ => {}
-                    }
-                }
-            }
-            guest.story.look(&status);
-        }
-        self.is_first = false;
-        self.recovered(out);
-        // What was read together with the last answer waits for no further word.
-        if let Some(mut link) = self.link.take() {
-            match self.hear_all(&mut link, wants, out) {
-                Ok(()) => self.link = Some(link),
-                Err(error) => self.lost(&error, out),
-            }
-        }
-    }
-
-    /// All is well: the source is whole again if it was not.
-    fn recovered(&mut self, out: &mut Batch) {
-        self.trouble = None;
-        if std::mem::take(&mut self.is_out) {
-            out.restored(Scope::Source);
-            // The driver asks for a list, and tells from it what happened.
-            self.is_listing = true;
-        }
+        self.look_now();
+        self.recovered(shared, out);
     }
 }

@@ -1,13 +1,28 @@
 //! The process at the other end of a socket, and when it ends.
 //!
-//! The pid is that of the socket's creator (`SO_PEERCRED`), and that is not always QEMU: a manager may
-//! make the socket and hand it to the QEMU that it starts, and across pid namespaces the pid is 0. So
-//! the pid is believed only where QEMU's first virtual CPU is one of the threads of that process, or
-//! where QEMU has no virtual CPU to tell. A pidfd on it becomes readable when the process ends,
-//! whether or not its parent has looked. Where there are no pidfds (other systems than Linux, before 5.3)
-//! no process is watched.
+//! The pid is that of the socket's maker (`SO_PEERCRED`), and that is not always QEMU: a manager may
+//! make the socket and hand it to the QEMU that it starts; it may be gone, and its pid another's; across
+//! pid namespaces the pid is 0. A wrong pid would make a stopped domain of one that runs, so a pid is
+//! believed only if it is proved to be QEMU's:
+//!
+//! | QEMU says of its virtual CPUs | the process is QEMU if |
+//! |---|---|
+//! | the first is this thread | that is a thread of the process |
+//! | there are none (`-machine none`) | it holds the other end of a connection to the socket, by `/proc/PID/net/unix` and `/proc/PID/fd`: a manager that keeps what it made holds the end that listens |
+//! | nothing (before 2.12) | never |
+//!
+//! The process is opened before QEMU is asked, and proved after QEMU has answered: a pid that changes
+//! hands in between proves nothing of its old owner. Without a proof no process is watched, and the end
+//! of QEMU is known by connecting again. (A proxy that listens in place of QEMU fails the first proof.
+//! It would pass the second, which is why that is asked only of a machine without a guest.)
+//!
+//! A pidfd on the process becomes readable when it ends, whether or not its parent has looked. Where
+//! there are no pidfds (other systems than Linux, before 5.3) no process is watched.
 
+use std::fs;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::task::{Context, Poll};
 
 use tokio::io::unix::AsyncFd;
@@ -20,31 +35,77 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// The process with this pid, if it is the QEMU whose first virtual CPU is `thread`; `None` where
-    /// it is not, or cannot be watched.
-    pub(crate) fn watch(pid: i32, thread: Option<u32>) -> Option<Self> {
-        let own = std::process::id();
-        let number = u32::try_from(pid).ok().filter(|pid| *pid != own && *pid != 0)?;
-        let pidfd = pidfd(pid)?;
-        // After the pidfd is open, so that the pid cannot go to another process in between.
-        if let Some(thread) = thread {
-            let task = format!("/proc/{number}/task/{thread}");
-            if !std::path::Path::new(&task).exists() {
-                tracing::debug!(pid, thread, "the socket's maker is not QEMU");
-                return None;
-            }
-        }
-        // `register`, which is to replace it, came later than the oldest tokio that we build with; an
-        // OwnedFd is all the safety that it asks for.
-        #[allow(deprecated)]
-        let ended = AsyncFd::new(pidfd).ok()?;
-        Some(Self { pid: number, ended })
-    }
-
     /// Ready once the process has ended, and from then on.
     pub(crate) fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
         // Readiness is not cleared: the process stays dead.
         self.ended.poll_read_ready(cx).map(drop)
+    }
+}
+
+/// The process that made a socket. It may not be QEMU.
+#[derive(Debug)]
+pub(crate) struct Maker {
+    pid: u32,
+    pidfd: OwnedFd,
+}
+
+impl Maker {
+    /// The process with this pid; `None` where it cannot be watched.
+    pub(crate) fn new(pid: i32) -> Option<Self> {
+        let own = std::process::id();
+        let number = u32::try_from(pid).ok().filter(|pid| *pid != own && *pid != 0)?;
+        Some(Self { pid: number, pidfd: pidfd(pid)? })
+    }
+
+    /// It is the QEMU whose first virtual CPU is this thread, or `None`.
+    pub(crate) fn with_thread(self, thread: u32) -> Option<Process> {
+        let has_it = Path::new(&format!("/proc/{}/task/{thread}", self.pid)).exists();
+        self.proved(has_it)
+    }
+
+    /// It is the QEMU without a virtual CPU that serves the socket bound to this path, or `None`.
+    pub(crate) fn with_connection(self, socket: &Path) -> Option<Process> {
+        let serves = serves(self.pid, socket);
+        self.proved(serves)
+    }
+
+    fn proved(self, is_proved: bool) -> Option<Process> {
+        if !is_proved {
+            tracing::debug!(pid = self.pid, "the socket's maker is not known to be QEMU");
+            return None;
+        }
+        // `register`, which is to replace it, came later than the oldest tokio that we build with; an
+        // OwnedFd is all the safety that it asks for.
+        #[allow(deprecated)]
+        let ended = AsyncFd::new(self.pidfd).ok()?;
+        Some(Process { pid: self.pid, ended })
+    }
+}
+
+/// Whether the process holds a connection that was accepted at the socket bound to this path.
+fn serves(pid: u32, socket: &Path) -> bool {
+    let table = fs::read(format!("/proc/{pid}/net/unix")).unwrap_or_default();
+    let accepted: Vec<String> = table
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| accepted(line, socket))
+        .map(|inode| format!("socket:[{inode}]"))
+        .collect();
+    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+    descriptors
+        .filter_map(|descriptor| fs::read_link(descriptor.ok()?.path()).ok())
+        .any(|target| accepted.iter().any(|accepted| target.as_os_str() == &**accepted))
+}
+
+/// The inode of a socket in a line of `/proc/net/unix`, if it was accepted at the one bound to `path`:
+/// `Num: RefCount Protocol Flags Type St Inode Path`. What was accepted has the path of what listens.
+fn accepted<'a>(line: &'a [u8], path: &Path) -> Option<&'a str> {
+    const CONNECTED: &str = "03";
+
+    let line = line.strip_suffix(path.as_os_str().as_bytes())?.strip_suffix(b" ")?;
+    let fields: Vec<&str> = std::str::from_utf8(line).ok()?.split_ascii_whitespace().collect();
+    match fields[..] {
+        [_, _, _, _, _, CONNECTED, inode] => Some(inode),
+        _ => None,
     }
 }
 
@@ -58,4 +119,39 @@ fn pidfd(pid: i32) -> Option<OwnedFd> {
 #[cfg(not(target_os = "linux"))]
 fn pidfd(_pid: i32) -> Option<OwnedFd> {
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    use super::*;
+
+    #[test]
+    fn who_listens_or_connects_serves_nobody_before_it_accepts() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a socket");
+        let (own, parent) = (std::process::id(), std::os::unix::process::parent_id());
+        let listener = UnixListener::bind(&path).unwrap();
+        assert!(!serves(own, &path), "a manager that keeps what listens");
+        let _client = UnixStream::connect(&path).unwrap();
+        assert!(!serves(own, &path), "one that waits for its turn");
+        let (accepted, _) = listener.accept().unwrap();
+        assert!(serves(own, &path));
+        assert!(!serves(own, &directory.path().join("socket")) && !serves(parent, &path));
+        drop(accepted);
+        assert!(!serves(own, &path));
+    }
+
+    #[test]
+    fn a_line_of_another_form_is_of_no_socket_that_is_served() {
+        let listens = b"0000000000000000: 00000002 00000000 00010000 0001 01 4711 /run/vm";
+        assert_eq!(accepted(listens, Path::new("/run/vm")), None);
+        let served = b"0000000000000000: 00000003 00000000 00000000 0001 03  815 /run/vm";
+        assert_eq!(accepted(served, Path::new("/run/vm")), Some("815"));
+        for path in ["/run/v", "vm", "n/vm", "/run/vm2", ""] {
+            assert_eq!(accepted(served, Path::new(path)), None, "{path}");
+        }
+        assert_eq!(accepted(b"\xff\xfe 03 1 /run/vm", Path::new("/run/vm")), None);
+    }
 }

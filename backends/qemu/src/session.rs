@@ -7,7 +7,7 @@ use virevent::Error;
 use virevent::driver::{self, Batch, Connect, Interest};
 
 use crate::config::Config;
-use crate::monitor::Monitor;
+use crate::monitor::{Monitor, Role, Shared};
 use crate::wants::Wants;
 
 /// Watches one socket.
@@ -22,20 +22,21 @@ impl Connect for Opener {
     }
 
     async fn connect(&self) -> Result<Session, Error> {
-        let mut monitor = Monitor::new(Arc::clone(&self.0));
-        let (wants, mut batch) = (Wants::default(), Batch::new(&self.0.host));
+        let mut monitor = Monitor::new(Arc::clone(&self.0), Role::Source);
+        let mut shared = Shared { is_listing: true, ..Shared::default() };
+        let mut batch = Batch::new(&self.0.host);
         while monitor.is_first() {
-            poll_fn(|cx| monitor.poll(cx, &wants, &mut batch)).await?;
+            poll_fn(|cx| monitor.poll(cx, &mut shared, &mut batch)).await?;
         }
         let host = Arc::clone(&self.0.host);
-        Ok(Session { host, monitor, wants, interest: None, list: None })
+        Ok(Session { host, monitor, shared, interest: None, list: None })
     }
 }
 
 pub(crate) struct Session {
     host: Arc<str>,
     monitor: Monitor,
-    wants: Wants,
+    shared: Shared,
     /// A change of interest that is not confirmed yet.
     interest: Option<(u64, Vec<virevent::Kind>)>,
     list: Option<u64>,
@@ -49,11 +50,11 @@ impl driver::Session for Session {
     fn set_interest(&mut self, interest: &Interest, tag: u64) {
         // A monitor serves one client: it is let go as soon as nobody listens.
         match interest.is_empty() {
-            true => self.monitor.park(),
+            true => self.monitor.park(&mut self.shared),
             false => self.monitor.unpark(),
         }
         let (wants, refused) = Wants::of(interest);
-        self.wants = wants;
+        self.shared.wants = wants;
         self.interest = Some((tag, refused));
     }
 
@@ -68,10 +69,13 @@ impl driver::Session for Session {
                 return Ok(());
             }
             if let Some(tag) = self.list.take() {
-                self.monitor.list(tag, out);
+                let entry = self.monitor.listed(out);
+                out.listed(tag, entry.into_iter().collect());
+                // What is wrong is told after it.
+                self.shared.is_listing = false;
                 return Ok(());
             }
         }
-        poll_fn(|cx| self.monitor.poll(cx, &self.wants, out)).await
+        poll_fn(|cx| self.monitor.poll(cx, &mut self.shared, out)).await
     }
 }

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use virevent::Error;
 
+/// The most bytes that a socket's path can have: `sun_path`, less its final NUL.
+pub(crate) const LONGEST_PATH: usize = 107;
+
 /// Where a QEMU's monitor listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Endpoint {
@@ -61,9 +64,11 @@ fn unix(path: &str) -> Result<Endpoint, String> {
         return Err("give the socket's whole path, as in qmp:/run/vm.sock".into());
     }
     let path = decoded(path)?;
-    // sun_path, less its final NUL.
-    if path.len() > 107 {
-        return Err(format!("a socket's path has at most 107 bytes, and this has {}", path.len()));
+    if path.len() > LONGEST_PATH {
+        let length = path.len();
+        return Err(format!(
+            "a socket's path has at most {LONGEST_PATH} bytes, and this has {length}"
+        ));
     }
     if path.contains('\0') {
         return Err("a path has no NUL".into());
@@ -88,7 +93,7 @@ fn tcp(address: &str) -> Result<Endpoint, String> {
 }
 
 /// The text with each `%XX` as the byte that it stands for.
-fn decoded(text: &str) -> Result<String, String> {
+pub(crate) fn decoded(text: &str) -> Result<String, String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {

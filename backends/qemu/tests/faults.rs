@@ -88,6 +88,28 @@ async fn a_monitor_that_says_nothing_is_a_clear_error_within_the_deadline() {
 }
 
 #[tokio::test]
+async fn a_monitor_that_greets_and_answers_nothing_is_not_taken_for_one_that_is_held() {
+    let qemu = FakeQemu::start("web").unwrap();
+    qemu.change(|faults| faults.unanswered = vec!["qmp_capabilities".into()]);
+    let error = refusal(&qemu).await;
+    assert!(error.contains("does not answer") && error.contains("SIGSTOP"), "{error}");
+    assert!(!error.contains("holds"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_no_socket_is_a_clear_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    for path in [directory.path(), &file] {
+        let source = Qmp::new(&format!("qmp:{}", path.display())).unwrap().source();
+        let error = source.subscribe_with(Options::default()).await.unwrap_err().to_line();
+        assert!(error.contains("not a socket") && error.contains("-qmp unix:"), "{error}");
+        assert!(!error.contains("has ended"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_slow_greeting_is_waited_for() {
     let qemu = FakeQemu::start("web").unwrap();
     qemu.change(|faults| faults.greeting_delay = SHORT);
@@ -222,6 +244,24 @@ async fn a_qemu_that_cannot_be_told_from_the_next_is_the_same_after_a_broken_con
 }
 
 #[tokio::test]
+async fn a_question_that_fails_after_a_broken_connection_makes_no_other_qemu() {
+    let (qemu, mut events) = watched().await;
+    let lacks = ["query-name", "query-uuid"];
+    qemu.change(|faults| faults.lacks = lacks.map(String::from).to_vec());
+    qemu.cut();
+    assert_eq!(gap(&mut events).await, FaultKind::Closed);
+    assert!(next(&mut events).await.starts_with("synced"));
+    goes_on(&qemu, &mut events).await;
+    // Another is another all the same.
+    qemu.change(|faults| faults.hang_up = true);
+    qemu.cut();
+    assert_eq!(gap(&mut events).await, FaultKind::Closed);
+    qemu.boot("web").unwrap();
+    qemu.change(|faults| faults.hang_up = false);
+    assert_eq!(next(&mut events).await, "web stopped (failed) [inferred]");
+}
+
+#[tokio::test]
 async fn a_pause_in_an_outage_is_told_after_it() {
     let (qemu, mut events) = watched().await;
     qemu.change(|faults| faults.hang_up = true);
@@ -269,6 +309,38 @@ async fn a_guest_that_has_left_has_migrated_even_if_no_event_said_so() {
 }
 
 #[tokio::test]
+async fn a_guest_that_survives_a_crash_is_as_its_run_state_says() {
+    let (qemu, mut events) = watched().await;
+    qemu.emit("GUEST_PANICKED", r#"{"action": "run"}"#);
+    assert_eq!(next(&mut events).await, "web crashed (panicked)");
+    assert_eq!(next(&mut events).await, "web resumed");
+    qemu.emit("GUEST_CRASHLOADED", r#"{"action": "run"}"#);
+    assert_eq!(next(&mut events).await, "web crashed (crashloaded)");
+    goes_on(&qemu, &mut events).await;
+    // Where the host keeps it, it stays crashed.
+    qemu.set_status("guest-panicked");
+    qemu.emit("GUEST_PANICKED", r#"{"action": "pause"}"#);
+    assert_eq!(next(&mut events).await, "web crashed (panicked)");
+    assert!(next_within(&mut events, SHORT).await.is_err());
+    qemu.end(None);
+    assert_eq!(next(&mut events).await, "web stopped (crashed)");
+}
+
+#[tokio::test]
+async fn an_end_that_was_called_off_in_an_outage_is_not_the_cause_of_the_next() {
+    let (qemu, mut events) = watched().await;
+    qemu.emit("SHUTDOWN", r#"{"guest": true, "reason": "guest-shutdown"}"#);
+    assert_eq!(next(&mut events).await, "web shutting_down (guest)");
+    qemu.set_status("prelaunch");
+    qemu.cut();
+    assert_eq!(gap(&mut events).await, FaultKind::Closed);
+    assert_eq!(next(&mut events).await, "web suspended (paused) [inferred]");
+    assert!(next(&mut events).await.starts_with("synced"));
+    qemu.end(None);
+    assert_eq!(next(&mut events).await, "web stopped (failed)");
+}
+
+#[tokio::test]
 async fn a_pause_whose_cause_is_not_answered_is_told_all_the_same() {
     let (qemu, mut events) = watched().await;
     qemu.change(|faults| faults.unanswered = vec!["query-status".into()]);
@@ -297,8 +369,38 @@ async fn a_qemu_that_answers_no_more_is_out_of_reach_and_never_stopped() {
     qemu.change(|faults| faults.unanswered = vec!["query-status".into()]);
     assert_eq!(gap(&mut events).await, FaultKind::Timeout);
     assert!(next_within(&mut events, 3 * SHORT).await.is_err());
+    assert_eq!(qemu.accepted(), 1, "it is waited for where it is");
     qemu.cut();
     qemu.change(|faults| faults.unanswered.clear());
+    assert!(next(&mut events).await.starts_with("synced"));
+    goes_on(&qemu, &mut events).await;
+}
+
+#[tokio::test]
+async fn a_connection_over_tcp_that_brings_no_answer_is_made_anew() {
+    let qemu = FakeQemu::start_tcp("web").unwrap();
+    let source = client(&qemu).keepalive(SHORT, SHORT).greeting_timeout(SHORT).source();
+    let mut events = source.subscribe_with(all()).await.unwrap();
+    until_synced(&mut events).await.unwrap();
+    // Nothing comes any more, and no end either.
+    qemu.change(|faults| faults.unanswered = vec!["query-status".into()]);
+    assert_eq!(gap(&mut events).await, FaultKind::Timeout);
+    qemu.change(|faults| faults.unanswered.clear());
+    assert!(next(&mut events).await.starts_with("synced"));
+    goes_on(&qemu, &mut events).await;
+}
+
+#[tokio::test]
+async fn a_connection_over_tcp_that_brings_no_greeting_is_made_anew() {
+    let qemu = FakeQemu::start_tcp("web").unwrap();
+    let source = client(&qemu).keepalive(SHORT, SHORT).greeting_timeout(SHORT).source();
+    let mut events = source.subscribe_with(all()).await.unwrap();
+    until_synced(&mut events).await.unwrap();
+    qemu.change(|faults| faults.deaf = true);
+    qemu.cut();
+    assert_eq!(gap(&mut events).await, FaultKind::Closed);
+    qemu.until(|qemu| qemu.accepted() >= 2).await;
+    qemu.change(|faults| faults.deaf = false);
     assert!(next(&mut events).await.starts_with("synced"));
     goes_on(&qemu, &mut events).await;
 }

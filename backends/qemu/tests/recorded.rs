@@ -45,7 +45,9 @@ fn told(bytes: &[u8], piece: usize, random: &mut Rng) -> Vec<String> {
                         asked = false;
                     }
                     match said {
-                        Said::Change(change) => told.push(change.to_string()),
+                        Said::Change(change) | Said::ChangeAndAsk(change) => {
+                            told.push(change.to_string());
+                        }
                         Said::Reboot | Said::RebootAndAsk => told.push("rebooted".into()),
                         Said::Ask => asked = true,
                         Said::Nothing => {}

@@ -9,16 +9,24 @@ use std::sync::Arc;
 use futures::StreamExt;
 use tokio::sync::watch;
 use virevent::{
-    Break, Change, Domain, DomainEvent, End, Error, EventSource, EventSourceExt, Gap, Uuid,
+    Break, Change, Domain, DomainEvent, End, Error, EventSource, EventSourceExt, Gap, Scope, Uuid,
 };
 
 /// What the service knows, for the rest of the program to watch.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Running {
     /// The domains that run. By uuid: a name can change, and an id is reused.
     pub domains: BTreeMap<Uuid, Domain>,
-    /// Whether this is the whole truth now; false until the first sync and in an outage.
-    pub certain: bool,
+    /// What is not known for certain now: the whole source until the first sync, or what is out of
+    /// reach, be it the source, a host or a domain.
+    pub uncertain: Vec<Scope>,
+}
+
+impl Default for Running {
+    /// Nothing is known yet.
+    fn default() -> Self {
+        Self { domains: BTreeMap::new(), uncertain: vec![Scope::Source] }
+    }
 }
 
 /// Keeps `running` true until the source ends or `shutdown` resolves.
@@ -64,8 +72,13 @@ fn react(running: &mut Running, event: &DomainEvent) {
             _ => {}
         },
         // Out of reach is not stopped: the domains stay as they are, only less certain.
-        DomainEvent::Gap(Gap { kind: Break::Disconnected { .. }, .. }) => running.certain = false,
-        DomainEvent::Synced(_) => running.certain = true,
+        DomainEvent::Gap(Gap { kind: Break::Disconnected { .. }, scope, .. }) => {
+            running.uncertain.retain(|known| !scope.includes(known));
+            running.uncertain.push(scope.clone());
+        }
+        DomainEvent::Synced(synced) => {
+            running.uncertain.retain(|known| !synced.scope.includes(known));
+        }
         // We read far too slowly. What there is follows, and what is not in it has gone.
         DomainEvent::Gap(Gap { kind: Break::Lagged { anew: true, .. }, .. }) => {
             *running = Running::default();
@@ -77,9 +90,31 @@ fn react(running: &mut Running, event: &DomainEvent) {
 
 #[cfg(test)]
 mod tests {
-    use virevent::{Lifecycle, Scope, StartCause};
+    use virevent::{Fault, FaultKind, Lifecycle, StartCause, Synced};
 
     use super::*;
+
+    #[test]
+    fn one_domain_out_of_reach_leaves_the_others_certain() {
+        let [web, db] = [1, 2].map(|n| {
+            let domain = Domain::new("h", Uuid::from_u128(n), &n.to_string(), Some(7));
+            Scope::Domain(domain)
+        });
+        let gone = |scope: &Scope| {
+            let fault = Fault::new(FaultKind::Closed, "hung up");
+            Gap::new("qmp-dir:/run", scope.clone(), Break::Disconnected { fault }).into()
+        };
+        let back = |scope: &Scope| Synced::new("qmp-dir:/run", scope.clone(), 1).into();
+        let mut running = Running::default();
+        react(&mut running, &back(&Scope::Source));
+        assert_eq!(running.uncertain, []);
+        [gone(&web), gone(&db), gone(&web), back(&db)].iter().for_each(|e| react(&mut running, e));
+        assert_eq!(running.uncertain, std::slice::from_ref(&web));
+        [gone(&Scope::Source), gone(&web), back(&Scope::Source)]
+            .iter()
+            .for_each(|e| react(&mut running, e));
+        assert_eq!(running.uncertain, []);
+    }
 
     #[test]
     fn what_is_told_anew_replaces_what_was_known() {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use select_loop::{Running, serve};
 use tokio::io::AsyncWriteExt;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use virevent::Error;
@@ -34,8 +35,18 @@ async fn main() {
 async fn run() -> Result<(), Failure> {
     let source = virevent_backends::open(&uri()?)?;
     let (running, seen) = watch::channel(Running::default());
-    let interrupted = async { drop(tokio::signal::ctrl_c().await) };
-    let mut serving = std::pin::pin!(serve(source, running, interrupted));
+    let listen = |kind| {
+        signal(kind).map_err(|error| Failure(1, format!("cannot listen for signals: {error}")))
+    };
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let stopped = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    let mut serving = std::pin::pin!(serve(source, running, stopped));
     let mut printing = std::pin::pin!(print(seen));
     tokio::select! {
         served = &mut serving => {
@@ -78,9 +89,9 @@ async fn print(mut seen: watch::Receiver<Running>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn line(Running { domains, certain }: &Running) -> String {
+fn line(Running { domains, uncertain }: &Running) -> String {
     let names: Vec<_> = domains.values().map(ToString::to_string).collect();
-    let doubt = if *certain { "" } else { ", perhaps" };
+    let doubt = if uncertain.is_empty() { "" } else { ", perhaps" };
     format!("running{doubt}: {}\n", names.join(" "))
 }
 

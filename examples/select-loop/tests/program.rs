@@ -70,23 +70,26 @@ fn a_full_disk_ends_it_with_a_message() {
 }
 
 #[test]
-fn a_blocked_output_does_not_hold_up_ctrl_c() {
+fn a_blocked_output_does_not_hold_up_ctrl_c_or_sigterm() {
     let (_ours, mut theirs) = UnixStream::pair().unwrap();
     theirs.set_nonblocking(true).unwrap();
     while theirs.write(&[b'x'; 4096]).is_ok() {}
     theirs.set_nonblocking(false).unwrap();
-    let child = program("fake:").stdout(OwnedFd::from(theirs)).spawn().unwrap();
-    let pid = Pid::from_child(&child);
-    while !catches_interrupts(pid) {
-        sleep(Duration::from_millis(5));
+    for signal in [Signal::INT, Signal::TERM] {
+        let blocked = OwnedFd::from(theirs.try_clone().unwrap());
+        let child = program("fake:").stdout(blocked).spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        while !catches(pid, signal) {
+            sleep(Duration::from_millis(5));
+        }
+        kill_process(pid, signal).unwrap();
+        assert_eq!(end(child), (Some(0), String::new()));
     }
-    kill_process(pid, Signal::INT).unwrap();
-    assert_eq!(end(child), (Some(0), String::new()));
 }
 
-/// Whether the process has a handler for SIGINT, which is signal 2.
-fn catches_interrupts(pid: Pid) -> bool {
+/// Whether the process has a handler for the signal.
+fn catches(pid: Pid, signal: Signal) -> bool {
     let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap();
     let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
-    u64::from_str_radix(caught.trim(), 16).unwrap() & 2 != 0
+    u64::from_str_radix(caught.trim(), 16).unwrap() >> (signal.as_raw() - 1) & 1 != 0
 }

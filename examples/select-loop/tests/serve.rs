@@ -28,7 +28,7 @@ impl Service {
     /// Waits until it says that these domains run, and is certain of it or not.
     async fn says(&mut self, names: &[&str], certain: bool) {
         let said = |running: &Running| {
-            running.certain == certain
+            running.uncertain.is_empty() == certain
                 && running.domains.values().map(|d| d.name()).eq(names.iter().copied())
         };
         self.running.wait_for(said).await.unwrap();

@@ -62,7 +62,8 @@ impl Batch {
         }
     }
 
-    /// The domain of that identity on the connection's host. `id` is `None` when it is inactive.
+    /// The domain of that identity on the connection's host. `id` is `None` when it is inactive. Of a
+    /// name no more than 4,096 bytes are kept; one that is cut ends in `…`.
     pub fn domain(&mut self, uuid: Uuid, name: &str, id: Option<u32>) -> Domain {
         self.roster.intern(uuid, name, id)
     }
@@ -83,12 +84,16 @@ impl Batch {
         self.events.push(event.into());
     }
 
-    /// For hypervisors that only say how things are: the driver derives what changed.
+    /// For hypervisors that only say how things are: the driver derives what changed. Before the list is
+    /// answered it is taken for newer than the list: a session that makes its list itself says nothing of
+    /// this kind while one is asked for.
     pub fn state(&mut self, domain: Domain, state: State) {
         self.control(Control::State(domain, state));
     }
 
-    /// For hypervisors that only say how things are: the domain is no more.
+    /// For hypervisors that only say how things are: the domain is no more. Of another run than the one
+    /// that is known it says nothing. Before the list is answered the same holds as for
+    /// [`state`](Self::state).
     pub fn gone(&mut self, domain: &Domain, cause: StopCause) {
         self.control(Control::Gone(domain.clone(), cause));
     }
@@ -106,6 +111,12 @@ impl Batch {
 
     /// One of the many sockets or hosts behind this session is out of reach; or with
     /// [`Scope::Source`] all there is, while the session lives on.
+    ///
+    /// All there is may be lost before the first list as well. It is then as if no connection could be
+    /// made: whoever waits gets an error, or a stream that opens with
+    /// [`Disconnected`](crate::Break::Disconnected) if it asked to [wait](crate::Options::wait). A list
+    /// that is asked for need not be answered any more: another is, after
+    /// [`restored`](Self::restored).
     pub fn outage(&mut self, scope: Scope, fault: Fault) {
         self.control(Control::Outage(scope, fault));
     }

@@ -113,11 +113,9 @@ impl Core {
 
     pub(super) fn subscribe(&mut self, subscriber: Subscriber, ready: Ready) {
         self.waiting.push((subscriber, ready));
-        match &self.outage {
-            Some(fault) => {
-                let fault = fault.clone();
-                self.admit_all_in_outage(&fault);
-            }
+        let fault = self.outage.as_ref().or(self.scopes.whole());
+        match fault.cloned() {
+            Some(fault) => self.answer_in_outage(&fault),
             None => self.admit(),
         }
     }
@@ -142,6 +140,15 @@ impl Core {
         for (subscriber, ready) in self.waiting.drain(..) {
             self.fanout.admit_in_outage(subscriber, fault);
             let _ = ready.send(Ok(()));
+        }
+    }
+
+    /// All is out of reach: where streams know about it whoever waits joins them, and else it is as if no
+    /// connection could be made.
+    fn answer_in_outage(&mut self, fault: &Fault) {
+        match self.outage {
+            Some(_) => self.admit_all_in_outage(fault),
+            None => self.connect_failed(&Error::of_fault(&self.source, fault)),
         }
     }
 
@@ -249,7 +256,8 @@ impl Core {
             return;
         }
         self.confirm_closed();
-        if !wanted.is_empty() && self.synced.is_none() && self.calls.list.is_none() {
+        let may_list = self.synced.is_none() && self.scopes.whole().is_none();
+        if !wanted.is_empty() && may_list && self.calls.list.is_none() {
             let pending = self.calls.pending();
             session.request_list(pending.tag);
             self.calls.list = Some(pending);

@@ -26,6 +26,10 @@ impl Hash for Key {
 /// More domains than any fleet has: a source that tells of more makes them up.
 pub(super) const DOMAINS: usize = 1 << 20;
 
+/// How much of a domain's name is kept, in bytes. No hypervisor has names that long; a server that is
+/// not to be trusted could fill every mailbox with them.
+const NAME: usize = 4096;
+
 #[derive(Debug)]
 pub(super) struct Roster {
     /// Hosts seen; the connection's own is the first.
@@ -85,6 +89,9 @@ impl Roster {
     }
 
     fn intern_at(&mut self, host: u32, uuid: Uuid, name: &str, id: Option<u32>) -> Domain {
+        if name.len() > NAME {
+            return self.intern_at(host, uuid, &shortened(name), id);
+        }
         match self.entries.get(&Key { host, uuid: uuid.as_u128() }) {
             Some(entry) if entry.domain.name() == name => entry.domain.with_id(id),
             _ => Domain::on(Arc::clone(&self.hosts[host as usize]), uuid, name, id),
@@ -232,6 +239,15 @@ fn after(change: Change, before: State) -> State {
     State::after(change).unwrap_or(before)
 }
 
+/// As much of a name as is kept.
+fn shortened(name: &str) -> String {
+    let mut end = NAME - '…'.len_utf8();
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}…", &name[..end])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -247,6 +263,17 @@ mod tests {
         let mut event = Lifecycle { domain, change, origin: Origin::Observed, at };
         roster.apply(&mut event);
         event
+    }
+
+    #[test]
+    fn a_name_without_measure_is_cut_and_is_the_same_name_each_time() {
+        let mut roster = roster();
+        let long = "ä".repeat(NAME);
+        let domain = roster.intern(Uuid::from_u128(1), &long, Some(7));
+        assert!(domain.name().len() <= NAME && domain.name().ends_with("ä…"));
+        assert_eq!(roster.intern(Uuid::from_u128(1), &long, Some(7)), domain);
+        let most = "x".repeat(NAME);
+        assert_eq!(roster.intern(Uuid::from_u128(2), &most, None).name(), most);
     }
 
     #[test]

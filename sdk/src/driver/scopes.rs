@@ -29,6 +29,11 @@ impl Scopes {
                 .any(|key| self.0.contains_key(key))
     }
 
+    /// Why all of the source is out of reach, if it is.
+    pub(super) fn whole(&self) -> Option<&Fault> {
+        self.0.get(&ScopeKey::default()).map(|(_, fault)| fault)
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &(Scope, Fault)> {
         self.0.values()
     }

@@ -38,6 +38,16 @@ impl Scope {
         }
     }
 
+    /// Whether the whole of `other` is in this scope: a [`Synced`] ends each [`Gap`] whose scope its own
+    /// includes.
+    pub fn includes(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Source, _) => true,
+            (Self::Host(host), Self::Domain(domain)) => domain.host() == &**host,
+            _ => self.is_same(other),
+        }
+    }
+
     /// Whether both name the same scope. A domain's run and name do not matter.
     pub fn is_same(&self, other: &Self) -> bool {
         self.key() == other.key()
@@ -238,5 +248,26 @@ impl FaultKind {
     /// From the name in the JSON form. A name that is not known is [`FaultKind::Other`].
     pub fn from_name(name: &str) -> Self {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name).unwrap_or(Self::Other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scope_includes_itself_and_its_parts() {
+        let domain = |host, number| {
+            Scope::Domain(Domain::new(host, Uuid::from_u128(number), "web", Some(number as u32)))
+        };
+        let (here, there) = (Scope::Host("here".into()), Scope::Host("there".into()));
+        let parts = [&Scope::Source, &here, &there, &domain("here", 1), &domain("here", 2)];
+        let included = |scope: &Scope| parts.map(|part| scope.includes(part));
+        assert_eq!(included(&Scope::Source), [true; 5]);
+        assert_eq!(included(&here), [false, true, false, true, true]);
+        assert_eq!(included(&there), [false, false, true, false, false]);
+        assert_eq!(included(&domain("here", 1)), [false, false, false, true, false]);
+        let renamed = Domain::new("here", Uuid::from_u128(1), "other", None);
+        assert!(Scope::Domain(renamed).includes(parts[3]), "a domain is its uuid");
     }
 }

@@ -324,7 +324,8 @@ impl From<RunningReason> for StartCause {
 impl From<PausedReason> for SuspendCause {
     fn from(reason: PausedReason) -> Self {
         match reason {
-            PausedReason::User => Self::Paused,
+            // libvirt's event of a run that begins paused has this cause.
+            PausedReason::User | PausedReason::StartingUp => Self::Paused,
             PausedReason::Migration => Self::Migrated,
             PausedReason::IoError => Self::IoError,
             PausedReason::Watchdog => Self::Watchdog,

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use virevent::{
@@ -191,6 +192,44 @@ async fn a_source_keeps_trying_for_as_long_as_it_takes() {
     fake.restore();
     let back = next_within(&mut events, secs(6)).await.unwrap();
     assert!(matches!(back, DomainEvent::Synced(_)), "within the longest wait: {back}");
+}
+
+/// How long a source is out of reach that loses its connection so long after a sync that followed a
+/// long outage. Nothing is wrong with the hypervisor any more.
+async fn outage_after_so_long(healthy: Duration) -> Duration {
+    let (fake, mut events) = synced().await;
+    fake.go_down();
+    tokio::time::sleep(secs(600)).await;
+    fake.restore();
+    told(&mut events, &["lost sight of *", "synced with *"]).await;
+    tokio::time::sleep(healthy).await;
+    let lost = tokio::time::Instant::now();
+    fake.lose_connection();
+    told(&mut events, &["lost sight of *", "synced with *"]).await;
+    lost.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_seconds_after_a_sync_the_past_is_forgotten_and_the_next_outage_is_short() {
+    let short = Duration::from_millis(100);
+    assert!(outage_after_so_long(secs(11)).await <= short);
+    assert!(outage_after_so_long(secs(1)).await > short, "this seed draws a longer wait");
+}
+
+#[tokio::test(start_paused = true)]
+async fn between_two_attempts_subscriptions_come_and_go_and_a_shutdown_is_served() {
+    let (fake, mut events) = synced().await;
+    fake.go_down();
+    tokio::time::sleep(secs(600)).await;
+    let began = tokio::time::Instant::now();
+    let mut late = fake.subscribe().await.unwrap();
+    told(&mut late, &["lost sight of *"]).await;
+    late.close().await;
+    told(&mut events, &["lost sight of *"]).await;
+    fake.shutdown().await;
+    assert!(events.next().await.is_none());
+    assert!(matches!(events.end(), Some(End::Shutdown)));
+    assert_eq!(began.elapsed(), Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,9 +4,8 @@ use std::io;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::unix::OwnedWriteHalf;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
 
 use super::faults::Faults;
@@ -15,19 +14,34 @@ use super::{Order, Shared};
 const GREETING: &str = "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 22, \"minor\": 2, \"major\": 7}, \
                         \"package\": \"fake\"}, \"capabilities\": [\"oob\"]}}\r\n";
 
+/// Where it listens.
+pub(super) enum Listener {
+    Unix(UnixListener),
+    Tcp(TcpListener),
+}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<Box<dyn Stream>> {
+        Ok(match self {
+            Self::Unix(listener) => Box::new(listener.accept().await?.0),
+            Self::Tcp(listener) => Box::new(listener.accept().await?.0),
+        })
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
 /// Serves one client, and then the next, until the sender of `end` is dropped.
-pub(super) async fn accept(
-    listener: UnixListener,
-    shared: Arc<Shared>,
-    mut end: watch::Receiver<()>,
-) {
+pub(super) async fn accept(listener: Listener, shared: Arc<Shared>, mut end: watch::Receiver<()>) {
     loop {
         let accepted = tokio::select! {
             biased;
             _ = end.changed() => return,
             accepted = listener.accept() => accepted,
         };
-        let Ok((stream, _)) = accepted else { return };
+        let Ok(stream) = accepted else { return };
         let (sender, orders) = mpsc::unbounded_channel();
         shared.change(|state| {
             state.client = Some(sender);
@@ -50,8 +64,8 @@ impl Connection {
         self.shared.lock().faults.clone()
     }
 
-    async fn serve(&mut self, stream: UnixStream) -> io::Result<()> {
-        let (reader, mut writer) = stream.into_split();
+    async fn serve(&mut self, stream: Box<dyn Stream>) -> io::Result<()> {
+        let (reader, mut writer) = tokio::io::split(stream);
         let mut lines = BufReader::new(reader).lines();
         let faults = self.faults();
         if faults.hang_up {
@@ -127,7 +141,7 @@ impl Connection {
         Some(bytes)
     }
 
-    async fn write(&self, writer: &mut OwnedWriteHalf, bytes: &[u8]) -> io::Result<()> {
+    async fn write(&self, writer: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
         let piece = self.faults().piece;
         for bytes in bytes.chunks(piece.unwrap_or(bytes.len()).max(1)) {
             writer.write_all(bytes).await?;

@@ -29,21 +29,37 @@ mod faults;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tempfile::TempDir;
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixSocket};
 use tokio::sync::{mpsc, watch};
 
+use self::connection::Listener;
 pub use self::faults::Faults;
 
 /// A fake QEMU on a socket of its own. Dropping it removes the socket and hangs up.
 pub struct FakeQemu {
     shared: Arc<Shared>,
-    directory: TempDir,
+    path: PathBuf,
+    /// Its directory, if it has one of its own.
+    home: Option<TempDir>,
+    /// The port of the loopback where it listens instead.
+    port: Option<u16>,
+    socket: Mutex<Socket>,
+}
+
+/// What there is at the path.
+#[derive(Default)]
+struct Socket {
+    /// Device and inode of its file.
+    file: Option<(u64, u64)>,
+    /// It has a file, but does not listen yet.
+    bound: Option<UnixSocket>,
     /// Ends the one that listens when it is dropped.
-    listening: Mutex<Option<watch::Sender<()>>>,
+    listening: Option<watch::Sender<()>>,
 }
 
 struct Shared {
@@ -99,14 +115,58 @@ impl FakeQemu {
         Ok(qemu)
     }
 
+    /// The same on a port of the loopback instead of a socket.
+    ///
+    /// # Errors
+    /// There is no free port.
+    pub fn start_tcp(name: &str) -> io::Result<Self> {
+        let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let mut qemu = Self::absent()?;
+        qemu.port = Some(free);
+        qemu.boot(name)?;
+        Ok(qemu)
+    }
+
     /// A socket's place at which there is none yet.
     ///
     /// # Errors
     /// Its directory cannot be made.
     pub fn absent() -> io::Result<Self> {
-        let directory = tempfile::Builder::new().prefix("vq").tempdir()?;
+        let home = tempfile::Builder::new().prefix("vq").tempdir()?;
+        let mut qemu = Self::absent_at(&home.path().join("vm.sock"));
+        qemu.home = Some(home);
+        Ok(qemu)
+    }
+
+    /// A running QEMU of this name whose socket has this path. There must be none yet.
+    ///
+    /// # Errors
+    /// The socket cannot be made.
+    pub fn at(path: &Path, name: &str) -> io::Result<Self> {
+        let qemu = Self::absent_at(path);
+        qemu.boot(name)?;
+        Ok(qemu)
+    }
+
+    /// A socket of this path that there is not yet.
+    pub fn absent_at(path: &Path) -> Self {
         let shared = Arc::new(Shared { state: Mutex::default(), changes: watch::channel(0).0 });
-        Ok(Self { shared, directory, listening: Mutex::default() })
+        Self { shared, path: path.into(), home: None, port: None, socket: Mutex::default() }
+    }
+
+    /// Makes the file of the socket, at which nobody listens until it is [booted](Self::boot).
+    ///
+    /// # Errors
+    /// The socket cannot be made.
+    pub fn bind(&self) -> io::Result<()> {
+        let mut socket = self.lock_socket();
+        if self.port.is_none() && socket.bound.is_none() && socket.listening.is_none() {
+            let bound = UnixSocket::new_stream()?;
+            bound.bind(&self.path)?;
+            let file = std::fs::metadata(&self.path)?;
+            (socket.bound, socket.file) = (Some(bound), Some((file.dev(), file.ino())));
+        }
+        Ok(())
     }
 
     /// Starts a QEMU there, running. One uuid belongs to one name.
@@ -123,14 +183,30 @@ impl FakeQemu {
             state.guest.uuid =
                 format!("00000000-0000-4000-8000-{:012x}", number & 0xffff_ffff_ffff);
         });
-        let mut listening = self.lock_listening();
-        if listening.is_none() {
-            let listener = UnixListener::bind(self.socket())?;
+        self.bind()?;
+        let mut socket = self.lock_socket();
+        if socket.listening.is_none() {
+            let listener = self.listen(socket.bound.take())?;
             let (alive, end) = watch::channel(());
             tokio::spawn(connection::accept(listener, Arc::clone(&self.shared), end));
-            *listening = Some(alive);
+            socket.listening = Some(alive);
         }
         Ok(())
+    }
+
+    /// Takes it that so many runs were before the next, as by other fakes: the ids of runs begin at 1
+    /// with each.
+    pub fn skip_runs(&self, runs: u32) {
+        self.shared.change(|state| state.guest.thread += runs);
+    }
+
+    fn listen(&self, bound: Option<UnixSocket>) -> io::Result<Listener> {
+        if let Some(bound) = bound {
+            return bound.listen(1024).map(Listener::Unix);
+        }
+        let listener = std::net::TcpListener::bind(("127.0.0.1", self.port.unwrap_or(0)))?;
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener).map(Listener::Tcp)
     }
 
     /// Its end: announced as a shutdown for this reason, or by nothing.
@@ -139,9 +215,19 @@ impl FakeQemu {
             let guest = reason.starts_with("guest");
             self.emit("SHUTDOWN", &format!(r#"{{"guest": {guest}, "reason": "{reason}"}}"#));
         }
-        // Gone already is as good.
-        let _ = std::fs::remove_file(self.socket());
-        self.lock_listening().take();
+        let socket = std::mem::take(&mut *self.lock_socket());
+        // Gone already is as good; another may have taken its place.
+        let file = std::fs::metadata(&self.path).map(|file| (file.dev(), file.ino()));
+        if file.is_ok() && file.ok() == socket.file {
+            let _ = std::fs::remove_file(&self.path);
+        }
+        drop(socket);
+        self.cut();
+    }
+
+    /// Its end without a word, and with the file of the socket left behind, as that of `kill -9`.
+    pub fn kill(&self) {
+        *self.lock_socket() = Socket::default();
         self.cut();
     }
 
@@ -191,12 +277,20 @@ impl FakeQemu {
 
     /// Where it listens, while there is one.
     pub fn socket(&self) -> PathBuf {
-        self.directory.path().join("vm.sock")
+        self.path.clone()
     }
 
-    /// The URI of the socket.
+    /// The URI of where it listens.
     pub fn uri(&self) -> String {
-        format!("qmp:{}", self.socket().display())
+        match self.port {
+            Some(port) => format!("qmp+tcp://127.0.0.1:{port}"),
+            None => format!("qmp:{}", self.path.display()),
+        }
+    }
+
+    /// Whether its run state is `running`.
+    pub fn is_running(&self) -> bool {
+        self.shared.lock().guest.status == "running"
     }
 
     /// Whether a client is served.
@@ -233,8 +327,8 @@ impl FakeQemu {
         }
     }
 
-    fn lock_listening(&self) -> MutexGuard<'_, Option<watch::Sender<()>>> {
-        self.listening.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_socket(&self) -> MutexGuard<'_, Socket> {
+        self.socket.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

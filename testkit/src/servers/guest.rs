@@ -21,6 +21,16 @@ pub enum Deed {
     Reset,
     /// Panics, and tells the hypervisor (pvpanic).
     Panic,
+    /// Tells the hypervisor that it is about to load a crash kernel (pvpanic), and goes on.
+    CrashLoad,
+    /// Sleeps (ACPI S3), and does so again after each awakening.
+    Sleep,
+    /// Powers itself off with its memory on the disk, or so it says (ACPI S4).
+    Hibernate,
+    /// Sets its watchdog, and does not feed it: two seconds later it bites.
+    Starve,
+    /// Reads a sector that cannot be read, in a QEMU that pauses a guest for that.
+    Misread,
 }
 
 impl Guest {
@@ -39,8 +49,34 @@ impl Guest {
         &self.name
     }
 
+    /// How a QEMU without libvirt is told of it; its disk is at `disk`.
+    pub(super) fn to_args(&self, disk: &Path) -> Vec<String> {
+        let disk = disk.display();
+        let drive = match self.deed {
+            Deed::Misread => format!(
+                "file.driver=blkdebug,file.image.driver=file,file.image.filename={disk},\
+                 file.inject-error.0.event=read_aio,file.inject-error.0.sector=1,rerror=stop"
+            ),
+            _ => format!("file={disk}"),
+        };
+        let drive = format!("{drive},format=raw,if=ide");
+        let mut args = vec!["-machine", "pc,accel=tcg", "-m", "16", "-drive", &drive];
+        args.extend(["-device", "pvpanic"]);
+        if self.deed == Deed::Starve {
+            args.extend(["-device", "ib700"]);
+        }
+        args.into_iter().map(ToOwned::to_owned).collect()
+    }
+
+    /// Its disk: a boot sector, and nothing behind it.
+    pub(super) fn disk(&self) -> Vec<u8> {
+        let mut disk = self.boot_sector().to_vec();
+        disk.resize(64 * 512, 0);
+        disk
+    }
+
     /// The first sector of its disk.
-    pub(super) fn boot_sector(&self) -> [u8; 512] {
+    fn boot_sector(&self) -> [u8; 512] {
         let mut code: Vec<u8> = Vec::new();
         if self.seconds > 0 {
             let [low, mid, high, _] = (u32::from(self.seconds) * 1_000_000).to_le_bytes();
@@ -56,13 +92,32 @@ impl Guest {
                 code.extend([0xb8, 0x00, 0x20]); // mov ax, 2000h (sleep enable, S5)
                 code.push(0xef); // out dx, ax
             }
+            Deed::Sleep | Deed::Hibernate => {
+                let kind = if self.deed == Deed::Sleep { 0x24 } else { 0x28 };
+                code.extend([0xba, 0x04, 0x06]); // mov dx, 604h (PM1a control)
+                code.extend([0xb8, 0x00, kind]); // mov ax, 2400h or 2800h (sleep enable, S3 or S4)
+                code.push(0xef); // out dx, ax
+            }
+            Deed::Starve => {
+                code.extend([0xba, 0x43, 0x04]); // mov dx, 443h (ib700)
+                code.extend([0xb0, 0x0e]); // mov al, 0eh (2 s)
+                code.push(0xee); // out dx, al
+            }
+            Deed::Misread => {
+                code.extend([0xb8, 0x01, 0x02]); // mov ax, 0201h (read one sector)
+                code.extend([0xbb, 0x00, 0x7e]); // mov bx, 7e00h (to behind this one)
+                code.extend([0xb9, 0x02, 0x00]); // mov cx, 2 (cylinder 0, the second sector)
+                code.extend([0xba, 0x80, 0x00]); // mov dx, 80h (head 0, the first disk)
+                code.extend([0xcd, 0x13]); // int 13h
+            }
             Deed::Reset => {
                 code.extend([0xb0, 0xfe]); // mov al, feh (pulse the reset line)
                 code.extend([0xe6, 0x64]); // out 64h, al (keyboard controller)
             }
-            Deed::Panic => {
+            Deed::Panic | Deed::CrashLoad => {
+                let what = if self.deed == Deed::Panic { 1 } else { 2 };
                 code.extend([0xba, 0x05, 0x05]); // mov dx, 505h (pvpanic)
-                code.extend([0xb0, 0x01]); // mov al, 1 (panicked)
+                code.extend([0xb0, what]); // mov al, 1 or 2 (panicked, crash kernel loaded)
                 code.push(0xee); // out dx, al
             }
         }
@@ -75,7 +130,11 @@ impl Guest {
 
     /// Its domain XML. QEMU locks the disk while it runs: no two guests can share one.
     pub(super) fn to_xml(&self, disk: &Path) -> String {
-        let panic = if self.deed == Deed::Panic { "<panic model='isa'/>" } else { "" };
+        let device = match self.deed {
+            Deed::Panic | Deed::CrashLoad => "<panic model='isa'/>",
+            Deed::Starve => "<watchdog model='ib700'/>",
+            _ => "",
+        };
         format!(
             "<domain type='qemu'>
   <name>{}</name>
@@ -91,7 +150,7 @@ impl Guest {
     </disk>
     <controller type='usb' model='none'/>
     <memballoon model='none'/>
-    {panic}
+    {device}
   </devices>
 </domain>",
             self.name,

@@ -312,7 +312,7 @@ impl Libvirtd {
     /// That the disk cannot be written.
     pub fn furnish(&self, guest: &Guest) -> Result<String, LaunchError> {
         let disk = self.home.path(&format!("disks/{}.img", guest.name()));
-        fs::write(&disk, guest.boot_sector())
+        fs::write(&disk, guest.disk())
             .and_then(|()| self.home.hand_over(&disk))
             .map_err(LaunchError::io("write a guest's disk"))?;
         Ok(guest.to_xml(&disk))

@@ -131,11 +131,8 @@ impl QemuConfig {
             None => add(&["-machine", "none"]),
             Some(guest) => {
                 let disk = home.join("disk");
-                std::fs::write(&disk, guest.boot_sector())
-                    .map_err(LaunchError::io("write a disk"))?;
-                let drive = format!("file={},format=raw,if=ide", disk.display());
-                add(&["-machine", "pc,accel=tcg", "-m", "16", "-drive", &drive]);
-                add(&["-device", "pvpanic"]);
+                std::fs::write(&disk, guest.disk()).map_err(LaunchError::io("write a disk"))?;
+                args.extend(guest.to_args(&disk).into_iter().map(OsString::from));
             }
         }
         args.extend(self.args.iter().map(OsString::from));
@@ -198,7 +195,19 @@ impl Qemu {
     /// # Errors
     /// QEMU says no, does not answer, or has ended.
     pub async fn run(&mut self, command: &str) -> Result<String, LaunchError> {
-        let line = format!("{{\"execute\":\"{command}\"}}\n");
+        self.run_with(command, "{}").await
+    }
+
+    /// The same with a command that takes arguments, a JSON object.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub async fn run_with(
+        &mut self,
+        command: &str,
+        arguments: &str,
+    ) -> Result<String, LaunchError> {
+        let line = format!("{{\"execute\":\"{command}\",\"arguments\":{arguments}}}\n");
         let failed = |message: String| LaunchError::Command { command: command.into(), message };
         let Some(control) = &mut self.control else { return Err(failed("it has ended".into())) };
         let answer = async {

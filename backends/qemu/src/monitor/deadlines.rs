@@ -1,38 +1,36 @@
 //! What a monitor does when it is time, rather than when something comes.
 
 use tokio::time::Instant;
+use virevent::Error;
 use virevent::driver::Batch;
-use virevent::{Error, Scope};
 
-use super::{LAST_WORDS, Monitor};
+use super::connecting::Attempt;
+use super::{LAST_WORDS, Monitor, Role, Shared};
 
 impl Monitor {
-    /// True if an outage was told.
-    pub(super) fn tell_trouble(&mut self, now: Instant, out: &mut Batch) -> bool {
-        match &self.trouble {
-            Some((due, fault)) if now >= *due && !self.is_out && !self.is_listing => {
-                out.outage(Scope::Source, fault.clone());
-                self.is_out = true;
-                true
-            }
-            _ => false,
-        }
-    }
-
-    pub(super) fn meet_deadlines(&mut self, now: Instant, out: &mut Batch) -> Result<bool, Error> {
+    pub(super) fn meet_deadlines(
+        &mut self,
+        now: Instant,
+        shared: &mut Shared,
+        out: &mut Batch,
+    ) -> Result<bool, Error> {
         if let Some(guest) = &mut self.guest {
             if guest.pause.is_some_and(|(_, due)| now >= due) {
                 guest.tell_pause(None, out);
                 return Ok(true);
             }
         }
-        if let Some((_, since)) = &self.attempt {
-            if now >= *since + self.config.greeting && self.trouble.is_none() {
-                let error = self.config.held();
-                if self.is_first {
+        if let Some(attempt) = &self.attempt {
+            if now >= attempt.silent_since() + self.config.greeting && self.trouble.is_none() {
+                let error = attempt.silence(&self.config, now);
+                if self.is_first && self.role == Role::Source {
                     return Err(error);
                 }
                 self.trouble = Some((now, error.to_fault()));
+            }
+            if self.given_up_at(attempt).is_some_and(|at| now >= at) {
+                (self.attempt, self.retry_at) = (None, now);
+                return Ok(true);
             }
         }
         if let Some((_, since)) = self.question {
@@ -40,6 +38,9 @@ impl Monitor {
                 let after = self.config.answer;
                 let error = Error::Timeout { call: "query-status", after };
                 self.trouble = Some((now, error.to_fault()));
+                if self.config.may_be_half_open() {
+                    (self.link, self.question, self.retry_at) = (None, None, now);
+                }
             }
         } else if let Some(link) = &mut self.link {
             let quiet = self.heard + self.config.interval;
@@ -49,22 +50,31 @@ impl Monitor {
                 return Ok(true);
             }
         }
-        Ok(self.tell_trouble(now, out))
+        Ok(self.tell_trouble(now, shared, out))
     }
 
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let guest = self.guest.as_ref();
+    /// When to connect anew, because nothing else would tell that nobody is there any more. A local
+    /// QEMU is waited for in one place: it has not gone without a word, and others wait in the line.
+    fn given_up_at(&self, attempt: &Attempt) -> Option<Instant> {
+        let patience = self.config.greeting + self.config.answer;
+        self.config.may_be_half_open().then(|| attempt.silent_since() + patience)
+    }
+
+    pub(super) fn next_deadline(&self, shared: &Shared) -> Option<Instant> {
+        let (guest, attempt) = (self.guest.as_ref(), self.attempt.as_ref());
         let calm = self.trouble.is_none();
         let deadlines = [
             guest.and_then(|guest| guest.pause).map(|(_, due)| due),
             guest.and_then(|guest| guest.ended).map(|ended| ended + LAST_WORDS),
-            self.attempt.as_ref().filter(|_| calm).map(|(_, since)| *since + self.config.greeting),
+            attempt.filter(|_| calm).map(|attempt| attempt.silent_since() + self.config.greeting),
+            attempt.and_then(|attempt| self.given_up_at(attempt)),
             self.question.filter(|_| calm).map(|(_, since)| since + self.config.answer),
             (self.link.is_some() && self.question.is_none())
                 .then(|| self.heard + self.config.interval),
             self.look_at.filter(|_| self.link.is_some() && self.question.is_none()),
-            (self.link.is_none() && self.attempt.is_none()).then_some(self.retry_at),
-            self.trouble.as_ref().filter(|_| !self.is_out && !self.is_listing).map(|(due, _)| *due),
+            (self.link.is_none() && self.attempt.is_none() && self.may_connect(shared))
+                .then_some(self.retry_at),
+            self.trouble.as_ref().filter(|_| self.may_tell_trouble(shared)).map(|(due, _)| *due),
         ];
         deadlines.into_iter().flatten().min()
     }

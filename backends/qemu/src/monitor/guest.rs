@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 use virevent::driver::Batch;
-use virevent::{Change, Domain, EventData, EventName, Lifecycle, RawEvent};
+use virevent::{Change, Domain, EventData, EventName, Lifecycle, Origin, RawEvent, Uuid};
 
 use crate::decode::Story;
 use crate::identity::Identity;
@@ -16,6 +16,10 @@ use crate::wire::Event;
 #[derive(Debug)]
 pub(super) struct Guest {
     pub(super) identity: Identity,
+    /// The name that it said at first, or was given where it said none: a QEMU is never renamed.
+    pub(super) name: String,
+    /// What it is known by: its own, unless that belongs to another.
+    pub(super) uuid: Uuid,
     pub(super) id: u32,
     pub(super) story: Story,
     pub(super) process: Option<Process>,
@@ -23,13 +27,13 @@ pub(super) struct Guest {
     pub(super) ended: Option<Instant>,
     /// A pause whose cause is asked for: when it was, and when it is told without.
     pub(super) pause: Option<(SystemTime, Instant)>,
-    /// It was reset after its end, and how it is now is asked for.
+    /// It was reset after its end, or may have survived a crash: how it is now is asked for.
     pub(super) is_reborn: bool,
 }
 
 impl Guest {
     pub(super) fn domain(&self, out: &mut Batch) -> Domain {
-        out.domain(self.identity.uuid, &self.identity.name, Some(self.id))
+        out.domain(self.uuid, &self.name, Some(self.id))
     }
 
     /// Tells a pause whose cause was asked for.
@@ -42,12 +46,12 @@ impl Guest {
     }
 }
 
-/// Tells that a run began, and the state that it is in.
-pub(super) fn start(guest: &Guest, out: &mut Batch) {
+/// Tells that a run began.
+pub(super) fn start(guest: &Guest, origin: Origin, out: &mut Batch) {
     let (domain, at) = (guest.domain(out), out.received());
-    let started = Change::Started(guest.story.start_cause());
-    out.event(Lifecycle::new(domain.clone(), started, at));
-    out.state(domain, guest.story.state());
+    let mut event = Lifecycle::new(domain, Change::Started(guest.story.start_cause()), at);
+    event.origin = origin;
+    out.event(event);
 }
 
 /// Passes on an event that has no type, if anybody wants it.

@@ -1,7 +1,6 @@
 //! The program against a real libvirtd.
 
 use rustix::process::Signal;
-use virevent::{Break, DomainEvent};
 use virevent_testkit::servers::{Guest, Libvirtd};
 
 use super::run::{Run, start};
@@ -10,19 +9,6 @@ fn watch(daemon: &Libvirtd, uri: &str, args: &[&str]) -> Run {
     let mut run = start(&[args, &["--json", &daemon.uri(uri)]].concat());
     run.until_synced();
     run
-}
-
-/// What was printed, as `started booted`, `gap`, `synced`.
-fn told(events: &[DomainEvent]) -> Vec<String> {
-    let word = |event: &DomainEvent| match event {
-        DomainEvent::Lifecycle(event) => {
-            format!("{} {}", event.change.as_str(), event.change.cause())
-        }
-        DomainEvent::Gap(gap) if matches!(gap.kind, Break::Disconnected { .. }) => "gap".into(),
-        DomainEvent::Synced(_) => "synced".into(),
-        other => other.to_string(),
-    };
-    events.iter().map(word).collect()
 }
 
 #[tokio::test]
@@ -37,7 +23,7 @@ async fn what_another_client_does_is_printed_in_order_with_its_causes() {
     let outcome = run.end();
     assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""));
     assert_eq!(
-        told(&outcome.events()),
+        outcome.told(),
         [
             "suspended paused",
             "resumed unpaused",
@@ -60,7 +46,7 @@ async fn the_life_of_a_qemu_guest_is_printed_with_its_reboot() {
     let outcome = run.end();
     assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""));
     assert_eq!(
-        told(&outcome.events()),
+        outcome.told(),
         [
             "defined added",
             "resumed unpaused",

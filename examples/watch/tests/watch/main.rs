@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod directory;
 mod libvirtd;
+mod qemu;
 mod run;
 mod xenstored;
 

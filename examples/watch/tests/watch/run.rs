@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::NamedTempFile;
-use virevent::DomainEvent;
+use virevent::{Break, DomainEvent};
 
 /// How long a run may take before the test fails.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -107,6 +107,19 @@ impl Outcome {
     /// The lines of its output, read as events.
     pub(crate) fn events(&self) -> Vec<DomainEvent> {
         self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// The same in short: `started booted`, `gap`, `synced`.
+    pub(crate) fn told(&self) -> Vec<String> {
+        let word = |event: &DomainEvent| match event {
+            DomainEvent::Lifecycle(event) => {
+                format!("{} {}", event.change.as_str(), event.change.cause())
+            }
+            DomainEvent::Gap(gap) if matches!(gap.kind, Break::Disconnected { .. }) => "gap".into(),
+            DomainEvent::Synced(_) => "synced".into(),
+            other => other.to_string(),
+        };
+        self.events().iter().map(word).collect()
     }
 
     /// That it failed with this status, said so in one line, and printed nothing.

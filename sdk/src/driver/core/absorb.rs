@@ -112,19 +112,29 @@ impl Core {
             Control::InterestDone(tag, refused) => self.interest_done(session, tag, refused)?,
             Control::Listed(tag, list) => self.listed(session, tag, list, now),
             Control::Outage(scope, fault) => {
-                if self.synced.is_some() {
+                let is_whole = scope == Scope::Source;
+                // Streams that are in an outage already know.
+                if self.synced.is_some()
+                    || (is_whole && self.outage.is_none() && self.fanout.knows())
+                {
                     self.facts.add(|facts| &facts.gaps, 1);
                     self.fanout.broke(&scope, &fault);
-                    if scope == Scope::Source {
+                    if is_whole {
                         self.outage = Some(fault.clone());
-                        self.set_status(Status::Disconnected(fault.clone()));
                     }
                 }
-                self.scopes.insert(scope, fault);
+                self.scopes.insert(scope, fault.clone());
+                if is_whole {
+                    // A list of now would tell that nothing is there: it is asked for when all is back.
+                    self.calls.list = None;
+                    self.answer_in_outage(&fault);
+                    self.set_status(Status::Disconnected(fault));
+                    self.steer(session);
+                }
             }
             Control::Restored(scope) => {
                 self.scopes.remove(&scope);
-                if scope == Scope::Source && self.synced.is_some() {
+                if scope == Scope::Source {
                     // Those who came in the outage know nothing yet: a list tells them, too.
                     self.synced = None;
                     self.steer(session);
@@ -154,6 +164,8 @@ impl Core {
         // What happened in a part that was out of reach was not seen when it happened.
         let origin =
             if self.scopes.contains(&domain) { Origin::Inferred } else { Origin::Observed };
+        // What comes after it repeats nothing of the sync.
+        self.echoes.overtaken(self.batch.roster.key(&domain));
         let mut tale = Tale::new(origin, self.batch.received());
         match level {
             Ok(state) => tale.level(&mut self.batch.roster, domain, state),

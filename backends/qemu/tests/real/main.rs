@@ -1,6 +1,9 @@
 //! Against real QEMUs: `cargo test -- --ignored`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod guests;
+mod migration;
+
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -8,7 +11,7 @@ use tokio::net::UnixStream;
 use virevent::{DomainEvent, EventSource, EventStream, Kind, Options};
 use virevent_qemu::Qmp;
 use virevent_testkit::assert::{next_within, until_synced};
-use virevent_testkit::servers::{Deed, Guest, Qemu, QemuConfig};
+use virevent_testkit::servers::{Qemu, QemuConfig};
 
 /// Far longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -20,6 +23,10 @@ fn quick(uri: &str) -> Qmp {
         .look_every(Duration::from_millis(20))
         .greeting_timeout(short)
         .keepalive(short, short)
+}
+
+fn all() -> Options {
+    Options::default().kind(Kind::Lifecycle).kind(Kind::Reboot).kind(Kind::Other)
 }
 
 /// A stream that is synced, and what it told until then.
@@ -55,8 +62,7 @@ async fn told_until(events: &mut EventStream, last: &str) -> Vec<String> {
 #[ignore = "needs qemu"]
 async fn the_life_of_a_machine() {
     let mut qemu = QemuConfig::default().name("web, or so").start().await.unwrap();
-    let wanted = Options::default().kind(Kind::Lifecycle).kind(Kind::Reboot).kind(Kind::Other);
-    let (mut events, existing) = watch(&qemu.uri(), wanted).await;
+    let (mut events, existing) = watch(&qemu.uri(), all()).await;
     assert_eq!(existing, ["web, or so existing (paused (starting_up))"]);
     for command in ["cont", "stop", "cont", "system_reset", "system_powerdown"] {
         qemu.run(command).await.unwrap();
@@ -96,49 +102,7 @@ async fn the_next_qemu_behind_a_socket_is_started_and_has_the_same_uuid() {
     assert_eq!(in_short(&started), "vm started (booted)");
     let (old, new) = (stopped.domain().unwrap(), started.domain().unwrap());
     assert!(old.is_same(new) && new.id() == second.pid());
-    assert_eq!(told_until(&mut events, "suspended").await, ["vm suspended"]);
-}
-
-#[tokio::test]
-#[ignore = "needs qemu"]
-async fn a_guest_that_powers_itself_off() {
-    let guest = Guest::after(1, "web", Deed::PowerOff);
-    let mut qemu = QemuConfig::default().name("web").guest(guest).start().await.unwrap();
-    let (mut events, _) = watch(&qemu.uri(), Options::default()).await;
-    qemu.run("cont").await.unwrap();
-    assert_eq!(
-        told_until(&mut events, "stopped").await,
-        ["web resumed (unpaused)", "web shutting_down (guest)", "web stopped (shutdown)"]
-    );
-}
-
-#[tokio::test]
-#[ignore = "needs qemu"]
-async fn a_guest_that_panics() {
-    let guest = Guest::after(1, "web", Deed::Panic);
-    let mut qemu = QemuConfig::default().name("web").guest(guest).start().await.unwrap();
-    let (mut events, _) = watch(&qemu.uri(), Options::default()).await;
-    qemu.run("cont").await.unwrap();
-    assert_eq!(
-        told_until(&mut events, "stopped").await,
-        [
-            "web resumed (unpaused)",
-            "web crashed (panicked)",
-            "web shutting_down (finished)",
-            "web stopped (crashed)"
-        ]
-    );
-}
-
-#[tokio::test]
-#[ignore = "needs qemu"]
-async fn a_guest_that_resets_itself() {
-    let guest = Guest::after(1, "web", Deed::Reset);
-    let mut qemu = QemuConfig::default().name("web").guest(guest).start().await.unwrap();
-    let (mut events, _) = watch(&qemu.uri(), Options::default()).await;
-    qemu.run("cont").await.unwrap();
-    let told = told_until(&mut events, "rebooted").await;
-    assert_eq!(told, ["web resumed (unpaused)", "web rebooted"]);
+    assert_eq!(told_until(&mut events, "suspended").await, ["vm suspended (paused)"]);
 }
 
 #[tokio::test]
@@ -226,6 +190,77 @@ async fn a_qemu_on_a_tcp_port_comes_and_goes() {
     qemu.run("quit").await.unwrap();
     let told = told_until(&mut events, "stopped").await;
     assert_eq!(told, ["web shutting_down (host)", "web stopped (destroyed)"]);
+}
+
+/// Kills a QEMU that is not our child.
+struct Orphan(rustix::process::Pid);
+
+impl Orphan {
+    fn kill(&self) {
+        // Gone already is as good.
+        let _ = rustix::process::kill_process(self.0, rustix::process::Signal::KILL);
+    }
+}
+
+impl Drop for Orphan {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Where the manager of the test below is to make a socket, while it is one.
+const MANAGED: &str = "VIREVENT_MANAGED_SOCKET";
+
+/// No test by itself: it is run again by the one below, as a manager in a process of its own.
+#[test]
+#[ignore = "needs qemu"]
+fn the_manager_makes_the_socket_for_its_qemu() {
+    let Ok(socket) = std::env::var(MANAGED) else { return };
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let handed_on = std::os::fd::OwnedFd::from(listener.try_clone().unwrap());
+    let args = "-nodefaults -display none -machine none -chardev \
+                socket,id=mon,fd=0,server=on,wait=off -mon chardev=mon,mode=control";
+    // It is to outlive its manager.
+    #[allow(clippy::zombie_processes)]
+    let qemu = std::process::Command::new("qemu-system-x86_64")
+        .args(args.split_whitespace())
+        .stdin(handed_on)
+        .spawn()
+        .unwrap();
+    std::fs::write(format!("{socket}.part"), qemu.id().to_string()).unwrap();
+    std::fs::rename(format!("{socket}.part"), format!("{socket}.pid")).unwrap();
+    // Until it is let go.
+    let _ = std::io::stdin().read_line(&mut String::new());
+}
+
+#[tokio::test]
+#[ignore = "needs qemu"]
+async fn the_end_of_the_manager_that_made_the_socket_is_not_the_end_of_qemu() {
+    let home = tempfile::Builder::new().prefix("vq").tempdir().unwrap();
+    let socket = home.path().join("vm.sock");
+    let mut manager = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "the_manager_makes_the_socket_for_its_qemu", "--ignored"])
+        .env(MANAGED, &socket)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let pid = loop {
+        if let Ok(pid) = std::fs::read_to_string(home.path().join("vm.sock.pid")) {
+            break pid.parse().unwrap();
+        }
+        assert!(tokio::time::Instant::now() < deadline, "the manager does not start a QEMU");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    let qemu = Orphan(rustix::process::Pid::from_raw(pid).unwrap());
+    let (mut events, existing) = watch(&format!("qmp:{}", socket.display()), all()).await;
+    assert_eq!(existing, ["vm existing (running)"]);
+    drop(manager.stdin.take());
+    manager.wait().unwrap();
+    assert!(next_within(&mut events, Duration::from_secs(2)).await.is_err());
+    qemu.kill();
+    assert_eq!(told_until(&mut events, "stopped").await, ["vm stopped (failed)"]);
 }
 
 #[tokio::test]

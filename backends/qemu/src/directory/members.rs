@@ -1,0 +1,211 @@
+//! The monitors of a directory's sockets, each polled only when it has something to do.
+//!
+//! A member is one file, and goes on while that file is there under its path, or a QEMU runs behind
+//! it: a new file of the same name is another member, and the QEMU whose file was removed stays until
+//! its process ends. No file has two members, since the second would wait behind the first for ever.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use virevent::driver::{Batch, Listed};
+
+use super::look::Socket;
+use super::ready::{Call, Ready};
+use crate::config::Config;
+use crate::file::FileId;
+use crate::monitor::{Monitor, Role, Shared};
+use crate::uri::Endpoint;
+
+/// How many members take a step in a turn, and after how many events it is over: one that is noisy
+/// holds up the others for so long at most.
+const TURN: usize = 64;
+const EVENTS: usize = 1024;
+
+#[derive(Default)]
+pub(crate) struct Members {
+    slots: Vec<Option<Member>>,
+    free: Vec<usize>,
+    by_file: HashMap<FileId, usize>,
+    /// Those whose file is there.
+    by_path: HashMap<PathBuf, usize>,
+    /// Those of which it is not known whether there is a QEMU.
+    unsettled: usize,
+    ready: Ready,
+}
+
+struct Member {
+    monitor: Monitor,
+    socket: Socket,
+    /// Whether the path still leads to the file.
+    is_there: bool,
+    is_settled: bool,
+    call: Arc<Call>,
+}
+
+/// What a turn has come to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Turn {
+    /// A member did something.
+    pub(crate) is_step: bool,
+    /// Of a member it became known whether there is a QEMU.
+    pub(crate) is_settled: bool,
+    /// A member is no more.
+    pub(crate) is_parting: bool,
+}
+
+impl Members {
+    /// Whether it is known of all whether there is a QEMU.
+    pub(crate) fn are_settled(&self) -> bool {
+        self.unsettled == 0
+    }
+
+    /// These sockets are there, and no others.
+    pub(crate) fn see(
+        &mut self,
+        sockets: Vec<Socket>,
+        config: &Config,
+        shared: &mut Shared,
+        out: &mut Batch,
+    ) {
+        let mut left = std::mem::take(&mut self.by_path);
+        let mut new = Vec::new();
+        for socket in sockets {
+            match self.by_file.get(&socket.file).copied() {
+                Some(at) if self.slot(at).is_some_and(|member| member.socket == socket) => {
+                    left.remove(&socket.path);
+                    self.by_path.insert(socket.path, at);
+                    self.relink(at);
+                }
+                _ => new.push(socket),
+            }
+        }
+        for at in left.into_values() {
+            self.unlink(at, shared, out);
+        }
+        for socket in new {
+            // A QEMU whose socket was renamed is known already, and stays so until its end.
+            if !self.by_file.contains_key(&socket.file) {
+                self.add(socket, config);
+            }
+        }
+    }
+
+    /// Something has happened to the file at this path.
+    pub(crate) fn hurry(&mut self, path: &Path) {
+        let at = self.by_path.get(path).copied();
+        if let Some(member) = at.and_then(|at| self.slot(at)) {
+            member.monitor.look_now();
+            member.call.list();
+        }
+    }
+
+    /// The directory can be read again.
+    pub(crate) fn reopen(&mut self) {
+        for member in self.slots.iter_mut().flatten() {
+            member.monitor.reopen();
+            member.call.list();
+        }
+    }
+
+    /// Lets those that want to do something take a step each. Pending if none did.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        shared: &mut Shared,
+        out: &mut Batch,
+    ) -> Poll<Turn> {
+        self.ready.register(cx);
+        let (mut turn, mut steps) = (Turn::default(), 0);
+        for _ in 0..self.ready.len() {
+            let Some(at) = self.ready.next() else { break };
+            let Some(member) = self.slot(at) else { continue };
+            let waker = member.call.waker();
+            let mut context = Context::from_waker(&waker);
+            // A part is never an error.
+            if member.monitor.poll(&mut context, shared, out).is_ready() {
+                member.call.list_again();
+                turn.is_step = true;
+                steps += 1;
+            }
+            self.note(at, &mut turn);
+            if steps >= TURN || out.events().len() >= EVENTS {
+                break;
+            }
+        }
+        if turn == Turn::default() { Poll::Pending } else { Poll::Ready(turn) }
+    }
+
+    /// The list cannot wait any longer for those that have not settled.
+    pub(crate) fn overdue(&mut self, shared: &mut Shared, out: &mut Batch) {
+        let mut turn = Turn::default();
+        for at in 0..self.slots.len() {
+            let Some(member) = self.slot(at).filter(|member| !member.is_settled) else { continue };
+            member.monitor.overdue(shared, out);
+            member.call.list();
+            self.note(at, &mut turn);
+        }
+    }
+
+    /// The QEMUs that there are.
+    pub(crate) fn list(&self, out: &mut Batch) -> Vec<Listed> {
+        self.slots.iter().flatten().filter_map(|member| member.monitor.listed(out)).collect()
+    }
+
+    fn slot(&mut self, at: usize) -> Option<&mut Member> {
+        self.slots.get_mut(at)?.as_mut()
+    }
+
+    fn add(&mut self, socket: Socket, config: &Config) {
+        tracing::debug!(path = %socket.path.display(), "a socket");
+        let endpoint = Endpoint::Unix(socket.path.clone());
+        let config = Config { endpoint, file: Some(socket.file), ..config.clone() };
+        let monitor = Monitor::new(Arc::new(config), Role::Part);
+        let at = self.free.pop().unwrap_or(self.slots.len());
+        if at == self.slots.len() {
+            self.slots.push(None);
+        }
+        self.by_file.insert(socket.file, at);
+        self.by_path.insert(socket.path.clone(), at);
+        self.unsettled += 1;
+        let call = self.ready.call(at);
+        let (is_there, is_settled) = (true, false);
+        self.slots[at] = Some(Member { monitor, socket, is_there, is_settled, call });
+    }
+
+    fn relink(&mut self, at: usize) {
+        let Some(member) = self.slot(at).filter(|member| !member.is_there) else { return };
+        member.is_there = true;
+        member.monitor.relink();
+        member.call.list();
+    }
+
+    fn unlink(&mut self, at: usize, shared: &mut Shared, out: &mut Batch) {
+        let Some(member) = self.slot(at) else { return };
+        tracing::debug!(path = %member.socket.path.display(), "the socket is gone");
+        member.is_there = false;
+        member.monitor.unlink(shared, out);
+        member.call.list();
+        self.note(at, &mut Turn::default());
+    }
+
+    /// Takes note of what became of a member.
+    fn note(&mut self, at: usize, turn: &mut Turn) {
+        let Some(member) = self.slot(at) else { return };
+        let settles = !member.is_settled && !member.monitor.is_first();
+        let is_parting = !member.is_there && member.monitor.is_vacant();
+        member.is_settled |= settles;
+        if settles {
+            self.unsettled -= 1;
+            turn.is_settled = true;
+        }
+        if is_parting {
+            if let Some(member) = self.slots[at].take() {
+                self.by_file.remove(&member.socket.file);
+                self.free.push(at);
+            }
+            turn.is_parting = true;
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! A directory in which QEMUs' sockets appear and vanish.
+//!
+//! ```text
+//!   notices ──it is time──▶ lookout ──what is there──▶ members ──a monitor each──▶ session
+//!   (inotify)               (a look now and then)        └─ ready: who wants to be polled
+//! ```
+//!
+//! The directory is read anew at every notice, and compared with what is known: so a notice that is
+//! late, lost or wrong leads to nothing that is not true.
+
+mod look;
+mod lookout;
+mod members;
+mod notices;
+mod pattern;
+mod place;
+mod ready;
+mod session;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use virevent::Error;
+use virevent::driver::{Driver, Reconnect};
+
+use self::place::Place;
+use self::session::Opener;
+use crate::config::Config;
+use crate::uri::Endpoint;
+
+/// How to reach all QEMUs whose sockets are in a directory. By value:
+/// `QmpDir::new("qmp-dir:/run/qemu")?.greeting_timeout(Duration::from_secs(2)).source()`.
+///
+/// Sockets are found by the patterns of the URI, `*.sock` and `*.monitor` if it has none, in the
+/// directory and one level below it. A directory that is not there, or not yet, is an empty host.
+#[derive(Clone, Debug)]
+#[must_use = "call source()"]
+pub struct QmpDir {
+    opener: Opener,
+    reconnect: Reconnect,
+}
+
+impl QmpDir {
+    /// The QEMUs in a directory, `qmp-dir:/path` or `qmp-dir:/path?pattern=*.qmp`; `pattern` may be
+    /// given more than once. Does no I/O.
+    ///
+    /// # Errors
+    /// [`Error::InvalidUri`]: what is wrong with it, and what to do.
+    pub fn new(uri: &str) -> Result<Self, Error> {
+        let place = Arc::new(Place::parse(uri)?);
+        let config = Config::at(uri, Endpoint::Unix(place.directory.clone()));
+        let net = Duration::from_secs(30);
+        let reconnect = Reconnect::local().max(Duration::from_secs(1));
+        Ok(Self { opener: Opener { place, config, net }, reconnect })
+    }
+
+    /// How long a QEMU may take to greet a client before another client is taken to hold its monitor.
+    /// That is then an outage of its domain, which ends when it is our turn. Default: 5 s, but a new
+    /// stream is synced without those that say nothing for a second.
+    pub fn greeting_timeout(mut self, timeout: Duration) -> Self {
+        self.opener.config.greeting = timeout;
+        self
+    }
+
+    /// After how much silence to ask whether a QEMU lives, and how long it may take to answer before
+    /// it is out of reach. Default: 5 s, and 10 s.
+    pub fn keepalive(mut self, interval: Duration, answer: Duration) -> Self {
+        (self.opener.config.interval, self.opener.config.answer) = (interval, answer);
+        self
+    }
+
+    /// How often to look at the directory while no change of it is noticed. Default: 30 s. Where
+    /// changes cannot be noticed (no inotify, or no more of it for this user) it is looked at once a
+    /// second, or as often as this says if that is more often.
+    pub fn look_every(mut self, interval: Duration) -> Self {
+        self.opener.net = interval;
+        self
+    }
+
+    /// How often a subscription that waits for the directory tries to read it. Default:
+    /// [`Reconnect::local`], but at least once a second.
+    pub fn reconnect(mut self, reconnect: Reconnect) -> Self {
+        self.reconnect = reconnect;
+        self
+    }
+
+    /// The source. Does no I/O before the first subscription.
+    pub fn source(self) -> Driver {
+        // The monitors have deadlines of their own.
+        let connecting = self.opener.config.greeting.saturating_add(Duration::from_secs(30));
+        Driver::builder(self.opener)
+            .keepalive(None, 0)
+            .connect_timeout(connecting)
+            .call_timeout(connecting)
+            .idle_timeout(Duration::ZERO)
+            .reconnect(self.reconnect)
+            .build()
+    }
+}

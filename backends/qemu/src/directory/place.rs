@@ -1,0 +1,156 @@
+//! `qmp-dir:/run/qemu?pattern=*.sock`. Parsing does no I/O.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use virevent::Error;
+
+use super::pattern::Pattern;
+use crate::link::{OUT_OF_FILES, is_out_of_files};
+use crate::uri::{LONGEST_PATH, decoded};
+
+/// The names that sockets have unless it is said otherwise.
+const DEFAULT: [&str; 2] = ["*.sock", "*.monitor"];
+
+/// A directory, and which of its files may be sockets of QEMUs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) directory: PathBuf,
+    patterns: Vec<Pattern>,
+}
+
+impl Place {
+    /// # Errors
+    /// [`Error::InvalidUri`]: what is wrong, and what to do.
+    pub(crate) fn parse(uri: &str) -> Result<Self, Error> {
+        parse(uri).map_err(|reason| Error::InvalidUri { uri: uri.into(), reason })
+    }
+
+    /// Whether a file of this name may be a socket of a QEMU.
+    pub(crate) fn takes(&self, name: &[u8]) -> bool {
+        self.patterns.iter().any(|pattern| pattern.matches(name))
+    }
+
+    /// The error that it is to be unable to read `path`.
+    pub(crate) fn unreadable(&self, path: &Path, error: io::Error) -> Error {
+        let directory = self.directory.display();
+        let reason = match error.kind() {
+            io::ErrorKind::PermissionDenied => format!(
+                "this user may not read it: run as the user that runs QEMU, or give that user's \
+                 group r-x on {directory}"
+            ),
+            io::ErrorKind::NotADirectory => "it is no directory: for one socket, give qmp:".into(),
+            _ if is_out_of_files(&error) => OUT_OF_FILES.into(),
+            _ => "mend it; it is looked at again every second".into(),
+        };
+        let endpoint = path.display().to_string();
+        Error::Unreachable { endpoint, reason, source: Arc::new(error) }
+    }
+}
+
+fn parse(uri: &str) -> Result<Place, String> {
+    if uri.chars().any(char::is_control) {
+        return Err("it has a control character in it: write it as %0A and the like".into());
+    }
+    if uri.contains('#') {
+        return Err("it takes no fragment: write # as %23".into());
+    }
+    let (base, query) = uri.split_once('?').unwrap_or((uri, ""));
+    let path = base.strip_prefix("qmp-dir:").map(|path| path.strip_prefix("//").unwrap_or(path));
+    let Some(path) = path.filter(|path| path.starts_with('/')) else {
+        return Err("give the directory's whole path, as in qmp-dir:/run/qemu".into());
+    };
+    let directory = decoded(path)?;
+    if directory.contains('\0') {
+        return Err("a path has no NUL".into());
+    }
+    let directory = match directory.trim_end_matches('/') {
+        "" => "/".to_owned(),
+        path => path.to_owned(),
+    };
+    // A slash, and a name of a byte.
+    if directory.len() + 2 > LONGEST_PATH {
+        return Err(format!(
+            "a socket's path has at most {LONGEST_PATH} bytes, and the directory's alone has {}",
+            directory.len()
+        ));
+    }
+    let mut patterns = Vec::new();
+    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+        match parameter.split_once('=') {
+            Some(("pattern", value)) => patterns.push(pattern(value)?),
+            _ => return Err(format!("it takes pattern=..., and not {parameter:?}")),
+        }
+    }
+    if patterns.is_empty() {
+        patterns = DEFAULT.map(Pattern::new).to_vec();
+    }
+    Ok(Place { directory: directory.into(), patterns })
+}
+
+fn pattern(value: &str) -> Result<Pattern, String> {
+    let value = decoded(value)?;
+    if value.is_empty() || value.contains(['/', '\0']) {
+        return Err("a pattern is of file names, without a path, as in pattern=*.sock".into());
+    }
+    Ok(Pattern::new(&value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uri_names_a_directory_and_patterns() {
+        let table = [
+            ("qmp-dir:/run/qemu", "/run/qemu", "vm.sock", "vm.qmp"),
+            ("qmp-dir:/run/qemu", "/run/qemu", "vm.monitor", "vm"),
+            ("qmp-dir:///run/a%20b/", "/run/a b", "vm.sock", "vm.socket"),
+            ("qmp-dir:/", "/", "vm.sock", "vm.socket"),
+            ("qmp-dir:/r?pattern=*.qmp&pattern=vm?", "/r", "vm1", "vm.sock"),
+            ("qmp-dir:/r?pattern=a%26*", "/r", "a&b", "ab"),
+        ];
+        for (uri, directory, yes, no) in table {
+            let place = Place::parse(uri).unwrap();
+            assert_eq!(place.directory, Path::new(directory));
+            assert!(place.takes(yes.as_bytes()) && !place.takes(no.as_bytes()), "{uri}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_refused_with_what_to_do() {
+        let long = format!("qmp-dir:/{}", "x".repeat(107));
+        let table = [
+            ("qmp-dir:run", "whole path"),
+            ("qmp-dir:", "whole path"),
+            ("qmp-dir://host/run", "whole path"),
+            ("qmp-dir:/run/%zz", "%25"),
+            ("qmp-dir:/run/%00", "NUL"),
+            ("qmp-dir:/run#x", "%23"),
+            ("qmp-dir:/run?glob=*", "pattern=..."),
+            ("qmp-dir:/run?pattern", "pattern=..."),
+            ("qmp-dir:/run?pattern=", "file names"),
+            ("qmp-dir:/run?pattern=a/*", "file names"),
+            (&long, "107"),
+        ];
+        for (uri, advice) in table {
+            let error = Place::parse(uri).unwrap_err().to_string();
+            assert!(error.contains(advice), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_directory_that_may_not_be_read_is_an_error_that_says_what_to_do() {
+        let place = Place::parse("qmp-dir:/run/qemu").unwrap();
+        let table = [
+            (io::ErrorKind::PermissionDenied, "may not read it"),
+            (io::ErrorKind::NotADirectory, "give qmp:"),
+            (io::ErrorKind::Other, "looked at again"),
+        ];
+        for (kind, advice) in table {
+            let error = place.unreadable(&place.directory, kind.into()).to_line();
+            assert!(error.contains("/run/qemu") && error.contains(advice), "{error}");
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! How a monitor comes to a connection, and what it makes of the QEMU that it finds there.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use virevent::driver::Batch;
+use virevent::{Change, Error, Lifecycle, Origin, Reboot, Scope};
+
+use super::guest::{Guest, other, start};
+use super::{GRACE, Monitor, Role, SOON, Shared};
+use crate::config::Config;
+use crate::decode::{Said, Story};
+use crate::identity;
+use crate::link::{Greeted, Opened, is_nobody};
+use crate::wants::Wants;
+use crate::wire::Message;
+
+/// How seldom a part looks whether somebody listens at last.
+const SELDOM: Duration = Duration::from_secs(5);
+
+/// A connection on its way.
+pub(super) struct Attempt {
+    opening: Pin<Box<dyn Future<Output = Result<Opened, Error>> + Send>>,
+    began: Instant,
+    greeted: Greeted,
+}
+
+impl Attempt {
+    fn new(config: &Config, now: Instant) -> Self {
+        let greeted = Greeted::default();
+        let (endpoint, host) = (config.endpoint.clone(), Arc::clone(&config.host));
+        let opening = Box::pin(Opened::at(endpoint, config.file, host, Arc::clone(&greeted)));
+        Self { opening, began: now, greeted }
+    }
+
+    /// Since when it waits for QEMU: for its turn, or for answers.
+    pub(super) fn silent_since(&self) -> Instant {
+        self.greeted.get().copied().unwrap_or(self.began)
+    }
+
+    /// What the silence means.
+    pub(super) fn silence(&self, config: &Config, now: Instant) -> Error {
+        let waited = now - self.silent_since();
+        // To the tenth of a second: more says nothing to anybody.
+        let waited = Duration::from_millis(waited.as_millis() as u64 / 100 * 100);
+        match self.greeted.get() {
+            Some(_) => config.mute(waited),
+            None => config.held(waited),
+        }
+    }
+}
+
+impl Monitor {
+    /// Connects, where there is reason to. True if something came of it.
+    pub(super) fn poll_attempt(
+        &mut self,
+        cx: &mut Context<'_>,
+        shared: &mut Shared,
+        out: &mut Batch,
+    ) -> Result<bool, Error> {
+        let now = Instant::now();
+        if self.link.is_some() {
+            return Ok(false);
+        }
+        if self.attempt.is_none() {
+            if !self.may_connect(shared) || now < self.retry_at {
+                return Ok(false);
+            }
+            let config = &self.config;
+            self.attempt = Some(Attempt::new(config, now));
+        }
+        let Some(attempt) = &mut self.attempt else { return Ok(false) };
+        let Poll::Ready(outcome) = attempt.opening.as_mut().poll(cx) else { return Ok(false) };
+        self.attempt = None;
+        self.retry_at = now + self.patience();
+        match outcome {
+            Ok(opened) => self.opened(opened, shared, out),
+            Err(error) if self.is_first && self.role == Role::Source => return Err(error),
+            Err(error) => self.failed(&error, now, shared, out),
+        }
+        Ok(true)
+    }
+
+    pub(super) fn may_connect(&self, shared: &Shared) -> bool {
+        !self.is_unlinked && !shared.is_shut
+    }
+
+    /// How long to wait before the next attempt.
+    fn patience(&mut self) -> Duration {
+        match self.role {
+            Role::Source => self.config.retry,
+            // There may be many of them, and of most it is told when something happens.
+            Role::Part => {
+                let next = (self.pause * 2).min(SELDOM);
+                std::mem::replace(&mut self.pause, next)
+            }
+        }
+    }
+
+    fn failed(&mut self, error: &Error, now: Instant, shared: &mut Shared, out: &mut Batch) {
+        let watched = self.guest.as_ref().is_some_and(|guest| guest.process.is_some());
+        if (is_nobody(error) && !watched) || (self.is_unlinked && self.guest.is_none()) {
+            self.is_first = false;
+            self.ended(shared, out);
+            self.recovered(shared, out);
+            return;
+        }
+        let due = self.trouble.take().map_or(now + GRACE, |(due, _)| due);
+        self.trouble = Some((due, error.to_fault()));
+        self.tell_trouble(now, shared, out);
+        self.desert(shared, out);
+    }
+
+    fn opened(&mut self, opened: Opened, shared: &mut Shared, out: &mut Batch) {
+        let Opened { link, identity, process, status, early } = opened;
+        let now = Instant::now();
+        // Whether the state is to be told when all that came before it is.
+        let mut is_told = false;
+        match &mut self.guest {
+            Some(guest) if guest.identity.is_same_run(&identity) => {
+                // What happened in between is lost, however short it was.
+                if let Some((due, _)) = &mut self.trouble {
+                    *due = now;
+                }
+                guest.identity.learn(identity);
+                if process.is_some() {
+                    guest.process = process;
+                }
+                self.tell_trouble(now, shared, out);
+            }
+            Some(Guest { process: Some(old), .. }) => {
+                let (old, new) = (old.pid, identity.id().unwrap_or(0));
+                let detail = format!(
+                    "{} leads to another QEMU (pid {new}) while the one before (pid {old}) still \
+                     runs: give each a socket of its own",
+                    self.config.endpoint
+                );
+                return self.failed(&Error::Protocol { detail }, now, shared, out);
+            }
+            _ => {
+                self.ended(shared, out);
+                if let Some(Scope::Domain(unknown)) = &self.outage {
+                    shared.uuids.release(unknown.uuid());
+                }
+                self.runs = self.runs.wrapping_add(1).max(1);
+                let (host, endpoint) = (&self.config.host, &self.config.endpoint);
+                let name = identity.name.clone().unwrap_or_else(|| endpoint.stem());
+                let uuid = identity.uuid.unwrap_or_else(|| identity::uuid(None, host, endpoint));
+                let uuid = shared.uuids.claim(uuid, host, endpoint);
+                let (story, id) = (Story::new(&status), identity.id().unwrap_or(self.runs));
+                let (ended, pause, is_reborn) = (None, None, false);
+                let guest =
+                    Guest { identity, name, uuid, id, story, process, ended, pause, is_reborn };
+                let origin = match (&self.outage, self.role) {
+                    (None, _) => Some(Origin::Observed),
+                    (Some(_), Role::Part) => Some(Origin::Inferred),
+                    (Some(_), Role::Source) => None,
+                };
+                // Otherwise a list tells it.
+                if let Some(origin) = origin.filter(|_| !shared.is_listing) {
+                    start(&guest, origin, out);
+                    is_told = true;
+                }
+                self.guest = Some(guest);
+            }
+        }
+        self.link = Some(link);
+        (self.heard, self.opened_at, self.pause) = (now, now, SOON);
+        is_told |= self.hear_early(&early, &shared.wants, out);
+        if let Some(guest) = &mut self.guest {
+            guest.story.look(&status);
+        }
+        // After what led to it.
+        if is_told {
+            self.tell_state(shared, out);
+        }
+        self.is_first = false;
+        self.recovered(shared, out);
+        // What was read together with the last answer waits for no further word.
+        if let Some(mut link) = self.link.take() {
+            match self.hear_all(&mut link, shared, out) {
+                Ok(()) => self.link = Some(link),
+                Err(error) => self.lost(&error, shared, out),
+            }
+        }
+    }
+
+    /// Takes in the events that came before the run state did. True if only that tells whether the
+    /// guest has survived one of them.
+    fn hear_early(&mut self, lines: &[Box<[u8]>], wants: &Wants, out: &mut Batch) -> bool {
+        let Some(guest) = &mut self.guest else { return false };
+        let mut may_survive = false;
+        guest.story.lives();
+        for line in lines {
+            let Ok(Message::Event(event)) = Message::read(line) else { continue };
+            let at = event.at.unwrap_or_else(|| out.received());
+            // Changes are contained in the run state, which was told later.
+            match guest.story.hear(&event) {
+                Said::Other => other(guest, &event, at, wants, out),
+                Said::Reboot | Said::RebootAndAsk => {
+                    let domain = guest.domain(out);
+                    out.event(Reboot::new(domain, at));
+                }
+                // The end that it announced is in no run state.
+                Said::Change(change @ (Change::ShuttingDown(_) | Change::Crashed(_))) => {
+                    let domain = guest.domain(out);
+                    out.event(Lifecycle::new(domain, change, at));
+                }
+                Said::ChangeAndAsk(change) => {
+                    may_survive = true;
+                    let domain = guest.domain(out);
+                    out.event(Lifecycle::new(domain, change, at));
+                }
+                Said::Change(_) | Said::Ask | Said::Nothing => {}
+            }
+        }
+        may_survive
+    }
+}

@@ -1,0 +1,118 @@
+//! What is wrong with a monitor: when it is told as an outage, and when it is over.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use virevent::driver::Batch;
+use virevent::{Domain, Error, Scope};
+
+use super::{GRACE, Monitor, Role, Shared};
+use crate::identity;
+
+impl Monitor {
+    /// The connection is gone, or of no use.
+    pub(super) fn lost(&mut self, error: &Error, shared: &mut Shared, out: &mut Batch) {
+        let now = Instant::now();
+        tracing::debug!(endpoint = %self.config.endpoint, %error, "lost the monitor");
+        if let Some(guest) = &mut self.guest {
+            guest.tell_pause(None, out);
+        }
+        self.question = None;
+        // At once, but not in a tight circle with one that breaks each connection.
+        self.retry_at = now.max(self.opened_at + self.config.retry);
+        // A broken protocol is no sign of an end.
+        let grace = if matches!(error, Error::Protocol { .. }) { Duration::ZERO } else { GRACE };
+        self.trouble = Some((now + grace, error.to_fault()));
+        self.tell_trouble(now, shared, out);
+        self.desert(shared, out);
+    }
+
+    /// Gives up what there is no way to any more.
+    pub(super) fn desert(&mut self, shared: &mut Shared, out: &mut Batch) {
+        let watched = self.guest.as_ref().is_some_and(|guest| guest.process.is_some());
+        if self.is_unlinked && self.link.is_none() && self.attempt.is_none() && !watched {
+            self.is_first = false;
+            self.ended(shared, out);
+            self.recovered(shared, out);
+        }
+    }
+
+    /// The list of a source is due, and cannot wait until it is known whether there is a QEMU here.
+    pub(crate) fn overdue(&mut self, shared: &mut Shared, out: &mut Batch) {
+        if self.is_first && self.trouble.is_none() {
+            let now = Instant::now();
+            let error = match &self.attempt {
+                Some(attempt) => attempt.silence(&self.config, now),
+                None => self.config.held(Duration::ZERO),
+            };
+            self.trouble = Some((now, error.to_fault()));
+            self.tell_trouble(now, shared, out);
+        }
+    }
+
+    /// True if an outage was told.
+    pub(super) fn tell_trouble(
+        &mut self,
+        now: Instant,
+        shared: &mut Shared,
+        out: &mut Batch,
+    ) -> bool {
+        let may_tell = self.may_tell_trouble(shared);
+        let Some((_, fault)) = self.trouble.take_if(|(due, _)| may_tell && now >= *due) else {
+            return false;
+        };
+        self.trouble = Some((now, fault.clone()));
+        let scope = match self.role {
+            Role::Source => Scope::Source,
+            Role::Part => Scope::Domain(self.whom(shared, out)),
+        };
+        // Whatever it is, it is settled.
+        self.is_first &= self.role == Role::Source;
+        out.outage(scope.clone(), fault);
+        self.outage = Some(scope);
+        true
+    }
+
+    pub(super) fn may_tell_trouble(&self, shared: &Shared) -> bool {
+        let waits_for_list = self.role == Role::Source && shared.is_listing;
+        // Who cannot be reached for that reason is part of that outage.
+        let is_of_source = shared.is_shut && self.guest.is_none();
+        self.outage.is_none() && !waits_for_list && !is_of_source
+    }
+
+    /// The domain that an outage is of. Where it is not known who is there, it is a domain of the name
+    /// and the uuid that a QEMU without any would have.
+    fn whom(&self, shared: &mut Shared, out: &mut Batch) -> Domain {
+        if let Some(guest) = &self.guest {
+            return guest.domain(out);
+        }
+        let (host, endpoint) = (&self.config.host, &self.config.endpoint);
+        let uuid = shared.uuids.claim(identity::uuid(None, host, endpoint), host, endpoint);
+        out.domain(uuid, &endpoint.stem(), None)
+    }
+
+    /// Tells the state of the guest. A list that is under way is newer, and tells it instead.
+    pub(super) fn tell_state(&self, shared: &Shared, out: &mut Batch) {
+        if let Some(guest) = self.guest.as_ref().filter(|_| !shared.is_listing) {
+            let domain = guest.domain(out);
+            out.state(domain, guest.story.state());
+        }
+    }
+
+    /// All is well: what was out of reach is whole again.
+    pub(super) fn recovered(&mut self, shared: &mut Shared, out: &mut Batch) {
+        self.trouble = None;
+        let Some(scope) = self.outage.take() else { return };
+        match &scope {
+            // The driver asks for a list, and tells from it what happened.
+            Scope::Source => shared.is_listing = true,
+            Scope::Domain(domain) => match &self.guest {
+                Some(guest) if guest.uuid == domain.uuid() => self.tell_state(shared, out),
+                // It stood for somebody who was not known.
+                _ => shared.uuids.release(domain.uuid()),
+            },
+            _ => {}
+        }
+        out.restored(scope);
+    }
+}

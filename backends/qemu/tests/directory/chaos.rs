@@ -1,0 +1,94 @@
+//! All of it at once, by chance.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+use virevent_testkit::assert::{Fold, next_within};
+use virevent_testkit::qmp::FakeQemu;
+
+use super::{PATIENCE, Place};
+
+/// What happens to a directory and its QEMUs by chance adds up to the truth whenever it is quiet.
+#[tokio::test]
+async fn whatever_happens_what_was_told_adds_up_to_the_truth() {
+    for seed in 0..8 {
+        chaos(seed).await;
+    }
+}
+
+async fn chaos(seed: u64) {
+    let (mut random, place) = (fastrand::Rng::with_seed(seed), Place::new());
+    let (mut events, _) = place.watch().await;
+    let (mut qemus, mut fold, mut runs) = (BTreeMap::new(), Fold::default(), 0);
+    for round in 0..6 {
+        for _ in 0..20 {
+            happen(&place, &mut qemus, &mut runs, &mut random).await;
+        }
+        for (qemu, _) in qemus.values() {
+            qemu.change(|faults| faults.hang_up = false);
+        }
+        let truth: Vec<_> = qemus
+            .iter()
+            .map(|(name, (qemu, run))| (name.as_str(), Some(*run), qemu.is_running()))
+            .collect();
+        loop {
+            let mut belief: Vec<_> = fold
+                .active()
+                .values()
+                .map(|run| (run.domain.name(), run.domain.id(), run.state.is_running()))
+                .collect();
+            belief.sort();
+            if belief == truth {
+                break;
+            }
+            match next_within(&mut events, PATIENCE).await {
+                Ok(event) => fold.apply(&event),
+                Err(failure) => {
+                    panic!("seed {seed}, round {round}: {failure}: {belief:?}, not {truth:?}")
+                }
+            }
+        }
+    }
+}
+
+/// Something happens. Each QEMU has the name of its socket, and each run a number of its own.
+async fn happen(
+    place: &Place,
+    qemus: &mut BTreeMap<String, (FakeQemu, u32)>,
+    runs: &mut u32,
+    random: &mut fastrand::Rng,
+) {
+    let name = format!("vm{}", random.usize(..6));
+    let path = place.path(&format!("{name}.sock"));
+    match (random.usize(..9), qemus.get(&name).map(|(qemu, _)| qemu)) {
+        (0..=3, None) => {
+            // One that was left behind.
+            let _ = fs::remove_file(&path);
+            let qemu = FakeQemu::absent_at(&path);
+            qemu.skip_runs(*runs);
+            qemu.boot(&name).unwrap();
+            *runs += 1;
+            qemus.insert(name, (qemu, *runs));
+        }
+        (0, Some(qemu)) => {
+            qemu.end(random.bool().then_some("host-qmp-quit"));
+            qemus.remove(&name);
+        }
+        (1, Some(qemu)) => {
+            qemu.kill();
+            qemus.remove(&name);
+        }
+        (2, Some(qemu)) => qemu.cut(),
+        (3, Some(qemu)) => qemu.stop(),
+        (4, Some(qemu)) => qemu.cont(),
+        (5, Some(qemu)) => qemu.change(|faults| faults.hang_up = random.bool()),
+        (6, _) => {
+            let away = place.0.path().join("away");
+            fs::rename(place.path(""), &away).unwrap();
+            tokio::time::sleep(Duration::from_millis(random.u64(..20))).await;
+            fs::rename(&away, place.path("")).unwrap();
+        }
+        _ => tokio::time::sleep(Duration::from_millis(random.u64(..20))).await,
+    }
+}

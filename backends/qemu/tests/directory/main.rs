@@ -1,0 +1,103 @@
+//! A directory of fake QEMUs: how their sockets come and go, and what is told of it.
+//!
+//! The QEMUs are the testkit's fakes on real sockets, so that time is real too.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod chaos;
+mod listing;
+mod sockets;
+mod trouble;
+mod whole;
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use virevent::{EventSource, EventStream, Options};
+use virevent_qemu::QmpDir;
+use virevent_testkit::assert::{next_within, until_synced};
+use virevent_testkit::qmp::FakeQemu;
+
+/// Far longer than anything here takes, and shorter than the directory is looked at without a notice.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Longer than anything that is noticed takes.
+const SILENCE: Duration = Duration::from_millis(300);
+
+/// A directory `d`, which is not there yet.
+struct Place(TempDir);
+
+impl Place {
+    fn absent() -> Self {
+        Self(tempfile::Builder::new().prefix("vd").tempdir().unwrap())
+    }
+
+    fn new() -> Self {
+        let place = Self::absent();
+        place.make("");
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        let directory = self.0.path().join("d");
+        if name.is_empty() { directory } else { directory.join(name) }
+    }
+
+    fn make(&self, name: &str) {
+        fs::create_dir(self.path(name)).unwrap();
+    }
+
+    fn uri(&self) -> String {
+        format!("qmp-dir:{}", self.path("").display())
+    }
+
+    /// A running QEMU, whose socket is `NAME.sock`.
+    fn qemu(&self, name: &str) -> FakeQemu {
+        FakeQemu::at(&self.path(&format!("{name}.sock")), name).unwrap()
+    }
+
+    /// A stream, and what it told until it was synced.
+    async fn watch(&self) -> (EventStream, Vec<String>) {
+        watch(&QmpDir::new(&self.uri()).unwrap().source()).await
+    }
+}
+
+async fn watch(source: &dyn EventSource) -> (EventStream, Vec<String>) {
+    let mut events = source.subscribe_with(Options::default()).await.unwrap();
+    let mut told: Vec<_> = until_synced(&mut events).await.unwrap().iter().map(in_short).collect();
+    told.sort();
+    (events, told)
+}
+
+/// An event without the id of its run.
+fn in_short(event: &virevent::DomainEvent) -> String {
+    let line = event.to_string();
+    let line = line.split(" on qmp-dir").next().unwrap_or_default();
+    match event.domain().and_then(virevent::Domain::id) {
+        Some(id) => line.replace(&format!("[{id}]"), ""),
+        None => line.split(" qmp-dir").next().unwrap_or_default().to_owned(),
+    }
+}
+
+async fn next(events: &mut EventStream) -> String {
+    in_short(&next_within(events, PATIENCE).await.unwrap())
+}
+
+/// The next so many events, in the order of the alphabet.
+async fn some(events: &mut EventStream, count: usize) -> Vec<String> {
+    let mut told = Vec::new();
+    for _ in 0..count {
+        told.push(next(events).await);
+    }
+    told.sort();
+    told
+}
+
+/// That the stream goes on: a pause is the next that is told.
+async fn goes_on(qemu: &FakeQemu, name: &str, events: &mut EventStream) {
+    qemu.stop();
+    assert_eq!(next(events).await, format!("{name} suspended (paused)"));
+    qemu.cont();
+    assert_eq!(next(events).await, format!("{name} resumed (unpaused)"));
+}

@@ -1,0 +1,129 @@
+//! What happens to sockets.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
+
+use virevent_qemu::QmpDir;
+use virevent_testkit::assert::nothing_within;
+use virevent_testkit::qmp::FakeQemu;
+
+use super::{Place, SILENCE, goes_on, next, some, watch};
+
+#[tokio::test]
+async fn qemus_that_are_there_exist_and_others_start_and_stop() {
+    let place = Place::new();
+    let (web, _db) = (place.qemu("web"), place.qemu("db"));
+    let (mut events, existing) = place.watch().await;
+    assert_eq!(existing, ["db existing (running)", "web existing (running)"]);
+    let mail = place.qemu("mail");
+    assert_eq!(next(&mut events).await, "mail started (booted)");
+    web.end(Some("guest-shutdown"));
+    assert_eq!(next(&mut events).await, "web shutting_down (guest)");
+    assert_eq!(next(&mut events).await, "web stopped (shutdown)");
+    mail.end(None);
+    assert_eq!(next(&mut events).await, "mail stopped (failed)");
+    web.boot("web").unwrap();
+    assert_eq!(next(&mut events).await, "web started (booted)");
+}
+
+#[tokio::test]
+async fn names_that_match_a_pattern_are_taken_and_no_others() {
+    let place = Place::new();
+    place.make("sub");
+    place.make("sub/deeper");
+    let at = |file: &str| FakeQemu::at(&place.path(file), file).unwrap();
+    let _qemus =
+        ["a.sock", "b.monitor", "c.qmp", "sub/d.sock", "sub/deeper/e.sock", ".f.sock"].map(at);
+    fs::write(place.path("file.sock"), "").unwrap();
+    symlink(place.path("c.qmp"), place.path("link.sock")).unwrap();
+    let (_, existing) = place.watch().await;
+    let names = ["a.sock", "b.monitor", "c.qmp", "sub/d.sock"];
+    assert_eq!(existing, names.map(|name| format!("{name} existing (running)")));
+    let other = format!("{}?pattern=?.qmp&pattern=link*", place.uri());
+    let source = QmpDir::new(&other).unwrap().source();
+    assert_eq!(watch(&source).await.1, ["c.qmp existing (running)"]);
+}
+
+#[tokio::test]
+async fn a_socket_that_is_there_before_qemu_listens_is_started_when_it_does() {
+    let place = Place::new();
+    let early = FakeQemu::absent_at(&place.path("web.sock"));
+    early.bind().unwrap();
+    let (mut events, existing) = place.watch().await;
+    assert!(existing.is_empty(), "{existing:?}");
+    early.boot("web").unwrap();
+    assert_eq!(next(&mut events).await, "web started (booted)");
+    let late = FakeQemu::absent_at(&place.path("db.sock"));
+    late.bind().unwrap();
+    nothing_within(&mut events, SILENCE).await.unwrap();
+    late.boot("db").unwrap();
+    assert_eq!(next(&mut events).await, "db started (booted)");
+}
+
+#[tokio::test]
+async fn a_socket_that_is_left_behind_is_no_domain_and_its_name_is_taken_again() {
+    let place = Place::new();
+    drop(UnixListener::bind(place.path("web.sock")).unwrap());
+    let (mut events, existing) = place.watch().await;
+    assert!(existing.is_empty(), "{existing:?}");
+    fs::remove_file(place.path("web.sock")).unwrap();
+    let web = place.qemu("web");
+    assert_eq!(next(&mut events).await, "web started (booted)");
+    web.kill();
+    assert_eq!(next(&mut events).await, "web stopped (failed)");
+    nothing_within(&mut events, SILENCE).await.unwrap();
+    fs::remove_file(place.path("web.sock")).unwrap();
+    web.boot("web").unwrap();
+    assert_eq!(next(&mut events).await, "web started (booted)");
+}
+
+#[tokio::test]
+async fn a_qemu_goes_on_when_another_takes_the_name_of_its_socket() {
+    let place = Place::new();
+    let old = place.qemu("old");
+    let (mut events, _) = place.watch().await;
+    let path = place.path("old.sock");
+    fs::remove_file(&path).unwrap();
+    let new = FakeQemu::at(&path, "new").unwrap();
+    assert_eq!(next(&mut events).await, "new started (booted)");
+    goes_on(&old, "old", &mut events).await;
+    goes_on(&new, "new", &mut events).await;
+    old.end(None);
+    assert_eq!(next(&mut events).await, "old stopped (failed)");
+    goes_on(&new, "new", &mut events).await;
+    assert_eq!(new.accepted(), 1);
+}
+
+#[tokio::test]
+async fn one_of_the_same_name_that_comes_at_once_is_another_run() {
+    let place = Place::new();
+    let mut web = place.qemu("web");
+    let (mut events, _) = place.watch().await;
+    for _ in 0..5 {
+        // After this long a connection that breaks is made anew at once.
+        tokio::time::sleep(SILENCE).await;
+        web.kill();
+        fs::remove_file(place.path("web.sock")).unwrap();
+        let next_one = place.qemu("web");
+        let told = some(&mut events, 2).await;
+        assert_eq!(told, ["web started (booted)", "web stopped (failed)"]);
+        web = next_one;
+        goes_on(&web, "web", &mut events).await;
+        assert_eq!(web.accepted(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_socket_that_is_renamed_is_the_same_qemu_and_its_last_name_counts() {
+    let place = Place::new();
+    let web = place.qemu("web");
+    let (mut events, _) = place.watch().await;
+    fs::rename(place.path("web.sock"), place.path("db.sock")).unwrap();
+    nothing_within(&mut events, SILENCE).await.unwrap();
+    goes_on(&web, "web", &mut events).await;
+    web.cut();
+    // It could not be reached under its old name.
+    assert_eq!(next(&mut events).await, "web stopped (failed)");
+    assert_eq!(next(&mut events).await, "web started (booted)");
+}

@@ -1,0 +1,174 @@
+//! What happens to the directory as a whole.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::time::Duration;
+
+use virevent::{EventSource, Options, Status};
+use virevent_qemu::QmpDir;
+use virevent_testkit::assert::nothing_within;
+use virevent_testkit::qmp::FakeQemu;
+
+use super::{Place, SILENCE, goes_on, next, some, watch};
+
+#[tokio::test]
+async fn a_directory_may_come_late_and_level_by_level() {
+    let place = Place::absent();
+    let uri = format!("{}/e/f", place.uri());
+    let source = QmpDir::new(&uri).unwrap().source();
+    let (mut events, existing) = watch(&source).await;
+    assert!(existing.is_empty(), "{existing:?}");
+    for directory in ["", "e", "e/f", "e/f/g"] {
+        nothing_within(&mut events, Duration::from_millis(50)).await.unwrap();
+        place.make(directory);
+    }
+    let _web = place.qemu("e/f/web");
+    assert_eq!(next(&mut events).await, "e/f/web started (booted)");
+    let _db = place.qemu("e/f/g/db");
+    assert_eq!(next(&mut events).await, "e/f/g/db started (booted)");
+}
+
+#[tokio::test]
+async fn a_directory_that_vanishes_stops_nobody_and_is_watched_when_it_is_back() {
+    let place = Place::new();
+    place.make("sub");
+    let (web, db) = (place.qemu("web"), place.qemu("sub/db"));
+    let (mut events, _) = place.watch().await;
+    fs::remove_dir_all(place.path("")).unwrap();
+    nothing_within(&mut events, SILENCE).await.unwrap();
+    goes_on(&web, "web", &mut events).await;
+    db.end(None);
+    assert_eq!(next(&mut events).await, "sub/db stopped (failed)");
+    place.make("");
+    let _mail = place.qemu("mail");
+    assert_eq!(next(&mut events).await, "mail started (booted)");
+    goes_on(&web, "web", &mut events).await;
+}
+
+#[tokio::test]
+async fn a_directory_that_is_renamed_away_and_back_stops_nobody() {
+    let place = Place::new();
+    let web = place.qemu("web");
+    let (mut events, _) = place.watch().await;
+    let away = place.0.path().join("away");
+    fs::rename(place.path(""), &away).unwrap();
+    nothing_within(&mut events, SILENCE).await.unwrap();
+    // What happens in it elsewhere is not ours.
+    let _elsewhere = FakeQemu::at(&away.join("db.sock"), "db").unwrap();
+    nothing_within(&mut events, SILENCE).await.unwrap();
+    goes_on(&web, "web", &mut events).await;
+    fs::rename(&away, place.path("")).unwrap();
+    assert_eq!(next(&mut events).await, "db started (booted)");
+    goes_on(&web, "web", &mut events).await;
+    assert_eq!(web.accepted(), 1);
+    // And it is found again where it is.
+    web.cut();
+    assert_eq!(next(&mut events).await, "lost sight of domain web");
+    assert_eq!(next(&mut events).await, "synced with domain web");
+}
+
+#[tokio::test]
+async fn what_is_no_directory_is_a_clear_error_and_later_an_outage() {
+    let place = Place::absent();
+    fs::write(place.path(""), "").unwrap();
+    let source = QmpDir::new(&place.uri()).unwrap().source();
+    let error = source.subscribe_with(Options::default()).await.unwrap_err().to_line();
+    assert!(error.contains("no directory") && error.contains("qmp:"), "{error}");
+    fs::remove_file(place.path("")).unwrap();
+    place.make("");
+    let web = place.qemu("web");
+    let (mut events, existing) = watch(&source).await;
+    assert_eq!(existing, ["web existing (running)"]);
+    let away = place.0.path().join("away");
+    fs::rename(place.path(""), &away).unwrap();
+    fs::write(place.path(""), "").unwrap();
+    assert_eq!(next(&mut events).await, "lost sight of");
+    assert!(matches!(source.health().status(), Status::Disconnected(_)));
+    let _db = FakeQemu::at(&away.join("db.sock"), "db").unwrap();
+    fs::remove_file(place.path("")).unwrap();
+    fs::rename(&away, place.path("")).unwrap();
+    let told = some(&mut events, 2).await;
+    assert_eq!(told, ["db started [inferred]", "synced with"]);
+    goes_on(&web, "web", &mut events).await;
+    assert_eq!(web.accepted(), 1);
+}
+
+#[tokio::test]
+async fn while_the_directory_cannot_be_read_that_is_the_only_outage() {
+    let place = Place::new();
+    let web = place.qemu("web");
+    drop(UnixListener::bind(place.path("stale.sock")).unwrap());
+    let (mut events, _) = place.watch().await;
+    let away = place.0.path().join("away");
+    fs::rename(place.path(""), &away).unwrap();
+    fs::write(place.path(""), "").unwrap();
+    assert_eq!(next(&mut events).await, "lost sight of");
+    // Longer than one that cannot be connected to is given.
+    nothing_within(&mut events, Duration::from_secs(1)).await.unwrap();
+    fs::remove_file(place.path("")).unwrap();
+    fs::rename(&away, place.path("")).unwrap();
+    assert_eq!(next(&mut events).await, "synced with");
+    goes_on(&web, "web", &mut events).await;
+}
+
+#[tokio::test]
+async fn a_storm_of_notices_that_overflows_their_queue_loses_nothing() {
+    let place = Place::new();
+    let (mut events, _) = place.watch().await;
+    let most = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
+    let most: usize = most.trim().parse().unwrap();
+    // Nobody reads the notices meanwhile: there is one thread.
+    for _ in 0..most / 2 + 10 {
+        fs::create_dir(place.path("x")).unwrap();
+        fs::remove_dir(place.path("x")).unwrap();
+    }
+    let web = place.qemu("web");
+    assert_eq!(next(&mut events).await, "web started (booted)");
+    web.end(None);
+    assert_eq!(next(&mut events).await, "web stopped (failed)");
+}
+
+#[tokio::test]
+async fn what_nobody_notices_is_found_by_looking_once_in_a_while() {
+    let (place, elsewhere) = (Place::new(), tempfile::tempdir().unwrap());
+    let target = elsewhere.path().join("web");
+    symlink(&target, place.path("web.sock")).unwrap();
+    let seldom = QmpDir::new(&place.uri()).unwrap().source();
+    let often = QmpDir::new(&place.uri()).unwrap().look_every(Duration::from_millis(50)).source();
+    let ((mut seldom, _), (mut often, _)) = (watch(&seldom).await, watch(&often).await);
+    let _web = FakeQemu::at(&target, "web").unwrap();
+    assert_eq!(next(&mut often).await, "web started (booted)");
+    nothing_within(&mut seldom, SILENCE).await.unwrap();
+}
+
+#[tokio::test]
+async fn all_is_let_go_with_the_last_subscriber() {
+    let place = Place::new();
+    let qemus = [place.qemu("web"), place.qemu("db")];
+    let source = QmpDir::new(&place.uri()).unwrap().source();
+    for round in 1..=3 {
+        let (events, existing) = watch(&source).await;
+        assert_eq!(existing.len(), 2);
+        assert!(is_watched(&place.path("")));
+        events.close().await;
+        // A look that is under way ends first.
+        while is_watched(&place.path("")) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        for qemu in &qemus {
+            assert_eq!(qemu.accepted(), round);
+            qemu.until(|qemu| !qemu.is_held()).await;
+        }
+    }
+}
+
+/// Whether this process has an inotify watch on a directory.
+fn is_watched(directory: &Path) -> bool {
+    let inode = format!("ino:{:x} ", fs::metadata(directory).unwrap().ino());
+    let files = fs::read_dir("/proc/self/fdinfo").unwrap();
+    files
+        .filter_map(|file| fs::read_to_string(file.ok()?.path()).ok())
+        .any(|info| info.contains(&inode))
+}

@@ -1,0 +1,106 @@
+//! What guests do by themselves, and what that is told as.
+
+use virevent::{Kind, Options};
+use virevent_testkit::servers::{Deed, Guest, QemuConfig};
+
+use super::{told_until, watch};
+
+/// What is told of a guest that does this a second after it was let go, in a QEMU with these
+/// arguments, until an event of which `last` is part.
+async fn told_of(deed: Deed, args: &[&str], last: &str) -> Vec<String> {
+    let guest = Guest::after(1, "web", deed);
+    let config = QemuConfig::default().name("web").guest(guest).args(args);
+    let mut qemu = config.start().await.unwrap();
+    let wanted = Options::default()
+        .kind(Kind::Lifecycle)
+        .kind(Kind::Reboot)
+        .kind("other:WATCHDOG".parse().unwrap());
+    let (mut events, _) = watch(&qemu.uri(), wanted).await;
+    qemu.run("cont").await.unwrap();
+    let mut told = told_until(&mut events, last).await;
+    assert_eq!(told.remove(0), "web resumed (unpaused)");
+    told
+}
+
+#[tokio::test]
+#[ignore = "needs qemu"]
+async fn a_guest_that_powers_itself_off_is_shut_down() {
+    let told = told_of(Deed::PowerOff, &[], "stopped").await;
+    assert_eq!(told, ["web shutting_down (guest)", "web stopped (shutdown)"]);
+}
+
+#[tokio::test]
+#[ignore = "needs qemu"]
+async fn a_guest_that_powers_itself_off_in_a_qemu_that_stays_is_not_stopped() {
+    let told = told_of(Deed::PowerOff, &["-no-shutdown"], "shutting_down").await;
+    assert_eq!(told, ["web shutting_down (guest)"]);
+}
+
+#[tokio::test]
+#[ignore = "needs qemu"]
+async fn a_guest_that_resets_itself_is_rebooted() {
+    assert_eq!(told_of(Deed::Reset, &[], "rebooted").await, ["web rebooted"]);
+}
+
+#[tokio::test]
+#[ignore = "needs qemu"]
+async fn a_guest_that_resets_itself_in_a_qemu_that_does_not_reboot_is_shut_down() {
+    let told = told_of(Deed::Reset, &["-no-reboot"], "stopped").await;
+    assert_eq!(told, ["web shutting_down (guest)", "web stopped (shutdown)"]);
+}
+
+#[tokio::test]
+#[ignore = "needs qemu"]
+async fn a_guest_that_panics_has_crashed() {
+    let told = told_of(Deed::Panic, &[], "stopped").await;
+    let end = ["web shutting_down (finished)", "web stopped (crashed)"];
+    assert_eq!((&*told[0], &told[1..]), ("web crashed (panicked)", &end.map(String::from)[..]));
+}
+
+#[tokio::test]
+#[ignore = "needs qemu"]
+async fn a_guest_that_loads_a_crash_kernel_has_crashed_and_goes_on() {
+    let told = told_of(Deed::CrashLoad, &[], "crashed").await;
+    assert_eq!(told, ["web crashed (crashloaded)"]);
+}
+
+#[tokio::test]
+#[ignore = "needs qemu"]
+async fn a_guest_that_sleeps_is_awakened_by_its_host() {
+    let guest = Guest::after(1, "web", Deed::Sleep);
+    let mut qemu = QemuConfig::default().name("web").guest(guest).start().await.unwrap();
+    let (mut events, _) = watch(&qemu.uri(), Options::default()).await;
+    qemu.run("cont").await.unwrap();
+    let told = told_until(&mut events, "pm_suspended").await;
+    assert_eq!(told, ["web resumed (unpaused)", "web pm_suspended (memory)"]);
+    qemu.run("system_wakeup").await.unwrap();
+    assert_eq!(told_until(&mut events, "started").await, ["web started (wakeup)"]);
+}
+
+#[tokio::test]
+#[ignore = "needs qemu"]
+async fn a_guest_that_hibernates_is_shut_down() {
+    let told = told_of(Deed::Hibernate, &[], "stopped").await;
+    let all = ["web pm_suspended (disk)", "web shutting_down (guest)", "web stopped (shutdown)"];
+    assert_eq!(told, all);
+}
+
+#[tokio::test]
+#[ignore = "needs qemu"]
+async fn a_guest_whose_watchdog_bites_is_paused_reset_or_destroyed() {
+    let told = told_of(Deed::Starve, &["-action", "watchdog=pause"], "suspended").await;
+    assert_eq!(told.last().unwrap(), "web suspended (watchdog)");
+    let told = told_of(Deed::Starve, &["-action", "watchdog=reset"], "rebooted").await;
+    assert_eq!(told.last().unwrap(), "web rebooted");
+    // QEMU says nothing more than that the watchdog bit.
+    let told = told_of(Deed::Starve, &["-action", "watchdog=poweroff"], "stopped").await;
+    assert!(told[0].contains("WATCHDOG"), "{told:?}");
+    assert_eq!(told[1..], ["web stopped (destroyed)"]);
+}
+
+#[tokio::test]
+#[ignore = "needs qemu"]
+async fn a_guest_whose_disk_fails_is_paused_for_it() {
+    let told = told_of(Deed::Misread, &[], "suspended").await;
+    assert_eq!(told, ["web suspended (ioerror)"]);
+}

@@ -1,0 +1,89 @@
+//! The program against a directory of real QEMUs.
+#![allow(clippy::panic)]
+
+use std::collections::BTreeMap;
+
+use fastrand::Rng;
+use rustix::process::Signal;
+use virevent::DomainEvent;
+use virevent_testkit::assert::Fold;
+use virevent_testkit::servers::{Qemu, QemuConfig};
+
+use super::run::{Run, start};
+
+/// The processes that are alive, by name, and what was printed of them.
+struct World {
+    home: tempfile::TempDir,
+    qemus: BTreeMap<String, Qemu>,
+    watch: Run,
+    fold: Fold,
+}
+
+impl World {
+    fn new() -> Self {
+        let home = tempfile::Builder::new().prefix("vd").tempdir().unwrap();
+        let uri = format!("qmp-dir:{}", home.path().display());
+        // So that the test cannot hang.
+        let mut watch = start(&["--json", "--for", "120", &uri]);
+        watch.until_synced();
+        Self { home, qemus: BTreeMap::new(), watch, fold: Fold::default() }
+    }
+
+    async fn start(&mut self, name: &str) {
+        let qemu = QemuConfig::default().name(name).running();
+        let socket = self.home.path().join(format!("{name}.sock"));
+        self.qemus.insert(name.into(), qemu.socket(&socket).start().await.unwrap());
+    }
+
+    async fn end(&mut self, name: &str, kill: bool) {
+        let mut qemu = self.qemus.remove(name).unwrap();
+        match kill {
+            true => qemu.signal("KILL"),
+            false => drop(qemu.run("quit").await),
+        }
+        qemu.wait().await.unwrap();
+    }
+
+    /// Reads until what was printed adds up to the processes that are alive.
+    fn settle(&mut self) {
+        let truth: BTreeMap<_, _> =
+            self.qemus.iter().map(|(name, qemu)| (name.as_str(), qemu.pid())).collect();
+        loop {
+            let runs = self.fold.active().values();
+            let belief: BTreeMap<_, _> =
+                runs.map(|run| (run.domain.name(), run.domain.id())).collect();
+            if truth == belief {
+                return;
+            }
+            let line = self.watch.line();
+            let event: DomainEvent = serde_json::from_str(&line)
+                .unwrap_or_else(|error| panic!("{error} in {line:?}: {belief:?}, not {truth:?}"));
+            self.fold.apply(&event);
+        }
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs qemu"]
+async fn what_is_printed_of_a_directory_adds_up_to_the_processes_that_are_alive() {
+    let (mut random, mut world) = (Rng::with_seed(20), World::new());
+    let names: Vec<_> = (0..20).map(|number| format!("vm{number}")).collect();
+    for name in &names {
+        world.start(name).await;
+    }
+    world.settle();
+    for _ in 0..60 {
+        let name = random.choice(&names).unwrap();
+        if world.qemus.contains_key(name) {
+            world.end(name, random.bool()).await;
+        }
+        // Under a name that was used before; sometimes before the end of the last was printed.
+        if random.bool() {
+            world.start(name).await;
+        }
+        world.settle();
+    }
+    world.watch.signal(Signal::INT);
+    let outcome = world.watch.end();
+    assert_eq!((outcome.status, outcome.stdout.as_str(), outcome.stderr.as_str()), (0, "", ""));
+}

@@ -1,0 +1,151 @@
+//! All of a source, or parts of it, out of reach while its connection lives.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_list_says_nothing_of_what_is_out_of_reach() {
+    let (wire, source) = Wire::new();
+    let far = Listed::new(Domain::new("far", Uuid::from_u128(2), "db", Some(1)), RUNNING, None);
+    let mut events = subscribe(&wire, &source, &[running(3), far]).await;
+    wire.hang_up();
+    told(&mut events, &["lost sight of wire:*"]).await;
+    wire.until(|server| server.line.is_some()).await;
+    wire.say(|batch| batch.outage(Scope::Host("far".into()), fault()));
+    wire.list(&[running(3)]).await;
+    told(&mut events, &["synced with wire: (2 domains)", "lost sight of host far on wire:*"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_lost_all_is_an_outage_in_which_an_end_is_told_at_once() {
+    let (wire, source) = Wire::new();
+    let mut events = subscribe(&wire, &source, &[running(3)]).await;
+    wire.say(|batch| batch.outage(Scope::Source, fault()));
+    told(&mut events, &["lost sight of wire:*"]).await;
+    assert!(matches!(source.health().status(), Status::Disconnected(_)));
+    let mut late = source.subscribe().await.unwrap();
+    told(&mut late, &["lost sight of wire:*"]).await;
+    wire.say(|batch| batch.gone(&web(Some(3)), StopCause::Failed));
+    told(&mut events, &["web[3] stopped (failed) [inferred]"]).await;
+    wire.say(|batch| batch.restored(Scope::Source));
+    wire.list(&[running(4)]).await;
+    until_synced(&mut events).await.unwrap();
+    until_synced(&mut late).await.unwrap();
+    assert_eq!(source.health().status(), Status::Synced);
+    assert_eq!((source.counters().gaps, source.counters().reconnects), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_has_lost_all_before_its_list_is_an_error_or_an_outage_from_the_start() {
+    let (wire, source) = Wire::new();
+    let waiting = Options::default().wait(true);
+    let (hasty, patient, ()) = tokio::join!(
+        source.subscribe(),
+        source.subscribe_with(waiting),
+        wire.asked_to_list().map(|()| wire.say(|batch| batch.outage(Scope::Source, fault()))),
+    );
+    assert!(matches!(hasty, Err(Error::Unreachable { .. })), "{hasty:?}");
+    let mut patient = patient.unwrap();
+    told(&mut patient, &["lost sight of wire:*"]).await;
+    assert!(matches!(source.health().status(), Status::Disconnected(_)));
+    let mut late = source.subscribe().await.unwrap();
+    told(&mut late, &["lost sight of wire:*"]).await;
+    // The list that was asked for is overdue before it is answered: neither matters any more.
+    nothing_within(&mut patient, secs(15)).await.unwrap();
+    wire.list(&[]).await;
+    nothing_within(&mut patient, secs(5)).await.unwrap();
+    wire.say(|batch| batch.restored(Scope::Source));
+    wire.list(&[running(3)]).await;
+    for events in [&mut patient, &mut late] {
+        told(events, &["web[3] existing *", "synced with wire: (1 domain)"]).await;
+    }
+    assert_eq!(source.health().status(), Status::Synced);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_after_all_was_lost_and_others_were_refused_is_not_left_waiting() {
+    let (wire, source) = Wire::new();
+    let lose = || wire.say(|batch| batch.outage(Scope::Source, fault()));
+    for _ in 0..3 {
+        let (events, ()) = tokio::join!(source.subscribe(), wire.asked_to_list().map(|()| lose()));
+        assert!(matches!(events, Err(Error::Unreachable { .. })), "{events:?}");
+        wire.server(|server| server.lists.clear());
+    }
+    let list = [running(3)];
+    let (events, ()) = tokio::join!(source.subscribe(), wire.list(&list));
+    told(&mut events.unwrap(), &["web[3] existing *", "synced with *"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_forgotten_with_the_last_subscriber_that_was_told_of_it() {
+    let (wire, source) = Wire::new();
+    let mut events = subscribe(&wire, &source, &[]).await;
+    wire.hang_up();
+    told(&mut events, &["lost sight of *"]).await;
+    wire.asked_to_list().await;
+    drop(events);
+    wire.list(&[]).await;
+    tokio::time::sleep(secs(1)).await;
+    assert_eq!(source.health().status(), Status::Idle);
+    let (events, ()) = tokio::join!(source.subscribe(), wire.list(&[]));
+    told(&mut events.unwrap(), &["synced with *"]).await;
+    wire.hang_up();
+    tokio::time::sleep(secs(60)).await;
+    assert_eq!(source.health().status(), Status::Idle);
+    assert!(wire.server(|server| server.line.is_none()), "nobody cares: no new connection");
+}
+
+#[tokio::test(start_paused = true)]
+async fn parts_that_come_and_go_without_end_fill_no_mailbox() {
+    const PARTS: u128 = 20_000;
+    let (wire, source) = Wire::new();
+    let options = Options::default().capacity(16);
+    let (events, ()) = tokio::join!(source.subscribe_with(options), wire.list(&[]));
+    let mut events = events.unwrap();
+    until_synced(&mut events).await.unwrap();
+    for _ in 0..4 {
+        wire.say(|batch| {
+            for n in 0..PARTS {
+                let part = Scope::Domain(Domain::new("h", Uuid::from_u128(n), "vm", Some(1)));
+                batch.outage(part.clone(), fault());
+                batch.restored(part);
+            }
+        });
+    }
+    tokio::time::sleep(secs(1)).await;
+    let mut waiting = 0;
+    while let Some(Some(_)) = events.next().now_or_never() {
+        waiting += 1;
+    }
+    // Of each part the newest marker, and as many again until the next compaction.
+    assert!((1..=2 * PARTS).contains(&waiting), "{waiting}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_happens_after_a_part_is_back_is_no_echo_of_the_sync() {
+    let (wire, source) = Wire::new();
+    let paused = State::Paused(virevent::PausedReason::User);
+    let listed = Listed::new(web(Some(7)), paused, Some(false));
+    let mut events = subscribe(&wire, &source, &[listed]).await;
+    let part = Scope::Domain(web(Some(7)));
+    let of = part.clone();
+    wire.say(move |batch| batch.outage(of, fault()));
+    wire.say(move |batch| {
+        let domain = batch.domain(web(None).uuid(), "web", Some(7));
+        batch.state(domain, State::Running(RunningReason::Unspecified));
+        batch.restored(part);
+    });
+    told(&mut events, &["lost sight of *", "web[7] resumed [inferred]", "synced with *"]).await;
+    wire.event(Some(7), Change::Suspended(SuspendCause::Paused));
+    told(&mut events, &["web[7] suspended (paused)"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn word_of_a_run_that_is_over_says_nothing_of_the_next() {
+    let (wire, source) = Wire::new();
+    let mut events = subscribe(&wire, &source, &[running(8)]).await;
+    wire.say(|batch| {
+        let past = batch.domain(web(None).uuid(), "web", Some(7));
+        batch.gone(&past, StopCause::Failed);
+    });
+    nothing_within(&mut events, secs(1)).await.unwrap();
+}
