@@ -27,6 +27,9 @@
 //! gets its place later announces nothing but `@introduceDomain`: so the list is asked for several times
 //! more in the 5 s after one, unless the daemon can watch the children of `/local/domain` alone.
 //!
+//! One whose place goes while it stays introduced has stopped, and its watches stay: a number that is used
+//! again is not introduced anew, and nothing but those tells that there is a place again.
+//!
 //! `@releaseDomain` does not say whose: all domains are asked whether they are still introduced, once for
 //! however many events came. A daemon that offers it names the domain, and then only that one is asked.
 

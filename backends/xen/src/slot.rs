@@ -87,7 +87,7 @@ pub(crate) struct Slot {
     pub(crate) same: Bits,
     /// Of [`Node::ALL`].
     pub(crate) watches: [Watch; 3],
-    /// Whether it is to be watched: it runs.
+    /// Whether it is to be watched: it is introduced.
     pub(crate) wanted: bool,
     /// Whether it waits for its turn.
     pub(crate) queued: bool,

@@ -66,6 +66,24 @@ async fn an_id_that_another_domain_has_got_is_a_stop_and_a_start_and_no_rename()
 
 #[tokio::test]
 #[ignore = "needs xenstored"]
+async fn an_id_that_is_reused_long_after_any_introduction_is_found_too() {
+    let daemon = Xenstored::start().await.unwrap();
+    let mut told = Told::by(&client(&daemon)).await;
+    let xl = daemon.toolstack();
+    let web = xl.introduce("web").unwrap();
+    told.expect(&["web[1] started"]).await;
+    // Nobody lists any more: what is found is found by the watches.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    xl.forget(web).unwrap();
+    told.expect(&["web[1] stopped"]).await;
+    xl.reuse(web, "db").unwrap();
+    told.expect(&["db[1] started"]).await;
+    told.nothing().await;
+    told.check(&daemon);
+}
+
+#[tokio::test]
+#[ignore = "needs xenstored"]
 async fn a_partly_written_domain_is_told_once_it_is_whole() {
     let daemon = Xenstored::start().await.unwrap();
     let mut told = Told::by(&client(&daemon)).await;

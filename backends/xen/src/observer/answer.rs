@@ -109,8 +109,9 @@ impl Observer {
             }
         };
         slot.note(Bits::of(node), is_same && was_read);
-        // A whole domain that is removed fires no watch of its own: only those on its nodes do.
-        if value.is_none() && node != Node::Shutdown {
+        // A whole domain that is removed fires no watch of its own, nor does one that is written anew:
+        // only those on its nodes do.
+        if slot.homeless == value.is_some() && node != Node::Shutdown {
             self.mark(domid, Bits::HOME);
         }
     }

@@ -30,12 +30,12 @@ impl Observer {
             return;
         }
         let Some(introduced) = slot.introduced else { return };
-        slot.wanted = introduced && !slot.homeless;
+        slot.wanted = introduced;
         let unlike = if slot.wanted { Watch::Off } else { Watch::On };
         if slot.watches.contains(&unlike) && !std::mem::replace(&mut slot.queued, true) {
             self.queue.push_back(domid);
         }
-        if !slot.wanted {
+        if !introduced || slot.homeless {
             slot.shut_down = false;
             slot.seen = true;
             self.end(domid, slot, out);

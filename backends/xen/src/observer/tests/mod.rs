@@ -228,6 +228,19 @@ async fn an_id_that_another_domain_has_got_is_a_stop_and_a_start_and_no_rename()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_place_that_is_written_anew_long_after_it_went_is_found_although_nothing_is_introduced() {
+    let rig = Rig::default();
+    rig.act(|store| store.start(3, 3, "web"));
+    let mut told = rig.synced().await;
+    assert!(told.within(Duration::from_secs(10)).await.is_empty());
+    rig.act(|store| store.remove("/local/domain/3"));
+    assert_eq!(told.lines().await, ["web[3] stopped"]);
+    assert!(told.within(Duration::from_secs(10)).await.is_empty());
+    rig.act(|store| store.write_down(3, 4, "db"));
+    assert_eq!(told.within(Duration::from_secs(20)).await, ["db[3] started"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_domain_that_came_and_went_between_two_looks_is_told_as_a_new_run() {
     let rig = Rig::default();
     rig.act(|store| store.start(3, 1, "web"));

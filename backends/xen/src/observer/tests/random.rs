@@ -99,6 +99,16 @@ async fn whatever_happens_in_whichever_order_what_was_told_ends_as_the_store_say
                     rig.act(|store| store.destroy(domid));
                     truth.remove(&domid);
                 }
+                (6, true) => {
+                    // Its place goes, and is written anew when nobody lists any more. A number that nobody
+                    // has heard of by then would be found only within 5 s of its introduction.
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    rig.act(|store| store.remove(&format!("/local/domain/{domid}")));
+                    tokio::time::sleep(Duration::from_secs(random.u64(0..12))).await;
+                    let uuid = 2_000 + step as u128;
+                    rig.act(|store| store.write_down(domid, uuid, "anew"));
+                    truth.insert(domid, (uuid, "anew".into()));
+                }
                 _ => {}
             }
             for _ in 0..random.usize(0..30) {
