@@ -2,7 +2,8 @@
 //!
 //! The event says that a domain shut down, crashed or ended, and not which. One that ended is known by
 //! then or found by the look that follows. An event that no ending explains is of a domain that shut
-//! down; it can be said which one only where there is a single candidate.
+//! down, or of nothing: some daemons send it again while any domain is shut down, and any may send it for
+//! nothing. So it is believed only of a single domain that was asked to shut down.
 
 use std::time::Duration;
 

@@ -44,7 +44,7 @@
 //! | a domain with a place in `/local/domain` is introduced | started, without a cause: a restored one looks the same |
 //! | its `name` is another | undefined and defined (renamed) |
 //! | its `control/shutdown` is poweroff, reboot, halt, suspend or crash | shutting_down (host), and [`DomainEvent::Other`](virevent::DomainEvent::Other) named `control/shutdown` with `{"request":"poweroff"}` for who asks for it |
-//! | `@releaseDomain`, and it is still introduced | shutting_down (finished), where it is clear which domain it is |
+//! | `@releaseDomain`, and it is still introduced | shutting_down (finished), where the daemon names the domain, or there is one only and it was asked to |
 //! | it is introduced no more, or its place is gone | stopped (shutdown) if it was asked to, else stopped without a cause |
 //! | its `vm` names another uuid | stopped, and the other started |
 //!

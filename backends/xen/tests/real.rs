@@ -121,7 +121,7 @@ async fn a_domain_that_nobody_completes_is_told_after_5_s_with_what_is_known() {
 
 #[tokio::test]
 #[ignore = "needs xenstored"]
-async fn what_shut_down_is_told_where_there_is_only_one_that_it_can_be() {
+async fn what_shut_down_is_told_where_there_is_only_one_and_it_was_asked_to() {
     let daemon = Xenstored::start().await.unwrap();
     let mut told = Told::by(&client(&daemon)).await;
     let xl = daemon.toolstack();
@@ -133,10 +133,19 @@ async fn what_shut_down_is_told_where_there_is_only_one_that_it_can_be() {
     xl.destroy(web).unwrap();
     told.expect(&["web[1] stopped"]).await;
     told.nothing().await;
+    // Nor can one that nobody asked be told from an event that means nothing.
     xl.crash(db).unwrap();
-    told.expect(&["db[2] shutting_down (finished)"]).await;
+    told.nothing().await;
     xl.destroy(db).unwrap();
     told.expect(&["db[2] stopped"]).await;
+    let mail = xl.introduce("mail").unwrap();
+    told.expect(&["mail[3] started"]).await;
+    xl.request(mail, Power::Halt).unwrap();
+    told.until(1, asked).await;
+    xl.shut_down(mail).unwrap();
+    told.expect(&["mail[3] shutting_down (finished)"]).await;
+    xl.destroy(mail).unwrap();
+    told.expect(&["mail[3] stopped (shutdown)"]).await;
     told.nothing().await;
 }
 

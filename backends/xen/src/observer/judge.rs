@@ -170,14 +170,15 @@ impl Observer {
         }
     }
 
-    /// A domain shut down and is still there: if there is only one, it is that one.
+    /// Some domain shut down and is still there, or the event meant nothing, as it may. It is told of one
+    /// only where that invents nothing: of the only one there is, if it was asked to shut down.
     pub(super) fn finish_the_only_one(&mut self, out: &mut Batch) {
         let mut running =
             self.slots().filter(|(domid, slot)| *domid != 0 && slot.introduced == Some(true));
         let (Some((domid, _)), None) = (running.next(), running.next()) else { return };
         drop(running);
         let Some(run) = self.slot_mut(domid).and_then(|slot| slot.run.as_mut()) else { return };
-        if !std::mem::replace(&mut run.course.finished, true) {
+        if run.course.asked && !std::mem::replace(&mut run.course.finished, true) {
             tell_finished(run, out);
             self.told = true;
         }

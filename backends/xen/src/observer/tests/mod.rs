@@ -347,7 +347,7 @@ async fn without_asking_for_them_no_words_come_and_a_reboot_cannot_be_asked_for(
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_shut_down_is_told_where_there_is_one_it_can_be_or_the_daemon_names_it() {
+async fn what_shut_down_is_told_where_the_only_one_was_asked_to_or_the_daemon_names_it() {
     for has_depth in [false, true] {
         let rig = Rig::default();
         rig.act(|store| store.has_depth = has_depth);
@@ -362,11 +362,32 @@ async fn what_shut_down_is_told_where_there_is_one_it_can_be_or_the_daemon_names
         // The event of the one's end is not taken for the other's.
         rig.act(|store| store.release(3));
         assert!(told.lines().await.is_empty());
+        rig.act(|store| store.request(4, "halt"));
+        assert_eq!(told.lines().await.len(), 2);
         rig.act(|store| store.shut_down(4));
         assert_eq!(told.lines().await, ["db[4] shutting_down (finished)"]);
         rig.act(|store| store.shut_down(4));
         assert!(told.lines().await.is_empty(), "once is enough");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_of_nobody_says_nothing_of_the_only_domain_if_nobody_asked_it_to_shut_down() {
+    let rig = Rig::default();
+    rig.act(|store| store.start(3, 3, "web"));
+    let source = rig.source();
+    let mut told = Told(source.subscribe_with(Options::default()).await.unwrap());
+    told.lines().await;
+    for _ in 0..3 {
+        rig.act(Store::release_of_nobody);
+        assert!(told.within(Duration::from_secs(6)).await.is_empty());
+    }
+    let mut later = Told(source.subscribe_with(Options::default()).await.unwrap());
+    assert_eq!(later.lines().await[0], "web[3] existing (running)");
+    // With a word that is no request to end it is the same.
+    rig.act(|store| store.request(3, "dance"));
+    rig.act(Store::release_of_nobody);
+    assert!(told.within(Duration::from_secs(6)).await.is_empty());
 }
 
 #[tokio::test(start_paused = true)]

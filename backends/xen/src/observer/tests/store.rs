@@ -229,12 +229,14 @@ impl Store {
 impl Store {
     pub(super) fn special_events(&mut self) {
         for (path, token) in self.watches.clone() {
-            if !path.starts_with("@release") {
-                self.event(&path, &token);
-                self.event(&path, &token);
-            }
+            self.event(&path, &token);
+            self.event(&path, &token);
         }
         self.event("/nobody/s", "x");
         self.event("/local/domain/77/name", "n77");
+    }
+
+    pub(super) fn release_of_nobody(&mut self) {
+        self.event("@releaseDomain", "R");
     }
 }
