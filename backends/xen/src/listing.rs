@@ -22,6 +22,15 @@ pub(crate) struct Listing {
     names: Vec<u8>,
 }
 
+/// What an answer leads to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// There is more to ask.
+    Ask(Ask),
+    /// These are the domains, in order and each once.
+    Done(Vec<u16>),
+}
+
 impl Listing {
     /// The first question.
     pub(crate) fn begin(&mut self) -> Ask {
@@ -29,40 +38,34 @@ impl Listing {
         if self.in_parts { Ask::ListPart(0) } else { Ask::List }
     }
 
-    /// Takes in an answer: the next question, or the domains, in order and each once.
+    /// Takes in an answer.
     ///
     /// # Errors
     /// The server cannot tell them, or breaks the protocol.
-    pub(crate) fn answer(
-        &mut self,
-        ask: Ask,
-        outcome: Outcome<'_>,
-    ) -> Result<Result<Vec<u16>, Ask>, Error> {
+    pub(crate) fn answer(&mut self, ask: Ask, outcome: Outcome<'_>) -> Result<Step, Error> {
         match (ask, outcome) {
             // No domain was ever made.
-            (_, Err(name)) if name == error::ENOENT.as_bytes() => Ok(Ok(Vec::new())),
+            (_, Err(name)) if name == error::ENOENT.as_bytes() => Ok(Step::Done(Vec::new())),
             (Ask::List, Err(name)) if name == error::E2BIG.as_bytes() => {
                 self.in_parts = true;
-                Ok(Err(self.begin()))
+                Ok(Step::Ask(self.begin()))
             }
             (_, Err(name)) => Err(server_error(ask, name)),
             (Ask::ListPart(offset), Ok(payload)) => self.part(ask, offset, payload),
-            (_, Ok(payload)) => Ok(Ok(domids(payload))),
+            (_, Ok(payload)) => domids(payload).map(Step::Done),
         }
     }
 
-    fn part(
-        &mut self,
-        ask: Ask,
-        offset: usize,
-        payload: &[u8],
-    ) -> Result<Result<Vec<u16>, Ask>, Error> {
+    fn part(&mut self, ask: Ask, offset: usize, payload: &[u8]) -> Result<Step, Error> {
         let packet = Packet { header: Header::request(ask.operation(), 0), payload };
         let part = DirectoryPart::read(&packet).map_err(|error| protocol(error.to_string()))?;
+        if !part.generation.iter().all(u8::is_ascii_digit) {
+            return Err(protocol("a part of a directory without its generation".into()));
+        }
         if offset == 0 {
             self.generation = part.generation.to_vec();
         } else if part.generation != self.generation {
-            return Ok(Err(self.begin()));
+            return Ok(Step::Ask(self.begin()));
         }
         if !part.is_last && part.names.is_empty() {
             return Err(protocol("a part of a directory without a name".into()));
@@ -72,17 +75,23 @@ impl Listing {
             return Err(protocol(format!("/local/domain has more than {MOST} bytes of names")));
         }
         if part.is_last {
-            return Ok(Ok(domids(&std::mem::take(&mut self.names))));
+            return domids(&std::mem::take(&mut self.names)).map(Step::Done);
         }
-        Ok(Err(Ask::ListPart(self.names.len())))
+        Ok(Step::Ask(Ask::ListPart(self.names.len())))
     }
 }
 
-fn domids(names: &[u8]) -> Vec<u16> {
+/// The domains among names of children, each of which has an end and no slash: else it is no directory
+/// that was sent, and must not pass for one without domains.
+fn domids(names: &[u8]) -> Result<Vec<u16>, Error> {
+    let is_ended = names.last().is_none_or(|byte| *byte == 0);
+    if !is_ended || strings(names).any(|name| name.is_empty() || name.contains(&b'/')) {
+        return Err(protocol("no names of children to a DIRECTORY of /local/domain".into()));
+    }
     let mut domids: Vec<_> = strings(names).filter_map(domid).collect();
     domids.sort_unstable();
     domids.dedup();
-    domids
+    Ok(domids)
 }
 
 #[cfg(test)]
@@ -96,11 +105,11 @@ mod tests {
         loop {
             let answer = answers.next().expect("an answer for each question");
             match listing.answer(ask, *answer).map_err(|error| error.to_line())? {
-                Ok(domids) => {
+                Step::Done(domids) => {
                     assert!(answers.next().is_none());
                     return Ok(domids);
                 }
-                Err(next) => ask = next,
+                Step::Ask(next) => ask = next,
             }
         }
     }
@@ -110,6 +119,15 @@ mod tests {
         assert_eq!(parts(&[Ok(b"5\x000\x00x\x005\x0040000\x00\xff\x00")]), Ok(vec![0, 5]));
         assert_eq!(parts(&[Ok(b"")]), Ok(vec![]));
         assert_eq!(parts(&[Err(b"ENOENT")]), Ok(vec![]));
+    }
+
+    #[test]
+    fn what_is_no_directory_does_not_pass_for_one_without_domains() {
+        for payload in [&b"/local/domain\0"[..], b"OK", b"5\0\0", b"\0"] {
+            let said = parts(&[Ok(payload)]).unwrap_err();
+            assert!(said.contains("no names of children"), "{payload:?} {said}");
+        }
+        assert!(parts(&[Err(b"E2BIG"), Ok(b"/local/domain\x000\x00")]).is_err());
     }
 
     #[test]
@@ -130,7 +148,7 @@ mod tests {
         let mut listing = Listing { in_parts: true, ..Listing::default() };
         assert_eq!(listing.begin(), Ask::ListPart(0));
         let next = listing.answer(Ask::ListPart(0), Ok(b"712\x0010\x002\x00")).unwrap();
-        assert_eq!(next, Err(Ask::ListPart(5)));
+        assert_eq!(next, Step::Ask(Ask::ListPart(5)));
     }
 
     #[test]
@@ -144,7 +162,8 @@ mod tests {
             (listing.begin(), [&b"1\x00"[..], &b"12345\x00".repeat(600)].concat());
         let error = loop {
             match listing.answer(ask, Ok(&part)) {
-                Ok(next) => ask = next.unwrap_err(),
+                Ok(Step::Ask(next)) => ask = next,
+                Ok(done) => panic!("{done:?}"),
                 Err(error) => break error,
             }
         };

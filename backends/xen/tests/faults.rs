@@ -49,6 +49,12 @@ impl Rig {
         told
     }
 
+    /// What a client that comes now is told.
+    async fn refusal_to_list(&self) -> String {
+        let store = XenStore::new(&self.fake.uri()).unwrap();
+        store.source().subscribe_with(Options::default()).await.unwrap_err().to_line()
+    }
+
     async fn refusal(&self) -> Error {
         self.subscribe().await.unwrap_err()
     }
@@ -216,6 +222,44 @@ async fn what_breaks_the_protocol_is_a_gap_that_says_what_was_wrong() {
         assert!(lines.iter().any(|line| line == "db[2] started [inferred]"), "{lines:?}");
         assert!(lines.windows(2).any(|pair| pair == renamed), "{lines:?}");
         assert_eq!(lines.len(), 4, "{lines:?}");
+        told.nothing().await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_sends_back_what_it_gets_is_no_empty_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("echo");
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let (mut from, mut to) = stream.split();
+        tokio::io::copy(&mut from, &mut to).await
+    });
+    let store = XenStore::new(&format!("xenstore:{}", path.display())).unwrap();
+    let refused = store.source().subscribe_with(Options::default()).await;
+    let line = refused.unwrap_err().to_line();
+    assert!(line.contains("not OK to a WATCH of @introduceDomain"), "{line}");
+    assert!(line.contains("check that a xenstored listens on"), "{line}");
+    server.abort();
+}
+
+#[tokio::test]
+async fn after_an_outage_too_only_a_store_may_say_that_there_are_no_domains() {
+    let wrong = [(Operation::WATCH, "not OK"), (Operation::DIRECTORY, "no names of children")];
+    for (operation, reason) in wrong {
+        let rig = Rig::new();
+        rig.fake.toolstack().introduce("web").unwrap();
+        let mut told = rig.synced().await;
+        rig.fake.go_down();
+        told.gap("Closed").await;
+        rig.fake.change(|faults| faults.bodies = [(operation, b"/local/domain\0".into())].into());
+        rig.fake.come_back().unwrap();
+        told.nothing().await;
+        let line = rig.refusal_to_list().await;
+        assert!(line.contains(reason), "{line}");
+        rig.fake.change(|faults| *faults = Faults::default());
+        assert!(told.next().await.starts_with("synced"));
         told.nothing().await;
     }
 }

@@ -8,6 +8,7 @@ use super::Observer;
 use super::phase::Phase;
 use crate::client::{Outcome, protocol, server_error};
 use crate::decode::{self, Request};
+use crate::listing::Step;
 use crate::request::{Ask, Node, Target};
 use crate::slot::{Bits, Slot, Watch};
 use crate::wire::error;
@@ -20,6 +21,7 @@ impl Observer {
         now: Instant,
         out: &mut Batch,
     ) -> Result<(), Error> {
+        accepted(ask, outcome)?;
         match ask {
             Ask::Features => self.features(outcome),
             Ask::Reset => self.reset(ask, outcome)?,
@@ -30,8 +32,8 @@ impl Observer {
             // Nobody wants to know any more.
             _ if !matches!(self.phase, Phase::Listing | Phase::Telling) => {}
             Ask::List | Ask::ListPart(_) => match self.listing.answer(ask, outcome)? {
-                Err(next) => self.client.ask(next, now),
-                Ok(domids) => self.listed_are(&domids, now, out),
+                Step::Ask(next) => self.client.ask(next, now),
+                Step::Done(domids) => self.listed_are(&domids, now, out),
             },
             Ask::IsIntroduced(domid) => {
                 let said = match outcome {
@@ -199,6 +201,18 @@ impl Observer {
             _ => Bits::INTRODUCED,
         };
         self.mark(domid, due);
+    }
+}
+
+/// What is done and tells nothing is answered by `OK`, and by nothing else: whoever sends something else
+/// is no store, and must not pass for an empty one.
+fn accepted(ask: Ask, outcome: Outcome<'_>) -> Result<(), Error> {
+    let is_done = matches!(ask, Ask::Watch(..) | Ask::Unwatch(_) | Ask::Reset);
+    match outcome {
+        Ok(said) if is_done && !matches!(said, b"OK\0" | b"OK") => {
+            Err(protocol(format!("not OK to a {}", ask.to_line())))
+        }
+        _ => Ok(()),
     }
 }
 
