@@ -1,7 +1,6 @@
 //! The kernel's way to the store: a character device that takes and gives the same packets.
 //!
-//! What is different from a socket is by what is written of Linux' driver
-//! (`drivers/xen/xenbus/xenbus_dev_frontend.c`). **It was never tried on Xen.**
+//! What is different from a socket is what Linux' driver is known to do. **It was never tried on Xen.**
 //!
 //! - One write is at most one packet, and returns when the store has answered: so it is done on a
 //!   thread that may block.
@@ -33,9 +32,9 @@ pub(crate) struct Device {
 
 impl Device {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
-        let file =
-            OpenOptions::new().read(true).write(true).custom_flags(nonblocking).open(path)?;
+        use rustix::fs::OFlags;
+        let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32;
+        let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)?;
         Self::new(file.into())
     }
 

@@ -2,6 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -15,7 +16,7 @@ use virevent::{Error, Kind, Kinds};
 
 use crate::client::protocol;
 use crate::device::Device;
-use crate::endpoint::{self, Endpoint, Surroundings, unreachable};
+use crate::endpoint::{self, Endpoint, Place, Surroundings};
 use crate::observer::{Observer, Past};
 use crate::uri::StoreUri;
 use crate::wire::Decoder;
@@ -44,17 +45,35 @@ impl Connect for Opener {
     }
 
     async fn connect(&self) -> Result<Session, Error> {
-        let path = match &self.uri.path {
-            Some(path) => path.clone(),
+        let place = match &self.uri.path {
+            Some(path) => Place::given(path),
             None => endpoint::of_this_host(&Surroundings::now()),
         };
-        let endpoint = Endpoint::at(&path)?;
+        let endpoint = place.endpoint()?;
         let link = match &endpoint {
-            Endpoint::Socket(path) => UnixStream::connect(path).await.map(Link::Socket),
+            Endpoint::Socket(path) => knock(path).await.map(Link::Socket),
             Endpoint::Device(path) => Device::open(path).map(Link::Device),
         };
-        let link = link.map_err(|error| unreachable(&path, error))?;
+        let link = link.map_err(|error| place.unreachable(error))?;
         Ok(Session::new(link, endpoint, self))
+    }
+}
+
+/// How often to knock while too many wait at the door, and for how long.
+const KNOCK: Duration = Duration::from_millis(15);
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Connects. xenstored lets in few at a time, and a socket that does not block is sent away where
+/// another would wait.
+async fn knock(path: &Path) -> io::Result<UnixStream> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < until => {
+                sleep(KNOCK).await;
+            }
+            outcome => return outcome,
+        }
     }
 }
 
@@ -234,5 +253,59 @@ impl Link {
             Self::Socket(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Device(device) => device.poll_write(cx, bytes),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A listener at whose door as many wait as may.
+    async fn crowded(dir: &Path) -> (tokio::net::UnixListener, Vec<UnixStream>) {
+        let socket = tokio::net::UnixSocket::new_stream().unwrap();
+        socket.bind(dir.join("socket")).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let mut waiting = Vec::new();
+        while let Ok(stream) = UnixStream::connect(dir.join("socket")).await {
+            waiting.push(stream);
+            assert!(waiting.len() < 100);
+        }
+        (listener, waiting)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_finds_a_crowd_at_the_door_is_let_in_when_it_has_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (listener, waiting) = crowded(dir.path()).await;
+        let open = async {
+            sleep(Duration::from_secs(1)).await;
+            for _ in 0..waiting.len() {
+                listener.accept().await.unwrap();
+            }
+        };
+        let path = dir.path().join("socket");
+        let (stream, ()) = tokio::join!(knock(&path), open);
+        assert!(stream.is_ok(), "{stream:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_door_that_stays_crowded_is_an_error_that_says_so_after_2_s() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_listener, _waiting) = crowded(dir.path()).await;
+        let (path, begun) = (dir.path().join("socket"), Instant::now());
+        let error = knock(&path).await.unwrap_err();
+        assert!((2_000..2_100).contains(&begun.elapsed().as_millis()));
+        let said = Place::given(&path).unreachable(error).to_line();
+        assert!(said.contains("too many clients wait"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn a_socket_for_datagrams_is_told_from_a_xenstoreds() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let _other = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+        let error = knock(&path).await.unwrap_err();
+        let said = Place::given(&path).unreachable(error).to_line();
+        assert!(said.contains("a socket for datagrams"), "{said}");
     }
 }
