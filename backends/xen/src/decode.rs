@@ -16,7 +16,7 @@ use virevent::{EventData, EventName, StopCause, Uuid};
 pub const REQUEST_EVENT: &str = "control/shutdown";
 
 /// The first number that is no domain's: `DOMID_FIRST_RESERVED` in Xen's `xen.h`.
-pub const DOMIDS: u16 = 0x7ff0;
+pub const FIRST_RESERVED: u16 = 0x7ff0;
 
 /// The number of a domain, if the text is one.
 pub fn domid(text: &[u8]) -> Option<u16> {
@@ -24,7 +24,7 @@ pub fn domid(text: &[u8]) -> Option<u16> {
     if !text.first()?.is_ascii_digit() {
         return None;
     }
-    std::str::from_utf8(text).ok()?.parse().ok().filter(|domid| *domid < DOMIDS)
+    std::str::from_utf8(text).ok()?.parse().ok().filter(|domid| *domid < FIRST_RESERVED)
 }
 
 /// The uuid in the value of a domain's `vm`. The nil one is domain 0's: a guest that has it has none.
