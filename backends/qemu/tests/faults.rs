@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use virevent::{Break, DomainEvent, EventSource, EventStream, FaultKind, Gap, Kind, Options};
-use virevent_qemu::Qmp;
+use virevent_qemu::{Qmp, QmpDir};
 use virevent_testkit::assert::{next_within, until_synced};
 use virevent_testkit::qmp::FakeQemu;
 
@@ -428,5 +428,26 @@ async fn the_monitor_is_free_as_soon_as_nobody_listens() {
         assert_eq!(qemu.accepted(), round);
         events.close().await;
         qemu.until(|qemu| !qemu.is_held()).await;
+    }
+}
+
+#[tokio::test]
+async fn no_time_is_too_short_or_too_long_to_be_waited_for() {
+    for time in [Duration::ZERO, Duration::MAX] {
+        let (qemu, place) = (FakeQemu::start("web").unwrap(), tempfile::tempdir().unwrap());
+        let _db = FakeQemu::at(&place.path().join("db.sock"), "db").unwrap();
+        let all_of_it = |qmp: Qmp| qmp.keepalive(time, time).look_every(time);
+        let one = all_of_it(Qmp::new(&qemu.uri()).unwrap());
+        let one = if time.is_zero() { one } else { one.greeting_timeout(time) };
+        let uri = format!("qmp-dir:{}", place.path().display());
+        let many = QmpDir::new(&uri).unwrap().keepalive(time, time).look_every(time);
+        let many = if time.is_zero() { many } else { many.greeting_timeout(time) };
+        for source in [one.source(), many.source()] {
+            let mut events = source.subscribe_with(Options::default()).await.unwrap();
+            let told = until_synced(&mut events).await.unwrap();
+            assert_eq!(told.len(), 1, "{told:?}");
+        }
+        // The interval at which it is asked for a sign of life is never.
+        assert_eq!(qemu.calls("query-status"), 1);
     }
 }
