@@ -26,7 +26,7 @@ use crate::config::Config;
 use crate::file::{self, FileId, Way};
 use crate::identity::{self, Identity};
 use crate::process::{Maker, Process};
-use crate::reach::unreachable;
+use crate::reach::{is_other_kind, unreachable};
 use crate::uri::Endpoint;
 use crate::wire::{self, Lines, Message, Reply};
 
@@ -107,7 +107,7 @@ impl Opened {
         way: Option<Arc<Way>>,
         progress: Arc<Progress>,
     ) -> Result<Self, Error> {
-        let (mut link, way) = Link::connect(&config, way).await?;
+        let (mut link, way) = Link::connect(&config, way, &progress).await?;
         progress.is_connected.store(true, Ordering::Relaxed);
         link.greeting(&progress).await?;
         progress.greeted.get_or_init(Instant::now);
@@ -161,6 +161,7 @@ impl Link {
     async fn connect(
         config: &Config,
         way: Option<Arc<Way>>,
+        progress: &Progress,
     ) -> Result<(Self, Option<Arc<Way>>), Error> {
         let endpoint = config.endpoint.clone();
         let connected = match &endpoint {
@@ -170,7 +171,10 @@ impl Link {
                 stream.map(|stream| (Socket::Tcp(stream), None))
             }
         };
-        let (socket, way) = connected.map_err(|error| unreachable(&endpoint, error))?;
+        let (socket, way) = connected.map_err(|error| {
+            progress.is_foreign.store(is_other_kind(&error), Ordering::Relaxed);
+            unreachable(&endpoint, error)
+        })?;
         let (lines, unsent) = (Lines::new(), Vec::new());
         Ok((Self { socket, endpoint, lines, unsent, next_id: 1, mute: false }, way))
     }

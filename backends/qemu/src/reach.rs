@@ -24,6 +24,11 @@ pub(crate) fn is_refused(error: &Error) -> bool {
     matches!(error, Error::Unreachable { source, .. } if source.kind() == refused)
 }
 
+/// Whether it is a socket of datagrams or packets.
+pub(crate) fn is_other_kind(error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::PROTOTYPE)
+}
+
 /// What to do when [`is_out_of_files`].
 pub(crate) const OUT_OF_FILES: &str = "this process has as many files open as it may, and a QEMU \
                                        takes two: raise its limit (ulimit -n, LimitNOFILE=)";

@@ -195,6 +195,8 @@ impl Lookout {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use super::*;
 
     #[tokio::test]
@@ -227,5 +229,18 @@ mod tests {
                 .collect();
             assert_eq!(said, [false, false, true, false, false, false, false, true]);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_that_hangs_keeps_no_second_thread_and_is_a_clear_error() {
+        let place = Arc::new(Place::parse("qmp-dir:/nowhere").unwrap());
+        let busy = Busy::default();
+        let hangs = Arc::clone(&busy).lock_owned().await;
+        let mut lookout = Lookout::new(place, Duration::from_secs(30), Arc::clone(&busy));
+        let look = poll_fn(|cx| lookout.poll(cx, &mut |_| {})).await;
+        let error = look.unwrap_err().to_line();
+        assert!(error.contains("/nowhere") && error.contains("does not answer"), "{error}");
+        drop(hangs);
+        assert!(poll_fn(|cx| lookout.poll(cx, &mut |_| {})).await.is_ok());
     }
 }
