@@ -13,7 +13,8 @@
 //! process that is on its way out closes its socket some time before it ends, so a closed socket
 //! becomes an outage only after a moment of grace.
 //!
-//! A monitor is all that its source has, or one of many in a directory ([`Role`]).
+//! A monitor is all that its source has, or one of many in a directory ([`Role`]). A part is one file, not
+//! one path: where nobody is said to listen, it is asked by a [way](crate::file::Way) to that file.
 
 mod connecting;
 mod deadlines;

@@ -68,7 +68,8 @@ impl QmpDir {
     /// it is out of reach. Default: 5 s, and 10 s; from 1 ms to thirty years. An interval of zero is
     /// never.
     pub fn keepalive(mut self, interval: Duration, answer: Duration) -> Self {
-        (self.opener.config.interval, self.opener.config.answer) = (every(interval), lasting(answer));
+        (self.opener.config.interval, self.opener.config.answer) =
+            (every(interval), lasting(answer));
         self
     }
 

@@ -140,9 +140,11 @@ fn pattern(value: &str) -> Result<Pattern, String> {
         return Err("a pattern is of file names, without a path, as in pattern=*.sock".into());
     }
     if value.contains('[') {
-        return Err("a pattern knows * and ? only: write ? for a [, and give more than one pattern, \
+        return Err(
+            "a pattern knows * and ? only: write ? for a [, and give more than one pattern, \
                     as in pattern=a*.sock&pattern=b*.sock"
-            .into());
+                .into(),
+        );
     }
     Ok(Pattern::new(&value))
 }

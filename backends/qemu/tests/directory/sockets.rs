@@ -126,6 +126,11 @@ async fn a_socket_that_is_renamed_or_removed_is_the_same_qemu_and_is_found_again
         nothing_within(&mut events, SILENCE).await.unwrap();
         is_found_again(&web, &mut events).await;
     }
+    fs::rename(place.path("web"), place.path("sub/web.sock")).unwrap();
+    fs::rename(place.path("sub"), place.path("other")).unwrap();
+    nothing_within(&mut events, SILENCE).await.unwrap();
+    is_found_again(&web, &mut events).await;
+    fs::rename(place.path("other/web.sock"), place.path("web")).unwrap();
     // No pattern matches its last name; and then it has none at all.
     fs::remove_file(place.path("web")).unwrap();
     is_found_again(&web, &mut events).await;
