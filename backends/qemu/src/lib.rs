@@ -72,6 +72,7 @@ mod file;
 mod identity;
 mod link;
 mod monitor;
+mod paths;
 mod process;
 mod reach;
 mod session;

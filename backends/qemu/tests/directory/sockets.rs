@@ -149,6 +149,19 @@ async fn is_found_again(qemu: &FakeQemu, events: &mut virevent::EventStream) {
 }
 
 #[tokio::test]
+async fn a_socket_that_is_renamed_before_qemu_listens_is_found_where_it_is() {
+    let place = Place::new();
+    let web = FakeQemu::absent_at(&place.path("web.sock"));
+    web.bind().unwrap();
+    let (mut events, existing) = place.watch().await;
+    assert!(existing.is_empty(), "{existing:?}");
+    fs::rename(place.path("web.sock"), place.path("db.sock")).unwrap();
+    nothing_within(&mut events, SILENCE).await.unwrap();
+    web.boot("web").unwrap();
+    assert_eq!(next(&mut events).await, "web started (booted)");
+}
+
+#[tokio::test]
 async fn a_rename_that_a_cut_follows_at_once_is_no_end() {
     let place = Place::new();
     let web = place.qemu("web");
