@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{Guest, LaunchError, check_socket_path, process};
 
@@ -206,6 +206,21 @@ impl Qemu {
             None => format!("disconnected:unix:{},", self.socket.display()),
         };
         Ok(!self.run("query-chardev").await?.contains(&free))
+    }
+
+    /// Waits until no client is connected to it.
+    ///
+    /// # Errors
+    /// One still is after a minute; else as [`run`](Self::run).
+    pub async fn until_free(&mut self) -> Result<(), LaunchError> {
+        let deadline = Instant::now() + PATIENCE;
+        while self.is_held().await? {
+            if Instant::now() >= deadline {
+                return Err(trouble(&mut self.child, "is still held by a client").await);
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
     }
 
     /// Has QEMU do something: a command without arguments, such as `stop`. Returns its answer; an empty
