@@ -61,6 +61,7 @@ mod identity;
 mod link;
 mod monitor;
 mod process;
+mod reach;
 mod session;
 mod uri;
 mod wants;
@@ -72,7 +73,7 @@ use std::time::Duration;
 use virevent::Error;
 use virevent::driver::{Driver, Reconnect};
 
-use crate::config::Config;
+use crate::config::{Config, every, lasting};
 pub use crate::directory::QmpDir;
 use crate::session::Opener;
 
@@ -99,23 +100,23 @@ impl Qmp {
 
     /// How long QEMU may take to greet a client before another client is taken to hold its monitor.
     /// The first subscription then fails; later it is an outage, which ends when it is our turn.
-    /// Default: 5 s.
+    /// Default: 5 s; from 1 ms to thirty years.
     pub fn greeting_timeout(mut self, timeout: Duration) -> Self {
-        self.config.greeting = timeout;
+        self.config.greeting = lasting(timeout);
         self
     }
 
     /// After how much silence to ask whether QEMU lives, and how long it may take to answer before it
-    /// is out of reach. Default: 5 s, and 10 s.
+    /// is out of reach. Default: 5 s, and 10 s; from 1 ms to thirty years. An interval of zero is never.
     pub fn keepalive(mut self, interval: Duration, answer: Duration) -> Self {
-        (self.config.interval, self.config.answer) = (interval, answer);
+        (self.config.interval, self.config.answer) = (every(interval), lasting(answer));
         self
     }
 
     /// How often to look whether there is a QEMU at the socket while there is none. Default: 200 ms
-    /// for a unix socket, 1 s for tcp.
+    /// for a unix socket, 1 s for tcp; from 1 ms to thirty years.
     pub fn look_every(mut self, interval: Duration) -> Self {
-        self.config.retry = interval;
+        self.config.retry = lasting(interval);
         self
     }
 

@@ -8,6 +8,7 @@
 //! The directory is read anew at every notice, and compared with what is known: so a notice that is
 //! late, lost or wrong leads to nothing that is not true.
 
+mod gaps;
 mod look;
 mod lookout;
 mod members;
@@ -23,9 +24,10 @@ use std::time::Duration;
 use virevent::Error;
 use virevent::driver::{Driver, Reconnect};
 
+use self::lookout::Busy;
 use self::place::Place;
 use self::session::Opener;
-use crate::config::Config;
+use crate::config::{Config, every, lasting};
 use crate::uri::Endpoint;
 
 /// How to reach all QEMUs whose sockets are in a directory. By value:
@@ -49,31 +51,32 @@ impl QmpDir {
     pub fn new(uri: &str) -> Result<Self, Error> {
         let place = Arc::new(Place::parse(uri)?);
         let config = Config::at(uri, Endpoint::Unix(place.directory.clone()));
-        let net = Duration::from_secs(30);
+        let (net, busy) = (Duration::from_secs(30), Busy::default());
         let reconnect = Reconnect::local().max(Duration::from_secs(1));
-        Ok(Self { opener: Opener { place, config, net }, reconnect })
+        Ok(Self { opener: Opener { place, config, net, busy }, reconnect })
     }
 
     /// How long a QEMU may take to greet a client before another client is taken to hold its monitor.
     /// That is then an outage of its domain, which ends when it is our turn. Default: 5 s, but a new
-    /// stream is synced without those that say nothing for a second.
+    /// stream is synced without those that say nothing for a second. From 1 ms to thirty years.
     pub fn greeting_timeout(mut self, timeout: Duration) -> Self {
-        self.opener.config.greeting = timeout;
+        self.opener.config.greeting = lasting(timeout);
         self
     }
 
     /// After how much silence to ask whether a QEMU lives, and how long it may take to answer before
-    /// it is out of reach. Default: 5 s, and 10 s.
+    /// it is out of reach. Default: 5 s, and 10 s; from 1 ms to thirty years. An interval of zero is
+    /// never.
     pub fn keepalive(mut self, interval: Duration, answer: Duration) -> Self {
-        (self.opener.config.interval, self.opener.config.answer) = (interval, answer);
+        (self.opener.config.interval, self.opener.config.answer) = (every(interval), lasting(answer));
         self
     }
 
     /// How often to look at the directory while no change of it is noticed. Default: 30 s. Where
     /// changes cannot be noticed (no inotify, or no more of it for this user) it is looked at once a
-    /// second, or as often as this says if that is more often.
+    /// second, or as often as this says if that is more often. From 1 ms to thirty years.
     pub fn look_every(mut self, interval: Duration) -> Self {
-        self.opener.net = interval;
+        self.opener.net = lasting(interval);
         self
     }
 
