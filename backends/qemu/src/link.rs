@@ -141,9 +141,8 @@ impl Opened {
         let named = |answer: Name| answer.name.filter(|name| !name.is_empty());
         let identity = Identity {
             name: name.map(|answer| named(answer).unwrap_or_else(|| config.name.clone())),
-            uuid: uuid.map(|answer| {
-                identity::uuid(answer.uuid.as_deref(), &config.host, &config.origin)
-            }),
+            uuid: uuid
+                .map(|answer| identity::uuid(answer.uuid.as_deref(), &config.host, &config.origin)),
             pid: process.as_ref().map(|process| process.pid),
             thread,
         };

@@ -178,8 +178,7 @@ impl Members {
         tracing::debug!(path = %socket.path.display(), "a socket");
         let endpoint = Endpoint::Unix(socket.path.clone());
         let (origin, name) = (endpoint.clone(), place.name(&socket.path));
-        let config =
-            Config { endpoint, origin, name, file: Some(socket.file), ..config.clone() };
+        let config = Config { endpoint, origin, name, file: Some(socket.file), ..config.clone() };
         let monitor = Monitor::new(Arc::new(config), Role::Part);
         let at = self.free.pop().unwrap_or(self.slots.len());
         if at == self.slots.len() {

@@ -199,8 +199,18 @@ impl Monitor {
                 let uuid = shared.uuids.claim(uuid, host, endpoint);
                 let (story, id) = (Story::new(&status), identity.id().unwrap_or(self.runs));
                 let (ended, pause, is_reborn) = (None, None, false);
-                let guest =
-                    Guest { identity, name, uuid, id, story, process, way, ended, pause, is_reborn };
+                let guest = Guest {
+                    identity,
+                    name,
+                    uuid,
+                    id,
+                    story,
+                    process,
+                    way,
+                    ended,
+                    pause,
+                    is_reborn,
+                };
                 // Otherwise a list tells it.
                 match (&self.outage, self.role) {
                     _ if shared.is_listing => {}

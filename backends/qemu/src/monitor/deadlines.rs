@@ -56,8 +56,7 @@ impl Monitor {
     /// QEMU is waited for in one place: it has not gone without a word, and others wait in the line. But
     /// what was never known to be a QEMU's may be another's, in whose way we are.
     fn given_up_at(&self, attempt: &Attempt) -> Option<Instant> {
-        let is_strange =
-            self.role == Role::Part && self.guest.is_none() && !attempt.has_greeted();
+        let is_strange = self.role == Role::Part && self.guest.is_none() && !attempt.has_greeted();
         if is_strange {
             return Some(attempt.silent_since() + self.config.greeting);
         }
