@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::UnixStream;
-use virevent::{DomainEvent, EventSource, EventStream, Kind, Options};
+use virevent::{EventSource, EventStream, Kind, Options};
 use virevent_qemu::Qmp;
-use virevent_testkit::assert::{next_within, until_synced};
+use virevent_testkit::assert::{in_short, next_within, until_synced};
 use virevent_testkit::servers::{Qemu, QemuConfig};
 
 /// Far longer than anything here takes on a busy machine.
@@ -35,15 +35,6 @@ async fn watch(uri: &str, options: Options) -> (EventStream, Vec<String>) {
     let mut events = source.subscribe_with(options).await.unwrap();
     let told = until_synced(&mut events).await.unwrap();
     (events, told.iter().map(in_short).collect())
-}
-
-/// An event without the id of its run.
-fn in_short(event: &DomainEvent) -> String {
-    let line = event.to_string();
-    match event.domain().and_then(virevent::Domain::id) {
-        Some(id) => line.replace(&format!("[{id}]"), ""),
-        None => line,
-    }
 }
 
 /// What is told up to the first event of which this is part.
