@@ -80,15 +80,17 @@ mod uri;
 mod wants;
 pub mod wire;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use virevent::Error;
-use virevent::driver::{Driver, Reconnect};
+use virevent::driver::{Connect, Driver, Reconnect};
 
 use crate::config::{Config, every, lasting};
 pub use crate::directory::QmpDir;
 use crate::session::Opener;
+use crate::uri::encoded;
 
 /// How to reach a QEMU. By value:
 /// `Qmp::new("qmp:/run/vm.sock")?.greeting_timeout(Duration::from_secs(2)).source()`.
@@ -109,6 +111,14 @@ impl Qmp {
             config: Config::new(uri)?,
             reconnect: Reconnect::local().max(Duration::from_secs(1)),
         })
+    }
+
+    /// The QEMU behind the socket of this path, which need be no text, and needs no escaping. Does no I/O.
+    ///
+    /// # Errors
+    /// [`Error::InvalidUri`]: the path is not whole, too long for a socket, or has a NUL.
+    pub fn at(path: impl AsRef<Path>) -> Result<Self, Error> {
+        Self::new(&format!("qmp:{}", encoded(path.as_ref())))
     }
 
     /// How long QEMU may take to greet a client before another client is taken to hold its monitor.
@@ -142,15 +152,20 @@ impl Qmp {
 
     /// The source. Does no I/O before the first subscription.
     pub fn source(self) -> Driver {
-        // The monitor has the deadlines of its own: a session that the driver ends for silence could
-        // not tell the end of the process.
-        let connecting = self.config.greeting.saturating_add(Duration::from_secs(30));
-        Driver::builder(Opener(Arc::new(self.config)))
-            .keepalive(None, 0)
-            .connect_timeout(connecting)
-            .call_timeout(connecting)
-            .idle_timeout(Duration::ZERO)
-            .reconnect(self.reconnect)
-            .build()
+        let greeting = self.config.greeting;
+        driver(Opener(Arc::new(self.config)), greeting, self.reconnect)
     }
+}
+
+/// The driver of a source whose monitors have deadlines of their own: a session that the driver ends for
+/// silence could not tell the end of a process.
+fn driver(connect: impl Connect, greeting: Duration, reconnect: Reconnect) -> Driver {
+    let connecting = greeting.saturating_add(Duration::from_secs(30));
+    Driver::builder(connect)
+        .keepalive(None, 0)
+        .connect_timeout(connecting)
+        .call_timeout(connecting)
+        .idle_timeout(Duration::ZERO)
+        .reconnect(reconnect)
+        .build()
 }

@@ -38,6 +38,8 @@ pub(crate) struct Found {
     pub(crate) unread: Vec<(PathBuf, Error)>,
     /// A monitor that is libvirt's own, and was left to it.
     pub(crate) of_libvirt: Option<PathBuf>,
+    /// The directory is not there.
+    pub(crate) is_absent: bool,
 }
 
 /// The sockets that there are. `watch` is told of each directory before it is read. A
@@ -64,10 +66,10 @@ pub(crate) fn look(place: &Place, watch: &mut dyn FnMut(&Path)) -> Result<Found,
         }
         // Else it was made before the watch was.
         if !missing.exists() {
-            return Ok(Found::default());
+            break;
         }
     }
-    Ok(Found::default())
+    Ok(Found { is_absent: true, ..Found::default() })
 }
 
 /// What is of interest in one directory.
@@ -81,7 +83,7 @@ struct List {
 /// Adds what is in the sub-directories.
 fn below(place: &Place, list: List, watch: &mut dyn FnMut(&Path)) -> Result<Found, Error> {
     let List { sockets, directories, of_libvirt } = list;
-    let mut found = Found { sockets, unread: Vec::new(), of_libvirt };
+    let mut found = Found { sockets, of_libvirt, ..Found::default() };
     for directory in directories {
         watch(&directory);
         match self::list(place, &directory) {

@@ -55,6 +55,7 @@ pub(crate) struct Lookout {
     is_blind: bool,
     /// That monitors of libvirt's are passed over was said.
     is_told_of_libvirt: bool,
+    is_told_of_absence: bool,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -84,6 +85,7 @@ impl Lookout {
             every: net,
             is_blind: false,
             is_told_of_libvirt: false,
+            is_told_of_absence: false,
             timer: Box::pin(sleep_until(now)),
         }
     }
@@ -167,6 +169,13 @@ impl Lookout {
         }
         self.pause = PAUSE.max(look.took * SHARE);
         if let Ok(found) = &look.outcome {
+            if found.is_absent && !self.is_told_of_absence {
+                tracing::warn!(
+                    directory = %self.place.directory.display(),
+                    "is not there, or not yet: it counts as empty, and is watched for"
+                );
+            }
+            self.is_told_of_absence = found.is_absent;
             if let Some(path) = found.of_libvirt.as_ref().filter(|_| !self.is_told_of_libvirt) {
                 tracing::warn!(
                     monitor = %path.display(),

@@ -1,5 +1,6 @@
 //! `qmp-dir:/run/qemu?pattern=*.sock`. Parsing does no I/O.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -107,12 +108,12 @@ fn parse(uri: &str) -> Result<Place, String> {
         return Err("give the directory's whole path, as in qmp-dir:/run/qemu".into());
     };
     let directory = decoded(path)?;
-    if directory.contains('\0') {
+    if directory.contains(&0) {
         return Err("a path has no NUL".into());
     }
-    let directory = match directory.trim_end_matches('/') {
-        "" => "/".to_owned(),
-        path => path.to_owned(),
+    let directory = match directory.iter().rposition(|byte| *byte != b'/') {
+        Some(last) => &directory[..=last],
+        None => b"/",
     };
     // A slash, and a name of a byte.
     if directory.len() + 2 > LONGEST_PATH {
@@ -131,11 +132,11 @@ fn parse(uri: &str) -> Result<Place, String> {
     if patterns.is_empty() {
         patterns = DEFAULT.map(Pattern::new).to_vec();
     }
-    Ok(Place { directory: directory.into(), patterns })
+    Ok(Place { directory: OsStr::from_bytes(directory).into(), patterns })
 }
 
 fn pattern(value: &str) -> Result<Pattern, String> {
-    let value = decoded(value)?;
+    let value = String::from_utf8(decoded(value)?).map_err(|_| "a pattern is UTF-8")?;
     if value.is_empty() || value.contains(['/', '\0']) {
         return Err("a pattern is of file names, without a path, as in pattern=*.sock".into());
     }

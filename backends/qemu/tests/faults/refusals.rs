@@ -1,45 +1,71 @@
-//! What is said of what cannot be watched: what it is, and what to do; and what can be asked of the
-//! clock.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+//! What ends in a clear error.
 
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit};
 use tokio::io::AsyncWriteExt;
-use virevent::{Break, DomainEvent, EventSource, Gap, Options};
-use virevent_qemu::{Qmp, QmpDir};
-use virevent_testkit::assert::{next_within, until_synced};
+use virevent::{EventSource, Options};
+use virevent_qemu::Qmp;
 use virevent_testkit::qmp::FakeQemu;
 
-/// Far longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(30);
+use super::{PATIENCE, SHORT, refusal};
 
-const SHORT: Duration = Duration::from_millis(200);
-
-async fn refusal(source: &dyn EventSource) -> String {
-    let outcome = tokio::time::timeout(PATIENCE, source.subscribe_with(Options::default())).await;
-    outcome.expect("subscribing hangs").unwrap_err().to_line()
+#[tokio::test]
+async fn what_is_no_monitor_is_a_clear_error() {
+    let qemu = FakeQemu::start("web").unwrap();
+    qemu.change(|faults| faults.before_greeting = b"QEMU 7.2.22 monitor\r\n".to_vec());
+    let error = refusal(&qemu).await;
+    assert!(error.contains("no QMP greeting") && error.contains("-monitor"), "{error}");
 }
 
 #[tokio::test]
-async fn no_time_is_too_short_or_too_long_to_be_waited_for() {
-    for time in [Duration::ZERO, Duration::MAX] {
-        let (qemu, place) = (FakeQemu::start("web").unwrap(), tempfile::tempdir().unwrap());
-        let _db = FakeQemu::at(&place.path().join("db.sock"), "db").unwrap();
-        let all_of_it = |qmp: Qmp| qmp.keepalive(time, time).look_every(time);
-        let one = all_of_it(Qmp::new(&qemu.uri()).unwrap());
-        let one = if time.is_zero() { one } else { one.greeting_timeout(time) };
-        let uri = format!("qmp-dir:{}", place.path().display());
-        let many = QmpDir::new(&uri).unwrap().keepalive(time, time).look_every(time);
-        let many = if time.is_zero() { many } else { many.greeting_timeout(time) };
-        for source in [one.source(), many.source()] {
-            let mut events = source.subscribe_with(Options::default()).await.unwrap();
-            let told = until_synced(&mut events).await.unwrap();
-            assert_eq!(told.len(), 1, "{told:?}");
-        }
-        // The interval at which it is asked for a sign of life is never.
-        assert_eq!(qemu.calls("query-status"), 1);
+async fn a_monitor_that_says_nothing_is_a_clear_error_within_the_deadline() {
+    let qemu = FakeQemu::start("web").unwrap();
+    qemu.change(|faults| faults.deaf = true);
+    let error = refusal(&qemu).await;
+    assert!(error.contains("another client holds this monitor"), "{error}");
+}
+
+#[tokio::test]
+async fn a_monitor_that_greets_and_answers_nothing_is_not_taken_for_one_that_is_held() {
+    let qemu = FakeQemu::start("web").unwrap();
+    qemu.change(|faults| faults.unanswered = vec!["qmp_capabilities".into()]);
+    let error = refusal(&qemu).await;
+    assert!(error.contains("does not answer") && error.contains("SIGSTOP"), "{error}");
+    assert!(!error.contains("holds"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_no_socket_is_a_clear_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    for path in [directory.path(), &file] {
+        let source = Qmp::new(&format!("qmp:{}", path.display())).unwrap().source();
+        let error = source.subscribe_with(Options::default()).await.unwrap_err().to_line();
+        assert!(error.contains("not a socket") && error.contains("-qmp unix:"), "{error}");
+        assert!(!error.contains("has ended"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_socket_of_datagrams_is_a_clear_error() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("vm.sock");
+    let _socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    let source = Qmp::new(&format!("qmp:{}", path.display())).unwrap().source();
+    let error = source.subscribe_with(Options::default()).await.unwrap_err().to_line();
+    assert!(error.contains("datagrams") && error.contains("no monitor"), "{error}");
+}
+
+#[tokio::test]
+async fn a_qemu_that_hangs_up_midway_through_the_questions_is_a_clear_error() {
+    for question in ["qmp_capabilities", "query-name", "query-status"] {
+        let qemu = FakeQemu::start("web").unwrap();
+        qemu.change(|faults| faults.hang_up_at = vec![question.into()]);
+        let error = refusal(&qemu).await;
+        assert!(error.contains("hung up in the midst"), "{error}");
     }
 }
 
@@ -56,7 +82,7 @@ async fn what_goes_on_without_an_end_is_not_said_to_say_nothing() {
     });
     let qmp = Qmp::new(&format!("qmp:{}", path.display())).unwrap();
     let source = qmp.greeting_timeout(Duration::from_secs(1)).source();
-    let error = refusal(&source).await;
+    let error = source.subscribe_with(Options::default()).await.unwrap_err().to_line();
     assert!(error.contains("bytes within") && !error.contains("says nothing"), "{error}");
 }
 
@@ -75,55 +101,27 @@ async fn a_host_that_does_not_answer_is_not_taken_for_a_monitor_that_is_held() {
     }
     let qmp = Qmp::new(&format!("qmp+tcp://{address}")).unwrap();
     let source = qmp.greeting_timeout(SHORT).source();
-    let error = refusal(&source).await;
+    let error = source.subscribe_with(Options::default()).await.unwrap_err().to_line();
     assert!(error.contains("nothing answers") && !error.contains("lets us in"), "{error}");
 }
 
 #[tokio::test]
 async fn what_ends_before_it_began_is_told_with_what_to_look_at() {
     let qemu = FakeQemu::start("web").unwrap();
-    let source = Qmp::new(&qemu.uri()).unwrap().greeting_timeout(SHORT).source();
     qemu.change(|faults| faults.hang_up = true);
-    let error = refusal(&source).await;
+    let error = refusal(&qemu).await;
     assert!(error.contains("before its greeting") && error.contains("ss -xlp"), "{error}");
     qemu.change(|faults| (faults.hang_up, faults.deaf) = (false, true));
-    let error = refusal(&source).await;
+    let error = refusal(&qemu).await;
     assert!(error.contains("or it is no QMP socket"), "{error}");
 }
 
-#[tokio::test]
-async fn a_socket_of_datagrams_is_a_clear_error() {
-    let home = tempfile::tempdir().unwrap();
-    let path = home.path().join("vm.sock");
-    let _socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
-    let source = Qmp::new(&format!("qmp:{}", path.display())).unwrap().source();
-    let error = refusal(&source).await;
-    assert!(error.contains("datagrams") && error.contains("no monitor"), "{error}");
-}
-
-#[tokio::test]
-async fn a_qemu_that_freezes_is_told_as_one_and_not_as_a_server_with_too_many_clients() {
-    let qemu = FakeQemu::start("web").unwrap();
-    let source = Qmp::new(&qemu.uri()).unwrap().keepalive(SHORT, SHORT).source();
-    let mut events = source.subscribe_with(Options::default()).await.unwrap();
-    until_synced(&mut events).await.unwrap();
-    qemu.change(|faults| faults.unanswered = vec!["query-status".into()]);
-    let DomainEvent::Gap(Gap { kind: Break::Disconnected { fault }, .. }) =
-        next_within(&mut events, PATIENCE).await.unwrap()
-    else {
-        panic!("expected a gap");
-    };
-    let message = fault.message();
-    assert!(message.contains("vm.sock") && message.contains("SIGSTOP"), "{message}");
-    assert!(!message.contains("as many clients"), "{message}");
-}
-
-/// In a process of its own, which may open no more files than the connection.
 #[test]
 fn a_qemu_that_cannot_be_watched_for_want_of_files_is_not_watched_in_part() {
     const URI: &str = "VIREVENT_TEST_URI";
 
-    let name = "a_qemu_that_cannot_be_watched_for_want_of_files_is_not_watched_in_part";
+    // In a process of its own, which may open no more files than the connection.
+    let name = "refusals::a_qemu_that_cannot_be_watched_for_want_of_files_is_not_watched_in_part";
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let Ok(uri) = std::env::var(URI) else {
