@@ -94,9 +94,8 @@ pub(crate) struct Monitor {
     pause: Duration,
     /// How long to wait after the next attempt at which nothing is said.
     loneliness: Duration,
-    /// What it said is no QMP: it is left alone until its file changes.
+    /// What it said is no QMP: it is left alone until its file changes; and that this was said.
     is_foreign: bool,
-    /// That was said.
     is_warned: bool,
     /// Somebody waits to hear whether there is a QEMU at all.
     is_first: bool,
