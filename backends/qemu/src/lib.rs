@@ -38,7 +38,17 @@
 //! # A directory of sockets
 //!
 //! [`QmpDir`] is a host with all QEMUs whose sockets are in a directory, as they come and go. What goes
-//! wrong with one of them is a gap of its domain, and holds up no other.
+//! wrong with one of them is a gap of its domain, and holds up no other. Other sockets in the directory
+//! are best kept out by a pattern (`?pattern=*.qmp`), for each is connected to, once:
+//!
+//! | socket | |
+//! |---|---|
+//! | it says something that is no QMP (a console, `-monitor`, VNC) | left alone until its file changes; no domain, but a warning |
+//! | it says nothing, and never was a QEMU's | a gap of its domain; let go after the greeting's deadline, and tried again after 5 s, 10 s ... 30 s |
+//! | libvirt's own monitor, `domain-*/monitor.sock` | never connected to, unless `?pattern=monitor.sock` names it; a warning |
+//!
+//! A sub-directory that cannot be read is a gap of a domain of its name: those in it that are known go
+//! on, and whether others have come is not known.
 //!
 //! # Stopped, or out of reach?
 //!
@@ -46,7 +56,9 @@
 //! announced before, and failed if it announced nothing: see [`decode`]. A connection that closes while
 //! the process lives is a [`Gap`](virevent::Gap), and so is a QEMU that does not answer. Over TCP, and
 //! where a manager made the socket for QEMU, the process cannot be watched; then it counts as stopped
-//! once nobody listens any more.
+//! once nobody listens any more. In a directory that is asked at the very file to which we were
+//! connected, wherever it is by then: renamed, removed, or behind a directory that was closed to us. (On
+//! Linux, where `/proc` is. Elsewhere a QEMU that lost both its path and its connection stays a gap.)
 //!
 //! # One client at a time
 //!
@@ -60,6 +72,7 @@ mod file;
 mod identity;
 mod link;
 mod monitor;
+mod paths;
 mod process;
 mod reach;
 mod session;

@@ -8,7 +8,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -18,13 +18,13 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use virevent::Error;
 
 use crate::config::Config;
-use crate::file::{self, FileId, Way};
+use crate::file::Way;
 use crate::identity::{self, Identity};
+use crate::paths::{self, blocking};
 use crate::process::{Maker, Process};
 use crate::reach::{is_other_kind, unreachable};
 use crate::uri::Endpoint;
@@ -164,7 +164,10 @@ impl Link {
     ) -> Result<(Self, Option<Arc<Way>>), Error> {
         let endpoint = config.endpoint.clone();
         let connected = match &endpoint {
-            Endpoint::Unix(path) => unix(path, config.file, way).await,
+            Endpoint::Unix(path) => {
+                let stream = paths::connect(path, config.file, way).await;
+                stream.map(|(stream, way)| (Socket::Unix(stream), way))
+            }
             Endpoint::Tcp(host, port) => {
                 let stream = TcpStream::connect((&**host, *port)).await;
                 stream.map(|stream| (Socket::Tcp(stream), None))
@@ -316,38 +319,6 @@ impl Link {
             Socket::Tcp(_) => None,
         }
     }
-}
-
-/// Connects to a socket; if that is to be a certain file, to no other that took its place meanwhile.
-async fn unix(
-    path: &Path,
-    file: Option<FileId>,
-    way: Option<Arc<Way>>,
-) -> io::Result<(Socket, Option<Arc<Way>>)> {
-    let owned = path.to_owned();
-    // A path may lead into a file system that hangs, and then the thread that follows it does too. Only
-    // one that has been followed is followed here.
-    let Some(file) = file else {
-        blocking(move || file::socket(&owned)).await?;
-        return Ok((Socket::Unix(UnixStream::connect(path).await?), None));
-    };
-    let way = match way {
-        Some(way) => way,
-        None => Arc::new(blocking(move || Way::open(&owned, file)).await?),
-    };
-    let stream = UnixStream::connect(way.path()).await;
-    if !way.is_lasting() {
-        let owned = path.to_owned();
-        blocking(move || file.check(&owned)).await?;
-    }
-    Ok((Socket::Unix(stream?), Some(way)))
-}
-
-/// Does what may block on a thread of its own.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 /// It said something, and that is no greeting.

@@ -13,7 +13,8 @@
 //! process that is on its way out closes its socket some time before it ends, so a closed socket
 //! becomes an outage only after a moment of grace.
 //!
-//! A monitor is all that its source has, or one of many in a directory ([`Role`]).
+//! A monitor is all that its source has, or one of many in a directory ([`Role`]). A part is one file, not
+//! one path: where nobody is said to listen, it is asked by a [way](crate::file::Way) to that file.
 
 mod connecting;
 mod deadlines;
@@ -342,19 +343,21 @@ impl Monitor {
             Reply::Error(_) => None,
         };
         let status = status.as_ref().map(|answer| &*answer.status);
-        let is_out = self.outage.is_some();
+        let (is_out, mut is_reborn) = (self.outage.is_some(), false);
         if let Some(guest) = &mut self.guest {
             guest.tell_pause(status, out);
             if let Some(status) = status.filter(|_| std::mem::take(&mut guest.is_reborn)) {
                 guest.story.look(status);
-                let domain = guest.domain(out);
-                out.state(domain, guest.story.state());
+                is_reborn = true;
             }
             if let Some(status) = status.filter(|status| is_out || *status == "postmigrate") {
                 guest.story.look(status);
             }
             // Without the event of it, only the run state says that the guest has left.
             self.look_at = (status == Some("finish-migrate")).then(|| self.heard + AGAIN);
+        }
+        if is_reborn {
+            self.tell_state(shared, out);
         }
         self.recovered(shared, out);
     }
@@ -383,7 +386,8 @@ impl Monitor {
         guest.tell_pause(None, out);
         let (domain, cause) = (guest.domain(out), guest.story.stop_cause());
         tracing::debug!(%domain, ?cause, "QEMU has ended");
-        if self.outage.is_some() {
+        // What is only known to be gone would be applied after a list that is under way.
+        if self.outage.is_some() && !shared.is_listing {
             out.gone(&domain, cause);
         } else {
             let at = out.received();

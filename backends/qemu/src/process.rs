@@ -16,6 +16,9 @@
 //! of QEMU is known by connecting again. (A proxy that listens in place of QEMU fails the first proof.
 //! It would pass the second, which is why that is asked only of a machine without a guest.)
 //!
+//! For want of open files nothing is proved, and that is an error: an outage that can be mended, rather than
+//! a QEMU that is watched by half.
+//!
 //! A pidfd on the process becomes readable when it ends, whether or not its parent has looked. Where
 //! there are no pidfds (other systems than Linux, before 5.3) no process is watched.
 

@@ -84,12 +84,16 @@ impl Batch {
         self.events.push(event.into());
     }
 
-    /// For hypervisors that only say how things are: the driver derives what changed.
+    /// For hypervisors that only say how things are: the driver derives what changed. Before the list is
+    /// answered it is taken for newer than the list: a session that makes its list itself says nothing of
+    /// this kind while one is asked for.
     pub fn state(&mut self, domain: Domain, state: State) {
         self.control(Control::State(domain, state));
     }
 
-    /// For hypervisors that only say how things are: the domain is no more.
+    /// For hypervisors that only say how things are: the domain is no more. Of another run than the one
+    /// that is known it says nothing. Before the list is answered the same holds as for
+    /// [`state`](Self::state).
     pub fn gone(&mut self, domain: &Domain, cause: StopCause) {
         self.control(Control::Gone(domain.clone(), cause));
     }

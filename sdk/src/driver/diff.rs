@@ -126,6 +126,11 @@ impl Tale {
 
     /// A level-triggered hypervisor says that a domain is no more.
     pub(super) fn gone_level(&mut self, roster: &mut Roster, domain: &Domain, cause: StopCause) {
+        // Word of a run that is over by now says nothing of the next.
+        let is_past = |old: &Entry| matches!((old.domain.id(), domain.id()), (Some(runs), Some(ended)) if runs != ended);
+        if roster.find(domain).is_some_and(is_past) {
+            return;
+        }
         if let Some(old) = roster.remove(domain) {
             self.gone(&old, cause);
         }

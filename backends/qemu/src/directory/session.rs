@@ -111,7 +111,7 @@ impl driver::Session for Session {
         // A monitor serves one client: all are let go as soon as nobody listens.
         if interest.is_empty() {
             self.shared = Shared { is_listing: true, ..Shared::default() };
-            (self.watch, self.list) = (None, None);
+            self.watch = None;
         } else if self.watch.is_none() {
             self.watch = Some(Watch::new(&self.opener));
         }
@@ -191,7 +191,15 @@ impl Session {
     /// Answers a request for the list when all is known, or cannot be waited for.
     fn poll_list(&mut self, cx: &mut Context<'_>, out: &mut Batch) -> Poll<()> {
         let Some((tag, since)) = self.list else { return Poll::Pending };
-        let Some(watch) = &mut self.watch else { return Poll::Pending };
+        let Some(watch) = &mut self.watch else {
+            // Nobody waits for it any more, but the next will be asked for only when this is answered.
+            self.list = None;
+            out.listed(tag, Vec::new());
+            return Poll::Ready(());
+        };
+        if watch.trouble.is_some() {
+            return Poll::Pending;
+        }
         if !watch.is_settled() {
             let Some(looked_at) = watch.looked_at else { return Poll::Pending };
             let since = since.max(looked_at);
@@ -223,15 +231,15 @@ impl Session {
         watch.trouble = Some(error);
     }
 
-    /// Tells that the directory cannot be read, after a list that is under way. True if it did.
+    /// Tells that the directory cannot be read; a list is then asked for anew when it can. True if it did.
     fn tell_trouble(&mut self, out: &mut Batch) -> bool {
         let Some(watch) = &mut self.watch else { return false };
         let Some(error) = &watch.trouble else { return false };
-        if watch.is_out || self.shared.is_listing {
+        if watch.is_out {
             return false;
         }
         out.outage(Scope::Source, error.to_fault());
-        watch.is_out = true;
+        (watch.is_out, self.list) = (true, None);
         true
     }
 }

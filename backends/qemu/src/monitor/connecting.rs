@@ -165,6 +165,8 @@ impl Monitor {
         let Opened { link, identity, process, status, early, way } = opened;
         let way = way.filter(|way| process.is_none() && way.is_lasting());
         let now = Instant::now();
+        // Whether the state is to be told when all that came before it is.
+        let mut is_told = false;
         match &mut self.guest {
             Some(guest) if guest.identity.is_same_run(&identity) => {
                 // What happened in between is lost, however short it was.
@@ -211,12 +213,15 @@ impl Monitor {
                     pause,
                     is_reborn,
                 };
+                let origin = match (&self.outage, self.role) {
+                    (None, _) => Some(Origin::Observed),
+                    (Some(_), Role::Part) => Some(Origin::Inferred),
+                    (Some(_), Role::Source) => None,
+                };
                 // Otherwise a list tells it.
-                match (&self.outage, self.role) {
-                    _ if shared.is_listing => {}
-                    (None, _) => start(&guest, Origin::Observed, out),
-                    (Some(_), Role::Part) => start(&guest, Origin::Inferred, out),
-                    (Some(_), Role::Source) => {}
+                if let Some(origin) = origin.filter(|_| !shared.is_listing) {
+                    start(&guest, origin, out);
+                    is_told = true;
                 }
                 self.guest = Some(guest);
             }
@@ -224,13 +229,13 @@ impl Monitor {
         self.link = Some(link);
         (self.heard, self.opened_at) = (now, now);
         (self.pause, self.loneliness) = (SOON, LONELY);
-        let may_survive = self.hear_early(&early, &shared.wants, out);
+        is_told |= self.hear_early(&early, &shared.wants, out);
         if let Some(guest) = &mut self.guest {
             guest.story.look(&status);
-            if may_survive {
-                let domain = guest.domain(out);
-                out.state(domain, guest.story.state());
-            }
+        }
+        // After what led to it.
+        if is_told {
+            self.tell_state(shared, out);
         }
         self.is_first = false;
         self.recovered(shared, out);

@@ -51,14 +51,12 @@ impl Guest {
     }
 }
 
-/// Tells that a run began, and the state that it is in.
+/// Tells that a run began.
 pub(super) fn start(guest: &Guest, origin: Origin, out: &mut Batch) {
     let (domain, at) = (guest.domain(out), out.received());
-    let started = Change::Started(guest.story.start_cause());
-    let mut event = Lifecycle::new(domain.clone(), started, at);
+    let mut event = Lifecycle::new(domain, Change::Started(guest.story.start_cause()), at);
     event.origin = origin;
     out.event(event);
-    out.state(domain, guest.story.state());
 }
 
 /// Passes on an event that has no type, if anybody wants it.

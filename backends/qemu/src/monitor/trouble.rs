@@ -91,6 +91,14 @@ impl Monitor {
         out.domain(uuid, &self.config.name, None)
     }
 
+    /// Tells the state of the guest. A list that is under way is newer, and tells it instead.
+    pub(super) fn tell_state(&self, shared: &Shared, out: &mut Batch) {
+        if let Some(guest) = self.guest.as_ref().filter(|_| !shared.is_listing) {
+            let domain = guest.domain(out);
+            out.state(domain, guest.story.state());
+        }
+    }
+
     /// All is well: what was out of reach is whole again.
     pub(super) fn recovered(&mut self, shared: &mut Shared, out: &mut Batch) {
         self.trouble = None;
@@ -99,10 +107,7 @@ impl Monitor {
             // The driver asks for a list, and tells from it what happened.
             Scope::Source => shared.is_listing = true,
             Scope::Domain(domain) => match &self.guest {
-                Some(guest) if guest.uuid == domain.uuid() => {
-                    let (domain, state) = (guest.domain(out), guest.story.state());
-                    out.state(domain, state);
-                }
+                Some(guest) if guest.uuid == domain.uuid() => self.tell_state(shared, out),
                 // It stood for somebody who was not known.
                 _ => shared.uuids.release(domain.uuid()),
             },

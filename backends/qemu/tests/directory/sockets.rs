@@ -126,6 +126,11 @@ async fn a_socket_that_is_renamed_or_removed_is_the_same_qemu_and_is_found_again
         nothing_within(&mut events, SILENCE).await.unwrap();
         is_found_again(&web, &mut events).await;
     }
+    fs::rename(place.path("web"), place.path("sub/web.sock")).unwrap();
+    fs::rename(place.path("sub"), place.path("other")).unwrap();
+    nothing_within(&mut events, SILENCE).await.unwrap();
+    is_found_again(&web, &mut events).await;
+    fs::rename(place.path("other/web.sock"), place.path("web")).unwrap();
     // No pattern matches its last name; and then it has none at all.
     fs::remove_file(place.path("web")).unwrap();
     is_found_again(&web, &mut events).await;
@@ -141,6 +146,19 @@ async fn is_found_again(qemu: &FakeQemu, events: &mut virevent::EventStream) {
     assert_eq!(next(events).await, "lost sight of domain web");
     assert_eq!(next(events).await, "synced with domain web");
     goes_on(qemu, "web", events).await;
+}
+
+#[tokio::test]
+async fn a_socket_that_is_renamed_before_qemu_listens_is_found_where_it_is() {
+    let place = Place::new();
+    let web = FakeQemu::absent_at(&place.path("web.sock"));
+    web.bind().unwrap();
+    let (mut events, existing) = place.watch().await;
+    assert!(existing.is_empty(), "{existing:?}");
+    fs::rename(place.path("web.sock"), place.path("db.sock")).unwrap();
+    nothing_within(&mut events, SILENCE).await.unwrap();
+    web.boot("web").unwrap();
+    assert_eq!(next(&mut events).await, "web started (booted)");
 }
 
 #[tokio::test]

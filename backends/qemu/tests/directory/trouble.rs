@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use virevent::{EventSource, Options};
 use virevent_qemu::QmpDir;
 use virevent_testkit::assert::{next_within, nothing_within};
 use virevent_testkit::qmp::FakeQemu;
@@ -190,6 +191,10 @@ fn a_sub_directory_that_cannot_be_read_is_a_gap_and_stops_nobody() {
             assert_eq!(next(&mut events).await, "synced with domain sub/web");
             goes_on(&web, "sub/web", &mut events).await;
             goes_on(&db, "db", &mut events).await;
+            let below = QmpDir::new(&format!("{}/sub/xyz", place.uri())).unwrap().source();
+            let error = below.subscribe_with(Options::default()).await.unwrap_err().to_line();
+            let forbidden = format!("go through {}: run as", place.path("sub").display());
+            assert!(error.contains(&forbidden), "{error}");
             // Who comes now is told it too. The monitors have a client.
             let source = QmpDir::new(&place.uri()).unwrap().source();
             let (mut later, existing) = watch(&source).await;

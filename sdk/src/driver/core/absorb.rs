@@ -164,6 +164,8 @@ impl Core {
         // What happened in a part that was out of reach was not seen when it happened.
         let origin =
             if self.scopes.contains(&domain) { Origin::Inferred } else { Origin::Observed };
+        // What comes after it repeats nothing of the sync.
+        self.echoes.overtaken(self.batch.roster.key(&domain));
         let mut tale = Tale::new(origin, self.batch.received());
         match level {
             Ok(state) => tale.level(&mut self.batch.roster, domain, state),

@@ -119,3 +119,33 @@ async fn parts_that_come_and_go_without_end_fill_no_mailbox() {
     // Of each part the newest marker, and as many again until the next compaction.
     assert!((1..=2 * PARTS).contains(&waiting), "{waiting}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_happens_after_a_part_is_back_is_no_echo_of_the_sync() {
+    let (wire, source) = Wire::new();
+    let paused = State::Paused(virevent::PausedReason::User);
+    let listed = Listed::new(web(Some(7)), paused, Some(false));
+    let mut events = subscribe(&wire, &source, &[listed]).await;
+    let part = Scope::Domain(web(Some(7)));
+    let of = part.clone();
+    wire.say(move |batch| batch.outage(of, fault()));
+    wire.say(move |batch| {
+        let domain = batch.domain(web(None).uuid(), "web", Some(7));
+        batch.state(domain, State::Running(RunningReason::Unspecified));
+        batch.restored(part);
+    });
+    told(&mut events, &["lost sight of *", "web[7] resumed [inferred]", "synced with *"]).await;
+    wire.event(Some(7), Change::Suspended(SuspendCause::Paused));
+    told(&mut events, &["web[7] suspended (paused)"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn word_of_a_run_that_is_over_says_nothing_of_the_next() {
+    let (wire, source) = Wire::new();
+    let mut events = subscribe(&wire, &source, &[running(8)]).await;
+    wire.say(|batch| {
+        let past = batch.domain(web(None).uuid(), "web", Some(7));
+        batch.gone(&past, StopCause::Failed);
+    });
+    nothing_within(&mut events, secs(1)).await.unwrap();
+}
