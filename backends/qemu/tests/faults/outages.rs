@@ -1,13 +1,10 @@
 //! A connection that breaks, or brings no answer.
 
-use std::time::Duration;
-
-use virevent::{Break, DomainEvent, EventSource, FaultKind, Gap, Options};
-use virevent_qemu::{Qmp, QmpDir};
+use virevent::{EventSource, FaultKind, Options};
 use virevent_testkit::assert::{next_within, until_synced};
 use virevent_testkit::qmp::FakeQemu;
 
-use super::{PATIENCE, SHORT, all, client, gap, goes_on, next, watched};
+use super::{SHORT, all, client, gap, goes_on, next, watched};
 
 #[tokio::test]
 async fn a_connection_that_breaks_is_a_gap_even_if_it_is_back_at_once() {
@@ -106,23 +103,6 @@ async fn a_connection_over_tcp_that_brings_no_greeting_is_made_anew() {
 }
 
 #[tokio::test]
-async fn a_qemu_that_freezes_is_told_as_one_and_not_as_a_server_with_too_many_clients() {
-    let qemu = FakeQemu::start("web").unwrap();
-    let source = client(&qemu).keepalive(SHORT, SHORT).source();
-    let mut events = source.subscribe_with(all()).await.unwrap();
-    until_synced(&mut events).await.unwrap();
-    qemu.change(|faults| faults.unanswered = vec!["query-status".into()]);
-    let DomainEvent::Gap(Gap { kind: Break::Disconnected { fault }, .. }) =
-        next_within(&mut events, PATIENCE).await.unwrap()
-    else {
-        panic!("expected a gap");
-    };
-    let message = fault.message();
-    assert!(message.contains("vm.sock") && message.contains("SIGSTOP"), "{message}");
-    assert!(!message.contains("as many clients"), "{message}");
-}
-
-#[tokio::test]
 async fn the_monitor_is_free_as_soon_as_nobody_listens() {
     let qemu = FakeQemu::start("web").unwrap();
     let source = client(&qemu).source();
@@ -131,26 +111,5 @@ async fn the_monitor_is_free_as_soon_as_nobody_listens() {
         assert_eq!(qemu.accepted(), round);
         events.close().await;
         qemu.until(|qemu| !qemu.is_held()).await;
-    }
-}
-
-#[tokio::test]
-async fn no_time_is_too_short_or_too_long_to_be_waited_for() {
-    for time in [Duration::ZERO, Duration::MAX] {
-        let (qemu, place) = (FakeQemu::start("web").unwrap(), tempfile::tempdir().unwrap());
-        let _db = FakeQemu::at(&place.path().join("db.sock"), "db").unwrap();
-        let all_of_it = |qmp: Qmp| qmp.keepalive(time, time).look_every(time);
-        let one = all_of_it(Qmp::new(&qemu.uri()).unwrap());
-        let one = if time.is_zero() { one } else { one.greeting_timeout(time) };
-        let uri = format!("qmp-dir:{}", place.path().display());
-        let many = QmpDir::new(&uri).unwrap().keepalive(time, time).look_every(time);
-        let many = if time.is_zero() { many } else { many.greeting_timeout(time) };
-        for source in [one.source(), many.source()] {
-            let mut events = source.subscribe_with(Options::default()).await.unwrap();
-            let told = until_synced(&mut events).await.unwrap();
-            assert_eq!(told.len(), 1, "{told:?}");
-        }
-        // The interval at which it is asked for a sign of life is never.
-        assert_eq!(qemu.calls("query-status"), 1);
     }
 }
