@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use tokio::time::{sleep, timeout};
-use virevent::{Change, DomainEvent};
+use virevent::{Change, Domain, DomainEvent};
 
 pub use self::fold::{Fold, Run};
 
@@ -163,6 +163,16 @@ where
     }
 }
 
+/// The [`Display`](DomainEvent) form of an event without the id of its run, which a test of real processes
+/// cannot know.
+pub fn in_short(event: &DomainEvent) -> String {
+    let line = event.to_string();
+    match event.domain().and_then(Domain::id) {
+        Some(id) => line.replacen(&format!("[{id}]"), "", 1),
+        None => line,
+    }
+}
+
 /// What an event is expected to be.
 pub trait Matcher {
     /// Whether it is.
@@ -218,7 +228,7 @@ fn glob(pattern: &str, text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use futures::stream;
-    use virevent::{Domain, Lifecycle, StartCause, Uuid};
+    use virevent::{Lifecycle, StartCause, Uuid};
 
     use super::*;
 

@@ -9,10 +9,30 @@ use virevent::Error;
 use crate::file::FileId;
 use crate::uri::Endpoint;
 
+/// The least time that is waited for anything: less would be a busy loop.
+const LEAST: Duration = Duration::from_millis(1);
+
+/// As good as never, and still a time that a clock can be set to: thirty years.
+const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
+/// A time that can be waited for.
+pub(crate) fn lasting(duration: Duration) -> Duration {
+    duration.clamp(LEAST, NEVER)
+}
+
+/// The same of what is done again and again: zero is never.
+pub(crate) fn every(interval: Duration) -> Duration {
+    if interval.is_zero() { NEVER } else { lasting(interval) }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) uri: String,
     pub(crate) endpoint: Endpoint,
+    /// What a QEMU is called that has no name.
+    pub(crate) name: String,
+    /// Where it was found first, from which the uuid of one without any is derived.
+    pub(crate) origin: Endpoint,
     /// The one file that the endpoint's path is to lead to.
     pub(crate) file: Option<FileId>,
     pub(crate) host: Arc<str>,
@@ -44,6 +64,8 @@ impl Config {
         };
         Self {
             uri: uri.into(),
+            name: endpoint.stem(),
+            origin: endpoint.clone(),
             endpoint,
             file: None,
             host,
@@ -56,9 +78,13 @@ impl Config {
 
     /// QEMU greeted, and has not answered a question since.
     pub(crate) fn mute(&self, waited: Duration) -> Error {
+        let or_gone = match self.may_be_half_open() {
+            true => " Or its host is gone, or the way there",
+            false => "",
+        };
         let reason = format!(
             "it greets us, so that it is our turn, but does not answer for {waited:?}: QEMU hangs, or \
-             its process is stopped (SIGSTOP); look at what it does"
+             its process is stopped (SIGSTOP); look at what it does.{or_gone}"
         );
         self.timed_out(reason)
     }
@@ -68,8 +94,32 @@ impl Config {
         let reason = format!(
             "it lets us in but says nothing for {waited:?}: most likely another client holds this monitor \
              (libvirt, a management tool, another watch), for QEMU serves one at a time; give QEMU \
-             one more -qmp for us. Or its process is stopped (SIGSTOP)"
+             one more -qmp for us. Or its process is stopped (SIGSTOP), or it is no QMP socket"
         );
+        self.timed_out(reason)
+    }
+
+    /// Somebody listens, and what it says has no end.
+    pub(crate) fn endless(&self, waited: Duration, bytes: usize) -> Error {
+        let reason = format!(
+            "it has sent {bytes} bytes within {waited:?}, and no QMP greeting: check that it is a \
+             socket of -qmp (not of -monitor or -serial)"
+        );
+        self.timed_out(reason)
+    }
+
+    /// It has not become known for so long whether somebody listens.
+    pub(crate) fn lost(&self, waited: Duration) -> Error {
+        let reason = match &self.endpoint {
+            Endpoint::Unix(_) => format!(
+                "the file system that it is on does not answer for {waited:?}: look at what it is \
+                 mounted from"
+            ),
+            Endpoint::Tcp(..) => format!(
+                "nothing answers to our wish to connect for {waited:?}: the host is down, a firewall \
+                 drops it, or too many clients wait; check host and port"
+            ),
+        };
         self.timed_out(reason)
     }
 

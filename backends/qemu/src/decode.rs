@@ -16,7 +16,9 @@
 //! asked how the guest is. A `STOP` that comes with a shutdown or a panic (`-no-shutdown`, `-action
 //! panic=pause`) is part of it, and not told again.
 //!
-//! The end of the process is no event. What was announced before it is the cause of the stop:
+//! The end of the process is no event. What was announced before it is the cause of the stop. Where the
+//! guest has ended, or panicked, and QEMU is told to quit later (`-no-shutdown`), the guest's end is the
+//! cause, and the second `SHUTDOWN` part of the first:
 //!
 //! | announced | stopped |
 //! |---|---|
@@ -254,6 +256,17 @@ impl Story {
             None | Some(_) if by_guest => (ShutdownCause::Guest, StopCause::Shutdown),
             None | Some(_) => (ShutdownCause::Host, StopCause::Destroyed),
         };
+        // A guest that ended, or panicked, and was kept: its QEMU is told to quit.
+        let is_kept = cause == ShutdownCause::Host
+            && matches!(self.ending, Some(StopCause::Shutdown | StopCause::Crashed))
+            && matches!(self.state, State::ShuttingDown(_) | State::Crashed(_));
+        if is_kept {
+            self.is_leaving = true;
+            return match self.state {
+                State::ShuttingDown(_) => Said::Nothing,
+                _ => Said::Change(Change::ShuttingDown(cause)),
+            };
+        }
         // The QEMU that a guest has left is told to quit.
         let has_left = self.ending == Some(StopCause::Migrated) && cause == ShutdownCause::Host;
         if !has_left {

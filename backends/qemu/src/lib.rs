@@ -38,7 +38,17 @@
 //! # A directory of sockets
 //!
 //! [`QmpDir`] is a host with all QEMUs whose sockets are in a directory, as they come and go. What goes
-//! wrong with one of them is a gap of its domain, and holds up no other.
+//! wrong with one of them is a gap of its domain, and holds up no other. Other sockets in the directory
+//! are best kept out by a pattern (`?pattern=*.qmp`), for each is connected to, once:
+//!
+//! | socket | |
+//! |---|---|
+//! | it says something that is no QMP (a console, `-monitor`, VNC) | left alone until its file changes; no domain, but a warning |
+//! | it says nothing, and never was a QEMU's | a gap of its domain; let go after the greeting's deadline, and tried again after 5 s, 10 s ... 30 s |
+//! | libvirt's own monitor, `domain-*/monitor.sock` | never connected to, unless `?pattern=monitor.sock` names it; a warning |
+//!
+//! A sub-directory that cannot be read is a gap of a domain of its name: those in it that are known go
+//! on, and whether others have come is not known.
 //!
 //! # Stopped, or out of reach?
 //!
@@ -46,7 +56,9 @@
 //! announced before, and failed if it announced nothing: see [`decode`]. A connection that closes while
 //! the process lives is a [`Gap`](virevent::Gap), and so is a QEMU that does not answer. Over TCP, and
 //! where a manager made the socket for QEMU, the process cannot be watched; then it counts as stopped
-//! once nobody listens any more.
+//! once nobody listens any more. In a directory that is asked at the very file to which we were
+//! connected, wherever it is by then: renamed, removed, or behind a directory that was closed to us. (On
+//! Linux, where `/proc` is. Elsewhere a QEMU that lost both its path and its connection stays a gap.)
 //!
 //! # One client at a time
 //!
@@ -60,21 +72,25 @@ mod file;
 mod identity;
 mod link;
 mod monitor;
+mod paths;
 mod process;
+mod reach;
 mod session;
 mod uri;
 mod wants;
 pub mod wire;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use virevent::Error;
-use virevent::driver::{Driver, Reconnect};
+use virevent::driver::{Connect, Driver, Reconnect};
 
-use crate::config::Config;
+use crate::config::{Config, every, lasting};
 pub use crate::directory::QmpDir;
 use crate::session::Opener;
+use crate::uri::encoded;
 
 /// How to reach a QEMU. By value:
 /// `Qmp::new("qmp:/run/vm.sock")?.greeting_timeout(Duration::from_secs(2)).source()`.
@@ -97,25 +113,33 @@ impl Qmp {
         })
     }
 
+    /// The QEMU behind the socket of this path, which need be no text, and needs no escaping. Does no I/O.
+    ///
+    /// # Errors
+    /// [`Error::InvalidUri`]: the path is not whole, too long for a socket, or has a NUL.
+    pub fn at(path: impl AsRef<Path>) -> Result<Self, Error> {
+        Self::new(&format!("qmp:{}", encoded(path.as_ref())))
+    }
+
     /// How long QEMU may take to greet a client before another client is taken to hold its monitor.
     /// The first subscription then fails; later it is an outage, which ends when it is our turn.
-    /// Default: 5 s.
+    /// Default: 5 s; from 1 ms to thirty years.
     pub fn greeting_timeout(mut self, timeout: Duration) -> Self {
-        self.config.greeting = timeout;
+        self.config.greeting = lasting(timeout);
         self
     }
 
     /// After how much silence to ask whether QEMU lives, and how long it may take to answer before it
-    /// is out of reach. Default: 5 s, and 10 s.
+    /// is out of reach. Default: 5 s, and 10 s; from 1 ms to thirty years. An interval of zero is never.
     pub fn keepalive(mut self, interval: Duration, answer: Duration) -> Self {
-        (self.config.interval, self.config.answer) = (interval, answer);
+        (self.config.interval, self.config.answer) = (every(interval), lasting(answer));
         self
     }
 
     /// How often to look whether there is a QEMU at the socket while there is none. Default: 200 ms
-    /// for a unix socket, 1 s for tcp.
+    /// for a unix socket, 1 s for tcp; from 1 ms to thirty years.
     pub fn look_every(mut self, interval: Duration) -> Self {
-        self.config.retry = interval;
+        self.config.retry = lasting(interval);
         self
     }
 
@@ -128,15 +152,20 @@ impl Qmp {
 
     /// The source. Does no I/O before the first subscription.
     pub fn source(self) -> Driver {
-        // The monitor has the deadlines of its own: a session that the driver ends for silence could
-        // not tell the end of the process.
-        let connecting = self.config.greeting.saturating_add(Duration::from_secs(30));
-        Driver::builder(Opener(Arc::new(self.config)))
-            .keepalive(None, 0)
-            .connect_timeout(connecting)
-            .call_timeout(connecting)
-            .idle_timeout(Duration::ZERO)
-            .reconnect(self.reconnect)
-            .build()
+        let greeting = self.config.greeting;
+        driver(Opener(Arc::new(self.config)), greeting, self.reconnect)
     }
+}
+
+/// The driver of a source whose monitors have deadlines of their own: a session that the driver ends for
+/// silence could not tell the end of a process.
+fn driver(connect: impl Connect, greeting: Duration, reconnect: Reconnect) -> Driver {
+    let connecting = greeting.saturating_add(Duration::from_secs(30));
+    Driver::builder(connect)
+        .keepalive(None, 0)
+        .connect_timeout(connecting)
+        .call_timeout(connecting)
+        .idle_timeout(Duration::ZERO)
+        .reconnect(reconnect)
+        .build()
 }

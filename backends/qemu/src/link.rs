@@ -8,23 +8,25 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rustix::io::Errno;
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 use virevent::Error;
 
-use crate::file::FileId;
+use crate::config::Config;
+use crate::file::Way;
 use crate::identity::{self, Identity};
+use crate::paths::{self, blocking};
 use crate::process::{Maker, Process};
+use crate::reach::{is_other_kind, unreachable};
 use crate::uri::Endpoint;
 use crate::wire::{self, Lines, Message, Reply};
 
@@ -34,8 +36,18 @@ const EARLY: usize = 1024 * 1024;
 /// How long QEMU may take to answer all questions after its greeting.
 const ANSWERS: Duration = Duration::from_secs(10);
 
-/// When QEMU greeted; empty while it has not.
-pub(crate) type Greeted = Arc<OnceLock<Instant>>;
+/// How far an attempt has come.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// Somebody listens.
+    pub(crate) is_connected: AtomicBool,
+    /// How many bytes came before a greeting.
+    pub(crate) bytes: AtomicUsize,
+    /// What came cannot be the beginning of QMP.
+    pub(crate) is_foreign: AtomicBool,
+    /// When QEMU greeted.
+    pub(crate) greeted: OnceLock<Instant>,
+}
 
 /// What is to be known of a QEMU.
 #[derive(Debug)]
@@ -47,6 +59,8 @@ pub(crate) struct Opened {
     pub(crate) status: String,
     /// Lines with events that came before the answer that told it.
     pub(crate) early: Vec<Box<[u8]>>,
+    /// The way that led there, if it is one of its own.
+    pub(crate) way: Option<Arc<Way>>,
 }
 
 #[derive(Debug)]
@@ -84,37 +98,40 @@ pub(crate) struct Status {
 }
 
 impl Opened {
-    /// Connects, waits for its turn, and asks what is to be known.
+    /// Connects, by this way if there is one already, waits for its turn, and asks what is to be known.
     ///
     /// # Errors
     /// QEMU cannot be reached, hangs up, or does not speak QMP. It may wait for the greeting for ever.
     pub(crate) async fn at(
-        endpoint: Endpoint,
-        file: Option<FileId>,
-        host: Arc<str>,
-        greeted: Greeted,
+        config: Arc<Config>,
+        way: Option<Arc<Way>>,
+        progress: Arc<Progress>,
     ) -> Result<Self, Error> {
-        let mut link = Link::connect(endpoint, file).await?;
-        link.greeting().await?;
-        greeted.get_or_init(Instant::now);
-        let timeout = Error::Timeout { call: "the questions after the greeting", after: ANSWERS };
-        tokio::time::timeout(ANSWERS, Self::ask(link, &host)).await.unwrap_or(Err(timeout))
+        let (mut link, way) = Link::connect(&config, way, &progress).await?;
+        progress.is_connected.store(true, Ordering::Relaxed);
+        link.greeting(&progress).await?;
+        progress.greeted.get_or_init(Instant::now);
+        let asked = tokio::time::timeout(ANSWERS, Self::ask(link, &config)).await;
+        let opened = asked.unwrap_or_else(|_| Err(config.mute(ANSWERS)))?;
+        Ok(Self { way, ..opened })
     }
 
-    async fn ask(mut link: Link, host: &str) -> Result<Self, Error> {
+    async fn ask(mut link: Link, config: &Config) -> Result<Self, Error> {
         let mut early = Early::default();
         // Before QEMU is asked anything: see there.
-        let maker = link.maker();
+        let maker = link.maker()?;
         link.call("qmp_capabilities", &mut early).await?;
         let name: Option<Name> = link.query("query-name", &mut early).await?;
         let uuid: Option<Uuid> = link.query("query-uuid", &mut early).await?;
         // Before QEMU 2.12 there is no such question; a machine may have no CPU at all.
         let cpus: Option<Vec<Cpu>> = link.query("query-cpus-fast", &mut early).await?;
-        let process = maker.and_then(|maker| match cpus.as_deref() {
-            Some([first, ..]) => maker.with_thread(first.thread?),
-            Some([]) => maker.with_connection(&link.bound_to()?),
-            None => None,
-        });
+        let process = match (maker, cpus.as_deref()) {
+            (Some(maker), Some([first, ..])) => {
+                first.thread.and_then(|thread| maker.with_thread(thread))
+            }
+            (Some(maker), Some([])) => link.proved(maker).await?,
+            _ => None,
+        };
         let thread = cpus.and_then(|cpus| cpus.first()?.thread);
         let status: Option<Status> = link.query("query-status", &mut early).await?;
         let Some(Status { status }) = status else {
@@ -123,12 +140,13 @@ impl Opened {
         };
         let named = |answer: Name| answer.name.filter(|name| !name.is_empty());
         let identity = Identity {
-            name: name.map(|answer| named(answer).unwrap_or_else(|| link.endpoint.stem())),
-            uuid: uuid.map(|answer| identity::uuid(answer.uuid.as_deref(), host, &link.endpoint)),
+            name: name.map(|answer| named(answer).unwrap_or_else(|| config.name.clone())),
+            uuid: uuid
+                .map(|answer| identity::uuid(answer.uuid.as_deref(), &config.host, &config.origin)),
             pid: process.as_ref().map(|process| process.pid),
             thread,
         };
-        Ok(Self { link, identity, process, status, early: early.lines })
+        Ok(Self { link, identity, process, status, early: early.lines, way: None })
     }
 }
 
@@ -139,38 +157,51 @@ struct Early {
 }
 
 impl Link {
-    async fn connect(endpoint: Endpoint, file: Option<FileId>) -> Result<Self, Error> {
-        let socket = match &endpoint {
-            Endpoint::Unix(path) => unix(path, file).await.map(Socket::Unix),
+    async fn connect(
+        config: &Config,
+        way: Option<Arc<Way>>,
+        progress: &Progress,
+    ) -> Result<(Self, Option<Arc<Way>>), Error> {
+        let endpoint = config.endpoint.clone();
+        let connected = match &endpoint {
+            Endpoint::Unix(path) => {
+                let stream = paths::connect(path, config.file, way).await;
+                stream.map(|(stream, way)| (Socket::Unix(stream), way))
+            }
             Endpoint::Tcp(host, port) => {
-                TcpStream::connect((&**host, *port)).await.map(Socket::Tcp)
+                let stream = TcpStream::connect((&**host, *port)).await;
+                stream.map(|stream| (Socket::Tcp(stream), None))
             }
         };
-        let socket = socket.map_err(|error| unreachable(&endpoint, error))?;
+        let (socket, way) = connected.map_err(|error| {
+            progress.is_foreign.store(is_other_kind(&error), Ordering::Relaxed);
+            unreachable(&endpoint, error)
+        })?;
         let (lines, unsent) = (Lines::new(), Vec::new());
-        Ok(Self { socket, endpoint, lines, unsent, next_id: 1, mute: false })
+        Ok((Self { socket, endpoint, lines, unsent, next_id: 1, mute: false }, way))
     }
 
     /// Waits for QEMU to greet. What it says before is not QMP.
-    async fn greeting(&mut self) -> Result<(), Error> {
+    async fn greeting(&mut self, progress: &Progress) -> Result<(), Error> {
         loop {
             while let Some(line) = self.lines.next_line().map_err(|error| broken(&error))? {
                 match Message::read(line) {
                     Ok(Message::Greeting) => return Ok(()),
                     // Nobody negotiated yet, so it is none of ours.
                     Ok(Message::Event(_)) => {}
-                    Ok(_) | Err(_) => {
-                        let detail = format!(
-                            "no QMP greeting from {}, but {:?}: check that it is a socket of -qmp \
-                             (not of -monitor or -serial), without pretty=on",
-                            self.endpoint,
-                            String::from_utf8_lossy(&line[..line.len().min(60)]),
-                        );
-                        return Err(Error::Protocol { detail });
-                    }
+                    Ok(_) | Err(_) => return Err(foreign(&self.endpoint, line, progress)),
                 }
             }
-            self.read("it hung up before its greeting").await?;
+            // A prompt has no end of a line.
+            if !is_json(self.lines.rest()) {
+                return Err(foreign(&self.endpoint, self.lines.rest(), progress));
+            }
+            self.read(
+                "it hung up before its greeting: its QEMU ends, or it is no socket of -qmp (but of \
+                 -monitor, -serial or -vnc): look who listens there (ss -xlp)",
+            )
+            .await?;
+            progress.bytes.store(self.lines.rest().len(), Ordering::Relaxed);
         }
     }
 
@@ -266,12 +297,19 @@ impl Link {
         self.lines.next_line().map_err(|error| broken(&error))
     }
 
-    /// The process that made the socket.
-    fn maker(&self) -> Option<Maker> {
-        match &self.socket {
-            Socket::Unix(stream) => Maker::new(stream.peer_cred().ok()?.pid()?),
-            Socket::Tcp(_) => None,
-        }
+    /// The process that made the socket, where it can be watched.
+    fn maker(&self) -> Result<Option<Maker>, Error> {
+        let Socket::Unix(stream) = &self.socket else { return Ok(None) };
+        let pid = stream.peer_cred().ok().and_then(|cred| cred.pid());
+        let maker = pid.map_or(Ok(None), Maker::new);
+        maker.map_err(|error| unreachable(&self.endpoint, error))
+    }
+
+    /// The maker of the socket as the QEMU without a virtual CPU that serves it, or `None`.
+    async fn proved(&self, maker: Maker) -> Result<Option<Process>, Error> {
+        let Some(path) = self.bound_to() else { return Ok(None) };
+        let proof = blocking(move || maker.with_connection(&path)).await;
+        proof.map_err(|error| unreachable(&self.endpoint, error))
     }
 
     /// The path of the socket, as whoever made it gave it.
@@ -283,75 +321,25 @@ impl Link {
     }
 }
 
-/// Connects to a socket; if that is to be a certain file, to no other that took its place meanwhile.
-async fn unix(path: &Path, file: Option<FileId>) -> io::Result<UnixStream> {
-    let check = || file.map_or(Ok(()), |file| file.check(path));
-    check()?;
-    let stream = UnixStream::connect(path).await?;
-    check()?;
-    Ok(stream)
+/// It said something, and that is no greeting.
+fn foreign(endpoint: &Endpoint, said: &[u8], progress: &Progress) -> Error {
+    // A QEMU with pretty=on says a brace.
+    progress.is_foreign.store(!is_json(said), Ordering::Relaxed);
+    let detail = format!(
+        "no QMP greeting from {endpoint}, but {:?}: check that it is a socket of -qmp (not of \
+         -monitor or -serial), without pretty=on",
+        String::from_utf8_lossy(&said[..said.len().min(60)]),
+    );
+    Error::Protocol { detail }
+}
+
+/// Whether it may be the beginning of an object, as all of QMP is.
+fn is_json(said: &[u8]) -> bool {
+    said.iter().find(|byte| !byte.is_ascii_whitespace()).is_none_or(|byte| *byte == b'{')
 }
 
 pub(crate) fn broken(error: &dyn std::fmt::Display) -> Error {
     Error::Protocol { detail: error.to_string() }
-}
-
-/// Whether an attempt to connect found that nobody is there.
-pub(crate) fn is_nobody(error: &Error) -> bool {
-    let nobody = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused];
-    matches!(error, Error::Unreachable { source, .. } if nobody.contains(&source.kind()))
-}
-
-/// What to do when [`is_out_of_files`].
-pub(crate) const OUT_OF_FILES: &str = "this process has as many files open as it may, and a QEMU \
-                                       takes two: raise its limit (ulimit -n, LimitNOFILE=)";
-
-/// Whether there are as many open files as there may be.
-pub(crate) fn is_out_of_files(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
-}
-
-fn unreachable(endpoint: &Endpoint, error: io::Error) -> Error {
-    let local = matches!(endpoint, Endpoint::Unix(_));
-    let reason = match error.kind() {
-        io::ErrorKind::ConnectionRefused if not_a_socket(endpoint) => format!(
-            "it is not a socket: give the PATH of QEMU's -qmp unix:PATH,server=on,wait=off, and \
-             qmp-dir:{endpoint} only for a directory of them"
-        ),
-        io::ErrorKind::NotFound if local => format!(
-            "there is no such socket: start QEMU with -qmp unix:{endpoint},server=on,wait=off"
-        ),
-        io::ErrorKind::ConnectionRefused if local => format!(
-            "nobody listens on the socket: its QEMU has ended; start one with -qmp \
-             unix:{endpoint},server=on,wait=off"
-        ),
-        io::ErrorKind::WouldBlock if local => {
-            "too many clients wait for the socket already, which serves one at a time: find who \
-             holds it, or give QEMU a second -qmp"
-                .into()
-        }
-        _ if is_out_of_files(&error) => OUT_OF_FILES.into(),
-        io::ErrorKind::PermissionDenied => {
-            "this user may not open the socket: run as the user that runs QEMU, or as root".into()
-        }
-        io::ErrorKind::ConnectionRefused => {
-            format!("nobody listens there: start QEMU with -qmp tcp:{endpoint},server=on,wait=off")
-        }
-        _ => "check the path, or the host's name and port".into(),
-    };
-    let endpoint = endpoint.to_string();
-    Error::Unreachable { endpoint, reason, source: Arc::new(error) }
-}
-
-/// Whether something else than a socket is at the path. To connect to that is refused like a socket
-/// at which nobody listens.
-fn not_a_socket(endpoint: &Endpoint) -> bool {
-    match endpoint {
-        Endpoint::Unix(path) => {
-            std::fs::metadata(path).is_ok_and(|file| !file.file_type().is_socket())
-        }
-        Endpoint::Tcp(..) => false,
-    }
 }
 
 #[derive(Debug)]
@@ -373,17 +361,5 @@ impl Socket {
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn too_many_open_files_are_told_with_what_to_do() {
-        let endpoint = Endpoint::Unix("/run/vm.sock".into());
-        let error = unreachable(&endpoint, Errno::MFILE.into()).to_line();
-        assert!(error.contains("ulimit -n") && error.contains("/run/vm.sock"), "{error}");
     }
 }

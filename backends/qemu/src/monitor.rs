@@ -13,7 +13,8 @@
 //! process that is on its way out closes its socket some time before it ends, so a closed socket
 //! becomes an outage only after a moment of grace.
 //!
-//! A monitor is all that its source has, or one of many in a directory ([`Role`]).
+//! A monitor is all that its source has, or one of many in a directory ([`Role`]). A part is one file, not
+//! one path: where nobody is said to listen, it is asked by a [way](crate::file::Way) to that file.
 
 mod connecting;
 mod deadlines;
@@ -29,12 +30,13 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use virevent::driver::{Batch, Listed};
 use virevent::{Change, Error, Fault, Lifecycle, Reboot, Scope};
 
-use self::connecting::Attempt;
+use self::connecting::{Attempt, LONELY};
 use self::guest::{Guest, other};
 use crate::config::Config;
 use crate::decode::Said;
 use crate::identity::Uuids;
 use crate::link::{Link, Status, broken};
+use crate::uri::Endpoint;
 use crate::wants::Wants;
 use crate::wire::{Event, Message, Reply};
 
@@ -90,6 +92,11 @@ pub(crate) struct Monitor {
     retry_at: Instant,
     /// How long to wait after the next attempt at which nobody is there.
     pause: Duration,
+    /// How long to wait after the next attempt at which nothing is said.
+    loneliness: Duration,
+    /// What it said is no QMP: it is left alone until its file changes; and that this was said.
+    is_foreign: bool,
+    is_warned: bool,
     /// Somebody waits to hear whether there is a QEMU at all.
     is_first: bool,
     is_parked: bool,
@@ -123,6 +130,9 @@ impl Monitor {
             attempt: None,
             retry_at: now,
             pause: SOON,
+            loneliness: LONELY,
+            is_foreign: false,
+            is_warned: false,
             is_first: true,
             is_parked: false,
             is_unlinked: false,
@@ -177,12 +187,18 @@ impl Monitor {
 
     /// Something has happened to the file of the socket: looks again at once.
     pub(crate) fn look_now(&mut self) {
-        self.pause = SOON;
+        (self.pause, self.loneliness, self.is_foreign) = (SOON, LONELY, false);
         self.retry_at = Instant::now();
     }
 
+    /// The socket has another path by now. It is known by the name and the uuid that it had.
+    pub(crate) fn moved(&mut self, endpoint: Endpoint) {
+        self.config = Arc::new(Config { endpoint, ..Config::clone(&self.config) });
+        self.relink();
+    }
+
     /// The path does not lead to this socket any more, so that nobody new can come to listen. A run
-    /// goes on until its process ends.
+    /// goes on until its process ends, or where that is not watched, until nobody listens.
     pub(crate) fn unlink(&mut self, shared: &mut Shared, out: &mut Batch) {
         self.is_unlinked = true;
         self.desert(shared, out);

@@ -16,16 +16,24 @@
 //! of QEMU is known by connecting again. (A proxy that listens in place of QEMU fails the first proof.
 //! It would pass the second, which is why that is asked only of a machine without a guest.)
 //!
+//! For want of open files nothing is proved, and that is an error: an outage that can be mended, rather than
+//! a QEMU that is watched by half.
+//!
 //! A pidfd on the process becomes readable when it ends, whether or not its parent has looked. Where
 //! there are no pidfds (other systems than Linux, before 5.3) no process is watched.
 
+use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::task::{Context, Poll};
 
 use tokio::io::unix::AsyncFd;
+
+use crate::reach::is_out_of_files;
 
 /// A process that is watched.
 #[derive(Debug)]
@@ -37,8 +45,12 @@ pub(crate) struct Process {
 impl Process {
     /// Ready once the process has ended, and from then on.
     pub(crate) fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
-        // Readiness is not cleared: the process stays dead.
-        self.ended.poll_read_ready(cx).map(drop)
+        // Readiness is not cleared: the process stays dead. An error is the end of the runtime, and not
+        // of the process.
+        match self.ended.poll_read_ready(cx) {
+            Poll::Ready(Ok(_)) => Poll::Ready(()),
+            Poll::Ready(Err(_)) | Poll::Pending => Poll::Pending,
+        }
     }
 }
 
@@ -51,10 +63,15 @@ pub(crate) struct Maker {
 
 impl Maker {
     /// The process with this pid; `None` where it cannot be watched.
-    pub(crate) fn new(pid: i32) -> Option<Self> {
+    ///
+    /// # Errors
+    /// There are as many open files as there may be: that is to be mended, and no reason to do without.
+    pub(crate) fn new(pid: i32) -> io::Result<Option<Self>> {
         let own = std::process::id();
-        let number = u32::try_from(pid).ok().filter(|pid| *pid != own && *pid != 0)?;
-        Some(Self { pid: number, pidfd: pidfd(pid)? })
+        let number = u32::try_from(pid).ok().filter(|pid| *pid != own && *pid != 0);
+        let Some(number) = number else { return Ok(None) };
+        let pidfd = unless_out_of_files(pidfd(pid))?;
+        Ok(pidfd.flatten().map(|pidfd| Self { pid: number, pidfd }))
     }
 
     /// It is the QEMU whose first virtual CPU is this thread, or `None`.
@@ -63,10 +80,14 @@ impl Maker {
         self.proved(has_it)
     }
 
-    /// It is the QEMU without a virtual CPU that serves the socket bound to this path, or `None`.
-    pub(crate) fn with_connection(self, socket: &Path) -> Option<Process> {
-        let serves = serves(self.pid, socket);
-        self.proved(serves)
+    /// It is the QEMU without a virtual CPU that serves the socket bound to this path, or `None`. Reads
+    /// a table of all sockets that there are, and may take its time.
+    ///
+    /// # Errors
+    /// There are as many open files as there may be.
+    pub(crate) fn with_connection(self, socket: &Path) -> io::Result<Option<Process>> {
+        let serves = unless_out_of_files(serves(self.pid, socket))?;
+        Ok(self.proved(serves.unwrap_or(false)))
     }
 
     fn proved(self, is_proved: bool) -> Option<Process> {
@@ -83,17 +104,28 @@ impl Maker {
 }
 
 /// Whether the process holds a connection that was accepted at the socket bound to this path.
-fn serves(pid: u32, socket: &Path) -> bool {
-    let table = fs::read(format!("/proc/{pid}/net/unix")).unwrap_or_default();
-    let accepted: Vec<String> = table
+fn serves(pid: u32, socket: &Path) -> io::Result<bool> {
+    let table = fs::read(format!("/proc/{pid}/net/unix"))?;
+    let accepted: HashSet<OsString> = table
         .split(|byte| *byte == b'\n')
         .filter_map(|line| accepted(line, socket))
-        .map(|inode| format!("socket:[{inode}]"))
+        .map(|inode| format!("socket:[{inode}]").into())
         .collect();
-    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-    descriptors
-        .filter_map(|descriptor| fs::read_link(descriptor.ok()?.path()).ok())
-        .any(|target| accepted.iter().any(|accepted| target.as_os_str() == &**accepted))
+    let mut descriptors = fs::read_dir(format!("/proc/{pid}/fd"))?
+        .filter_map(|descriptor| fs::read_link(descriptor.ok()?.path()).ok());
+    Ok(descriptors.any(|target| accepted.contains(target.as_os_str())))
+}
+
+/// What fails for another reason than that is `None`.
+fn unless_out_of_files<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
+    match outcome {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if is_out_of_files(&error) => Err(error),
+        Err(error) => {
+            tracing::debug!(%error, "the socket's maker cannot be looked at");
+            Ok(None)
+        }
+    }
 }
 
 /// The inode of a socket in a line of `/proc/net/unix`, if it was accepted at the one bound to `path`:
@@ -110,15 +142,16 @@ fn accepted<'a>(line: &'a [u8], path: &Path) -> Option<&'a str> {
 }
 
 #[cfg(target_os = "linux")]
-fn pidfd(pid: i32) -> Option<OwnedFd> {
+fn pidfd(pid: i32) -> io::Result<Option<OwnedFd>> {
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-    pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()
+    let Some(pid) = Pid::from_raw(pid) else { return Ok(None) };
+    Ok(Some(pidfd_open(pid, PidfdFlags::empty())?))
 }
 
 #[cfg(not(target_os = "linux"))]
-fn pidfd(_pid: i32) -> Option<OwnedFd> {
-    None
+fn pidfd(_pid: i32) -> io::Result<Option<OwnedFd>> {
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -131,6 +164,7 @@ mod tests {
     fn who_listens_or_connects_serves_nobody_before_it_accepts() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a socket");
+        let serves = |pid, path: &Path| serves(pid, path).unwrap();
         let (own, parent) = (std::process::id(), std::os::unix::process::parent_id());
         let listener = UnixListener::bind(&path).unwrap();
         assert!(!serves(own, &path), "a manager that keeps what listens");
@@ -153,5 +187,15 @@ mod tests {
             assert_eq!(accepted(served, Path::new(path)), None, "{path}");
         }
         assert_eq!(accepted(b"\xff\xfe 03 1 /run/vm", Path::new("/run/vm")), None);
+    }
+
+    #[test]
+    fn a_path_of_two_lines_proves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("two\nlines");
+        let listener = UnixListener::bind(&path).unwrap();
+        let _client = UnixStream::connect(&path).unwrap();
+        let _accepted = listener.accept().unwrap();
+        assert!(!serves(std::process::id(), &path).unwrap());
     }
 }

@@ -1,7 +1,9 @@
 //! `qmp:/path/to/socket` and `qmp+tcp://host:port`. Parsing does no I/O.
 
-use std::fmt;
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::fmt::{self, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 
 use virevent::Error;
 
@@ -70,10 +72,10 @@ fn unix(path: &str) -> Result<Endpoint, String> {
             "a socket's path has at most {LONGEST_PATH} bytes, and this has {length}"
         ));
     }
-    if path.contains('\0') {
+    if path.contains(&0) {
         return Err("a path has no NUL".into());
     }
-    Ok(Endpoint::Unix(path.into()))
+    Ok(Endpoint::Unix(OsString::from_vec(path).into()))
 }
 
 fn tcp(address: &str) -> Result<Endpoint, String> {
@@ -93,7 +95,7 @@ fn tcp(address: &str) -> Result<Endpoint, String> {
 }
 
 /// The text with each `%XX` as the byte that it stands for.
-pub(crate) fn decoded(text: &str) -> Result<String, String> {
+pub(crate) fn decoded(text: &str) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {
@@ -107,7 +109,21 @@ pub(crate) fn decoded(text: &str) -> Result<String, String> {
         bytes.push(byte.ok_or("after a % come two hexadecimal digits; write % itself as %25")?);
         rest = &tail[2..];
     }
-    String::from_utf8(bytes).map_err(|_| "the path is not UTF-8".into())
+    Ok(bytes)
+}
+
+/// The path as it is written in a URI.
+pub(crate) fn encoded(path: &Path) -> String {
+    let mut text = String::new();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => text.push(char::from(*byte)),
+            b'/' | b'-' | b'.' | b'_' | b'~' | b'*' => text.push(char::from(*byte)),
+            // Writing into a String cannot fail.
+            _ => drop(write!(text, "%{byte:02X}")),
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -126,6 +142,14 @@ mod tests {
             let endpoint = Endpoint::parse(uri).unwrap();
             assert_eq!((endpoint.to_string(), endpoint.stem()), (shown.into(), stem.into()));
         }
+    }
+
+    #[test]
+    fn any_path_can_be_written_as_a_uri() {
+        let path = PathBuf::from(OsString::from_vec(b"/run/a b?#%&\n\xff/\xc3\xa9.sock".to_vec()));
+        let uri = format!("qmp:{}", encoded(&path));
+        assert_eq!(uri, "qmp:/run/a%20b%3F%23%25%26%0A%FF/%C3%A9.sock");
+        assert_eq!(Endpoint::parse(&uri).unwrap(), Endpoint::Unix(path));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio::net::UnixStream;
 use tokio::time::Instant;
 use virevent::{Change, DomainEvent, EventSource, EventStream, Options};
 use virevent_qemu::QmpDir;
-use virevent_testkit::assert::{Fold, next_within, nothing_within, until_synced};
+use virevent_testkit::assert::{self, Fold, next_within, nothing_within, until_synced};
 use virevent_testkit::servers::{Qemu, QemuConfig};
 
 /// Far longer than anything here takes on a busy machine.
@@ -38,13 +38,10 @@ async fn start(directory: &Path, name: &str) -> Qemu {
 }
 
 /// An event without the ids of runs and the name of the source.
+/// An event without the id of its run, and without the source.
 fn in_short(event: &DomainEvent) -> String {
-    let line = event.to_string();
-    let line = line.split(" on qmp-dir").next().unwrap_or_default();
-    match event.domain().and_then(virevent::Domain::id) {
-        Some(id) => line.replace(&format!("[{id}]"), ""),
-        None => line.to_owned(),
-    }
+    let line = assert::in_short(event);
+    line.split(" on qmp-dir").next().unwrap_or_default().to_owned()
 }
 
 async fn next(events: &mut EventStream) -> String {

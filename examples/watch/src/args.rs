@@ -24,9 +24,11 @@ Usage: watch [OPTIONS] [URI]...
 What to watch:
   --only KIND,...     only these kinds of event: lifecycle, reboot,
                       other:NUMBER or other:NAME (one that has no type of its
-                      own), other (all of those)
+                      own), other (all of those); default: lifecycle,reboot
   --domain NAME|UUID  only this domain; may be given several times
   --no-existing       do not begin with the domains that are there already
+  --wait              do not fail when a hypervisor is out of reach at first, but
+                      say so by a gap, and go on when it is there
   --script FILE       play this script (TOML) on the fake hypervisor
 
 When to end (Ctrl-C always does):
@@ -46,6 +48,10 @@ What to print:
                       unless given
   -h, --help          this text
   -V, --version       the version
+
+Environment:
+  VIREVENT_LOG        warn, info or debug: what the library logs, on stderr;
+                      unset: nothing
 
 Exit status: 0 when it ended as asked, 1 when a hypervisor could not be reached
 or refused, 2 when the command line is wrong.
@@ -95,6 +101,7 @@ fn read(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
                 name => args.options = args.options.domain(name),
             },
             Long("no-existing") => args.options = args.options.existing(false),
+            Long("wait") => args.options = args.options.wait(true),
             Long("capacity") => {
                 let capacity = number("--capacity", parser.value()?)?;
                 args.options = args.options.capacity(capacity);
@@ -158,12 +165,13 @@ mod tests {
     #[test]
     fn options_and_uris_stand_in_any_order() {
         let args = args(
-            "test:///default --only lifecycle,other:8 --domain a --count=3 fake: --domain b --for 0.5",
+            "test:///default --only lifecycle,other:8 --domain a --count=3 fake: --domain b --for 0.5 \
+             --wait",
         );
         assert_eq!(args.uris, ["test:///default", "fake:"]);
         assert_eq!(args.count, Some(3));
         assert_eq!(args.duration, Some(Duration::from_millis(500)));
-        let wanted = Options::default().domain("a").domain("b");
+        let wanted = Options::default().domain("a").domain("b").wait(true);
         let wanted = wanted.kind(Kind::Lifecycle).kind("other:8".parse().unwrap());
         assert_eq!(args.options, wanted);
     }

@@ -6,6 +6,7 @@
 //! ```
 
 mod args;
+mod log;
 mod output;
 mod print;
 mod stats;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
 }
 
 fn start(args: Args) -> Result<ExitCode, Failure> {
+    log::start(std::env::var_os(log::VARIABLE).as_deref()).map_err(|wrong| Failure(2, wrong))?;
     let sources = sources(&args)?;
     // One thread: the driver and the loop take turns, and an event crosses no core.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -241,7 +243,7 @@ fn say(text: &str) -> Result<ExitCode, Failure> {
 /// Says what is wrong, in one line on standard error.
 pub(crate) fn complain(line: &str) {
     let line: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let _ = writeln!(io::stderr(), "watch: {line}");
+    let _ = writeln!(io::stderr(), "watch: {}", print::printable(&line));
 }
 
 #[cfg(test)]

@@ -129,13 +129,18 @@ impl<T: fmt::Display> fmt::Display for Words<T> {
     }
 }
 
-/// A name comes from whoever made the domain, and a terminal obeys control characters.
-fn printable(text: &str) -> String {
-    let escape = |c: char| match c.is_control() {
-        true => c.escape_default().to_string(),
-        false => c.to_string(),
-    };
-    text.chars().map(escape).collect()
+/// A name comes from whoever made the domain, and a terminal obeys control characters, and those that
+/// turn the direction of the text, or hide some of it.
+pub(crate) fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            ' '..='~' => shown.push(c),
+            // An accent is escaped unless it has a letter to stand on.
+            _ => shown.extend(['a', c].iter().collect::<String>().escape_debug().skip(1)),
+        }
+    }
+    shown
 }
 
 fn colour(event: &DomainEvent) -> &'static str {
@@ -242,5 +247,12 @@ mod tests {
             .row(&event("\x1b[2Jx\n", Change::Started(StartCause::Booted), Origin::Observed))
             .to_owned();
         assert!(!row.contains(['\x1b', '\n']) && row.contains("\\u{1b}[2Jx\\n"), "{row}");
+        // Right-to-left override, isolate, zero-width space, soft hyphen, line separator, a tag.
+        for c in ['\u{202e}', '\u{2066}', '\u{200b}', '\u{ad}', '\u{2028}', '\u{e0041}', '\u{9b}'] {
+            assert_eq!(printable(&format!("a{c}b")), format!("a\\u{{{:x}}}b", c as u32));
+        }
+        for harmless in ["\"a\" 'b' \\c", "Zürich", "cafe\u{301}", "東京", "שלום"] {
+            assert_eq!(printable(harmless), harmless);
+        }
     }
 }

@@ -32,13 +32,18 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::net::{TcpListener, UnixSocket};
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 
 use self::connection::Listener;
 pub use self::faults::Faults;
+
+/// How long [`FakeQemu::until`] waits.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A fake QEMU on a socket of its own. Dropping it removes the socket and hangs up.
 pub struct FakeQemu {
@@ -310,14 +315,30 @@ impl FakeQemu {
 
     /// Waits until something is so.
     ///
+    /// # Panics
+    /// It is not so within a minute.
+    ///
     /// # Cancel safety
     /// Cancel safe.
+    #[allow(clippy::panic)]
     pub async fn until(&self, mut reached: impl FnMut(&Self) -> bool) {
         let mut changes = self.shared.changes.subscribe();
-        while !reached(self) {
-            // Cannot fail: we hold the sender.
-            let _ = changes.changed().await;
+        let waiting = async {
+            while !reached(self) {
+                // Cannot fail: we hold the sender.
+                let _ = changes.changed().await;
+            }
+        };
+        if timeout(PATIENCE, waiting).await.is_err() {
+            panic!("{} after {PATIENCE:?}: {}", self.uri(), self.story());
         }
+    }
+
+    /// What its client has done so far, for a message.
+    fn story(&self) -> String {
+        let state = self.shared.lock();
+        let held = if state.client.is_some() { "held" } else { "free" };
+        format!("{held}, {} clients so far, {:?}", state.accepted, state.calls)
     }
 
     fn order(&self, order: Order) {

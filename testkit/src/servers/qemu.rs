@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -11,12 +12,21 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{Guest, LaunchError, check_socket_path, process};
 
 /// How long QEMU may take to greet, or to answer. It takes 0.1 s on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a QEMU that has greeted may take to answer before it is given up, and another started.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// How many are started at most.
+///
+/// QEMU 7.2 now and then (one start of some 500) never answers on any of its monitors again, if two
+/// clients give it commands in the same instant of its start: here, the test's subject and we.
+const STARTS: usize = 3;
 
 /// What QEMU is started with. By default a machine without anything in it, which needs no guest to be
 /// started, paused, reset and powered down.
@@ -88,19 +98,28 @@ impl QemuConfig {
         let control = home.path().join("control");
         check_socket_path(&socket)?;
         check_socket_path(&control)?;
-        let _ = std::fs::remove_file(&socket);
-        let args = self.arguments(&socket, &control, home.path())?;
-        let child = Command::new("qemu-system-x86_64")
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(LaunchError::spawn("qemu-system-x86_64", "qemu-system-x86"))?;
-        let mut qemu = Qemu { child, socket, tcp: self.tcp, control: None, _home: home };
-        qemu.control = Some(qemu.connect(&control).await?);
-        Ok(qemu)
+        for _ in 0..STARTS {
+            for left_behind in [&socket, &control] {
+                let _ = std::fs::remove_file(left_behind);
+            }
+            let mut child = Command::new("qemu-system-x86_64")
+                .args(self.arguments(&socket, &control, home.path())?)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped())
+                .kill_on_drop(true)
+                .spawn()
+                .map_err(LaunchError::spawn("qemu-system-x86_64", "qemu-system-x86"))?;
+            if let Some(control) = connect(&mut child, &control).await? {
+                return Ok(Qemu { child, socket, tcp: self.tcp, control, _home: home });
+            }
+            let _ = child.kill().await;
+        }
+        Err(LaunchError::NotReady {
+            server: "qemu-system-x86_64",
+            trouble: format!("was started {STARTS} times, and greeted, but never answered"),
+            log: String::new(),
+        })
     }
 
     fn arguments(
@@ -146,7 +165,7 @@ pub struct Qemu {
     socket: PathBuf,
     tcp: Option<u16>,
     /// The test's own monitor.
-    control: Option<BufReader<UnixStream>>,
+    control: BufReader<UnixStream>,
     _home: TempDir,
 }
 
@@ -189,6 +208,21 @@ impl Qemu {
         Ok(!self.run("query-chardev").await?.contains(&free))
     }
 
+    /// Waits until no client is connected to it.
+    ///
+    /// # Errors
+    /// One still is after a minute; else as [`run`](Self::run).
+    pub async fn until_free(&mut self) -> Result<(), LaunchError> {
+        let deadline = Instant::now() + PATIENCE;
+        while self.is_held().await? {
+            if Instant::now() >= deadline {
+                return Err(trouble(&mut self.child, "is still held by a client").await);
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
+    }
+
     /// Has QEMU do something: a command without arguments, such as `stop`. Returns its answer; an empty
     /// one where it ended before it answered.
     ///
@@ -209,14 +243,15 @@ impl Qemu {
     ) -> Result<String, LaunchError> {
         let line = format!("{{\"execute\":\"{command}\",\"arguments\":{arguments}}}\n");
         let failed = |message: String| LaunchError::Command { command: command.into(), message };
-        let Some(control) = &mut self.control else { return Err(failed("it has ended".into())) };
+        let control = &mut self.control;
         let answer = async {
-            control.write_all(line.as_bytes()).await?;
+            let mut attempts = 0;
             loop {
-                let mut answer = String::new();
-                let read = control.read_line(&mut answer).await?;
-                // A command that ends QEMU may not be answered.
-                if read == 0 || answer.starts_with("{\"return\"") || answer.contains("\"error\"") {
+                control.write_all(line.as_bytes()).await?;
+                let answer = answer(control).await?;
+                attempts += 1;
+                // QEMU 7.2 was seen to lose some bytes of a good command under load; nothing was done then.
+                if attempts == 3 || !answer.contains("JSON parse error") {
                     return std::io::Result::Ok(answer);
                 }
             }
@@ -254,41 +289,68 @@ impl Qemu {
     pub async fn wait(&mut self) -> Result<(), LaunchError> {
         match timeout(PATIENCE, self.child.wait()).await {
             Ok(_) => Ok(()),
-            Err(_) => Err(self.trouble("does not end").await),
+            Err(_) => Err(trouble(&mut self.child, "does not end").await),
         }
     }
+}
 
-    async fn connect(&mut self, control: &Path) -> Result<BufReader<UnixStream>, LaunchError> {
-        let greet = async {
-            loop {
-                if let Ok(stream) = UnixStream::connect(control).await {
-                    let mut stream = BufReader::new(stream);
-                    let mut line = String::new();
-                    stream.read_line(&mut line).await?;
-                    stream.write_all(b"{\"execute\":\"qmp_capabilities\"}\n").await?;
-                    stream.read_line(&mut line).await?;
-                    return std::io::Result::Ok(stream);
-                }
-                sleep(Duration::from_millis(5)).await;
+/// The test's own monitor of a QEMU that has just been started; `None` if it greets there, but does not
+/// answer.
+async fn connect(
+    child: &mut Child,
+    control: &Path,
+) -> Result<Option<BufReader<UnixStream>>, LaunchError> {
+    let greeted = async {
+        loop {
+            if let Ok(stream) = UnixStream::connect(control).await {
+                let mut stream = BufReader::new(stream);
+                stream.read_line(&mut String::new()).await?;
+                return io::Result::Ok(stream);
             }
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let ready = async {
+        let Ok(Ok(mut stream)) = timeout(PATIENCE, greeted).await else { return Err(()) };
+        let negotiated = async {
+            stream.write_all(b"{\"execute\":\"qmp_capabilities\"}\n").await?;
+            stream.read_line(&mut String::new()).await
         };
-        tokio::select! {
-            outcome = timeout(PATIENCE, greet) => if let Ok(Ok(stream)) = outcome {
-                return Ok(stream);
-            },
-            _ = self.child.wait() => {}
+        match timeout(ANSWER, negotiated).await {
+            Ok(Ok(1..)) => Ok(Some(stream)),
+            Ok(_) => Err(()),
+            Err(_) => Ok(None),
         }
-        Err(self.trouble("did not start").await)
+    };
+    let outcome = tokio::select! {
+        outcome = ready => outcome,
+        _ = child.wait() => Err(()),
+    };
+    match outcome {
+        Ok(stream) => Ok(stream),
+        Err(()) => Err(trouble(child, "did not start").await),
     }
+}
 
-    async fn trouble(&mut self, trouble: &str) -> LaunchError {
-        let _ = self.child.start_kill();
-        let mut log = String::new();
-        if let Some(stderr) = self.child.stderr.take() {
-            let mut stderr = BufReader::new(stderr);
-            let _ = timeout(Duration::from_secs(1), stderr.read_to_string(&mut log)).await;
+/// Kills it, and tells what it said.
+async fn trouble(child: &mut Child, trouble: &str) -> LaunchError {
+    let _ = child.start_kill();
+    let mut log = String::new();
+    if let Some(stderr) = child.stderr.take() {
+        let mut stderr = BufReader::new(stderr);
+        let _ = timeout(Duration::from_secs(1), stderr.read_to_string(&mut log)).await;
+    }
+    LaunchError::NotReady { server: "qemu-system-x86_64", trouble: trouble.into(), log }
+}
+
+/// The next answer; an empty one where QEMU ended before, as a command that ends it may have it.
+async fn answer(control: &mut BufReader<UnixStream>) -> std::io::Result<String> {
+    loop {
+        let mut line = String::new();
+        let read = control.read_line(&mut line).await?;
+        if read == 0 || line.starts_with("{\"return\"") || line.contains("\"error\"") {
+            return Ok(line);
         }
-        LaunchError::NotReady { server: "qemu-system-x86_64", trouble: trouble.into(), log }
     }
 }
 

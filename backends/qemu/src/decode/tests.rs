@@ -155,3 +155,29 @@ fn the_end_of_a_process_that_announced_nothing_is_a_failure() {
 fn a_state_newer_than_this_crate_is_not_running() {
     assert_eq!(state("quantum"), State::Paused(PausedReason::Unspecified));
 }
+
+#[test]
+fn a_qemu_that_kept_its_guest_after_its_end_and_is_told_to_quit_ends_as_the_guest_did() {
+    let quit = r#"{"guest": false, "reason": "host-qmp-quit"}"#;
+    let mut story = Story::new("running");
+    heard(&mut story, "SHUTDOWN", r#"{"guest": true, "reason": "guest-shutdown"}"#);
+    assert_eq!(heard(&mut story, "STOP", "{}"), Said::Nothing);
+    assert_eq!(heard(&mut story, "SHUTDOWN", quit), Said::Nothing);
+    assert_eq!(story.stop_cause(), StopCause::Shutdown);
+    // Of one that is found in this state the guest's end was not seen.
+    let mut story = Story::new("shutdown");
+    assert_eq!(heard(&mut story, "SHUTDOWN", quit), Said::Nothing);
+    assert_eq!(story.stop_cause(), StopCause::Shutdown);
+
+    let mut story = Story::new("running");
+    heard(&mut story, "GUEST_PANICKED", r#"{"action": "pause"}"#);
+    let leaves = Said::Change(Change::ShuttingDown(ShutdownCause::Host));
+    assert_eq!(heard(&mut story, "SHUTDOWN", quit), leaves);
+    assert_eq!(heard(&mut story, "SHUTDOWN", quit), Said::Nothing);
+    assert_eq!(story.stop_cause(), StopCause::Crashed);
+    // One that went on after its crash is destroyed.
+    let mut story = Story::new("running");
+    heard(&mut story, "GUEST_PANICKED", r#"{"action": "run"}"#);
+    heard(&mut story, "SHUTDOWN", quit);
+    assert_eq!(story.stop_cause(), StopCause::Destroyed);
+}

@@ -29,17 +29,30 @@ pub(crate) struct Socket {
     pub(crate) file: FileId,
 }
 
-/// The sockets that there are, by path. `watch` is told of each directory before it is read. A
+/// What there is.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// The sockets, by path.
+    pub(crate) sockets: Vec<Socket>,
+    /// The sub-directories that could not be read, and why: what is in them is not known.
+    pub(crate) unread: Vec<(PathBuf, Error)>,
+    /// A monitor that is libvirt's own, and was left to it.
+    pub(crate) of_libvirt: Option<PathBuf>,
+    /// The directory is not there.
+    pub(crate) is_absent: bool,
+}
+
+/// The sockets that there are. `watch` is told of each directory before it is read. A
 /// directory that is not there is an empty one, and its nearest ancestor that is there is watched.
 ///
 /// # Errors
 /// The directory cannot be read.
-pub(crate) fn look(place: &Place, watch: &mut dyn FnMut(&Path)) -> Result<Vec<Socket>, Error> {
+pub(crate) fn look(place: &Place, watch: &mut dyn FnMut(&Path)) -> Result<Found, Error> {
     let directory = &place.directory;
     for _ in 0..TRIES {
         watch(directory);
         match list(place, directory) {
-            Ok(found) => return below(place, found, watch),
+            Ok(listed) => return below(place, listed, watch),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(place.unreadable(directory, error)),
         }
@@ -53,31 +66,40 @@ pub(crate) fn look(place: &Place, watch: &mut dyn FnMut(&Path)) -> Result<Vec<So
         }
         // Else it was made before the watch was.
         if !missing.exists() {
-            return Ok(Vec::new());
+            break;
         }
     }
-    Ok(Vec::new())
+    Ok(Found { is_absent: true, ..Found::default() })
 }
 
 /// What is of interest in one directory.
 #[derive(Default)]
-struct Found {
+struct List {
     sockets: Vec<Socket>,
     directories: Vec<PathBuf>,
+    of_libvirt: Option<PathBuf>,
 }
 
 /// Adds what is in the sub-directories.
-fn below(
-    place: &Place,
-    mut found: Found,
-    watch: &mut dyn FnMut(&Path),
-) -> Result<Vec<Socket>, Error> {
-    for directory in &found.directories {
-        watch(directory);
-        match list(place, directory) {
-            Ok(more) => found.sockets.extend(more.sockets),
+fn below(place: &Place, list: List, watch: &mut dyn FnMut(&Path)) -> Result<Found, Error> {
+    let List { sockets, directories, of_libvirt } = list;
+    let mut found = Found { sockets, of_libvirt, ..Found::default() };
+    for directory in directories {
+        watch(&directory);
+        match self::list(place, &directory) {
+            Ok(more) => {
+                found.sockets.extend(more.sockets);
+                found.of_libvirt = found.of_libvirt.or(more.of_libvirt);
+            }
+            // It has gone since.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) => {}
             Err(error) => {
-                tracing::debug!(directory = %directory.display(), %error, "passed over");
+                let error = place.unreadable(&directory, error);
+                found.unread.push((directory, error));
             }
         }
         if found.sockets.len() > MOST {
@@ -91,7 +113,7 @@ fn below(
     });
     let mut known = HashSet::new();
     found.sockets.retain(|socket| known.insert(socket.file));
-    Ok(found.sockets)
+    Ok(found)
 }
 
 fn too_many() -> io::Error {
@@ -102,14 +124,17 @@ fn too_many() -> io::Error {
 }
 
 /// What is of interest in this directory itself.
-fn list(place: &Place, directory: &Path) -> io::Result<Found> {
-    let mut found = Found::default();
+fn list(place: &Place, directory: &Path) -> io::Result<List> {
+    let mut found = List::default();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let takes = place.takes(entry.file_name().as_bytes());
         let Some((kind, metadata)) = what(&entry, takes)? else { continue };
         match metadata {
             _ if kind.is_dir() => found.directories.push(entry.path()),
+            Some(_) if kind.is_socket() && place.leaves_to_libvirt(&entry.path()) => {
+                found.of_libvirt = Some(entry.path());
+            }
             Some(metadata) if kind.is_socket() => {
                 found.sockets.push(Socket { path: entry.path(), file: FileId::of(&metadata) });
             }
@@ -184,8 +209,9 @@ mod tests {
                 Err(_) => "above".into(),
             };
             let mut watched = Vec::new();
-            let sockets = look(&self.place, &mut |path| watched.push(short(path))).unwrap();
-            (sockets.iter().map(|socket| short(&socket.path)).collect(), watched)
+            let found = look(&self.place, &mut |path| watched.push(short(path))).unwrap();
+            assert!(found.unread.is_empty());
+            (found.sockets.iter().map(|socket| short(&socket.path)).collect(), watched)
         }
     }
 
@@ -203,6 +229,20 @@ mod tests {
         watched.sort();
         assert_eq!(sockets, ["z.sock", "a/y.monitor"]);
         assert_eq!(watched, ["", "a", "b"]);
+    }
+
+    #[test]
+    fn what_is_libvirts_own_is_left_to_it_unless_it_is_named() {
+        for (query, found) in [("", 1), ("?pattern=*.sock", 1), ("?pattern=monitor.sock", 2)] {
+            let tree = Tree::new(query);
+            for directory in ["domain-1-web", "mine"] {
+                fs::create_dir(tree.path(directory)).unwrap();
+                tree.socket(&format!("{directory}/monitor.sock"));
+            }
+            let all = look(&tree.place, &mut |_| {}).unwrap();
+            assert_eq!(all.sockets.len(), found, "{query}");
+            assert_eq!(all.of_libvirt.is_some(), found == 1, "{query}");
+        }
     }
 
     #[test]
@@ -239,7 +279,7 @@ mod tests {
                 tree.socket("a/b/vm.sock");
             }
         });
-        assert_eq!(found.unwrap().len(), 1);
+        assert_eq!(found.unwrap().sockets.len(), 1);
     }
 
     #[test]

@@ -3,17 +3,19 @@
 //! A storm of notices is one look every few milliseconds. A look is done on a thread of its own, so
 //! that a file system that hangs holds up no event of a QEMU that is known.
 
+use std::io;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::sync::Mutex;
 use tokio::task::{JoinHandle, spawn_blocking};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use virevent::Error;
 
-use super::look::{Socket, look};
+use super::look::{Found, look};
 use super::notices::{Notices, Watching};
 use super::place::Place;
 
@@ -26,10 +28,18 @@ const SHARE: u32 = 5;
 /// How often to look where notices cannot be had, or where looking failed.
 const BLIND: Duration = Duration::from_secs(1);
 
+/// How long a look may keep the next session from its first.
+const HANGS: Duration = Duration::from_secs(5);
+
+/// One look at a time: a file system that hangs takes one thread, however often it is tried anew.
+pub(crate) type Busy = Arc<Mutex<()>>;
+
 /// Looks at a directory whenever there is reason to.
 #[derive(Debug)]
 pub(crate) struct Lookout {
     place: Arc<Place>,
+    /// Held by the look that is under way, be it of a session before.
+    busy: Busy,
     notices: Option<Arc<Notices>>,
     looking: Option<JoinHandle<Look>>,
     /// Something has happened since the last look began.
@@ -41,18 +51,23 @@ pub(crate) struct Lookout {
     net: Duration,
     /// The same, as things are.
     every: Duration,
+    /// Changes cannot be noticed.
+    is_blind: bool,
+    /// That monitors of libvirt's are passed over was said.
+    is_told_of_libvirt: bool,
+    is_told_of_absence: bool,
     timer: Pin<Box<Sleep>>,
 }
 
 #[derive(Debug)]
 struct Look {
-    outcome: Result<Vec<Socket>, Error>,
+    outcome: Result<Found, Error>,
     is_blind: bool,
     took: Duration,
 }
 
 impl Lookout {
-    pub(crate) fn new(place: Arc<Place>, net: Duration) -> Self {
+    pub(crate) fn new(place: Arc<Place>, net: Duration, busy: Busy) -> Self {
         let notices = Notices::new().map(Arc::new);
         if let Err(error) = &notices {
             tracing::debug!(%error, "no inotify");
@@ -60,6 +75,7 @@ impl Lookout {
         let now = Instant::now();
         Self {
             place,
+            busy,
             notices: notices.ok(),
             looking: None,
             is_due: true,
@@ -67,6 +83,9 @@ impl Lookout {
             pause: Duration::ZERO,
             net,
             every: net,
+            is_blind: false,
+            is_told_of_libvirt: false,
+            is_told_of_absence: false,
             timer: Box::pin(sleep_until(now)),
         }
     }
@@ -84,7 +103,7 @@ impl Lookout {
         &mut self,
         cx: &mut Context<'_>,
         about: &mut dyn FnMut(&Path),
-    ) -> Poll<Result<Vec<Socket>, Error>> {
+    ) -> Poll<Result<Found, Error>> {
         if let Some(notices) = &self.notices {
             self.is_due |= notices.poll(cx, about).is_ready();
         }
@@ -93,7 +112,7 @@ impl Lookout {
                 let Poll::Ready(joined) = Pin::new(looking).poll(cx) else { return Poll::Pending };
                 self.looking = None;
                 return Poll::Ready(self.looked(joined.unwrap_or_else(|error| {
-                    let error = std::io::Error::other(error);
+                    let error = io::Error::other(error);
                     let error = self.place.unreadable(&self.place.directory, error);
                     Look { outcome: Err(error), is_blind: true, took: Duration::ZERO }
                 })));
@@ -116,17 +135,32 @@ impl Lookout {
         (self.is_due, self.began) = (false, Instant::now());
         let (place, notices) = (Arc::clone(&self.place), self.notices.clone());
         let began = self.began;
-        self.looking = Some(spawn_blocking(move || {
-            let mut watching = Watching::new(notices);
-            let outcome = look(&place, &mut |directory| watching.watch(directory));
-            watching.done();
-            Look { outcome, is_blind: watching.is_blind, took: began.elapsed() }
+        let busy = Arc::clone(&self.busy);
+        self.looking = Some(tokio::spawn(async move {
+            let turn = timeout(HANGS, busy.lock_owned()).await;
+            let failed = |error: io::Error| Look {
+                outcome: Err(place.unreadable(&place.directory, error)),
+                is_blind: true,
+                took: Duration::ZERO,
+            };
+            let Ok(turn) = turn else {
+                let hangs = "the file system does not answer: the last look has not ended yet";
+                return failed(io::Error::new(io::ErrorKind::TimedOut, hangs));
+            };
+            let here = Arc::clone(&place);
+            let look = spawn_blocking(move || {
+                let mut watching = Watching::new(notices);
+                let outcome = look(&here, &mut |directory| watching.watch(directory));
+                watching.done();
+                drop(turn);
+                Look { outcome, is_blind: watching.is_blind, took: began.elapsed() }
+            });
+            look.await.unwrap_or_else(|error| failed(io::Error::other(error)))
         }));
     }
 
-    fn looked(&mut self, look: Look) -> Result<Vec<Socket>, Error> {
-        let was_blind = self.every < self.net;
-        if look.is_blind && !was_blind {
+    fn looked(&mut self, look: Look) -> Result<Found, Error> {
+        if self.goes_blind(&look) {
             tracing::warn!(
                 directory = %self.place.directory.display(),
                 "cannot be watched by inotify, and is looked at once a second: raise the limits \
@@ -134,8 +168,88 @@ impl Lookout {
             );
         }
         self.pause = PAUSE.max(look.took * SHARE);
-        let often = look.is_blind || look.outcome.is_err();
+        if let Ok(found) = &look.outcome {
+            if found.is_absent && !self.is_told_of_absence {
+                tracing::warn!(
+                    directory = %self.place.directory.display(),
+                    "is not there, or not yet: it counts as empty, and is watched for"
+                );
+            }
+            self.is_told_of_absence = found.is_absent;
+            if let Some(path) = found.of_libvirt.as_ref().filter(|_| !self.is_told_of_libvirt) {
+                tracing::warn!(
+                    monitor = %path.display(),
+                    "left to libvirt, as all of that kind: watch qemu:///system, or give the guest a \
+                     second -qmp"
+                );
+                self.is_told_of_libvirt = true;
+            }
+        }
+        let is_whole = look.outcome.as_ref().is_ok_and(|found| found.unread.is_empty());
+        let often = look.is_blind || !is_whole;
         self.every = if often { self.net.min(BLIND) } else { self.net };
         look.outcome
+    }
+
+    /// Whether a look is the first that finds that changes cannot be noticed. One that failed says
+    /// nothing of that.
+    fn goes_blind(&mut self, look: &Look) -> bool {
+        if look.outcome.is_err() {
+            return false;
+        }
+        let was_blind = std::mem::replace(&mut self.is_blind, look.is_blind);
+        look.is_blind && !was_blind
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn that_changes_cannot_be_noticed_is_said_once_whatever_else_is_wrong() {
+        let place = Arc::new(Place::parse("qmp-dir:/nowhere").unwrap());
+        let error = || place.unreadable(&place.directory, io::ErrorKind::Other.into());
+        let look = |is_blind, is_well: bool| {
+            let outcome = if is_well { Ok(Found::default()) } else { Err(error()) };
+            Look { outcome, is_blind, took: Duration::ZERO }
+        };
+        for net in [Duration::from_millis(10), Duration::from_secs(30)] {
+            let mut lookout = Lookout::new(Arc::clone(&place), net, Busy::default());
+            let looks = [
+                look(false, true),
+                look(true, false),
+                look(true, true),
+                look(true, true),
+                look(true, false),
+                look(true, true),
+                look(false, true),
+                look(true, true),
+            ];
+            let said: Vec<_> = looks
+                .into_iter()
+                .map(|look| {
+                    let goes_blind = lookout.goes_blind(&look);
+                    drop(lookout.looked(look));
+                    goes_blind
+                })
+                .collect();
+            assert_eq!(said, [false, false, true, false, false, false, false, true]);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_that_hangs_keeps_no_second_thread_and_is_a_clear_error() {
+        let place = Arc::new(Place::parse("qmp-dir:/nowhere").unwrap());
+        let busy = Busy::default();
+        let hangs = Arc::clone(&busy).lock_owned().await;
+        let mut lookout = Lookout::new(place, Duration::from_secs(30), Arc::clone(&busy));
+        let look = poll_fn(|cx| lookout.poll(cx, &mut |_| {})).await;
+        let error = look.unwrap_err().to_line();
+        assert!(error.contains("/nowhere") && error.contains("does not answer"), "{error}");
+        drop(hangs);
+        assert!(poll_fn(|cx| lookout.poll(cx, &mut |_| {})).await.is_ok());
     }
 }

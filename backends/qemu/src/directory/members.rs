@@ -1,17 +1,18 @@
 //! The monitors of a directory's sockets, each polled only when it has something to do.
 //!
-//! A member is one file, and goes on while that file is there under its path, or a QEMU runs behind
+//! A member is one file, and goes on while that file is there, under whatever path, or a QEMU runs behind
 //! it: a new file of the same name is another member, and the QEMU whose file was removed stays until
 //! its process ends. No file has two members, since the second would wait behind the first for ever.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use virevent::driver::{Batch, Listed};
 
-use super::look::Socket;
+use super::look::{Found, Socket};
+use super::place::Place;
 use super::ready::{Call, Ready};
 use crate::config::Config;
 use crate::file::FileId;
@@ -61,34 +62,50 @@ impl Members {
         self.unsettled == 0
     }
 
-    /// These sockets are there, and no others.
+    /// These sockets are there, and no others but for those in sub-directories that were not read.
     pub(crate) fn see(
         &mut self,
-        sockets: Vec<Socket>,
+        found: Found,
+        place: &Place,
         config: &Config,
         shared: &mut Shared,
         out: &mut Batch,
     ) {
         let mut left = std::mem::take(&mut self.by_path);
-        let mut new = Vec::new();
-        for socket in sockets {
+        let (mut moved, mut new) = (Vec::new(), Vec::new());
+        for socket in found.sockets {
             match self.by_file.get(&socket.file).copied() {
                 Some(at) if self.slot(at).is_some_and(|member| member.socket == socket) => {
                     left.remove(&socket.path);
                     self.by_path.insert(socket.path, at);
                     self.relink(at);
                 }
-                _ => new.push(socket),
+                Some(at) => moved.push((at, socket)),
+                None => new.push(socket),
             }
         }
-        for at in left.into_values() {
-            self.unlink(at, shared, out);
+        let unread: HashSet<&Path> = found.unread.iter().map(|(path, _)| &**path).collect();
+        for (at, socket) in moved {
+            let Some(member) = self.slot(at) else { continue };
+            let old = std::mem::replace(&mut member.socket.path, socket.path.clone());
+            tracing::debug!(from = %old.display(), to = %socket.path.display(), "a socket was moved");
+            member.is_there = true;
+            member.monitor.moved(Endpoint::Unix(socket.path.clone()));
+            member.call.list();
+            if left.get(&old) == Some(&at) {
+                left.remove(&old);
+            }
+            self.by_path.insert(socket.path, at);
+        }
+        for (path, at) in left {
+            if path.parent().is_some_and(|parent| unread.contains(parent)) {
+                self.by_path.insert(path, at);
+            } else {
+                self.unlink(at, shared, out);
+            }
         }
         for socket in new {
-            // A QEMU whose socket was renamed is known already, and stays so until its end.
-            if !self.by_file.contains_key(&socket.file) {
-                self.add(socket, config);
-            }
+            self.add(socket, place, config);
         }
     }
 
@@ -157,10 +174,11 @@ impl Members {
         self.slots.get_mut(at)?.as_mut()
     }
 
-    fn add(&mut self, socket: Socket, config: &Config) {
+    fn add(&mut self, socket: Socket, place: &Place, config: &Config) {
         tracing::debug!(path = %socket.path.display(), "a socket");
         let endpoint = Endpoint::Unix(socket.path.clone());
-        let config = Config { endpoint, file: Some(socket.file), ..config.clone() };
+        let (origin, name) = (endpoint.clone(), place.name(&socket.path));
+        let config = Config { endpoint, origin, name, file: Some(socket.file), ..config.clone() };
         let monitor = Monitor::new(Arc::new(config), Role::Part);
         let at = self.free.pop().unwrap_or(self.slots.len());
         if at == self.slots.len() {

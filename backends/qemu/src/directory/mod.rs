@@ -8,6 +8,7 @@
 //! The directory is read anew at every notice, and compared with what is known: so a notice that is
 //! late, lost or wrong leads to nothing that is not true.
 
+mod gaps;
 mod look;
 mod lookout;
 mod members;
@@ -17,16 +18,19 @@ mod place;
 mod ready;
 mod session;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use virevent::Error;
 use virevent::driver::{Driver, Reconnect};
 
+use self::lookout::Busy;
 use self::place::Place;
 use self::session::Opener;
-use crate::config::Config;
-use crate::uri::Endpoint;
+use crate::config::{Config, every, lasting};
+use crate::driver;
+use crate::uri::{Endpoint, encoded};
 
 /// How to reach all QEMUs whose sockets are in a directory. By value:
 /// `QmpDir::new("qmp-dir:/run/qemu")?.greeting_timeout(Duration::from_secs(2)).source()`.
@@ -49,31 +53,55 @@ impl QmpDir {
     pub fn new(uri: &str) -> Result<Self, Error> {
         let place = Arc::new(Place::parse(uri)?);
         let config = Config::at(uri, Endpoint::Unix(place.directory.clone()));
-        let net = Duration::from_secs(30);
+        let (net, busy) = (Duration::from_secs(30), Busy::default());
         let reconnect = Reconnect::local().max(Duration::from_secs(1));
-        Ok(Self { opener: Opener { place, config, net }, reconnect })
+        Ok(Self { opener: Opener { place, config, net, busy }, reconnect })
+    }
+
+    /// The QEMUs in the directory of this path, which need be no text, and needs no escaping. Does no I/O.
+    ///
+    /// # Errors
+    /// [`Error::InvalidUri`]: the path is not whole, too long for a socket in it, or has a NUL.
+    pub fn at(path: impl AsRef<Path>) -> Result<Self, Error> {
+        Self::new(&format!("qmp-dir:{}", encoded(path.as_ref())))
+    }
+
+    /// Takes sockets by this pattern of names (`*` is any text, `?` one character) too, and no more by
+    /// those that hold where none is given. It needs no escaping.
+    ///
+    /// # Errors
+    /// [`Error::InvalidUri`]: it is none of file names.
+    pub fn pattern(mut self, pattern: &str) -> Result<Self, Error> {
+        let config = &mut self.opener.config;
+        let more = if config.uri.contains('?') { '&' } else { '?' };
+        let uri = format!("{}{more}pattern={}", config.uri, encoded(pattern.as_ref()));
+        self.opener.place = Arc::new(Place::parse(&uri)?);
+        config.uri = uri;
+        Ok(self)
     }
 
     /// How long a QEMU may take to greet a client before another client is taken to hold its monitor.
     /// That is then an outage of its domain, which ends when it is our turn. Default: 5 s, but a new
-    /// stream is synced without those that say nothing for a second.
+    /// stream is synced without those that say nothing for a second. From 1 ms to thirty years.
     pub fn greeting_timeout(mut self, timeout: Duration) -> Self {
-        self.opener.config.greeting = timeout;
+        self.opener.config.greeting = lasting(timeout);
         self
     }
 
     /// After how much silence to ask whether a QEMU lives, and how long it may take to answer before
-    /// it is out of reach. Default: 5 s, and 10 s.
+    /// it is out of reach. Default: 5 s, and 10 s; from 1 ms to thirty years. An interval of zero is
+    /// never.
     pub fn keepalive(mut self, interval: Duration, answer: Duration) -> Self {
-        (self.opener.config.interval, self.opener.config.answer) = (interval, answer);
+        (self.opener.config.interval, self.opener.config.answer) =
+            (every(interval), lasting(answer));
         self
     }
 
     /// How often to look at the directory while no change of it is noticed. Default: 30 s. Where
     /// changes cannot be noticed (no inotify, or no more of it for this user) it is looked at once a
-    /// second, or as often as this says if that is more often.
+    /// second, or as often as this says if that is more often. From 1 ms to thirty years.
     pub fn look_every(mut self, interval: Duration) -> Self {
-        self.opener.net = interval;
+        self.opener.net = lasting(interval);
         self
     }
 
@@ -86,14 +114,29 @@ impl QmpDir {
 
     /// The source. Does no I/O before the first subscription.
     pub fn source(self) -> Driver {
-        // The monitors have deadlines of their own.
-        let connecting = self.opener.config.greeting.saturating_add(Duration::from_secs(30));
-        Driver::builder(self.opener)
-            .keepalive(None, 0)
-            .connect_timeout(connecting)
-            .call_timeout(connecting)
-            .idle_timeout(Duration::ZERO)
-            .reconnect(self.reconnect)
-            .build()
+        let greeting = self.opener.config.greeting;
+        driver(self.opener, greeting, self.reconnect)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_and_patterns_are_taken_as_they_are() {
+        let place = |dir: QmpDir| dir.opener.place;
+        let dir = QmpDir::at("/run/a b?").unwrap();
+        assert_eq!(place(dir.clone()).directory, Path::new("/run/a b?"));
+        assert!(place(dir.clone()).takes(b"vm.sock"));
+        let dir = dir.pattern("a&?.qmp").unwrap().pattern("x*").unwrap();
+        assert_eq!(dir.opener.config.uri, "qmp-dir:/run/a%20b%3F?pattern=a%26%3F.qmp&pattern=x*");
+        let place = place(dir);
+        assert!(place.takes(b"a&1.qmp") && place.takes(b"xy") && !place.takes(b"vm.sock"));
+        for wrong in ["", "a/b"] {
+            let error = QmpDir::at("/run").unwrap().pattern(wrong).unwrap_err().to_string();
+            assert!(error.contains("a pattern is of file names"), "{error}");
+        }
+        assert!(QmpDir::at("run").unwrap_err().to_string().contains("whole path"));
     }
 }

@@ -3,6 +3,8 @@
 //! A notice is only a hint that it is time to look again: it may be late, lost (the queue overflows) or
 //! of a directory that has moved. What it names is only used to hurry.
 
+use std::collections::HashSet;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,22 +16,24 @@ pub(crate) use self::linux::Notices;
 #[derive(Debug)]
 pub(crate) struct Watching {
     notices: Option<Arc<Notices>>,
-    round: Vec<i32>,
+    round: HashSet<i32>,
     /// A directory could not be watched: it has to be looked at often.
     pub(crate) is_blind: bool,
 }
 
 impl Watching {
     pub(crate) fn new(notices: Option<Arc<Notices>>) -> Self {
-        Self { is_blind: notices.is_none(), notices, round: Vec::new() }
+        Self { is_blind: notices.is_none(), notices, round: HashSet::new() }
     }
 
     /// Watches a directory from now on, if it is there.
     pub(crate) fn watch(&mut self, directory: &Path) {
         let Some(notices) = &self.notices else { return };
         match notices.watch(directory) {
-            Ok(Some(watch)) => self.round.push(watch),
+            Ok(Some(watch)) => drop(self.round.insert(watch)),
             Ok(None) => {}
+            // Then it cannot be read either, and that is told. It is no lack of inotify.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
             Err(error) => {
                 let directory = directory.display();
                 tracing::debug!(%directory, %error, "cannot be watched by inotify");
@@ -48,7 +52,7 @@ impl Watching {
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use std::collections::HashMap;
+    use std::collections::{HashMap, HashSet};
     use std::ffi::OsStr;
     use std::io;
     use std::mem::MaybeUninit;
@@ -111,15 +115,20 @@ mod linux {
         }
 
         /// Watches none but these any more.
-        pub(super) fn keep(&self, watches: &[i32]) {
+        pub(super) fn keep(&self, watches: &HashSet<i32>) {
+            let mut others = Vec::new();
             self.lock().retain(|watch, _| {
                 let keep = watches.contains(watch);
                 if !keep {
-                    // One that went with its directory is as good.
-                    let _ = inotify::remove_watch(self.inotify.get_ref(), *watch);
+                    others.push(*watch);
                 }
                 keep
             });
+            // Whoever reads the notices need not wait for it.
+            for watch in others {
+                // One that went with its directory is as good.
+                let _ = inotify::remove_watch(self.inotify.get_ref(), watch);
+            }
         }
 
         /// Ready once something happened. `about` is told which files it was about, as far as that is
@@ -170,7 +179,7 @@ impl Notices {
         match *self {}
     }
 
-    fn keep(&self, _watches: &[i32]) {
+    fn keep(&self, _watches: &HashSet<i32>) {
         match *self {}
     }
 

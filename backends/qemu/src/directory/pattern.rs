@@ -11,6 +11,11 @@ impl Pattern {
         Self(pattern.into())
     }
 
+    /// Whether it is this name, and matches no other.
+    pub(crate) fn is(&self, name: &str) -> bool {
+        *self.0 == *name
+    }
+
     /// Whether a file's name matches.
     pub(crate) fn matches(&self, name: &[u8]) -> bool {
         let hidden = name.first() == Some(&b'.');

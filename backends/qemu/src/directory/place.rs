@@ -1,13 +1,15 @@
 //! `qmp-dir:/run/qemu?pattern=*.sock`. Parsing does no I/O.
 
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use virevent::Error;
 
 use super::pattern::Pattern;
-use crate::link::{OUT_OF_FILES, is_out_of_files};
+use crate::reach::{OUT_OF_FILES, is_out_of_files};
 use crate::uri::{LONGEST_PATH, decoded};
 
 /// The names that sockets have unless it is said otherwise.
@@ -32,21 +34,65 @@ impl Place {
         self.patterns.iter().any(|pattern| pattern.matches(name))
     }
 
+    /// Whether this is the monitor that libvirtd has of a guest, `domain-1-web/monitor.sock`, and was not
+    /// asked for by its name: it serves one client, and a client that waits there would have libvirtd's
+    /// turn when that starts again.
+    pub(crate) fn leaves_to_libvirt(&self, path: &Path) -> bool {
+        let own = Path::new("monitor.sock");
+        let parent = path.parent().and_then(Path::file_name);
+        path.file_name() == Some(own.as_os_str())
+            && parent.is_some_and(|name| name.as_bytes().starts_with(b"domain-"))
+            && !self.patterns.iter().any(|pattern| pattern.is("monitor.sock"))
+    }
+
+    /// What a QEMU without a name is called whose socket is this: in a sub-directory, by both names.
+    pub(crate) fn name(&self, socket: &Path) -> String {
+        let below = socket.strip_prefix(&self.directory).unwrap_or(socket);
+        below.with_extension("").to_string_lossy().into_owned()
+    }
+
+    /// What stands for whoever is in a sub-directory that cannot be read.
+    pub(crate) fn name_of_directory(&self, directory: &Path) -> String {
+        let below = directory.strip_prefix(&self.directory).unwrap_or(directory);
+        below.to_string_lossy().into_owned()
+    }
+
     /// The error that it is to be unable to read `path`.
     pub(crate) fn unreadable(&self, path: &Path, error: io::Error) -> Error {
-        let directory = self.directory.display();
         let reason = match error.kind() {
-            io::ErrorKind::PermissionDenied => format!(
-                "this user may not read it: run as the user that runs QEMU, or give that user's \
-                 group r-x on {directory}"
-            ),
-            io::ErrorKind::NotADirectory => "it is no directory: for one socket, give qmp:".into(),
+            io::ErrorKind::PermissionDenied => match forbidden_above(path) {
+                None => format!(
+                    "this user may not read it: run as the user that runs QEMU, or give a group that \
+                     both are in r-x on {}",
+                    path.display()
+                ),
+                Some(above) => format!(
+                    "this user may not go through {}: run as the user that runs QEMU, or give a group \
+                     that both are in --x on that",
+                    above.display()
+                ),
+            },
+            io::ErrorKind::NotADirectory => {
+                format!("it is no directory: for one socket, give it as qmp:{}", path.display())
+            }
             _ if is_out_of_files(&error) => OUT_OF_FILES.into(),
             _ => "mend it; it is looked at again every second".into(),
         };
         let endpoint = path.display().to_string();
         Error::Unreachable { endpoint, reason, source: Arc::new(error) }
     }
+}
+
+/// The nearest directory above the path that may not be searched. May block.
+fn forbidden_above(path: &Path) -> Option<&Path> {
+    let mut above: Vec<&Path> = path.ancestors().collect();
+    above.reverse();
+    let may_pass = |path: &Path| match path.metadata() {
+        Err(error) => error.kind() != io::ErrorKind::PermissionDenied,
+        Ok(_) => true,
+    };
+    let first = above.into_iter().find(|path| !may_pass(path))?;
+    first.parent()
 }
 
 fn parse(uri: &str) -> Result<Place, String> {
@@ -62,12 +108,12 @@ fn parse(uri: &str) -> Result<Place, String> {
         return Err("give the directory's whole path, as in qmp-dir:/run/qemu".into());
     };
     let directory = decoded(path)?;
-    if directory.contains('\0') {
+    if directory.contains(&0) {
         return Err("a path has no NUL".into());
     }
-    let directory = match directory.trim_end_matches('/') {
-        "" => "/".to_owned(),
-        path => path.to_owned(),
+    let directory = match directory.iter().rposition(|byte| *byte != b'/') {
+        Some(last) => &directory[..=last],
+        None => b"/",
     };
     // A slash, and a name of a byte.
     if directory.len() + 2 > LONGEST_PATH {
@@ -86,13 +132,20 @@ fn parse(uri: &str) -> Result<Place, String> {
     if patterns.is_empty() {
         patterns = DEFAULT.map(Pattern::new).to_vec();
     }
-    Ok(Place { directory: directory.into(), patterns })
+    Ok(Place { directory: OsStr::from_bytes(directory).into(), patterns })
 }
 
 fn pattern(value: &str) -> Result<Pattern, String> {
-    let value = decoded(value)?;
+    let value = String::from_utf8(decoded(value)?).map_err(|_| "a pattern is UTF-8")?;
     if value.is_empty() || value.contains(['/', '\0']) {
         return Err("a pattern is of file names, without a path, as in pattern=*.sock".into());
+    }
+    if value.contains('[') {
+        return Err(
+            "a pattern knows * and ? only: write ? for a [, and give more than one pattern, \
+                    as in pattern=a*.sock&pattern=b*.sock"
+                .into(),
+        );
     }
     Ok(Pattern::new(&value))
 }
@@ -132,6 +185,7 @@ mod tests {
             ("qmp-dir:/run?pattern", "pattern=..."),
             ("qmp-dir:/run?pattern=", "file names"),
             ("qmp-dir:/run?pattern=a/*", "file names"),
+            ("qmp-dir:/run?pattern=[ab]*.sock", "more than one pattern"),
             (&long, "107"),
         ];
         for (uri, advice) in table {
@@ -145,7 +199,7 @@ mod tests {
         let place = Place::parse("qmp-dir:/run/qemu").unwrap();
         let table = [
             (io::ErrorKind::PermissionDenied, "may not read it"),
-            (io::ErrorKind::NotADirectory, "give qmp:"),
+            (io::ErrorKind::NotADirectory, "give it as qmp:/run/qemu:"),
             (io::ErrorKind::Other, "looked at again"),
         ];
         for (kind, advice) in table {

@@ -10,7 +10,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use virevent::driver::{self, Batch, Connect, Interest};
 use virevent::{Error, Kind, Scope};
 
-use super::lookout::Lookout;
+use super::gaps::Gaps;
+use super::lookout::{Busy, Lookout};
 use super::members::Members;
 use super::place::Place;
 use crate::config::Config;
@@ -31,6 +32,7 @@ pub(crate) struct Opener {
     pub(super) config: Config,
     /// How often to look without a notice.
     pub(super) net: Duration,
+    pub(super) busy: Busy,
 }
 
 impl Connect for Opener {
@@ -71,6 +73,7 @@ pub(crate) struct Session {
 struct Watch {
     lookout: Lookout,
     members: Members,
+    gaps: Gaps,
     /// When the directory was first read.
     looked_at: Option<Instant>,
     /// Why it cannot be read.
@@ -84,8 +87,9 @@ struct Watch {
 impl Watch {
     fn new(opener: &Opener) -> Self {
         Self {
-            lookout: Lookout::new(Arc::clone(&opener.place), opener.net),
+            lookout: Lookout::new(Arc::clone(&opener.place), opener.net, Arc::clone(&opener.busy)),
             members: Members::default(),
+            gaps: Gaps::default(),
             looked_at: None,
             trouble: None,
             is_out: false,
@@ -143,7 +147,7 @@ impl Session {
         };
         let moved = self.poll_members(cx, out).is_ready();
         let answered = self.poll_list(cx, out).is_ready();
-        let told = self.tell_trouble(out);
+        let told = self.tell_trouble(out) | self.tell_gaps(out);
         if looked || moved || answered || told { Poll::Ready(()) } else { Poll::Pending }
     }
 
@@ -154,11 +158,13 @@ impl Session {
         let Poll::Ready(outcome) = looked else { return Poll::Pending };
         watch.looked_at.get_or_insert_with(Instant::now);
         let was_shut = std::mem::replace(&mut shared.is_shut, outcome.is_err());
-        let sockets = outcome?;
+        let found = outcome?;
         if was_shut {
             members.reopen();
         }
-        members.see(sockets, &self.opener.config, shared, out);
+        let (place, config) = (&self.opener.place, &self.opener.config);
+        watch.gaps.see(&found.unread);
+        members.see(found, place, config, shared, out);
         watch.trouble = None;
         if std::mem::take(&mut watch.is_out) {
             out.restored(Scope::Source);
@@ -211,6 +217,13 @@ impl Session {
         self.list = None;
         self.shared.is_listing = false;
         Poll::Ready(())
+    }
+
+    /// Tells which sub-directories cannot be read. True if there is news.
+    fn tell_gaps(&mut self, out: &mut Batch) -> bool {
+        let Some(watch) = &mut self.watch else { return false };
+        let (place, host) = (&self.opener.place, &self.opener.config.host);
+        watch.gaps.tell(place, host, &mut self.shared.uuids, out)
     }
 
     fn trouble(&mut self, error: Error) {

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,32 +14,41 @@ use super::guest::{Guest, other, start};
 use super::{GRACE, Monitor, Role, SOON, Shared};
 use crate::config::Config;
 use crate::decode::{Said, Story};
+use crate::file::Way;
 use crate::identity;
-use crate::link::{Greeted, Opened, is_nobody};
+use crate::link::{Opened, Progress};
+use crate::reach::{is_nobody, is_refused};
 use crate::wants::Wants;
 use crate::wire::Message;
 
 /// How seldom a part looks whether somebody listens at last.
 const SELDOM: Duration = Duration::from_secs(5);
 
+/// How long one that was never known to be a QEMU's, and says nothing, is left alone; and at most.
+pub(super) const LONELY: Duration = Duration::from_secs(5);
+const LONELIEST: Duration = Duration::from_secs(30);
+
 /// A connection on its way.
 pub(super) struct Attempt {
     opening: Pin<Box<dyn Future<Output = Result<Opened, Error>> + Send>>,
     began: Instant,
-    greeted: Greeted,
+    progress: Arc<Progress>,
 }
 
 impl Attempt {
-    fn new(config: &Config, now: Instant) -> Self {
-        let greeted = Greeted::default();
-        let (endpoint, host) = (config.endpoint.clone(), Arc::clone(&config.host));
-        let opening = Box::pin(Opened::at(endpoint, config.file, host, Arc::clone(&greeted)));
-        Self { opening, began: now, greeted }
+    fn new(config: &Arc<Config>, way: Option<Arc<Way>>, now: Instant) -> Self {
+        let progress = Arc::<Progress>::default();
+        let opening = Box::pin(Opened::at(Arc::clone(config), way, Arc::clone(&progress)));
+        Self { opening, began: now, progress }
+    }
+
+    pub(super) fn has_greeted(&self) -> bool {
+        self.progress.greeted.get().is_some()
     }
 
     /// Since when it waits for QEMU: for its turn, or for answers.
     pub(super) fn silent_since(&self) -> Instant {
-        self.greeted.get().copied().unwrap_or(self.began)
+        self.progress.greeted.get().copied().unwrap_or(self.began)
     }
 
     /// What the silence means.
@@ -46,9 +56,12 @@ impl Attempt {
         let waited = now - self.silent_since();
         // To the tenth of a second: more says nothing to anybody.
         let waited = Duration::from_millis(waited.as_millis() as u64 / 100 * 100);
-        match self.greeted.get() {
-            Some(_) => config.mute(waited),
-            None => config.held(waited),
+        let bytes = self.progress.bytes.load(Ordering::Relaxed);
+        match bytes {
+            _ if self.has_greeted() => config.mute(waited),
+            _ if !self.progress.is_connected.load(Ordering::Relaxed) => config.lost(waited),
+            0 => config.held(waited),
+            _ => config.endless(waited, bytes),
         }
     }
 }
@@ -69,23 +82,52 @@ impl Monitor {
             if !self.may_connect(shared) || now < self.retry_at {
                 return Ok(false);
             }
-            let config = &self.config;
-            self.attempt = Some(Attempt::new(config, now));
+            let way = self.guest.as_ref().and_then(|guest| guest.way.clone());
+            self.attempt = Some(Attempt::new(&self.config, way, now));
         }
         let Some(attempt) = &mut self.attempt else { return Ok(false) };
         let Poll::Ready(outcome) = attempt.opening.as_mut().poll(cx) else { return Ok(false) };
+        let is_foreign = attempt.progress.is_foreign.load(Ordering::Relaxed);
         self.attempt = None;
         self.retry_at = now + self.patience();
         match outcome {
             Ok(opened) => self.opened(opened, shared, out),
             Err(error) if self.is_first && self.role == Role::Source => return Err(error),
+            Err(error) if is_foreign && self.role == Role::Part && self.guest.is_none() => {
+                self.pass_over(&error, shared, out);
+            }
             Err(error) => self.failed(&error, now, shared, out),
         }
         Ok(true)
     }
 
     pub(super) fn may_connect(&self, shared: &Shared) -> bool {
-        !self.is_unlinked && !shared.is_shut
+        let has_way = self.guest.as_ref().is_some_and(|guest| guest.way.is_some());
+        (has_way || !self.is_unlinked) && !shared.is_shut && !self.is_foreign
+    }
+
+    /// It is no monitor, and no QEMU is behind it: nothing is to be told of it.
+    fn pass_over(&mut self, error: &Error, shared: &mut Shared, out: &mut Batch) {
+        if !std::mem::replace(&mut self.is_warned, true) {
+            tracing::warn!(
+                socket = %self.config.endpoint, %error,
+                "passed over, as long as its file does not change: give a pattern that only the sockets \
+                 of -qmp match, as in ?pattern=*.qmp"
+            );
+        }
+        (self.is_first, self.is_foreign) = (false, true);
+        self.recovered(shared, out);
+    }
+
+    /// Lets go of an attempt that nothing has come of.
+    pub(super) fn give_up(&mut self, now: Instant, shared: &mut Shared, out: &mut Batch) {
+        self.attempt = None;
+        self.retry_at = now;
+        if self.role == Role::Part && self.guest.is_none() {
+            self.retry_at += self.loneliness;
+            self.loneliness = (self.loneliness * 2).min(LONELIEST);
+        }
+        self.desert(shared, out);
     }
 
     /// How long to wait before the next attempt.
@@ -102,7 +144,12 @@ impl Monitor {
 
     fn failed(&mut self, error: &Error, now: Instant, shared: &mut Shared, out: &mut Batch) {
         let watched = self.guest.as_ref().is_some_and(|guest| guest.process.is_some());
-        if (is_nobody(error) && !watched) || (self.is_unlinked && self.guest.is_none()) {
+        let is_over = match self.role {
+            Role::Source => is_nobody(error),
+            // Where the path leads to nothing, or to another file, somebody may listen at this one still.
+            Role::Part => is_refused(error) || (self.guest.is_none() && is_nobody(error)),
+        };
+        if (is_over && !watched) || (self.is_unlinked && self.guest.is_none()) {
             self.is_first = false;
             self.ended(shared, out);
             self.recovered(shared, out);
@@ -115,7 +162,8 @@ impl Monitor {
     }
 
     fn opened(&mut self, opened: Opened, shared: &mut Shared, out: &mut Batch) {
-        let Opened { link, identity, process, status, early } = opened;
+        let Opened { link, identity, process, status, early, way } = opened;
+        let way = way.filter(|way| process.is_none() && way.is_lasting());
         let now = Instant::now();
         // Whether the state is to be told when all that came before it is.
         let mut is_told = false;
@@ -129,6 +177,7 @@ impl Monitor {
                 if process.is_some() {
                     guest.process = process;
                 }
+                guest.way = way.filter(|_| guest.process.is_none());
                 self.tell_trouble(now, shared, out);
             }
             Some(Guest { process: Some(old), .. }) => {
@@ -146,14 +195,24 @@ impl Monitor {
                     shared.uuids.release(unknown.uuid());
                 }
                 self.runs = self.runs.wrapping_add(1).max(1);
-                let (host, endpoint) = (&self.config.host, &self.config.endpoint);
-                let name = identity.name.clone().unwrap_or_else(|| endpoint.stem());
+                let (host, endpoint) = (&self.config.host, &self.config.origin);
+                let name = identity.name.clone().unwrap_or_else(|| self.config.name.clone());
                 let uuid = identity.uuid.unwrap_or_else(|| identity::uuid(None, host, endpoint));
                 let uuid = shared.uuids.claim(uuid, host, endpoint);
                 let (story, id) = (Story::new(&status), identity.id().unwrap_or(self.runs));
                 let (ended, pause, is_reborn) = (None, None, false);
-                let guest =
-                    Guest { identity, name, uuid, id, story, process, ended, pause, is_reborn };
+                let guest = Guest {
+                    identity,
+                    name,
+                    uuid,
+                    id,
+                    story,
+                    process,
+                    way,
+                    ended,
+                    pause,
+                    is_reborn,
+                };
                 let origin = match (&self.outage, self.role) {
                     (None, _) => Some(Origin::Observed),
                     (Some(_), Role::Part) => Some(Origin::Inferred),
@@ -168,7 +227,8 @@ impl Monitor {
             }
         }
         self.link = Some(link);
-        (self.heard, self.opened_at, self.pause) = (now, now, SOON);
+        (self.heard, self.opened_at) = (now, now);
+        (self.pause, self.loneliness) = (SOON, LONELY);
         is_told |= self.hear_early(&early, &shared.wants, out);
         if let Some(guest) = &mut self.guest {
             guest.story.look(&status);

@@ -1,8 +1,8 @@
 //! What a monitor does when it is time, rather than when something comes.
 
 use tokio::time::Instant;
-use virevent::Error;
 use virevent::driver::Batch;
+use virevent::{Error, Fault, FaultKind};
 
 use super::connecting::Attempt;
 use super::{LAST_WORDS, Monitor, Role, Shared};
@@ -29,15 +29,14 @@ impl Monitor {
                 self.trouble = Some((now, error.to_fault()));
             }
             if self.given_up_at(attempt).is_some_and(|at| now >= at) {
-                (self.attempt, self.retry_at) = (None, now);
+                self.give_up(now, shared, out);
                 return Ok(true);
             }
         }
         if let Some((_, since)) = self.question {
             if now >= since + self.config.answer && self.trouble.is_none() {
-                let after = self.config.answer;
-                let error = Error::Timeout { call: "query-status", after };
-                self.trouble = Some((now, error.to_fault()));
+                let error = self.config.mute(self.config.answer);
+                self.trouble = Some((now, Fault::new(FaultKind::Timeout, &error.to_line())));
                 if self.config.may_be_half_open() {
                     (self.link, self.question, self.retry_at) = (None, None, now);
                 }
@@ -54,8 +53,13 @@ impl Monitor {
     }
 
     /// When to connect anew, because nothing else would tell that nobody is there any more. A local
-    /// QEMU is waited for in one place: it has not gone without a word, and others wait in the line.
+    /// QEMU is waited for in one place: it has not gone without a word, and others wait in the line. But
+    /// what was never known to be a QEMU's may be another's, in whose way we are.
     fn given_up_at(&self, attempt: &Attempt) -> Option<Instant> {
+        let is_strange = self.role == Role::Part && self.guest.is_none() && !attempt.has_greeted();
+        if is_strange {
+            return Some(attempt.silent_since() + self.config.greeting);
+        }
         let patience = self.config.greeting + self.config.answer;
         self.config.may_be_half_open().then(|| attempt.silent_since() + patience)
     }

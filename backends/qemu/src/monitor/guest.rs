@@ -1,5 +1,6 @@
 //! One run of a QEMU, and how it is told.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::time::Instant;
@@ -7,6 +8,7 @@ use virevent::driver::Batch;
 use virevent::{Change, Domain, EventData, EventName, Lifecycle, Origin, RawEvent, Uuid};
 
 use crate::decode::Story;
+use crate::file::Way;
 use crate::identity::Identity;
 use crate::process::Process;
 use crate::wants::Wants;
@@ -23,6 +25,9 @@ pub(super) struct Guest {
     pub(super) id: u32,
     pub(super) story: Story,
     pub(super) process: Option<Process>,
+    /// Where the process is not watched: how to find out whether somebody listens, wherever the socket
+    /// is by then.
+    pub(super) way: Option<Arc<Way>>,
     /// When the process was seen to have ended.
     pub(super) ended: Option<Instant>,
     /// A pause whose cause is asked for: when it was, and when it is told without.

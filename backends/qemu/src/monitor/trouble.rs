@@ -27,12 +27,12 @@ impl Monitor {
         self.desert(shared, out);
     }
 
-    /// Gives up what there is no way to any more.
+    /// Gives up a socket that is gone, and that no QEMU was known behind. A run goes on: its process
+    /// tells its end, or the [way](crate::file::Way) to its socket.
     pub(super) fn desert(&mut self, shared: &mut Shared, out: &mut Batch) {
-        let watched = self.guest.as_ref().is_some_and(|guest| guest.process.is_some());
-        if self.is_unlinked && self.link.is_none() && self.attempt.is_none() && !watched {
+        let is_used = self.link.is_some() || self.attempt.is_some() || self.guest.is_some();
+        if self.is_unlinked && !is_used {
             self.is_first = false;
-            self.ended(shared, out);
             self.recovered(shared, out);
         }
     }
@@ -86,9 +86,9 @@ impl Monitor {
         if let Some(guest) = &self.guest {
             return guest.domain(out);
         }
-        let (host, endpoint) = (&self.config.host, &self.config.endpoint);
+        let (host, endpoint) = (&self.config.host, &self.config.origin);
         let uuid = shared.uuids.claim(identity::uuid(None, host, endpoint), host, endpoint);
-        out.domain(uuid, &endpoint.stem(), None)
+        out.domain(uuid, &self.config.name, None)
     }
 
     /// Tells the state of the guest. A list that is under way is newer, and tells it instead.

@@ -82,6 +82,11 @@ impl Lines {
         }
     }
 
+    /// What was read, and is in no line yet.
+    pub fn rest(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
     /// The next line that is not empty, without its end; `None` until more is read.
     ///
     /// # Errors

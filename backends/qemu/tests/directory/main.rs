@@ -16,7 +16,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use virevent::{EventSource, EventStream, Options};
 use virevent_qemu::QmpDir;
-use virevent_testkit::assert::{next_within, until_synced};
+use virevent_testkit::assert::{self, next_within, until_synced};
 use virevent_testkit::qmp::FakeQemu;
 
 /// Far longer than anything here takes, and shorter than the directory is looked at without a notice.
@@ -70,12 +70,12 @@ async fn watch(source: &dyn EventSource) -> (EventStream, Vec<String>) {
     (events, told)
 }
 
-/// An event without the id of its run.
+/// An event without the id of its run, and without the source.
 fn in_short(event: &virevent::DomainEvent) -> String {
-    let line = event.to_string();
+    let line = assert::in_short(event);
     let line = line.split(" on qmp-dir").next().unwrap_or_default();
-    match event.domain().and_then(virevent::Domain::id) {
-        Some(id) => line.replace(&format!("[{id}]"), ""),
+    match event.domain() {
+        Some(_) => line.to_owned(),
         None => line.split(" qmp-dir").next().unwrap_or_default().to_owned(),
     }
 }

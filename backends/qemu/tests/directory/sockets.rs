@@ -115,15 +115,104 @@ async fn one_of_the_same_name_that_comes_at_once_is_another_run() {
 }
 
 #[tokio::test]
-async fn a_socket_that_is_renamed_is_the_same_qemu_and_its_last_name_counts() {
+async fn a_socket_that_is_renamed_or_removed_is_the_same_qemu_and_is_found_again() {
+    let place = Place::new();
+    place.make("sub");
+    let web = place.qemu("web");
+    let (mut events, _) = place.watch().await;
+    let names = ["web.sock", "db.sock", "sub/web.sock", "web"];
+    for pair in names.windows(2) {
+        fs::rename(place.path(pair[0]), place.path(pair[1])).unwrap();
+        nothing_within(&mut events, SILENCE).await.unwrap();
+        is_found_again(&web, &mut events).await;
+    }
+    fs::rename(place.path("web"), place.path("sub/web.sock")).unwrap();
+    fs::rename(place.path("sub"), place.path("other")).unwrap();
+    nothing_within(&mut events, SILENCE).await.unwrap();
+    is_found_again(&web, &mut events).await;
+    fs::rename(place.path("other/web.sock"), place.path("web")).unwrap();
+    // No pattern matches its last name; and then it has none at all.
+    fs::remove_file(place.path("web")).unwrap();
+    is_found_again(&web, &mut events).await;
+    web.end(None);
+    assert_eq!(next(&mut events).await, "web stopped (failed)");
+    nothing_within(&mut events, SILENCE).await.unwrap();
+}
+
+/// That a QEMU whose connection breaks is the same after it, and is watched.
+async fn is_found_again(qemu: &FakeQemu, events: &mut virevent::EventStream) {
+    goes_on(qemu, "web", events).await;
+    qemu.cut();
+    assert_eq!(next(events).await, "lost sight of domain web");
+    assert_eq!(next(events).await, "synced with domain web");
+    goes_on(qemu, "web", events).await;
+}
+
+#[tokio::test]
+async fn a_socket_that_is_renamed_before_qemu_listens_is_found_where_it_is() {
+    let place = Place::new();
+    let web = FakeQemu::absent_at(&place.path("web.sock"));
+    web.bind().unwrap();
+    let (mut events, existing) = place.watch().await;
+    assert!(existing.is_empty(), "{existing:?}");
+    fs::rename(place.path("web.sock"), place.path("db.sock")).unwrap();
+    nothing_within(&mut events, SILENCE).await.unwrap();
+    web.boot("web").unwrap();
+    assert_eq!(next(&mut events).await, "web started (booted)");
+}
+
+#[tokio::test]
+async fn a_rename_that_a_cut_follows_at_once_is_no_end() {
     let place = Place::new();
     let web = place.qemu("web");
     let (mut events, _) = place.watch().await;
     fs::rename(place.path("web.sock"), place.path("db.sock")).unwrap();
-    nothing_within(&mut events, SILENCE).await.unwrap();
-    goes_on(&web, "web", &mut events).await;
     web.cut();
-    // It could not be reached under its old name.
-    assert_eq!(next(&mut events).await, "web stopped (failed)");
-    assert_eq!(next(&mut events).await, "web started (booted)");
+    assert_eq!(next(&mut events).await, "lost sight of domain web");
+    assert_eq!(next(&mut events).await, "synced with domain web");
+    goes_on(&web, "web", &mut events).await;
+}
+
+#[tokio::test]
+async fn who_is_out_of_reach_without_a_path_has_ended_once_nobody_listens() {
+    let place = Place::new();
+    let web = place.qemu("web");
+    let (mut events, _) = place.watch().await;
+    fs::remove_file(place.path("web.sock")).unwrap();
+    web.change(|faults| faults.hang_up = true);
+    web.cut();
+    assert_eq!(next(&mut events).await, "lost sight of domain web");
+    nothing_within(&mut events, SILENCE).await.unwrap();
+    web.end(None);
+    assert_eq!(next(&mut events).await, "web stopped (failed) [inferred]");
+    assert_eq!(next(&mut events).await, "synced with domain web");
+}
+
+#[tokio::test]
+async fn a_qemu_without_a_name_has_that_of_its_socket_and_of_the_directory_below() {
+    let place = Place::new();
+    let mut qemus = Vec::new();
+    for directory in ["a", "b"] {
+        place.make(directory);
+        let qemu = FakeQemu::absent_at(&place.path(&format!("{directory}/qmp.sock")));
+        qemu.change(|faults| faults.lacks = vec!["query-name".into()]);
+        qemu.boot("").unwrap();
+        qemus.push(qemu);
+    }
+    qemus[1].change(|faults| faults.deaf = true);
+    let (mut events, existing) = place.watch().await;
+    assert_eq!(existing, ["a/qmp existing (running)"]);
+    assert_eq!(next(&mut events).await, "lost sight of domain b/qmp");
+}
+
+#[tokio::test]
+async fn a_path_that_is_too_long_to_connect_to_is_no_hindrance() {
+    let place = Place::new();
+    let long = "x".repeat(120);
+    place.make(&long);
+    let web = place.qemu("web");
+    fs::rename(place.path("web.sock"), place.path(&long).join("web.sock")).unwrap();
+    let (mut events, existing) = place.watch().await;
+    assert_eq!(existing, ["web existing (running)"]);
+    goes_on(&web, "web", &mut events).await;
 }

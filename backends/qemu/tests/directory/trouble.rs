@@ -1,9 +1,18 @@
 //! QEMUs that are out of reach, or that cannot be told apart.
 
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use virevent::{EventSource, Options};
 use virevent_qemu::QmpDir;
-use virevent_testkit::assert::next_within;
+use virevent_testkit::assert::{next_within, nothing_within};
 use virevent_testkit::qmp::FakeQemu;
 
 use super::{PATIENCE, Place, SILENCE, goes_on, in_short, next, watch};
@@ -83,4 +92,120 @@ async fn of_two_qemus_with_one_uuid_the_second_gets_one_of_its_own() {
     assert_eq!(in_short(&stopped), "web stopped (failed)");
     assert!(!started.domain().unwrap().is_same(stopped.domain().unwrap()));
     goes_on(&two, "web", &mut events).await;
+}
+
+/// A socket at which everybody who comes is told this, and then nothing more. How many came.
+fn other(place: &Place, name: &str, says: &'static [u8]) -> Arc<AtomicU64> {
+    let listener = UnixListener::bind(place.path(name)).unwrap();
+    let count = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&count);
+    std::thread::spawn(move || {
+        while let Ok((mut client, _)) = listener.accept() {
+            counted.fetch_add(1, Ordering::SeqCst);
+            // They may have gone.
+            let _ = client.write_all(says);
+            let _ = client.read(&mut [0; 16]);
+        }
+    });
+    count
+}
+
+#[tokio::test]
+async fn what_is_no_monitor_is_no_domain_and_is_left_alone_until_its_file_changes() {
+    let place = Place::new();
+    let others = [
+        other(&place, "hmp.sock", b"QEMU 7.2.22 monitor - type 'help' for more information\r\n"),
+        other(&place, "vnc.sock", b"RFB 003.008\n"),
+        other(&place, "serial.sock", b"\r\nweb login: "),
+    ];
+    let _datagrams = UnixDatagram::bind(place.path("log.sock")).unwrap();
+    let (mut events, existing) = place.watch().await;
+    assert!(existing.is_empty(), "{existing:?}");
+    nothing_within(&mut events, 5 * SILENCE).await.unwrap();
+    for other in &others {
+        assert_eq!(other.load(Ordering::SeqCst), 1);
+    }
+    let file = place.path("serial.sock");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    nothing_within(&mut events, SILENCE).await.unwrap();
+    assert_eq!(others[2].load(Ordering::SeqCst), 2);
+    fs::remove_file(&file).unwrap();
+    let _serial = place.qemu("serial");
+    assert_eq!(next(&mut events).await, "serial started (booted)");
+}
+
+#[tokio::test]
+async fn what_says_nothing_is_let_go_and_tried_again_later() {
+    let place = Place::new();
+    let listener = UnixListener::bind(place.path("console.sock")).unwrap();
+    let source = QmpDir::new(&place.uri()).unwrap().greeting_timeout(SILENCE).source();
+    let (mut events, existing) = watch(&source).await;
+    assert!(existing.is_empty(), "{existing:?}");
+    assert_eq!(next(&mut events).await, "lost sight of domain console");
+    let (mut first, _) = listener.accept().unwrap();
+    first.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(first.read(&mut [0]).unwrap(), 0);
+    listener.set_nonblocking(true).unwrap();
+    let left = Instant::now();
+    while listener.accept().is_err() {
+        assert!(left.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(left.elapsed() > Duration::from_secs(4), "{:?}", left.elapsed());
+    nothing_within(&mut events, SILENCE).await.unwrap();
+    fs::remove_file(place.path("console.sock")).unwrap();
+    assert_eq!(next(&mut events).await, "synced with domain console");
+}
+
+/// Root may read everything: the rest is done by another.
+#[test]
+fn a_sub_directory_that_cannot_be_read_is_a_gap_and_stops_nobody() {
+    const NOBODY: u32 = 65_534;
+
+    if rustix::process::geteuid().is_root() {
+        let name = "trouble::a_sub_directory_that_cannot_be_read_is_a_gap_and_stops_nobody";
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", name]).uid(NOBODY).gid(NOBODY);
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let place = Place::new();
+        place.make("sub");
+        let (web, db) = (place.qemu("sub/web"), place.qemu("db"));
+        let (mut events, _) = place.watch().await;
+        let chmod = |mode| {
+            fs::set_permissions(place.path("sub"), fs::Permissions::from_mode(mode)).unwrap();
+        };
+        for mode in [0o000, 0o600] {
+            chmod(mode);
+            let gap = next_within(&mut events, PATIENCE).await.unwrap();
+            assert_eq!(in_short(&gap), "lost sight of domain sub");
+            assert!(gap.to_string().contains("r-x on") || mode != 0, "{gap}");
+            goes_on(&web, "sub/web", &mut events).await;
+            web.cut();
+            assert_eq!(next(&mut events).await, "lost sight of domain sub/web");
+            assert_eq!(next(&mut events).await, "synced with domain sub/web");
+            goes_on(&web, "sub/web", &mut events).await;
+            goes_on(&db, "db", &mut events).await;
+            let below = QmpDir::new(&format!("{}/sub/xyz", place.uri())).unwrap().source();
+            let error = below.subscribe_with(Options::default()).await.unwrap_err().to_line();
+            let forbidden = format!("go through {}: run as", place.path("sub").display());
+            assert!(error.contains(&forbidden), "{error}");
+            // Who comes now is told it too. The monitors have a client.
+            let source = QmpDir::new(&place.uri()).unwrap().source();
+            let (mut later, existing) = watch(&source).await;
+            assert!(existing.is_empty(), "{existing:?}");
+            let mut gaps = super::some(&mut later, 2).await;
+            gaps.sort();
+            assert_eq!(gaps, ["lost sight of domain db", "lost sight of domain sub"]);
+            drop(later);
+            chmod(0o755);
+            assert_eq!(next(&mut events).await, "synced with domain sub");
+            goes_on(&web, "sub/web", &mut events).await;
+        }
+    });
 }

@@ -1,13 +1,18 @@
 //! What guests do by themselves, and what that is told as.
 
-use virevent::{Kind, Options};
-use virevent_testkit::servers::{Deed, Guest, QemuConfig};
+use virevent::{EventStream, Kind, Options};
+use virevent_testkit::servers::{Deed, Guest, Qemu, QemuConfig};
 
 use super::{told_until, watch};
 
 /// What is told of a guest that does this a second after it was let go, in a QEMU with these
 /// arguments, until an event of which `last` is part.
 async fn told_of(deed: Deed, args: &[&str], last: &str) -> Vec<String> {
+    begun(deed, args, last).await.2
+}
+
+/// The same, with the QEMU and the stream to go on with.
+async fn begun(deed: Deed, args: &[&str], last: &str) -> (Qemu, EventStream, Vec<String>) {
     let guest = Guest::after(1, "web", deed);
     let config = QemuConfig::default().name("web").guest(guest).args(args);
     let mut qemu = config.start().await.unwrap();
@@ -19,7 +24,7 @@ async fn told_of(deed: Deed, args: &[&str], last: &str) -> Vec<String> {
     qemu.run("cont").await.unwrap();
     let mut told = told_until(&mut events, last).await;
     assert_eq!(told.remove(0), "web resumed (unpaused)");
-    told
+    (qemu, events, told)
 }
 
 #[tokio::test]
@@ -31,9 +36,22 @@ async fn a_guest_that_powers_itself_off_is_shut_down() {
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn a_guest_that_powers_itself_off_in_a_qemu_that_stays_is_not_stopped() {
-    let told = told_of(Deed::PowerOff, &["-no-shutdown"], "shutting_down").await;
+async fn a_guest_that_powers_itself_off_in_a_qemu_that_stays_is_stopped_when_that_quits() {
+    let (mut qemu, mut events, told) =
+        begun(Deed::PowerOff, &["-no-shutdown"], "shutting_down").await;
     assert_eq!(told, ["web shutting_down (guest)"]);
+    qemu.run("quit").await.unwrap();
+    assert_eq!(told_until(&mut events, "stopped").await, ["web stopped (shutdown)"]);
+}
+
+#[tokio::test]
+#[ignore = "needs qemu"]
+async fn a_guest_that_panics_in_a_qemu_that_stays_has_crashed_when_that_is_ended() {
+    let (qemu, mut events, told) = begun(Deed::Panic, &["-action", "panic=pause"], "crashed").await;
+    assert_eq!(told, ["web crashed (panicked)"]);
+    qemu.signal("TERM");
+    let end = ["web shutting_down (host)", "web stopped (crashed)"];
+    assert_eq!(told_until(&mut events, "stopped").await, end);
 }
 
 #[tokio::test]

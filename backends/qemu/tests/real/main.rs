@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::UnixStream;
-use virevent::{DomainEvent, EventSource, EventStream, Kind, Options};
+use virevent::{EventSource, EventStream, Kind, Options};
 use virevent_qemu::Qmp;
-use virevent_testkit::assert::{next_within, until_synced};
+use virevent_testkit::assert::{in_short, next_within, until_synced};
 use virevent_testkit::servers::{Qemu, QemuConfig};
 
 /// Far longer than anything here takes on a busy machine.
@@ -37,15 +37,6 @@ async fn watch(uri: &str, options: Options) -> (EventStream, Vec<String>) {
     (events, told.iter().map(in_short).collect())
 }
 
-/// An event without the id of its run.
-fn in_short(event: &DomainEvent) -> String {
-    let line = event.to_string();
-    match event.domain().and_then(virevent::Domain::id) {
-        Some(id) => line.replace(&format!("[{id}]"), ""),
-        None => line,
-    }
-}
-
 /// What is told up to the first event of which this is part.
 async fn told_until(events: &mut EventStream, last: &str) -> Vec<String> {
     let mut told: Vec<String> = Vec::new();
@@ -64,24 +55,20 @@ async fn the_life_of_a_machine() {
     let mut qemu = QemuConfig::default().name("web, or so").start().await.unwrap();
     let (mut events, existing) = watch(&qemu.uri(), all()).await;
     assert_eq!(existing, ["web, or so existing (paused (starting_up))"]);
-    for command in ["cont", "stop", "cont", "system_reset", "system_powerdown"] {
+    for (command, told) in [
+        ("cont", "web, or so resumed (unpaused)"),
+        ("stop", "web, or so suspended (paused)"),
+        ("cont", "web, or so resumed (unpaused)"),
+        ("system_reset", "web, or so rebooted"),
+        ("system_powerdown", "web, or so event POWERDOWN {}"),
+    ] {
         qemu.run(command).await.unwrap();
-        // So that the cause of a pause can be asked for before the next event.
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        // Each is waited for: the cause of a pause is asked for, before the next command.
+        assert_eq!(in_short(&next_within(&mut events, PATIENCE).await.unwrap()), told);
     }
     qemu.run("quit").await.unwrap();
-    assert_eq!(
-        told_until(&mut events, "stopped").await,
-        [
-            "web, or so resumed (unpaused)",
-            "web, or so suspended (paused)",
-            "web, or so resumed (unpaused)",
-            "web, or so rebooted",
-            "web, or so event POWERDOWN {}",
-            "web, or so shutting_down (host)",
-            "web, or so stopped (destroyed)",
-        ]
-    );
+    let told = told_until(&mut events, "stopped").await;
+    assert_eq!(told, ["web, or so shutting_down (host)", "web, or so stopped (destroyed)"]);
 }
 
 #[tokio::test]
@@ -176,7 +163,7 @@ async fn many_subscribers_share_the_one_monitor_and_the_last_frees_it() {
     for stream in streams {
         stream.close().await;
     }
-    while qemu.is_held().await.unwrap() {}
+    qemu.until_free().await.unwrap();
     source.subscribe_with(Options::default()).await.unwrap();
 }
 
@@ -211,10 +198,11 @@ impl Drop for Orphan {
 /// Where the manager of the test below is to make a socket, while it is one.
 const MANAGED: &str = "VIREVENT_MANAGED_SOCKET";
 
-/// No test by itself: it is run again by the one below, as a manager in a process of its own.
+/// No test but a helper, which the test below runs as a process of its own: the manager. Without the
+/// variable it does nothing.
 #[test]
-#[ignore = "needs qemu"]
-fn the_manager_makes_the_socket_for_its_qemu() {
+#[ignore = "a helper of the test below"]
+fn helper_that_is_the_manager() {
     let Ok(socket) = std::env::var(MANAGED) else { return };
     let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     let handed_on = std::os::fd::OwnedFd::from(listener.try_clone().unwrap());
@@ -239,7 +227,7 @@ async fn the_end_of_the_manager_that_made_the_socket_is_not_the_end_of_qemu() {
     let home = tempfile::Builder::new().prefix("vq").tempdir().unwrap();
     let socket = home.path().join("vm.sock");
     let mut manager = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "the_manager_makes_the_socket_for_its_qemu", "--ignored"])
+        .args(["--exact", "helper_that_is_the_manager", "--ignored"])
         .env(MANAGED, &socket)
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::null())

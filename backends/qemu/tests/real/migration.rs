@@ -1,9 +1,10 @@
 //! A guest that goes from one QEMU to another.
 
+use tokio::time::Instant;
 use virevent::Options;
 use virevent_testkit::servers::{Guest, QemuConfig};
 
-use super::{told_until, watch};
+use super::{PATIENCE, told_until, watch};
 
 #[tokio::test]
 #[ignore = "needs qemu"]
@@ -24,7 +25,10 @@ async fn a_guest_that_moves_has_migrated_on_either_side() {
     assert_eq!(told_until(&mut coming, "resumed").await, ["web resumed (migrated)"]);
     let told = told_until(&mut leaving, "suspended").await;
     assert_eq!(told, ["web resumed (unpaused)", "web suspended (migrated)"]);
-    while !here.run("query-migrate").await.unwrap().contains("completed") {}
+    let deadline = Instant::now() + PATIENCE;
+    while !here.run("query-migrate").await.unwrap().contains("completed") {
+        assert!(Instant::now() < deadline, "the migration is not completed");
+    }
     here.run("quit").await.unwrap();
     let told = told_until(&mut leaving, "stopped").await;
     assert_eq!(told, ["web shutting_down (host)", "web stopped (migrated)"]);

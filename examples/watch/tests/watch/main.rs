@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use virevent::{Break, Change, DomainEvent};
 
-use self::run::{path, read, run, script, start, start_into};
+use self::run::{path, read, run, script, start, start_into, start_with};
 
 const NOWHERE: &str = "test+unix:///default?socket=/nonexistent/libvirt-sock";
 
@@ -154,6 +154,26 @@ fn a_wrong_script_exits_with_2_and_names_file_and_line() {
 fn an_unreachable_hypervisor_exits_with_1_and_so_it_does_among_others() {
     run(&[NOWHERE]).assert_failed(1, "/nonexistent/libvirt-sock");
     run(&["fake:", NOWHERE]).assert_failed(1, "/nonexistent/libvirt-sock");
+}
+
+#[test]
+fn what_the_library_logs_is_on_standard_error_if_it_is_asked_for() {
+    let script = script(true, &[r#"define = "web""#, "after = \"20ms\"\nlose_connection = true"]);
+    let args = ["--json", "--script", path(&script)];
+    let logged = start_with(&[("VIREVENT_LOG", "debug")], &args).end();
+    assert_eq!(logged.status, 0, "{logged:?}");
+    assert!(logged.stderr.contains("fake:"), "{logged:?}");
+    assert_eq!(run(&args).stderr, "");
+    start_with(&[("VIREVENT_LOG", "loud")], &args)
+        .end()
+        .assert_failed(2, "VIREVENT_LOG is \"loud\": give warn, info or debug");
+}
+
+#[test]
+fn who_waits_is_told_of_a_gap_where_nothing_can_be_reached() {
+    let outcome = run(&["--json", "--wait", "--for", "0.5", NOWHERE]);
+    assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""));
+    assert_eq!(outcome.told(), ["gap"]);
 }
 
 #[test]

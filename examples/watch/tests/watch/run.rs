@@ -35,8 +35,19 @@ pub(crate) fn start(args: &[&str]) -> Run {
 
 /// The same with another standard output than a pipe to us.
 pub(crate) fn start_into(args: &[&str], stdout: impl Into<Stdio>) -> Run {
+    spawn(&[], args, stdout.into())
+}
+
+/// The same with these variables in its environment.
+pub(crate) fn start_with(variables: &[(&str, &str)], args: &[&str]) -> Run {
+    spawn(variables, args, Stdio::piped())
+}
+
+fn spawn(variables: &[(&str, &str)], args: &[&str], stdout: Stdio) -> Run {
     let mut child = Command::new(env!("CARGO_BIN_EXE_watch"))
         .args(args)
+        .env_remove("VIREVENT_LOG")
+        .envs(variables.iter().copied())
         .stdin(Stdio::null())
         .stdout(stdout)
         .stderr(Stdio::piped())
@@ -60,9 +71,22 @@ impl Run {
         line
     }
 
+    /// The next event, [in short](Outcome::told).
+    pub(crate) fn next(&mut self) -> String {
+        let line = self.line();
+        assert!(!line.is_empty(), "its output has ended");
+        in_short(&serde_json::from_str(&line).unwrap())
+    }
+
     /// Reads until it has told all that exists.
     pub(crate) fn until_synced(&mut self) {
-        while !self.line().contains("synced") {}
+        loop {
+            let line = self.line();
+            assert!(!line.is_empty(), "its output has ended");
+            if line.contains("synced") {
+                break;
+            }
+        }
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -111,15 +135,7 @@ impl Outcome {
 
     /// The same in short: `started booted`, `gap`, `synced`.
     pub(crate) fn told(&self) -> Vec<String> {
-        let word = |event: &DomainEvent| match event {
-            DomainEvent::Lifecycle(event) => {
-                format!("{} {}", event.change.as_str(), event.change.cause())
-            }
-            DomainEvent::Gap(gap) if matches!(gap.kind, Break::Disconnected { .. }) => "gap".into(),
-            DomainEvent::Synced(_) => "synced".into(),
-            other => other.to_string(),
-        };
-        self.events().iter().map(word).collect()
+        self.events().iter().map(in_short).collect()
     }
 
     /// That it failed with this status, said so in one line, and printed nothing.
@@ -128,6 +144,17 @@ impl Outcome {
         assert_eq!(self.stderr.lines().count(), 1, "{self:?}");
         assert!(self.stderr.starts_with("watch: ") && self.stderr.contains(said), "{self:?}");
         assert_eq!(self.stdout, "", "{self:?}");
+    }
+}
+
+fn in_short(event: &DomainEvent) -> String {
+    match event {
+        DomainEvent::Lifecycle(event) => {
+            format!("{} {}", event.change.as_str(), event.change.cause())
+        }
+        DomainEvent::Gap(gap) if matches!(gap.kind, Break::Disconnected { .. }) => "gap".into(),
+        DomainEvent::Synced(_) => "synced".into(),
+        other => other.to_string(),
     }
 }
 

@@ -1,0 +1,74 @@
+//! Sub-directories that cannot be read: who is in them is not known.
+//!
+//! Those that were known before go on; whether others have come is what cannot be told. So each is a gap
+//! of a domain that stands for whoever is there, of the sub-directory's name.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use virevent::driver::Batch;
+use virevent::{Domain, Error, Fault, Scope};
+
+use super::place::Place;
+use crate::identity::{self, Uuids};
+use crate::uri::Endpoint;
+
+/// The gaps that there are.
+#[derive(Debug, Default)]
+pub(crate) struct Gaps {
+    unread: HashMap<PathBuf, Gap>,
+    /// Those that are over.
+    over: Vec<Domain>,
+    is_news: bool,
+}
+
+#[derive(Debug)]
+struct Gap {
+    fault: Fault,
+    /// The domain that stands for whoever is there, once that was told.
+    told: Option<Domain>,
+}
+
+impl Gaps {
+    /// These cannot be read, and all others can.
+    pub(crate) fn see(&mut self, unread: &[(PathBuf, Error)]) {
+        let mut left = std::mem::take(&mut self.unread);
+        for (directory, error) in unread {
+            let gap = left.remove(directory).unwrap_or_else(|| {
+                tracing::warn!(%error, "a sub-directory cannot be read");
+                self.is_news = true;
+                Gap { fault: error.to_fault(), told: None }
+            });
+            self.unread.insert(directory.clone(), gap);
+        }
+        self.over.extend(left.into_values().filter_map(|gap| gap.told));
+        self.is_news |= !self.over.is_empty();
+    }
+
+    /// Tells what is new. True if something was.
+    pub(crate) fn tell(
+        &mut self,
+        place: &Place,
+        host: &str,
+        uuids: &mut Uuids,
+        out: &mut Batch,
+    ) -> bool {
+        if !std::mem::take(&mut self.is_news) {
+            return false;
+        }
+        for domain in self.over.drain(..) {
+            uuids.release(domain.uuid());
+            out.restored(Scope::Domain(domain));
+        }
+        for (directory, gap) in &mut self.unread {
+            gap.told.get_or_insert_with(|| {
+                let at = Endpoint::Unix(directory.clone());
+                let uuid = uuids.claim(identity::uuid(None, host, &at), host, &at);
+                let domain = out.domain(uuid, &place.name_of_directory(directory), None);
+                out.outage(Scope::Domain(domain.clone()), gap.fault.clone());
+                domain
+            });
+        }
+        true
+    }
+}

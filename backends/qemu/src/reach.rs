@@ -1,0 +1,127 @@
+//! What it means that a socket cannot be connected to, and what to do.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+use virevent::Error;
+
+use crate::uri::{Endpoint, LONGEST_PATH};
+
+/// Whether an attempt to connect found that nobody is there: there is no socket, or nobody listens.
+pub(crate) fn is_nobody(error: &Error) -> bool {
+    let is_none = |source: &io::Error| {
+        source.kind() == io::ErrorKind::NotFound
+            || Errno::from_io_error(source) == Some(Errno::NOTSOCK)
+    };
+    is_refused(error) || matches!(error, Error::Unreachable { source, .. } if is_none(source))
+}
+
+/// Whether it was refused: there is the socket, and nobody listens.
+pub(crate) fn is_refused(error: &Error) -> bool {
+    let refused = io::ErrorKind::ConnectionRefused;
+    matches!(error, Error::Unreachable { source, .. } if source.kind() == refused)
+}
+
+/// Whether it is a socket of datagrams or packets.
+pub(crate) fn is_other_kind(error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::PROTOTYPE)
+}
+
+/// What to do when [`is_out_of_files`].
+pub(crate) const OUT_OF_FILES: &str = "this process has as many files open as it may, and a QEMU \
+                                       takes two: raise its limit (ulimit -n, LimitNOFILE=)";
+
+/// Whether there are as many open files as there may be.
+pub(crate) fn is_out_of_files(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
+pub(crate) fn unreachable(endpoint: &Endpoint, error: io::Error) -> Error {
+    let reason = match endpoint {
+        _ if is_out_of_files(&error) => OUT_OF_FILES.into(),
+        Endpoint::Unix(path) => unix(path, &error),
+        Endpoint::Tcp(..) => tcp(endpoint, &error),
+    };
+    let endpoint = endpoint.to_string();
+    Error::Unreachable { endpoint, reason, source: Arc::new(error) }
+}
+
+fn unix(path: &Path, error: &io::Error) -> String {
+    let shown = path.display();
+    match Errno::from_io_error(error) {
+        Some(Errno::NOTSOCK) => {
+            return format!(
+                "it is not a socket: give the PATH of QEMU's -qmp unix:PATH,server=on,wait=off, \
+                 and qmp-dir:{shown} only for a directory of them"
+            );
+        }
+        Some(Errno::PROTOTYPE) => {
+            return "it is a socket of datagrams or packets, and so no monitor: leave it out, in a \
+                    directory by a pattern (?pattern=*.qmp)"
+                .into();
+        }
+        _ => {}
+    }
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            format!("there is no such socket: start QEMU with -qmp unix:{shown},server=on,wait=off")
+        }
+        io::ErrorKind::ConnectionRefused => format!(
+            "nobody listens on the socket: its QEMU has ended; start one with -qmp \
+             unix:{shown},server=on,wait=off"
+        ),
+        io::ErrorKind::WouldBlock => {
+            "too many clients wait for the socket already, which serves one at a time: find who \
+             holds it, or give QEMU a second -qmp"
+                .into()
+        }
+        io::ErrorKind::PermissionDenied => {
+            "this user may not open the socket: run as the user that runs QEMU, or as root".into()
+        }
+        io::ErrorKind::InvalidInput => format!(
+            "a socket's path has at most {LONGEST_PATH} bytes, and this has {}: move it up, or \
+             give its directories shorter names",
+            path.as_os_str().len()
+        ),
+        _ => "check the path".into(),
+    }
+}
+
+fn tcp(endpoint: &Endpoint, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => {
+            format!("nobody listens there: start QEMU with -qmp tcp:{endpoint},server=on,wait=off")
+        }
+        io::ErrorKind::PermissionDenied => {
+            "this user may not connect to it: a firewall on this host forbids it".into()
+        }
+        _ => "check the host's name and port".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_in_the_way_is_told_with_what_to_do() {
+        let path = format!("/run/{}", "x".repeat(120));
+        let endpoint = Endpoint::Unix(path.clone().into());
+        let table: [(io::Error, &str); 5] = [
+            (Errno::MFILE.into(), "ulimit -n"),
+            (Errno::PROTOTYPE.into(), "?pattern="),
+            (Errno::NOTSOCK.into(), "not a socket"),
+            (io::ErrorKind::InvalidInput.into(), "this has 125"),
+            (Errno::CONNREFUSED.into(), "has ended"),
+        ];
+        for (error, advice) in table {
+            let error = unreachable(&endpoint, error).to_line();
+            assert!(error.contains(advice) && error.contains(&path), "{error}");
+        }
+        let endpoint = Endpoint::Tcp("vmhost".into(), 4444);
+        let error = unreachable(&endpoint, Errno::HOSTUNREACH.into()).to_line();
+        assert!(error.contains("vmhost:4444") && error.contains("name and port"), "{error}");
+    }
+}

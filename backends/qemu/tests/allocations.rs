@@ -1,0 +1,90 @@
+//! What an event costs, from the socket to the stream, once everything has its size.
+#![allow(clippy::unwrap_used)]
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::{Arc, Barrier};
+
+use futures::StreamExt;
+use virevent::{DomainEvent, EventSource, Kind, Options};
+use virevent_qemu::Qmp;
+
+const WARM_UP: usize = 5;
+const BURSTS: usize = 10;
+/// Fewer than a mailbox holds.
+const BURST: usize = 500;
+
+/// Events after which QEMU need be asked for nothing, as QEMU writes them.
+fn burst() -> Vec<u8> {
+    let event = |n| match n % 3 {
+        0 => "\"RESET\", \"data\": {\"guest\": true, \"reason\": \"guest-reset\"}",
+        1 => "\"SUSPEND\"",
+        _ => "\"WAKEUP\"",
+    };
+    let stamp = "{\"seconds\": 1795333210, \"microseconds\": 380905}";
+    let line = |n| format!("{{\"timestamp\": {stamp}, \"event\": {}}}\r\n", event(n));
+    (0..BURST).map(line).collect::<String>().into_bytes()
+}
+
+/// Answers as a QEMU does until it has told its run state.
+fn answer(mut socket: &UnixStream) {
+    socket.write_all(b"{\"QMP\": {\"version\": {}, \"capabilities\": []}}\r\n").unwrap();
+    for line in BufReader::new(socket).lines() {
+        let call: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
+        let answer = match call["execute"].as_str().unwrap() {
+            "query-status" => serde_json::json!({"status": "running"}),
+            "query-cpus-fast" => serde_json::json!([]),
+            _ => serde_json::json!({}),
+        };
+        let answer = serde_json::json!({"return": answer, "id": call["id"]});
+        socket.write_all(format!("{answer}\r\n").as_bytes()).unwrap();
+        if call["execute"] == "query-status" {
+            return;
+        }
+    }
+}
+
+#[test]
+fn in_the_steady_state_an_event_of_qemu_allocates_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("vm.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let (next, asked) = (Arc::new(Barrier::new(2)), WARM_UP + 3 * BURSTS);
+    let turn = Arc::clone(&next);
+    let qemu = std::thread::spawn(move || {
+        let mut socket = listener.accept().unwrap().0;
+        answer(&socket);
+        let burst = burst();
+        for _ in 0..asked {
+            turn.wait();
+            socket.write_all(&burst).unwrap();
+        }
+        turn.wait();
+    });
+    // Allocations are counted by thread: all that is ours runs on this one.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let source = Qmp::at(&path).unwrap().source();
+    let wanted = Options::default().kind(Kind::Lifecycle).kind(Kind::Reboot);
+    let mut events = runtime.block_on(source.subscribe_with(wanted)).unwrap();
+    runtime.block_on(async {
+        while !matches!(events.next().await.unwrap(), DomainEvent::Synced(_)) {}
+    });
+    let mut pass = |bursts| {
+        runtime.block_on(async {
+            for _ in 0..bursts {
+                next.wait();
+                for _ in 0..BURST {
+                    let event = events.next().await.unwrap();
+                    assert!(!event.is_marker(), "{event}");
+                }
+            }
+        });
+    };
+    pass(WARM_UP);
+    let some = allocation_counter::measure(|| pass(BURSTS)).count_total;
+    let more = allocation_counter::measure(|| pass(2 * BURSTS)).count_total;
+    next.wait();
+    // tokio allocates something each time that a runtime is entered; the events do not.
+    assert!(some == more && more < 10, "{some} in {BURSTS} bursts, {more} in twice as many");
+    qemu.join().unwrap();
+}

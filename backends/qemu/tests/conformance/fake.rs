@@ -1,0 +1,83 @@
+//! One fake QEMU.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::time::timeout;
+use virevent::EventSource;
+use virevent_testkit::Failure;
+use virevent_testkit::conformance::Rig;
+use virevent_testkit::qmp::FakeQemu;
+
+use super::{A_TURN, Watched, one_at_a_time, source};
+
+struct FakeRig(FakeQemu, Watched);
+
+impl FakeRig {
+    /// Another QEMU is there now. If somebody watches, it is seen.
+    async fn replace(&self, name: &str) {
+        let (watched, asked) = (self.0.is_held(), self.0.calls("query-status"));
+        if watched {
+            self.0.end(Some("host-qmp-quit"));
+        }
+        self.0.boot(name).unwrap();
+        if watched {
+            self.1.until(|| self.0.calls("query-status") > asked).await;
+        }
+    }
+}
+
+#[async_trait]
+impl Rig for FakeRig {
+    fn source(&self) -> Arc<dyn EventSource> {
+        let source = source(&self.0.uri());
+        self.1.is(&source);
+        source
+    }
+
+    async fn start(&self, name: &str) -> Result<(), Failure> {
+        if name != "web" {
+            return Err(one_at_a_time());
+        }
+        self.replace(name).await;
+        Ok(())
+    }
+
+    async fn stop(&self, _name: &str) -> Result<(), Failure> {
+        self.replace("filler").await;
+        Ok(())
+    }
+
+    async fn suspend(&self, _name: &str) -> Result<(), Failure> {
+        self.0.stop();
+        Ok(())
+    }
+
+    async fn resume(&self, _name: &str) -> Result<(), Failure> {
+        self.0.cont();
+        Ok(())
+    }
+
+    async fn break_connection(&self) -> Result<(), Failure> {
+        self.0.change(|faults| faults.hang_up = true);
+        self.0.cut();
+        self.0.until(|qemu| !qemu.is_held()).await;
+        Ok(())
+    }
+
+    async fn heal(&self) -> Result<(), Failure> {
+        self.0.change(|faults| faults.hang_up = false);
+        Ok(())
+    }
+
+    async fn registrations(&self) -> Result<usize, Failure> {
+        // One that stays is a registration: the suite says whether that is right.
+        let _ = timeout(A_TURN, self.0.until(|qemu| !qemu.is_held())).await;
+        Ok(self.0.is_held().into())
+    }
+}
+
+virevent_testkit::conformance_tests!(FakeRig(
+    FakeQemu::start("filler").unwrap(),
+    Watched::default()
+));

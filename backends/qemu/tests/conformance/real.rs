@@ -1,0 +1,80 @@
+//! One real QEMU.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::Mutex;
+use virevent::EventSource;
+use virevent_testkit::Failure;
+use virevent_testkit::conformance::Rig;
+use virevent_testkit::servers::{Qemu, QemuConfig};
+
+use super::{Watched, one_at_a_time, source};
+
+struct RealRig {
+    qemu: Mutex<Qemu>,
+    watched: Watched,
+    home: tempfile::TempDir,
+}
+
+impl RealRig {
+    async fn new() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let filler = QemuConfig::default().name("filler").socket(&home.path().join("vm.sock"));
+        let qemu = Mutex::new(filler.running().start().await.unwrap());
+        Self { qemu, watched: Watched::default(), home }
+    }
+
+    /// Another QEMU is there now. If somebody watches, it is seen.
+    async fn replace(&self, name: &str) {
+        let mut qemu = self.qemu.lock().await;
+        let (watched, seen) = (qemu.is_held().await.unwrap(), self.watched.events());
+        qemu.run("quit").await.unwrap();
+        qemu.wait().await.unwrap();
+        let next = QemuConfig::default().name(name).socket(&self.home.path().join("vm.sock"));
+        *qemu = next.running().start().await.unwrap();
+        if watched {
+            // Shutting down, stopped, started.
+            self.watched.until(|| self.watched.events() >= seen + 3).await;
+        }
+    }
+}
+
+#[async_trait]
+impl Rig for RealRig {
+    fn source(&self) -> Arc<dyn EventSource> {
+        let source = source(&format!("qmp:{}", self.home.path().join("vm.sock").display()));
+        self.watched.is(&source);
+        source
+    }
+
+    async fn start(&self, name: &str) -> Result<(), Failure> {
+        if name != "web" {
+            return Err(one_at_a_time());
+        }
+        self.replace(name).await;
+        Ok(())
+    }
+
+    async fn stop(&self, _name: &str) -> Result<(), Failure> {
+        self.replace("filler").await;
+        Ok(())
+    }
+
+    async fn suspend(&self, _name: &str) -> Result<(), Failure> {
+        self.qemu.lock().await.run("stop").await.map(drop).map_err(Failure::new)
+    }
+
+    async fn resume(&self, _name: &str) -> Result<(), Failure> {
+        self.qemu.lock().await.run("cont").await.map(drop).map_err(Failure::new)
+    }
+
+    async fn registrations(&self) -> Result<usize, Failure> {
+        Ok(self.qemu.lock().await.is_held().await.unwrap().into())
+    }
+}
+
+virevent_testkit::conformance_tests!(
+    #[ignore = "needs qemu"]
+    RealRig::new().await
+);

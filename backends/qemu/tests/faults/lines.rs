@@ -1,0 +1,140 @@
+//! What QEMU says: in pieces, too early, never seen, or no line at all.
+
+use std::time::Duration;
+
+use virevent::{EventSource, FaultKind, Kind, Options};
+use virevent_testkit::assert::{next_within, until_synced};
+use virevent_testkit::qmp::FakeQemu;
+
+use super::{PATIENCE, SHORT, all, client, gap, goes_on, next, watched};
+
+#[tokio::test]
+async fn an_event_before_the_greeting_is_passed_over() {
+    let qemu = FakeQemu::start("web").unwrap();
+    qemu.change(|faults| faults.before_greeting = b"{\"event\": \"STOP\"}\r\n".to_vec());
+    let mut events = client(&qemu).source().subscribe_with(all()).await.unwrap();
+    let told = until_synced(&mut events).await.unwrap();
+    assert_eq!(told[0].to_string(), "web[1] existing (running)");
+    goes_on(&qemu, &mut events).await;
+}
+
+#[tokio::test]
+async fn a_slow_greeting_is_waited_for() {
+    let qemu = FakeQemu::start("web").unwrap();
+    qemu.change(|faults| faults.greeting_delay = SHORT);
+    let mut events = client(&qemu).source().subscribe_with(all()).await.unwrap();
+    until_synced(&mut events).await.unwrap();
+    goes_on(&qemu, &mut events).await;
+}
+
+#[tokio::test]
+async fn an_older_qemu_that_lacks_a_question_is_good_enough() {
+    let qemu = FakeQemu::start("web").unwrap();
+    let lacks = ["query-name", "query-uuid", "query-cpus-fast"];
+    qemu.change(|faults| faults.lacks = lacks.map(String::from).to_vec());
+    let mut events = client(&qemu).source().subscribe_with(all()).await.unwrap();
+    let told = until_synced(&mut events).await.unwrap();
+    assert!(told[0].to_string().starts_with("vm["), "{}", told[0]);
+}
+
+#[tokio::test]
+async fn bytes_that_come_one_by_one_make_the_same_events() {
+    let qemu = FakeQemu::start("web").unwrap();
+    qemu.change(|faults| faults.piece = Some(1));
+    let mut events = client(&qemu).source().subscribe_with(all()).await.unwrap();
+    until_synced(&mut events).await.unwrap();
+    goes_on(&qemu, &mut events).await;
+}
+
+#[tokio::test]
+async fn an_event_among_the_answers_is_part_of_the_state_or_told() {
+    let qemu = FakeQemu::start("web").unwrap();
+    qemu.set_status("paused");
+    let early =
+        b"{\"event\": \"STOP\"}\r\n{\"event\": \"RTC_CHANGE\", \"data\": {\"offset\": 1}}\r\n";
+    qemu.change(|faults| drop(faults.before.insert("query-status".into(), early.to_vec())));
+    let mut events = client(&qemu).source().subscribe_with(all()).await.unwrap();
+    let told = until_synced(&mut events).await.unwrap();
+    assert_eq!(told[0].to_string(), "web[1] existing (paused (user))");
+    assert_eq!(told.len(), 1, "the pause is part of the state: {told:?}");
+    assert_eq!(next(&mut events).await, r#"web event RTC_CHANGE {"offset": 1}"#);
+}
+
+#[tokio::test]
+async fn an_event_right_behind_the_last_answer_waits_for_no_further_word() {
+    let (qemu, mut events) = watched().await;
+    let late = b"{\"event\": \"GUEST_CRASHLOADED\", \"data\": {\"action\": \"run\"}}\r\n";
+    qemu.change(|faults| drop(faults.after.insert("query-status".into(), late.to_vec())));
+    qemu.cut();
+    let mut told = Vec::new();
+    // Far less than QEMU is asked for a sign of life after.
+    while let Ok(event) = next_within(&mut events, Duration::from_secs(2)).await {
+        told.push(event.to_string());
+        if told.iter().any(|event| event.contains("crashloaded")) {
+            return;
+        }
+    }
+    panic!("{told:?}");
+}
+
+#[tokio::test]
+async fn an_answer_to_a_question_never_asked_is_passed_over() {
+    let (qemu, mut events) = watched().await;
+    qemu.send(b"{\"return\": {\"status\": \"running\"}, \"id\": 4711}\r\n");
+    qemu.send(
+        b"{\"error\": {\"class\": \"GenericError\", \"desc\": \"?\"}}\r\n{\"new\": true}\r\n",
+    );
+    goes_on(&qemu, &mut events).await;
+}
+
+#[tokio::test]
+async fn events_and_values_never_seen_pass_through_whole() {
+    let (qemu, mut events) = watched().await;
+    qemu.emit("QUANTUM_FLUX", r#"{"flux": [1, {"deep": null}]}"#);
+    assert_eq!(next(&mut events).await, r#"web event QUANTUM_FLUX {"flux": [1, {"deep": null}]}"#);
+    qemu.emit("RESET", r#"{"reason": {"new": "form"}, "guest": 7}"#);
+    assert_eq!(next(&mut events).await, "web rebooted");
+    goes_on(&qemu, &mut events).await;
+}
+
+#[tokio::test]
+async fn an_event_has_qemus_own_time_and_without_one_that_of_receipt() {
+    let (qemu, mut events) = watched().await;
+    qemu.cont();
+    let at = next_within(&mut events, PATIENCE).await.unwrap().lifecycle().unwrap().at;
+    let stamp = at.duration_since(std::time::UNIX_EPOCH).unwrap();
+    assert_eq!((stamp.as_secs(), stamp.subsec_micros()), (1_795_333_210, 380_905));
+    let before = std::time::SystemTime::now();
+    qemu.send(
+        b"{\"timestamp\": {\"seconds\": -1, \"microseconds\": -1}, \"event\": \"RESUME\"}\r\n",
+    );
+    assert!(next_within(&mut events, PATIENCE).await.unwrap().lifecycle().unwrap().at >= before);
+}
+
+#[tokio::test]
+async fn a_huge_line_or_one_that_is_no_json_is_a_gap_and_a_recovery() {
+    let huge = vec![b'x'; virevent_qemu::wire::MAX_LINE + 2];
+    for garbage in [&huge[..], b"{\"event\": \"\xff\xfe\"}\r\n", b"{\"event\": \r\n", b"[]\r\n"] {
+        let (qemu, mut events) = watched().await;
+        qemu.send(garbage);
+        assert_eq!(gap(&mut events).await, FaultKind::Protocol);
+        assert!(next(&mut events).await.starts_with("synced"));
+        goes_on(&qemu, &mut events).await;
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_is_asked_for_by_name_comes_alone() {
+    let qemu = FakeQemu::start("web").unwrap();
+    let wanted = Options::default().kind("other:RTC_CHANGE".parse::<Kind>().unwrap());
+    let mut events = client(&qemu).source().subscribe_with(wanted).await.unwrap();
+    until_synced(&mut events).await.unwrap();
+    qemu.emit("POWERDOWN", "");
+    qemu.emit("RTC_CHANGE", r#"{"offset": 1}"#);
+    assert_eq!(next(&mut events).await, r#"web event RTC_CHANGE {"offset": 1}"#);
+    events.close().await;
+    qemu.until(|qemu| !qemu.is_held()).await;
+    let numbered = Options::default().kind("other:8".parse::<Kind>().unwrap());
+    let error = client(&qemu).source().subscribe_with(numbered).await.unwrap_err().to_line();
+    assert!(error.contains("cannot report events of kind other:8: leave it out"), "{error}");
+}

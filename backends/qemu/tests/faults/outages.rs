@@ -1,0 +1,115 @@
+//! A connection that breaks, or brings no answer.
+
+use virevent::{EventSource, FaultKind, Options};
+use virevent_testkit::assert::{next_within, until_synced};
+use virevent_testkit::qmp::FakeQemu;
+
+use super::{SHORT, all, client, gap, goes_on, next, watched};
+
+#[tokio::test]
+async fn a_connection_that_breaks_is_a_gap_even_if_it_is_back_at_once() {
+    let (qemu, mut events) = watched().await;
+    qemu.cut();
+    assert_eq!(gap(&mut events).await, FaultKind::Closed);
+    assert!(next(&mut events).await.starts_with("synced"));
+    goes_on(&qemu, &mut events).await;
+}
+
+#[tokio::test]
+async fn a_qemu_that_cannot_be_told_from_the_next_is_the_same_after_a_broken_connection() {
+    let qemu = FakeQemu::start("web").unwrap();
+    qemu.change(|faults| faults.lacks = vec!["query-cpus-fast".into()]);
+    let mut events = client(&qemu).source().subscribe_with(all()).await.unwrap();
+    until_synced(&mut events).await.unwrap();
+    qemu.cut();
+    assert_eq!(gap(&mut events).await, FaultKind::Closed);
+    assert!(next(&mut events).await.starts_with("synced"));
+    goes_on(&qemu, &mut events).await;
+}
+
+#[tokio::test]
+async fn a_question_that_fails_after_a_broken_connection_makes_no_other_qemu() {
+    let (qemu, mut events) = watched().await;
+    let lacks = ["query-name", "query-uuid"];
+    qemu.change(|faults| faults.lacks = lacks.map(String::from).to_vec());
+    qemu.cut();
+    assert_eq!(gap(&mut events).await, FaultKind::Closed);
+    assert!(next(&mut events).await.starts_with("synced"));
+    goes_on(&qemu, &mut events).await;
+    // Another is another all the same.
+    qemu.change(|faults| faults.hang_up = true);
+    qemu.cut();
+    assert_eq!(gap(&mut events).await, FaultKind::Closed);
+    qemu.boot("web").unwrap();
+    qemu.change(|faults| faults.hang_up = false);
+    assert_eq!(next(&mut events).await, "web stopped (failed) [inferred]");
+}
+
+#[tokio::test]
+async fn a_pause_in_an_outage_is_told_after_it() {
+    let (qemu, mut events) = watched().await;
+    qemu.change(|faults| faults.hang_up = true);
+    qemu.cut();
+    assert_eq!(gap(&mut events).await, FaultKind::Closed);
+    qemu.set_status("io-error");
+    qemu.change(|faults| faults.hang_up = false);
+    assert_eq!(next(&mut events).await, "web suspended (ioerror) [inferred]");
+    assert!(next(&mut events).await.starts_with("synced"));
+}
+
+#[tokio::test]
+async fn a_qemu_that_answers_no_more_is_out_of_reach_and_never_stopped() {
+    let qemu = FakeQemu::start("web").unwrap();
+    let source = client(&qemu).keepalive(SHORT, SHORT).source();
+    let mut events = source.subscribe_with(all()).await.unwrap();
+    until_synced(&mut events).await.unwrap();
+    qemu.change(|faults| faults.unanswered = vec!["query-status".into()]);
+    assert_eq!(gap(&mut events).await, FaultKind::Timeout);
+    assert!(next_within(&mut events, 3 * SHORT).await.is_err());
+    assert_eq!(qemu.accepted(), 1, "it is waited for where it is");
+    qemu.cut();
+    qemu.change(|faults| faults.unanswered.clear());
+    assert!(next(&mut events).await.starts_with("synced"));
+    goes_on(&qemu, &mut events).await;
+}
+
+#[tokio::test]
+async fn a_connection_over_tcp_that_brings_no_answer_is_made_anew() {
+    let qemu = FakeQemu::start_tcp("web").unwrap();
+    let source = client(&qemu).keepalive(SHORT, SHORT).greeting_timeout(SHORT).source();
+    let mut events = source.subscribe_with(all()).await.unwrap();
+    until_synced(&mut events).await.unwrap();
+    // Nothing comes any more, and no end either.
+    qemu.change(|faults| faults.unanswered = vec!["query-status".into()]);
+    assert_eq!(gap(&mut events).await, FaultKind::Timeout);
+    qemu.change(|faults| faults.unanswered.clear());
+    assert!(next(&mut events).await.starts_with("synced"));
+    goes_on(&qemu, &mut events).await;
+}
+
+#[tokio::test]
+async fn a_connection_over_tcp_that_brings_no_greeting_is_made_anew() {
+    let qemu = FakeQemu::start_tcp("web").unwrap();
+    let source = client(&qemu).keepalive(SHORT, SHORT).greeting_timeout(SHORT).source();
+    let mut events = source.subscribe_with(all()).await.unwrap();
+    until_synced(&mut events).await.unwrap();
+    qemu.change(|faults| faults.deaf = true);
+    qemu.cut();
+    assert_eq!(gap(&mut events).await, FaultKind::Closed);
+    qemu.until(|qemu| qemu.accepted() >= 2).await;
+    qemu.change(|faults| faults.deaf = false);
+    assert!(next(&mut events).await.starts_with("synced"));
+    goes_on(&qemu, &mut events).await;
+}
+
+#[tokio::test]
+async fn the_monitor_is_free_as_soon_as_nobody_listens() {
+    let qemu = FakeQemu::start("web").unwrap();
+    let source = client(&qemu).source();
+    for round in 1..=3 {
+        let events = source.subscribe_with(Options::default()).await.unwrap();
+        assert_eq!(qemu.accepted(), round);
+        events.close().await;
+        qemu.until(|qemu| !qemu.is_held()).await;
+    }
+}

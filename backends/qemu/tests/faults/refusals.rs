@@ -1,0 +1,55 @@
+//! What ends in a clear error.
+
+use virevent::{EventSource, Options};
+use virevent_qemu::Qmp;
+use virevent_testkit::qmp::FakeQemu;
+
+use super::refusal;
+
+#[tokio::test]
+async fn what_is_no_monitor_is_a_clear_error() {
+    let qemu = FakeQemu::start("web").unwrap();
+    qemu.change(|faults| faults.before_greeting = b"QEMU 7.2.22 monitor\r\n".to_vec());
+    let error = refusal(&qemu).await;
+    assert!(error.contains("no QMP greeting") && error.contains("-monitor"), "{error}");
+}
+
+#[tokio::test]
+async fn a_monitor_that_says_nothing_is_a_clear_error_within_the_deadline() {
+    let qemu = FakeQemu::start("web").unwrap();
+    qemu.change(|faults| faults.deaf = true);
+    let error = refusal(&qemu).await;
+    assert!(error.contains("another client holds this monitor"), "{error}");
+}
+
+#[tokio::test]
+async fn a_monitor_that_greets_and_answers_nothing_is_not_taken_for_one_that_is_held() {
+    let qemu = FakeQemu::start("web").unwrap();
+    qemu.change(|faults| faults.unanswered = vec!["qmp_capabilities".into()]);
+    let error = refusal(&qemu).await;
+    assert!(error.contains("does not answer") && error.contains("SIGSTOP"), "{error}");
+    assert!(!error.contains("holds"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_no_socket_is_a_clear_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    for path in [directory.path(), &file] {
+        let source = Qmp::new(&format!("qmp:{}", path.display())).unwrap().source();
+        let error = source.subscribe_with(Options::default()).await.unwrap_err().to_line();
+        assert!(error.contains("not a socket") && error.contains("-qmp unix:"), "{error}");
+        assert!(!error.contains("has ended"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_qemu_that_hangs_up_midway_through_the_questions_is_a_clear_error() {
+    for question in ["qmp_capabilities", "query-name", "query-status"] {
+        let qemu = FakeQemu::start("web").unwrap();
+        qemu.change(|faults| faults.hang_up_at = vec![question.into()]);
+        let error = refusal(&qemu).await;
+        assert!(error.contains("hung up in the midst"), "{error}");
+    }
+}
