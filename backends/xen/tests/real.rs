@@ -5,7 +5,7 @@ mod told;
 
 use std::time::Duration;
 
-use virevent::{Origin, Uuid};
+use virevent::{EventSource, Options, Origin, Uuid};
 use virevent_testkit::servers::{Store, Xenstored};
 use virevent_testkit::xen::{Blueprint, Power, RunState};
 use virevent_xen::XenStore;
@@ -231,5 +231,19 @@ async fn the_daemon_holds_none_of_our_watches_once_nobody_listens() {
     drop(told);
     while !daemon.watches().unwrap().is_empty() {
         tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs xenstored"]
+async fn of_50_who_come_at_once_all_are_let_in() {
+    let daemon = Xenstored::start().await.unwrap();
+    daemon.toolstack().introduce("web").unwrap();
+    let all = (0..50).map(|_| {
+        let source = client(&daemon);
+        async move { source.subscribe_with(Options::default()).await.map(drop) }
+    });
+    for outcome in futures::future::join_all(all).await {
+        outcome.unwrap();
     }
 }
