@@ -210,7 +210,7 @@ impl Observer {
                 "an answer within transaction {transaction} of ours: we have none"
             )));
         }
-        let (ask, outcome) = self.client.answered(packet)?;
+        let (ask, outcome) = self.client.answered(packet, now)?;
         self.answer(ask, outcome, now, out)
     }
 

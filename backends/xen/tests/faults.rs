@@ -420,3 +420,18 @@ async fn nothing_of_ours_is_watched_once_nobody_listens() {
         assert_eq!(rig.fake.accepted(), 1, "by its request, not by hanging up");
     }
 }
+
+#[tokio::test]
+async fn a_server_that_is_slow_but_answers_all_the_time_is_not_overdue() {
+    // 64 questions of 20 ms each take longer than the half second that each may take.
+    let rig = Rig::new();
+    for n in 0..80 {
+        rig.fake.toolstack().introduce(&*format!("vm{n}")).unwrap();
+    }
+    let mut told = rig.synced().await;
+    let slow = Duration::from_millis(20);
+    rig.fake.change(|faults| faults.delays = [(Operation::IS_DOMAIN_INTRODUCED, slow)].into());
+    rig.fake.toolstack().destroy(1).unwrap();
+    told.expect(&["vm0[1] stopped"]).await;
+    told.nothing().await;
+}
