@@ -112,6 +112,8 @@ pub(crate) struct Observer {
     runs: HashMap<Uuid, Vec<u16>>,
     ledger: Ledger,
     past: Past,
+    /// Whether it was said that a node cannot be read.
+    warned: bool,
     /// Whether anything was put into the batch.
     told: bool,
 }
@@ -145,6 +147,7 @@ impl Observer {
             runs: HashMap::new(),
             ledger: Ledger::default(),
             past,
+            warned: false,
             told: false,
         }
     }
