@@ -475,3 +475,20 @@ async fn what_cannot_be_read_any_more_is_as_it_was() {
     told.expect(&["web[1] undefined (renamed)", "www[1] defined (renamed)"]).await;
     told.nothing().await;
 }
+
+#[tokio::test]
+async fn a_watch_that_is_there_already_is_as_good_as_one_that_is_set() {
+    let watches = [
+        "@introduceDomain",
+        "@releaseDomain",
+        "/local/domain/1/vm",
+        "/local/domain/1/name",
+        "/local/domain/1/control/shutdown",
+    ];
+    for path in watches {
+        let rig = Rig::with(|faults| faults.refuse(Operation::WATCH, Some(path), "EEXIST"));
+        rig.fake.toolstack().introduce("web").unwrap();
+        let mut told = Told(rig.subscribe().await.unwrap());
+        assert_eq!(told.next().await, "web[1] existing (running)", "{path}");
+    }
+}

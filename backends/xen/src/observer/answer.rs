@@ -161,16 +161,17 @@ impl Observer {
             let place = Target::SPECIAL.iter().position(|special| *special == target);
             return self.special_watched(ask, place.unwrap_or_default(), outcome);
         };
-        match outcome {
-            Ok(_) => {}
-            Err(name) if name == error::EEXIST.as_bytes() => {}
-            Err(name) => return Err(server_error(ask, name)),
-        }
         // The event that it fires at once has the node read. So a change after that read fires anew; one
-        // before it may have been dropped, for it looks like the first.
+        // before it may have been dropped, for it looks like the first. One that is there already fires
+        // nothing.
+        let due = match outcome {
+            Ok(_) => Bits::NONE,
+            Err(name) if name == error::EEXIST.as_bytes() => Bits::of(node),
+            Err(name) => return Err(server_error(ask, name)),
+        };
         if let Some(slot) = self.slot_mut(domid) {
             *slot.watch(node) = Watch::On;
-            self.mark(domid, Bits::NONE);
+            self.mark(domid, due);
         }
         Ok(())
     }

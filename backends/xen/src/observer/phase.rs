@@ -136,6 +136,11 @@ impl Observer {
     ) -> Result<(), Error> {
         self.specials[place] = match outcome {
             Ok(_) => Watch::On,
+            // It is there already, and fires nothing now.
+            Err(name) if name == error::EEXIST.as_bytes() => {
+                (self.initial[place], self.list_due) = (false, true);
+                Watch::On
+            }
             // It offers what it does not have.
             Err(name)
                 if name == error::EINVAL.as_bytes() && matches!(ask, Ask::Watch(_, Some(_))) =>
