@@ -27,9 +27,10 @@ pub fn domid(text: &[u8]) -> Option<u16> {
     std::str::from_utf8(text).ok()?.parse().ok().filter(|domid| *domid < DOMIDS)
 }
 
-/// The uuid in the value of a domain's `vm`.
+/// The uuid in the value of a domain's `vm`. The nil one is domain 0's: a guest that has it has none.
 pub fn uuid(vm: &[u8]) -> Option<Uuid> {
-    Uuid::try_parse_ascii(vm.strip_prefix(b"/vm/")?.get(..36)?).ok()
+    let uuid = Uuid::try_parse_ascii(vm.strip_prefix(b"/vm/")?.get(..36)?).ok()?;
+    (!uuid.is_nil()).then_some(uuid)
 }
 
 /// The name in the value of a domain's `name`; what is not UTF-8 in it is replaced. An empty one is

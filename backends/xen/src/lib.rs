@@ -34,34 +34,22 @@
 //!
 //! The device was never tried on Xen, for want of one.
 //!
-//! # What a store knows
+//! # What it promises
 //!
-//! Who is there, and what they were asked; nothing of how they are. So a domain is running or about to
-//! stop, and none is ever paused or defined: each is forgotten when it stops.
+//! - A domain is **started** once it is introduced and written down, and **stopped** when it is gone: once each,
+//!   however often the store says it. A domain id that another domain has got is a stop and a start.
+//! - **shutting_down (host)** when the host asks the guest to go, and with it
+//!   [`DomainEvent::Other`](virevent::DomainEvent::Other) named `control/shutdown`, with the word:
+//!   `{"request":"poweroff"}`. The end after it is **stopped (shutdown)**; any other has no cause, for the store
+//!   knows none.
+//! - **shutting_down (finished)** only where that is no guess. What has shut down is not stopped before it is gone.
+//! - **Nothing is ever written.** All that can be sent is `READ`, `DIRECTORY`, `DIRECTORY_PART`,
+//!   `IS_DOMAIN_INTRODUCED`, `GET_FEATURE`, `WATCH`, `UNWATCH` and `RESET_WATCHES`, the last of our own
+//!   connection's.
+//! - However many events are queued, requests are answered, and memory does not grow.
 //!
-//! | in the store | event |
-//! |---|---|
-//! | a domain with a place in `/local/domain` is introduced | started, without a cause: a restored one looks the same |
-//! | its `name` is another | undefined and defined (renamed) |
-//! | its `control/shutdown` is poweroff, reboot, halt, suspend or crash | shutting_down (host), and [`DomainEvent::Other`](virevent::DomainEvent::Other) named `control/shutdown` with `{"request":"poweroff"}` for who asks for it |
-//! | `@releaseDomain`, and it is still introduced | shutting_down (finished), where the daemon names the domain, or there is one only and it was asked to |
-//! | it is introduced no more, or its place is gone | stopped (shutdown) if it was asked to, else stopped without a cause |
-//! | its `vm` names another uuid | stopped, and the other started |
-//!
-//! A store has no word for why a domain ended: one that crashed, one that powered itself off and one
-//! that was destroyed leave the same trace, and are stopped without a cause. After `suspend`,
-//! stopped (shutdown) says that the guest was saved or has migrated. A guest that takes note of a request
-//! before it was read is one that was not asked.
-//!
-//! A domain that is introduced before its name or uuid is written is told once it is whole, or after 5 s
-//! with what is known: the name `Domain-7`, a uuid made of host and number. When the real uuid comes after
-//! all, that run is stopped and another started.
-//!
-//! # It only looks
-//!
-//! Nothing is ever written. All that can be sent is `READ`, `DIRECTORY`, `DIRECTORY_PART`,
-//! `IS_DOMAIN_INTRODUCED`, `GET_FEATURE`, `WATCH`, `UNWATCH` and `RESET_WATCHES`, the last of our own
-//! connection's.
+//! Whether a domain is paused, or why it ended without being asked, no store knows. What else it cannot tell,
+//! what each error means and what it costs is in the guide's page on Xen, `docs/xen.md`.
 
 mod client;
 pub mod decode;

@@ -25,7 +25,8 @@
 //!
 //! A domain runs while the store has a place for it and it is introduced. What is introduced first and
 //! gets its place later announces nothing but `@introduceDomain`: so the list is asked for several times
-//! more in the 5 s after one, unless the daemon can watch the children of `/local/domain` alone.
+//! more in the 5 s after one. A watch on the children of `/local/domain` alone, which new daemons can have,
+//! is no substitute: it is not fired by a place that is made by writing into it.
 //!
 //! One whose place goes while it stays introduced has stopped, and its watches stay: a number that is used
 //! again is not introduced anew, and nothing but those tells that there is a place again.
@@ -53,7 +54,7 @@ use crate::decode::{REQUEST_EVENT, domid};
 use crate::ledger::Ledger;
 use crate::listing::Listing;
 use crate::request::Target;
-use crate::slot::{Bits, Course, Slot, Watch};
+use crate::slot::{Bits, Course, Run, Slot, Watch};
 use crate::wire::{Operation, Packet, WatchEvent};
 
 /// How long a domain may take to be wholly written.
@@ -62,10 +63,17 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(5);
 /// When to list again after an introduction; then after twice that, and so on up to [`LIMIT`].
 const RELIST: Duration = Duration::from_millis(100);
 
-/// What outlives a connection: of each run that was asked to end or has shut down, how far it is. The
-/// guest takes note of a request by removing it, and then the store does not tell it any more.
+/// What outlives a connection: the run that each number had. The guest takes note of a request by
+/// removing it, and then the store does not tell it any more; nor a name or a uuid that is not written.
 #[derive(Debug, Default)]
-pub(crate) struct Past(HashMap<(u16, Uuid), Course>);
+pub(crate) struct Past(HashMap<u16, PastRun>);
+
+#[derive(Clone, Debug)]
+struct PastRun {
+    uuid: Uuid,
+    name: Box<str>,
+    course: Course,
+}
 
 #[derive(Debug)]
 pub(crate) struct Observer {
@@ -91,7 +99,7 @@ pub(crate) struct Observer {
     initial: [bool; 3],
 
     slots: Vec<Option<Box<Slot>>>,
-    /// Domains of which something is to be asked, each once.
+    /// Domains of which something is to be asked. One that has a request may be there twice.
     queue: VecDeque<u16>,
     listing: Listing,
     list_due: bool,
@@ -184,8 +192,9 @@ impl Observer {
     pub(crate) fn take_past(&mut self) -> Past {
         let mut past = std::mem::take(&mut self.past);
         for (domid, slot) in self.slots() {
-            if let Some(run) = slot.run.as_ref().filter(|run| run.course != Course::default()) {
-                past.0.insert((domid, run.domain.uuid()), run.course);
+            if let Some(Run { domain, course, .. }) = &slot.run {
+                let (uuid, name, course) = (domain.uuid(), domain.name().into(), *course);
+                past.0.insert(domid, PastRun { uuid, name, course });
             }
         }
         past
@@ -235,9 +244,7 @@ impl Observer {
                 if !std::mem::take(&mut self.initial[0]) {
                     self.ledger.introduced(now);
                 }
-                if self.specials[2] != Watch::On {
-                    self.relist = Some((now + RELIST, RELIST * 2, now + LIMIT));
-                }
+                self.relist = Some((now + RELIST, RELIST * 2, now + LIMIT));
             }
             Target::Released => {
                 let initial = std::mem::take(&mut self.initial[1]);
@@ -278,7 +285,8 @@ impl Observer {
         }
         if let Some((at, wait, until)) = self.relist.filter(|(at, ..)| *at <= now) {
             self.list_due = true;
-            self.relist = Some((at + wait, wait * 2, until)).filter(|_| at + wait <= until);
+            // The last look is at the very end.
+            self.relist = (at < until).then(|| ((at + wait).min(until), wait * 2, until));
         }
         while let Some((_, domid)) = self.limits.front().copied().filter(|(at, _)| *at <= now) {
             self.limits.pop_front();
@@ -334,7 +342,11 @@ impl Observer {
             self.sweeping += 1;
         }
         slot.due = slot.due.with(bits);
-        if !std::mem::replace(&mut slot.queued, true) {
+        let was_queued = std::mem::replace(&mut slot.queued, true);
+        if bits == Bits::SHUTDOWN {
+            // A guest may take note of a request in no time: it does not wait for all the others.
+            self.queue.push_front(domid);
+        } else if !was_queued {
             self.queue.push_back(domid);
         }
     }

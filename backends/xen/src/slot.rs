@@ -178,11 +178,12 @@ impl Slot {
             }
         }
         let questions = [
+            // First, for the guest may remove it at any time.
+            (Bits::SHUTDOWN, Ask::Read(domid, Node::Shutdown)),
             (Bits::INTRODUCED, Ask::IsIntroduced(domid)),
             (Bits::HOME, Ask::ReadHome(domid)),
             (Bits::VM, Ask::Read(domid, Node::Vm)),
             (Bits::NAME, Ask::Read(domid, Node::Name)),
-            (Bits::SHUTDOWN, Ask::Read(domid, Node::Shutdown)),
         ];
         // What was asked before the last event is asked once more when its answer is there.
         let open = self.due.without(self.flying);

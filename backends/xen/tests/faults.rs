@@ -330,6 +330,28 @@ async fn a_daemon_that_comes_back_and_has_forgotten_all_watches_is_watched_again
 }
 
 #[tokio::test]
+async fn a_domain_without_a_name_or_a_uuid_is_the_same_after_an_outage() {
+    let rig = Rig::new();
+    let xl = rig.fake.toolstack();
+    xl.introduce("web").unwrap();
+    xl.introduce(Blueprint::named("db").without_vm()).unwrap();
+    let mut told = rig.synced().await;
+    assert_eq!(told.next().await, "db[2] started");
+    xl.remove("/local/domain/1/name").unwrap();
+    told.nothing().await;
+    rig.fake.cut();
+    told.gap("Closed").await;
+    assert_eq!(told.next().await, format!("synced with {} (2 domains)", rig.fake.uri()));
+    told.nothing().await;
+    // Another that has the number by then is another.
+    rig.fake.go_down();
+    told.gap("Closed").await;
+    xl.reuse(1, "mail").unwrap();
+    rig.fake.come_back().unwrap();
+    told.expect(&["web[1] stopped [inferred]", "mail[1] started [inferred]"]).await;
+}
+
+#[tokio::test]
 async fn a_big_list_comes_in_parts_and_begins_again_when_it_changes() {
     let rig = Rig::with(|faults| (faults.longest_list, faults.part_changes) = (40, 3));
     for n in 0..50 {

@@ -16,8 +16,8 @@ Usage: watch [OPTIONS] [URI]...
 
   URI   a hypervisor: qemu:///system, test:///default ... (libvirt's own URIs,
         to its daemon), qmp:/run/vm.sock (one QEMU's monitor),
-        qmp-dir:/run/qemu (the monitors in a directory), xenstore: (a Xen
-        host, without libvirt), fake:
+        qmp-dir:/run/qemu (the monitors in a directory), xenstore: or
+        xenstore:/path (a Xen host, without libvirt), fake:
         Several are watched together.
         With none, a fake hypervisor plays a demo that ends by itself.
 

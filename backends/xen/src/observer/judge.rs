@@ -2,10 +2,10 @@
 
 use tokio::time::Instant;
 use virevent::driver::Batch;
-use virevent::{Change, Lifecycle, RawEvent, ShutdownCause, Uuid};
+use virevent::{Change, Domain, Lifecycle, RawEvent, ShutdownCause, Uuid};
 
 use super::phase::Phase;
-use super::{LIMIT, Observer};
+use super::{LIMIT, Observer, PastRun};
 use crate::decode::{self, Request};
 use crate::slot::{Bits, Course, Run, Slot, Watch};
 
@@ -65,12 +65,19 @@ impl Observer {
             }
         }
         let Some(run) = &mut slot.run else {
+            // What is not written is as it was before the connection, if it is the same run.
+            let before =
+                self.past(domid).filter(|before| uuid.is_none_or(|uuid| uuid == before.uuid));
+            let uuid = uuid.or(before.map(|before| before.uuid));
+            let name = slot.name.clone().or_else(|| Some(before?.name.clone()));
             // What was asked of the run before is not asked of this one.
             let is_read = slot.is_settled(Bits::SHUTDOWN);
-            let whole = uuid.is_some() && slot.name.is_some() && is_read;
+            let whole = uuid.is_some() && name.is_some() && is_read;
             if whole || slot.late || domid == 0 {
                 let uuid = uuid.unwrap_or_else(|| decode::uuid_of(&self.host, domid));
-                self.begin(domid, slot, uuid, out);
+                let name = name.unwrap_or_else(|| decode::name_of(domid).into());
+                let domain = out.domain(uuid, &name, Some(u32::from(domid)));
+                self.begin(domid, slot, domain, out);
             }
             return;
         };
@@ -84,15 +91,18 @@ impl Observer {
         }
     }
 
+    /// What is known from before the connection, as long as that is compared with what there is.
+    fn past(&self, domid: u16) -> Option<&PastRun> {
+        self.past.0.get(&domid).filter(|_| self.phase == Phase::Listing)
+    }
+
     /// A run that is told of from now on.
-    fn begin(&mut self, domid: u16, slot: &mut Slot, uuid: Uuid, out: &mut Batch) {
-        let domain = match &slot.name {
-            Some(name) => out.domain(uuid, name, Some(u32::from(domid))),
-            None => out.domain(uuid, &decode::name_of(domid), Some(u32::from(domid))),
-        };
+    fn begin(&mut self, domid: u16, slot: &mut Slot, domain: Domain, out: &mut Batch) {
+        let uuid = domain.uuid();
         let mut run = Run { domain, course: Course::default(), request: Request::Nothing };
         if self.phase == Phase::Listing {
-            run.course = self.past.0.get(&(domid, uuid)).copied().unwrap_or_default();
+            let before = self.past(domid).filter(|before| before.uuid == uuid);
+            run.course = before.map(|before| before.course).unwrap_or_default();
             run.course.asked |= slot.request.is_ending();
             run.request = slot.request.clone();
         }
@@ -150,7 +160,10 @@ impl Observer {
         let is_told = self.is_told(domid, run.domain.uuid());
         if is_asked {
             run.request = slot.request.clone();
-            run.course.asked |= run.request.is_ending();
+            if run.request.is_ending() {
+                // How far it came after the request before says nothing any more.
+                run.course = Course { asked: true, finished: false };
+            }
             if is_told && run.request != Request::Nothing {
                 let at = out.received();
                 if run.request.is_ending() {

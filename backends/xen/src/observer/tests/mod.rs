@@ -316,6 +316,23 @@ async fn a_domain_that_gets_its_place_only_after_it_was_introduced_is_found() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_place_is_looked_for_until_5_s_after_an_introduction_however_it_is_made() {
+    for has_depth in [false, true] {
+        let rig = Rig::default();
+        rig.act(|store| store.has_depth = has_depth);
+        let mut told = rig.synced().await;
+        rig.act(|store| store.introduce(3));
+        assert!(told.within(LIMIT - Duration::from_millis(100)).await.is_empty());
+        // What is written into a place makes the place, and that fires no watch of the place itself.
+        rig.act(|store| {
+            store.write("/local/domain/3/vm", "/vm/00000000-0000-0000-0000-000000000007");
+            store.write("/local/domain/3/name", "web");
+        });
+        assert_eq!(told.within(Duration::from_secs(600)).await, ["web[3] started"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_request_is_told_with_its_word_and_decides_what_the_stop_is() {
     let rig = Rig::default();
     let mut told = rig.synced().await;
@@ -337,6 +354,49 @@ async fn a_request_is_told_with_its_word_and_decides_what_the_stop_is() {
     assert_eq!(told.lines().await, ["web[9] started", event]);
     rig.act(|store| store.destroy(9));
     assert_eq!(told.lines().await, ["web[9] stopped"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_does_not_wait_for_all_domains_to_be_asked_whether_they_are_there() {
+    let rig = Rig::default();
+    for domid in 1..=400 {
+        rig.act(|store| store.start(domid, domid.into(), "web"));
+    }
+    let mut told = rig.synced().await;
+    rig.act(|store| {
+        store.asked.clear();
+        // The guest takes note of it while the last is not asked.
+        store.script = [(100, 399, "poweroff"), (300, 399, "")].into();
+        store.shut_down(1);
+    });
+    assert_eq!(told.lines().await.first().unwrap(), "web[399] shutting_down (host)");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_domain_without_a_place_may_be_the_one_that_shut_down() {
+    let rig = Rig::default();
+    rig.act(|store| store.start(3, 3, "web"));
+    let mut told = rig.synced().await;
+    rig.act(|store| store.request(3, "poweroff"));
+    rig.act(|store| store.introduce(7));
+    assert_eq!(told.within(Duration::from_secs(20)).await.len(), 2);
+    rig.act(|store| store.shut_down(7));
+    rig.act(|store| store.release(7));
+    assert!(told.within(Duration::from_secs(20)).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_request_to_shut_down_is_finished_anew() {
+    let rig = Rig::default();
+    rig.act(|store| store.start(3, 3, "web"));
+    let mut told = rig.synced().await;
+    for word in ["suspend", "poweroff"] {
+        rig.act(|store| store.request(3, word));
+        assert_eq!(told.lines().await.len(), 2);
+        rig.act(|store| store.request(3, ""));
+        rig.act(|store| store.shut_down(3));
+        assert_eq!(told.lines().await, ["web[3] shutting_down (finished)"]);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -447,6 +507,9 @@ async fn domain_0_is_told_with_the_nil_uuid_where_it_is_asked_for() {
     assert!(events[0].domain().unwrap().uuid().is_nil());
     rig.act(|store| store.write("/local/domain/0/name", "Domain-zero"));
     assert_eq!(told.lines().await.len(), 2);
+    // A guest that has the same is one without: it is told with one that is derived.
+    rig.act(|store| store.start(3, 0, "nil"));
+    assert_eq!(told.within(Duration::from_secs(8)).await, ["nil[3] started"]);
 }
 
 #[tokio::test(start_paused = true)]

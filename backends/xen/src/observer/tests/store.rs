@@ -18,6 +18,8 @@ pub(super) struct Store {
     pub(super) asked: Vec<Operation>,
     /// Whether watches can be held to a depth.
     pub(super) has_depth: bool,
+    /// What guests are asked for, each once so many requests in all have been served.
+    pub(super) script: VecDeque<(usize, u16, &'static str)>,
     generation: u64,
 }
 
@@ -44,6 +46,11 @@ impl Store {
         }
         if let Some((path, token)) = initial {
             self.event(&path, &token);
+        }
+        if self.script.front().is_some_and(|(at, ..)| *at <= self.asked.len()) {
+            if let Some((_, domid, word)) = self.script.pop_front() {
+                self.request(domid, word);
+            }
         }
         true
     }
