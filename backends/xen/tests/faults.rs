@@ -514,3 +514,15 @@ async fn a_watch_that_is_there_already_is_as_good_as_one_that_is_set() {
         assert_eq!(told.next().await, "web[1] existing (running)", "{path}");
     }
 }
+
+#[tokio::test]
+async fn a_first_look_may_take_longer_than_a_request() {
+    let rig = Rig::with(|faults| {
+        faults.delays.insert(Operation::READ, Duration::from_millis(20));
+    });
+    for n in 0..20 {
+        rig.fake.toolstack().introduce(&*format!("vm{n}")).unwrap();
+    }
+    let mut told = Told(rig.subscribe().await.unwrap());
+    assert_eq!(until_synced(&mut told.0).await.unwrap().len(), 20);
+}
