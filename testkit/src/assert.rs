@@ -10,7 +10,7 @@ use std::fmt;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use virevent::{Change, DomainEvent};
 
 pub use self::fold::{Fold, Run};
@@ -48,6 +48,24 @@ impl fmt::Debug for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
+}
+
+/// Waits until `reached` is true, and looks every few milliseconds: for what another process does, and
+/// tells nobody. `what` is said if it is not so within 10 s.
+///
+/// # Errors
+/// It is not so in time.
+///
+/// # Cancel safety
+/// Cancel safe.
+pub async fn eventually(what: &str, mut reached: impl FnMut() -> bool) -> Result<(), Failure> {
+    let look = async {
+        while !reached() {
+            sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let late = |_| Failure::new(format!("not within 10 s: {what}"));
+    timeout(Duration::from_secs(10), look).await.map_err(late)
 }
 
 /// The next event, if it comes in time.

@@ -16,7 +16,7 @@ use virevent::{EventData, EventName, StopCause, Uuid};
 pub const REQUEST_EVENT: &str = "control/shutdown";
 
 /// The first number that is no domain's: `DOMID_FIRST_RESERVED` in Xen's `xen.h`.
-pub const DOMIDS: u16 = 0x7ff0;
+pub const FIRST_RESERVED: u16 = 0x7ff0;
 
 /// The number of a domain, if the text is one.
 pub fn domid(text: &[u8]) -> Option<u16> {
@@ -24,7 +24,7 @@ pub fn domid(text: &[u8]) -> Option<u16> {
     if !text.first()?.is_ascii_digit() {
         return None;
     }
-    std::str::from_utf8(text).ok()?.parse().ok().filter(|domid| *domid < DOMIDS)
+    std::str::from_utf8(text).ok()?.parse().ok().filter(|domid| *domid < FIRST_RESERVED)
 }
 
 /// The uuid in the value of a domain's `vm`. The nil one is domain 0's: a guest that has it has none.
@@ -44,16 +44,13 @@ pub fn name_of(domid: u16) -> String {
     format!("Domain-{domid}")
 }
 
+/// The namespace of derived uuids: made up once, at random.
+const NAMESPACE: Uuid = Uuid::from_u128(0x73e1_87de_58b3_4f3a_8ceb_273f_dda5_bc86);
+
 /// The uuid of a domain whose `vm` nobody has written: made of host and number, the same each time
-/// (version 8 of RFC 9562).
+/// (UUIDv5 of RFC 9562).
 pub fn uuid_of(host: &str, domid: u16) -> Uuid {
-    // FNV-1a, of 128 bits.
-    let hash = |hash: u128, byte: &u8| {
-        (hash ^ u128::from(*byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
-    };
-    let bytes = [b"virevent-xen\n", host.as_bytes(), b"\n", &domid.to_be_bytes()].concat();
-    let bits = bytes.iter().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, hash);
-    Uuid::from_u128(bits & !(0xf << 76 | 0b11 << 62) | 0x8 << 76 | 0b10 << 62)
+    Uuid::new_v5(&NAMESPACE, format!("{host}\n{domid}").as_bytes())
 }
 
 /// What a host asks of a guest.
@@ -173,7 +170,7 @@ mod tests {
         assert_eq!(uuid_of("h", 5), uuid_of("h", 5));
         assert_ne!(uuid_of("h", 5), uuid_of("h", 6));
         assert_ne!(uuid_of("h", 5), uuid_of("other", 5));
-        assert_eq!(uuid_of("h", 5).get_version_num(), 8);
+        assert_eq!(uuid_of("h", 5).get_version_num(), 5);
     }
 
     #[test]

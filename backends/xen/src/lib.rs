@@ -103,6 +103,12 @@ impl XenStore {
         })
     }
 
+    /// Whether domain 0 is told of, too, as with `?dom0=1`. Default: no, it is the host itself.
+    pub fn dom0(mut self, is_told: bool) -> Self {
+        self.uri.with_dom0 = is_told;
+        self
+    }
+
     /// How long xenstored may take to answer a request before the connection is given up. Default:
     /// 10 s. While it answers, the first look at all domains may take 5 minutes, or as long as this if
     /// that is longer.

@@ -56,7 +56,7 @@ use crate::decode::{REQUEST_EVENT, domid};
 use crate::ledger::Ledger;
 use crate::listing::Listing;
 use crate::request::Target;
-use crate::slot::{Bits, Course, Run, Slot, Watch};
+use crate::slot::{Course, Questions, Run, Slot, Watch};
 use crate::wire::{Operation, Packet, WatchEvent};
 
 /// How long a domain may take to be wholly written.
@@ -237,7 +237,7 @@ impl Observer {
             Target::Domain(domid, node) => {
                 // One that was under way when its watch was removed changes nothing.
                 if self.slot(domid).is_some_and(|slot| slot.wanted) {
-                    self.mark(domid, Bits::of(node));
+                    self.mark(domid, Questions::of(node));
                 }
             }
             Target::Children => self.list_due = true,
@@ -255,7 +255,7 @@ impl Observer {
                         self.list_due = true;
                         if let Some(slot) = self.slot_mut(domid) {
                             slot.shut_down = true;
-                            self.mark(domid, Bits::INTRODUCED);
+                            self.mark(domid, Questions::INTRODUCED);
                         }
                     }
                     None => {
@@ -296,7 +296,7 @@ impl Observer {
             let is_late = slot.since.is_some_and(|since| since + LIMIT <= now);
             if is_late && slot.run.is_none() && slot.wanted {
                 slot.late = true;
-                self.mark(domid, Bits::NODES);
+                self.mark(domid, Questions::NODES);
             }
         }
         Ok(())
@@ -307,11 +307,11 @@ impl Observer {
         if std::mem::take(&mut self.sweep) {
             // One whose answer is under way may have been introduced when it was asked.
             let is_there = |slot: &Slot| {
-                slot.introduced == Some(true) || slot.flying.has_any(Bits::INTRODUCED)
+                slot.introduced == Some(true) || slot.flying.has_any(Questions::INTRODUCED)
             };
             let there = self.slots().filter(|(domid, slot)| *domid != 0 && is_there(slot));
             let there: Vec<_> = there.map(|(domid, _)| domid).collect();
-            there.into_iter().for_each(|domid| self.mark(domid, Bits::INTRODUCED));
+            there.into_iter().for_each(|domid| self.mark(domid, Questions::INTRODUCED));
         }
         if self.list_due && !self.list_flying && self.client.has_room() {
             (self.list_due, self.list_flying) = (false, true);
@@ -336,16 +336,16 @@ impl Observer {
 
     /// These are to be asked of the domain.
     #[inline]
-    fn mark(&mut self, domid: u16, bits: Bits) {
+    fn mark(&mut self, domid: u16, bits: Questions) {
         let Some(slot) = self.slots.get_mut(usize::from(domid)).and_then(Option::as_mut) else {
             return;
         };
-        if bits.has_any(Bits::INTRODUCED) && !slot.awaits(Bits::INTRODUCED) {
+        if bits.has_any(Questions::INTRODUCED) && !slot.awaits(Questions::INTRODUCED) {
             self.sweeping += 1;
         }
         slot.due = slot.due.with(bits);
         let was_queued = std::mem::replace(&mut slot.queued, true);
-        if bits == Bits::SHUTDOWN {
+        if bits == Questions::SHUTDOWN {
             // A guest may take note of a request in no time: it does not wait for all the others.
             self.queue.push_front(domid);
         } else if !was_queued {

@@ -8,9 +8,9 @@ use crate::request::{Ask, Node, Target};
 
 /// A set of questions about a domain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Bits(u8);
+pub(crate) struct Questions(u8);
 
-impl Bits {
+impl Questions {
     pub(crate) const NONE: Self = Self(0);
     pub(crate) const INTRODUCED: Self = Self(1);
     pub(crate) const HOME: Self = Self(2);
@@ -78,13 +78,13 @@ pub(crate) struct Slot {
     pub(crate) request: Request,
 
     /// What is to be asked.
-    pub(crate) due: Bits,
+    pub(crate) due: Questions,
     /// What was asked and is not answered.
-    pub(crate) flying: Bits,
+    pub(crate) flying: Questions,
     /// What was read since it is watched.
-    pub(crate) read: Bits,
+    pub(crate) read: Questions,
     /// What was read once more since the identity was last found to be another, and was as before.
-    pub(crate) same: Bits,
+    pub(crate) same: Questions,
     /// Of [`Node::ALL`].
     pub(crate) watches: [Watch; 3],
     /// Whether it is to be watched: it is introduced.
@@ -134,14 +134,14 @@ impl Course {
 
 impl Slot {
     /// Whether there is an answer to come on any of these.
-    pub(crate) fn awaits(&self, bits: Bits) -> bool {
+    pub(crate) fn awaits(&self, bits: Questions) -> bool {
         self.due.with(self.flying).has_any(bits)
     }
 
     /// Takes note that this was read, and whether it was as before.
-    pub(crate) fn note(&mut self, bit: Bits, is_same: bool) {
-        if bit.has_any(Bits::IDENTITY) && !is_same {
-            self.same = Bits::NONE;
+    pub(crate) fn note(&mut self, bit: Questions, is_same: bool) {
+        if bit.has_any(Questions::IDENTITY) && !is_same {
+            self.same = Questions::NONE;
         } else {
             self.same = self.same.with(bit);
         }
@@ -149,12 +149,12 @@ impl Slot {
 
     /// Whether what is known of these is of one moment: nothing of it is to come, or was read again
     /// since the last of it changed. The latter is for events that never stop.
-    pub(crate) fn is_settled(&self, bits: Bits) -> bool {
+    pub(crate) fn is_settled(&self, bits: Questions) -> bool {
         self.due.with(self.flying).both(bits).without(self.same).is_empty()
     }
 
     pub(crate) fn is_identity_settled(&self) -> bool {
-        self.is_settled(Bits::IDENTITY)
+        self.is_settled(Questions::IDENTITY)
     }
 
     /// Whether nothing of it is under way or watched.
@@ -179,11 +179,11 @@ impl Slot {
         }
         let questions = [
             // First, for the guest may remove it at any time.
-            (Bits::SHUTDOWN, Ask::Read(domid, Node::Shutdown)),
-            (Bits::INTRODUCED, Ask::IsIntroduced(domid)),
-            (Bits::HOME, Ask::ReadHome(domid)),
-            (Bits::VM, Ask::Read(domid, Node::Vm)),
-            (Bits::NAME, Ask::Read(domid, Node::Name)),
+            (Questions::SHUTDOWN, Ask::Read(domid, Node::Shutdown)),
+            (Questions::INTRODUCED, Ask::IsIntroduced(domid)),
+            (Questions::HOME, Ask::ReadHome(domid)),
+            (Questions::VM, Ask::Read(domid, Node::Vm)),
+            (Questions::NAME, Ask::Read(domid, Node::Name)),
         ];
         // What was asked before the last event is asked once more when its answer is there.
         let open = self.due.without(self.flying);

@@ -98,50 +98,29 @@ mod fake {
 }
 
 mod real {
-    use std::path::PathBuf;
-
-    use tokio::net::{UnixListener, UnixStream};
-    use tokio::task::{AbortHandle, JoinSet};
-    use virevent_testkit::servers::Xenstored;
+    use virevent_testkit::assert::eventually;
+    use virevent_testkit::servers::{StoreTap, Xenstored};
 
     use super::*;
 
-    /// The daemon behind a door that can be shut.
+    /// The daemon, by way of a tap that can be cut.
     struct RealRig {
+        tap: StoreTap,
         daemon: Xenstored,
         last: Last,
-        home: tempfile::TempDir,
-        door: Mutex<Option<AbortHandle>>,
     }
 
     impl RealRig {
         async fn new() -> Self {
-            let (daemon, home) = (Xenstored::start().await.unwrap(), tempfile::tempdir().unwrap());
-            let rig = Self { daemon, last: Last::default(), home, door: Mutex::default() };
-            rig.heal().await.unwrap();
-            rig
-        }
-
-        fn socket(&self) -> PathBuf {
-            self.home.path().join("door")
-        }
-    }
-
-    async fn let_in(door: UnixListener, to: PathBuf) {
-        let mut guests = JoinSet::new();
-        while let Ok((mut guest, _)) = door.accept().await {
-            let mut daemon = UnixStream::connect(&to).await.unwrap();
-            guests.spawn(async move {
-                // Whoever hangs up ends both.
-                let _ = tokio::io::copy_bidirectional(&mut guest, &mut daemon).await;
-            });
+            let daemon = Xenstored::start().await.unwrap();
+            Self { tap: StoreTap::before(&daemon).unwrap(), daemon, last: Last::default() }
         }
     }
 
     #[async_trait]
     impl Rig for RealRig {
         fn source(&self) -> Arc<dyn EventSource> {
-            self.last.open(&format!("xenstore:{}", self.socket().display()))
+            self.last.open(&self.tap.uri())
         }
 
         async fn start(&self, name: &str) -> Result<(), Failure> {
@@ -161,23 +140,19 @@ mod real {
         }
 
         async fn break_connection(&self) -> Result<(), Failure> {
-            std::fs::remove_file(self.socket()).unwrap();
-            if let Some(door) = self.door.lock().unwrap().take() {
-                door.abort();
-            }
+            self.tap.go_down();
             Ok(())
         }
 
         async fn heal(&self) -> Result<(), Failure> {
-            let door = UnixListener::bind(self.socket()).map_err(Failure::new)?;
-            let open = tokio::spawn(let_in(door, self.daemon.socket())).abort_handle();
-            *self.door.lock().unwrap() = Some(open);
-            Ok(())
+            self.tap.come_back().map_err(Failure::new)
         }
 
         async fn registrations(&self) -> Result<usize, Failure> {
-            // Of one that hung up the daemon learns when the door has told it.
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            // Of one that hung up the daemon learns when the tap has told it.
+            let is_known =
+                || self.daemon.connections().is_ok_and(|all| all as u64 == self.tap.seen().open);
+            eventually("the daemon knows who hung up", is_known).await?;
             Ok(self.daemon.watches().map_err(Failure::new)?.len())
         }
     }

@@ -2,9 +2,15 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use fastrand::Rng;
 use serde_json::Value;
+use virevent::{EventSource, Kind, Options};
+use virevent_testkit::assert::{next_within, nothing_within, until_synced};
+use virevent_testkit::xen::RunState;
+use virevent_testkit::xenstored::FakeXenstored;
+use virevent_xen::XenStore;
 use virevent_xen::decode::{self, Request};
 use virevent_xen::wire::{
     Decoder, DirectoryPart, Header, Operation, Packet, TooLong, WatchEvent, packet, strings,
@@ -182,4 +188,58 @@ fn what_the_observer_read_is_decoded() {
         "6 T",
     ];
     assert_eq!(told, expected);
+}
+
+#[tokio::test]
+async fn what_a_toolstack_did_is_told_in_order() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let fake = FakeXenstored::start().unwrap();
+    let xl = fake.toolstack();
+    let source = XenStore::new(&fake.uri()).unwrap().source();
+    let options = Options::default().kind(Kind::Lifecycle).kind(Kind::Other);
+    let mut events = source.subscribe_with(options).await.unwrap();
+    until_synced(&mut events).await.unwrap();
+
+    // What is told after the request of this number.
+    let told: BTreeMap<u32, &[&str]> = [
+        (38, &["web-1[5] started"][..]),
+        (
+            40,
+            &[
+                "web-1[5] shutting_down (host)",
+                "web-1[5] event control/shutdown {\"request\":\"poweroff\"}",
+            ],
+        ),
+        (44, &["web-1[5] stopped (shutdown)"]),
+        (83, &["db[5] started"]),
+        (122, &["mail.example[6] started"]),
+        (124, &["db[5] undefined (renamed)", "mail.example-new[5] defined (renamed)"]),
+        (127, &["mail.example[6] stopped"]),
+        (131, &["mail.example-new[5] stopped"]),
+    ]
+    .into();
+    let mut socket = tokio::net::UnixStream::connect(fake.socket()).await.unwrap();
+    for domid in [5, 6] {
+        xl.set_run_state(domid, Some(RunState::Running)).unwrap();
+    }
+    let (mut decoder, mut reply) = (Decoder::new(), [0; 4_096]);
+    for (_, bytes, what) in session!("lifecycle-toolstack").iter().filter(|(server, ..)| !server) {
+        socket.write_all(bytes).await.unwrap();
+        while decoder.next_packet().unwrap().is_none() {
+            let count = socket.read(&mut reply).await.unwrap();
+            assert_eq!(decoder.push(&reply[..count]), count);
+        }
+        let number = u32::from_ne_bytes([4, 5, 6, 7].map(|at| bytes[at]));
+        for line in told.get(&number).copied().unwrap_or_default() {
+            let event = next_within(&mut events, Duration::from_secs(10)).await.unwrap();
+            assert_eq!(event.to_string(), *line, "after {what}");
+        }
+        if number == 45 {
+            // The hypervisor's part, which is in no packet: the domain is no more, and there is another.
+            xl.vanish(5).unwrap();
+            xl.set_run_state(5, Some(RunState::Running)).unwrap();
+        }
+    }
+    nothing_within(&mut events, Duration::from_millis(100)).await.unwrap();
 }

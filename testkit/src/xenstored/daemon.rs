@@ -24,7 +24,7 @@ pub(super) struct Daemon {
     pub(super) connections: BTreeMap<u64, Connection>,
     /// The hypervisor's part: the domains that there are.
     pub(super) hypervisor: BTreeMap<u32, RunState>,
-    /// The domains that it has heard of, the latest first.
+    /// The domains that clients have named, the latest first.
     pub(super) domains: Vec<Domain>,
     /// Connections so far.
     pub(super) accepted: u64,
@@ -35,9 +35,9 @@ pub(super) struct Daemon {
 #[derive(Debug)]
 pub(super) struct Domain {
     pub(super) domid: u32,
-    /// Else it has only been named in some node's permissions.
+    /// Else a client has only named it in the permissions of a node.
     pub(super) introduced: bool,
-    /// Whether it was seen to have shut down, and that was told.
+    /// Whether its shutting down was told: a real one tells it once.
     pub(super) shutdown: bool,
 }
 
@@ -242,15 +242,15 @@ impl Daemon {
             if state.is_none() || (domain.introduced && state == Some(&RunState::Dying)) {
                 let introduced = domain.introduced;
                 if introduced && !self.faults.has_depth() {
-                    // They are told by this one's end.
+                    // Seen of a real one: whoever shut down before the same VIRQ has no event of its own.
                     shut_down.clear();
                 }
                 self.end(at - 1);
-                // It begins again after each that has gone.
+                // Seen of a real one, too: what ends is told before what shut down.
                 at = 0;
             }
         }
-        // One event for all of them, where it does not say which.
+        // As seen: several that shut down before one VIRQ are one event, where it names nobody.
         if !self.faults.has_depth() {
             shut_down.truncate(1);
         }
@@ -271,7 +271,7 @@ impl Daemon {
         }
     }
 
-    /// Where a domain is that it has heard of, or now hears of if the hypervisor has it.
+    /// Where a domain is that clients have named, or name now if the hypervisor has it.
     pub(super) fn heard_of(&mut self, domid: u32) -> Option<usize> {
         let at = self.domains.iter().position(|domain| domain.domid == domid);
         at.or_else(|| {

@@ -9,9 +9,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
 
+pub(crate) const DIRECTORY: u32 = 1;
 pub(crate) const WATCH: u32 = 4;
 pub(crate) const WATCH_EVENT: u32 = 15;
 pub(crate) const IS_DOMAIN_INTRODUCED: u32 = 17;
+pub(crate) const DIRECTORY_PART: u32 = 22;
 
 /// A packet: its header but for the length, and its payload.
 #[derive(Clone, PartialEq, Eq)]

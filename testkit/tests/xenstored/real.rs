@@ -1,11 +1,10 @@
 //! The launcher of a real xenstored, and the toolstack's deeds as it sees them.
 
-use std::time::Duration;
-
+use virevent_testkit::assert::eventually;
 use virevent_testkit::servers::{Store, StoreTap, Xenstored, rss_kib};
 use virevent_testkit::xen::{Blueprint, Known, Power, RunState};
 
-use crate::raw::{Frame, IS_DOMAIN_INTRODUCED, Raw, WATCH};
+use crate::raw::{DIRECTORY, DIRECTORY_PART, Frame, IS_DOMAIN_INTRODUCED, Raw, WATCH};
 
 fn summary(known: &[Known]) -> Vec<(u32, bool, &str)> {
     known
@@ -155,6 +154,11 @@ async fn seven_hundred_domains_are_listed_in_parts() {
     for domid in 10_000..10_700 {
         xl.write(&format!("/local/domain/{domid}/name"), "web").unwrap();
     }
+    let mut client = Raw::connect(&daemon.socket()).await;
+    let whole = client.call(&Frame::new(DIRECTORY, b"/local/domain\0")).await;
+    assert_eq!(whole.payload, b"E2BIG\0");
+    let part = client.call(&Frame::new(DIRECTORY_PART, b"/local/domain\x000\0")).await;
+    assert!(!part.payload.ends_with(b"\0\0"), "there is more");
     assert_eq!(xl.list("/local/domain").unwrap().len(), 700);
     assert_eq!(xl.domains().unwrap().len(), 700);
 }
@@ -174,9 +178,7 @@ async fn a_tap_counts_what_passes_and_is_cut_while_the_daemon_lives() {
     tap.go_down();
     assert!(client.receive().await.is_none());
     daemon.toolstack().introduce("db").unwrap();
-    while !daemon.watches().unwrap().is_empty() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    eventually("nothing is watched", || daemon.watches().unwrap().is_empty()).await.unwrap();
     tap.come_back().unwrap();
     Raw::connect(&tap.socket()).await.told().await;
     assert_eq!(tap.seen().connections, 2);

@@ -10,7 +10,7 @@ use crate::client::{Outcome, protocol, server_error};
 use crate::decode::{self, Request};
 use crate::listing::Step;
 use crate::request::{Ask, Node, Target};
-use crate::slot::{Bits, Slot, Watch};
+use crate::slot::{Questions, Slot, Watch};
 use crate::wire::error;
 
 /// What a read found.
@@ -59,14 +59,14 @@ impl Observer {
             }
             Ask::ReadHome(domid) => {
                 let found = self.found(ask, outcome);
-                if let Some(slot) = self.answered(domid, Bits::HOME) {
+                if let Some(slot) = self.answered(domid, Questions::HOME) {
                     let homeless = match found {
                         Found::Value(_) => false,
                         Found::Nothing => domid != 0,
                         Found::Unreadable => slot.homeless,
                     };
                     let before = std::mem::replace(&mut slot.homeless, homeless);
-                    slot.note(Bits::HOME, before == homeless);
+                    slot.note(Questions::HOME, before == homeless);
                 }
                 self.judge(domid, now, out);
             }
@@ -97,10 +97,10 @@ impl Observer {
     }
 
     /// What was asked of the domain is answered.
-    fn answered(&mut self, domid: u16, bit: Bits) -> Option<&mut Slot> {
+    fn answered(&mut self, domid: u16, bit: Questions) -> Option<&mut Slot> {
         let slot = self.slots.get_mut(usize::from(domid))?.as_deref_mut()?;
         slot.flying = slot.flying.without(bit);
-        if bit == Bits::INTRODUCED && !slot.due.has_any(bit) {
+        if bit == Questions::INTRODUCED && !slot.due.has_any(bit) {
             self.sweeping -= 1;
         }
         // It is to be asked once more.
@@ -111,9 +111,9 @@ impl Observer {
     }
 
     fn introduced(&mut self, domid: u16, introduced: bool, now: Instant) {
-        let Some(slot) = self.answered(domid, Bits::INTRODUCED) else { return };
+        let Some(slot) = self.answered(domid, Questions::INTRODUCED) else { return };
         let before = slot.introduced.replace(introduced);
-        slot.note(Bits::INTRODUCED, before == Some(introduced));
+        slot.note(Questions::INTRODUCED, before == Some(introduced));
         match (before == Some(true), introduced) {
             (false, true) => self.ledger.appeared(now),
             (true, false) => self.ledger.ended(now),
@@ -122,15 +122,15 @@ impl Observer {
     }
 
     fn read(&mut self, domid: u16, node: Node, found: Found<'_>) {
-        let Some(slot) = self.answered(domid, Bits::of(node)) else { return };
+        let Some(slot) = self.answered(domid, Questions::of(node)) else { return };
         let value = match found {
             Found::Value(value) => Some(value),
             Found::Nothing | Found::Unreadable => None,
         };
         // What cannot be read is not about to be written, and is not waited for.
         slot.late |= matches!(found, Found::Unreadable) && node != Node::Shutdown;
-        let was_read = slot.read.has_all(Bits::of(node));
-        slot.read = slot.read.with(Bits::of(node));
+        let was_read = slot.read.has_all(Questions::of(node));
+        slot.read = slot.read.with(Questions::of(node));
         let is_same = match node {
             Node::Vm => {
                 let uuid = value.and_then(decode::uuid);
@@ -148,11 +148,11 @@ impl Observer {
                 true
             }
         };
-        slot.note(Bits::of(node), is_same && was_read);
+        slot.note(Questions::of(node), is_same && was_read);
         // A whole domain that is removed fires no watch of its own, nor does one that is written anew:
         // only those on its nodes do.
         if slot.homeless == value.is_some() && node != Node::Shutdown {
-            self.mark(domid, Bits::HOME);
+            self.mark(domid, Questions::HOME);
         }
     }
 
@@ -165,8 +165,8 @@ impl Observer {
         // before it may have been dropped, for it looks like the first. One that is there already fires
         // nothing.
         let due = match outcome {
-            Ok(_) => Bits::NONE,
-            Err(name) if name == error::EEXIST.as_bytes() => Bits::of(node),
+            Ok(_) => Questions::NONE,
+            Err(name) if name == error::EEXIST.as_bytes() => Questions::of(node),
             Err(name) => return Err(server_error(ask, name)),
         };
         if let Some(slot) = self.slot_mut(domid) {
@@ -186,9 +186,9 @@ impl Observer {
             Target::Domain(domid, node) => {
                 if let Some(slot) = self.slot_mut(domid) {
                     *slot.watch(node) = Watch::Off;
-                    slot.read = slot.read.without(Bits::of(node));
+                    slot.read = slot.read.without(Questions::of(node));
                     // It may be wanted again, or for nothing any more.
-                    self.mark(domid, Bits::NONE);
+                    self.mark(domid, Questions::NONE);
                     self.sweep_out(domid);
                 }
             }
@@ -209,7 +209,7 @@ impl Observer {
             let Some(slot) = self.slot_mut(domid) else { continue };
             slot.listed = false;
             match slot.introduced {
-                Some(true) if !slot.homeless => self.mark(domid, Bits::HOME),
+                Some(true) if !slot.homeless => self.mark(domid, Questions::HOME),
                 _ => self.judge(domid, now, out),
             }
         }
@@ -235,9 +235,9 @@ impl Observer {
                 slot.introduced = Some(true);
                 return self.judge(domid, now, out);
             }
-            (_, true) => Bits::HOME.with(Bits::INTRODUCED),
+            (_, true) => Questions::HOME.with(Questions::INTRODUCED),
             (Some(true), false) => return,
-            _ => Bits::INTRODUCED,
+            _ => Questions::INTRODUCED,
         };
         self.mark(domid, due);
     }

@@ -7,7 +7,7 @@ use virevent::{Change, Domain, Lifecycle, RawEvent, ShutdownCause, Uuid};
 use super::phase::Phase;
 use super::{LIMIT, Observer, PastRun};
 use crate::decode::{self, Request};
-use crate::slot::{Bits, Course, Run, Slot, Watch};
+use crate::slot::{Course, Questions, Run, Slot, Watch};
 
 impl Observer {
     /// Looks at what is known of the domain, and tells what is new.
@@ -45,7 +45,7 @@ impl Observer {
             slot.since = Some(now);
             self.limits.push_back((now + LIMIT, domid));
         }
-        if !slot.read.has_all(Bits::NODES) {
+        if !slot.read.has_all(Questions::NODES) {
             return;
         }
         self.identify(domid, slot, now, out);
@@ -71,7 +71,7 @@ impl Observer {
             let uuid = uuid.or(before.map(|before| before.uuid));
             let name = slot.name.clone().or_else(|| Some(before?.name.clone()));
             // What was asked of the run before is not asked of this one.
-            let is_read = slot.is_settled(Bits::SHUTDOWN);
+            let is_read = slot.is_settled(Questions::SHUTDOWN);
             let whole = uuid.is_some() && name.is_some() && is_read;
             if whole || slot.late || domid == 0 {
                 let uuid = uuid.unwrap_or_else(|| decode::uuid_of(&self.host, domid));

@@ -107,115 +107,115 @@ static bool read_state(uint32_t domid, char *state, size_t size)
 
 /* libxenctrl: how domains fare. */
 
-void *xc_interface_open(void *logger, void *dombuild_logger, unsigned int flags)
+void *xc_interface_open(void *ignored, void *ignored_too, unsigned int flags)
 {
     return &dummy;
 }
 
-int xc_interface_close(void *xc)
+int xc_interface_close(void *handle)
 {
     return 0;
 }
 
 /*
- * Of the first domain from `domid` on. `info` begins with these words: the domain's id, a label, and
+ * Of the first domain from `domid` on. `answer` begins with these words: the domain's id, a label, and
  * a word of bits. Says 0 (none from there on), and another id, when there is no such domain.
  */
-int xc_domain_getinfo(void *xc, uint32_t domid, unsigned int max, uint32_t *info)
+int xc_domain_getinfo(void *handle, uint32_t domid, unsigned int max, uint32_t *answer)
 {
     enum { DYING = 1, CRASHED = 2, SHUTDOWN = 4 };
     char state[16];
 
-    memset(info, 0, 3 * sizeof *info);
-    info[0] = domid;
+    memset(answer, 0, 3 * sizeof *answer);
+    answer[0] = domid;
     if (!read_state(domid, state, sizeof state)) {
-        info[0] = domid + 1;
+        answer[0] = domid + 1;
         return 0;
     }
     if (!strcmp(state, "shutdown"))
-        info[2] = SHUTDOWN;
+        answer[2] = SHUTDOWN;
     else if (!strcmp(state, "crashed"))
-        info[2] = SHUTDOWN | CRASHED;
+        answer[2] = SHUTDOWN | CRASHED;
     else if (!strcmp(state, "dying"))
-        info[2] = DYING;
+        answer[2] = DYING;
     return 1;
 }
 
 /* libxenevtchn: one descriptor to poll, and ports. */
 
-void *xenevtchn_open(void *logger, unsigned int flags)
+void *xenevtchn_open(void *ignored, unsigned int flags)
 {
     return &dummy;
 }
 
-void *xenevtchn_fdopen(void *logger, int fd, unsigned int flags)
+void *xenevtchn_fdopen(void *ignored, int fd, unsigned int flags)
 {
     return &dummy;
 }
 
-int xenevtchn_close(void *xce)
+int xenevtchn_close(void *handle)
 {
     return 0;
 }
 
-int xenevtchn_fd(void *xce)
+int xenevtchn_fd(void *handle)
 {
     return virqs;
 }
 
-int xenevtchn_bind_virq(void *xce, unsigned int virq)
+int xenevtchn_bind_virq(void *handle, unsigned int virq)
 {
     return VIRQ_PORT;
 }
 
 /* Each guest's port is another: the daemon tells its domains apart by them. */
-int xenevtchn_bind_interdomain(void *xce, uint32_t domid, uint32_t remote_port)
+int xenevtchn_bind_interdomain(void *handle, uint32_t domid, uint32_t its_port)
 {
     static int last = 100;
 
     return ++last;
 }
 
-int xenevtchn_pending(void *xce)
+int xenevtchn_pending(void *handle)
 {
     eventfd_t count;
 
     return eventfd_read(virqs, &count) ? -1 : VIRQ_PORT;
 }
 
-int xenevtchn_notify(void *xce, uint32_t port)
+int xenevtchn_notify(void *handle, uint32_t port)
 {
     return 0;
 }
 
-int xenevtchn_unbind(void *xce, uint32_t port)
+int xenevtchn_unbind(void *handle, uint32_t port)
 {
     return 0;
 }
 
-int xenevtchn_unmask(void *xce, uint32_t port)
+int xenevtchn_unmask(void *handle, uint32_t port)
 {
     return 0;
 }
 
 /* libxengnttab: a page of zeroes for the ring of each guest that exists. */
 
-void *xengnttab_open(void *logger, unsigned int flags)
+void *xengnttab_open(void *ignored, unsigned int flags)
 {
     return &dummy;
 }
 
-int xengnttab_close(void *xgt)
+int xengnttab_close(void *handle)
 {
     return 0;
 }
 
-int xengnttab_set_max_grants(void *xgt, uint32_t count)
+int xengnttab_set_max_grants(void *handle, uint32_t count)
 {
     return 0;
 }
 
-void *xengnttab_map_grant_ref(void *xgt, uint32_t domid, uint32_t ref, int prot)
+void *xengnttab_map_grant_ref(void *handle, uint32_t domid, uint32_t ref, int prot)
 {
     char state[16];
     void *page;
@@ -228,7 +228,7 @@ void *xengnttab_map_grant_ref(void *xgt, uint32_t domid, uint32_t ref, int prot)
     return page == MAP_FAILED ? NULL : page;
 }
 
-int xengnttab_unmap(void *xgt, void *start, uint32_t count)
+int xengnttab_unmap(void *handle, void *start, uint32_t count)
 {
     return munmap(start, (size_t)count * PAGE);
 }
