@@ -22,6 +22,8 @@ pub(crate) struct Client {
     /// In the order in which they were asked.
     asked: VecDeque<Asked>,
     most: usize,
+    /// When the last answer came.
+    heard: Option<Instant>,
     next_id: u32,
     out: Vec<u8>,
     written: usize,
@@ -42,7 +44,7 @@ impl Client {
     /// replies to some requests 0. So there one is asked at a time, and whatever comes is its answer.
     pub(crate) fn new(is_device: bool) -> Self {
         let most = if is_device { 1 } else { IN_FLIGHT };
-        Self { asked: VecDeque::new(), most, next_id: 1, out: Vec::new(), written: 0 }
+        Self { asked: VecDeque::new(), most, heard: None, next_id: 1, out: Vec::new(), written: 0 }
     }
 
     /// Whether another request may be asked.
@@ -76,9 +78,14 @@ impl Client {
         self.written = (self.written + bytes).min(self.out.len());
     }
 
-    /// When the oldest request without an answer is overdue.
+    /// When the oldest request without an answer is overdue: so long after it was asked, or after the
+    /// last answer to another, for the server may take as long for each of those that it answers first.
+    /// There are so many of those and no more: one that is never answered is not waited for for ever.
     pub(crate) fn overdue_at(&self, timeout: Duration) -> Option<Instant> {
-        self.asked.front().and_then(|asked| asked.since.checked_add(timeout))
+        let asked = self.asked.front()?.since;
+        let next = asked.max(self.heard.unwrap_or(asked)).checked_add(timeout)?;
+        let last = asked.checked_add(timeout.saturating_mul(self.most as u32));
+        Some(last.map_or(next, |last| next.min(last)))
     }
 
     /// The oldest request without an answer.
@@ -93,6 +100,7 @@ impl Client {
     pub(crate) fn answered<'a>(
         &mut self,
         packet: &Packet<'a>,
+        now: Instant,
     ) -> Result<(Ask, Outcome<'a>), Error> {
         let header = &packet.header;
         let is_ours =
@@ -110,6 +118,7 @@ impl Client {
             return Err(protocol(said));
         }
         self.asked.remove(at);
+        self.heard = Some(now);
         Ok((ask, if is_error { Err(packet.text()) } else { Ok(packet.payload) }))
     }
 }
@@ -189,28 +198,31 @@ mod tests {
     fn replies_find_their_requests_in_any_order() {
         let (mut client, headers) = asked(false, &[NAME, Ask::List, Ask::IsIntroduced(5)]);
         let reply = |at: usize, payload| Packet { header: headers[at], payload };
+        let now = Instant::now();
         assert_eq!(
-            client.answered(&reply(2, b"T\0")).unwrap(),
+            client.answered(&reply(2, b"T\0"), now).unwrap(),
             (Ask::IsIntroduced(5), Ok(&b"T\0"[..]))
         );
         let error = Packet { header: headers[0].error(), payload: b"ENOENT\0" };
-        assert_eq!(client.answered(&error).unwrap(), (NAME, Err(&b"ENOENT"[..])));
+        assert_eq!(client.answered(&error, now).unwrap(), (NAME, Err(&b"ENOENT"[..])));
         assert_eq!(client.oldest(), Some(Ask::List));
-        assert_eq!(client.answered(&reply(1, b"")).unwrap(), (Ask::List, Ok(&b""[..])));
+        assert_eq!(client.answered(&reply(1, b""), now).unwrap(), (Ask::List, Ok(&b""[..])));
         assert!(client.is_quiet());
     }
 
     #[test]
     fn an_answer_to_nothing_and_one_of_another_operation_are_refused() {
         let (mut client, headers) = asked(false, &[NAME]);
+        let mut refused =
+            |packet: Packet<'_>| client.answered(&packet, Instant::now()).unwrap_err().to_string();
         let stray = Packet { header: Header::request(Operation::READ, 77), payload: b"" };
-        let said = client.answered(&stray).unwrap_err().to_string();
+        let said = refused(stray);
         assert!(said.contains("READ") && said.contains("request 77"), "{said}");
         let header = Header { operation: Operation::WRITE, ..headers[0] };
-        let said = client.answered(&Packet { header, payload: b"OK\0" }).unwrap_err().to_string();
+        let said = refused(Packet { header, payload: b"OK\0" });
         assert!(said.contains("WRITE as the answer to a READ of /local/domain/5/name"), "{said}");
         let unknown = Header { operation: Operation(4_000_000_000), ..headers[0] };
-        assert!(client.answered(&Packet { header: unknown, payload: b"" }).is_err());
+        assert!(refused(Packet { header: unknown, payload: b"" }).contains("as the answer"));
     }
 
     #[test]
@@ -218,9 +230,32 @@ mod tests {
         let (mut client, _) = asked(true, &[Ask::Watch(Target::Released, None)]);
         assert!(!client.has_room());
         let header = Header::request(Operation::WATCH, 0);
-        let (ask, _) = client.answered(&Packet { header, payload: b"OK\0" }).unwrap();
+        let reply = Packet { header, payload: b"OK\0" };
+        let (ask, _) = client.answered(&reply, Instant::now()).unwrap();
         assert_eq!(ask, Ask::Watch(Target::Released, None));
         assert!(client.has_room());
+    }
+
+    #[test]
+    fn what_is_asked_is_overdue_after_the_last_answer_and_not_after_it_was_asked() {
+        const TIMEOUT: Duration = Duration::from_secs(10);
+        let (mut client, headers) = asked(false, &[NAME, Ask::List, Ask::IsIntroduced(5)]);
+        assert_eq!(client.overdue_at(TIMEOUT), Some(client.asked[0].since + TIMEOUT));
+        let begun = client.asked[1].since;
+        let mut now = begun;
+        for (header, payload) in [(headers[0], &b"web"[..]), (headers[2], b"T\0")] {
+            now += Duration::from_secs(9);
+            assert!(client.answered(&Packet { header, payload }, now).is_ok());
+            assert_eq!(client.overdue_at(TIMEOUT), Some(now + TIMEOUT));
+        }
+        // Answers to what was asked later do not make up for one that never comes.
+        for seconds in 0..1_000 {
+            now = begun + Duration::from_secs(seconds);
+            client.ask(NAME, now);
+            let header = Header::request(Operation::READ, client.asked[1].id);
+            assert!(client.answered(&Packet { header, payload: b"" }, now).is_ok());
+        }
+        assert_eq!(client.overdue_at(TIMEOUT), Some(begun + TIMEOUT * 64));
     }
 
     #[test]

@@ -73,6 +73,10 @@ use virevent::driver::{Driver, Reconnect};
 use crate::session::Opener;
 use crate::uri::StoreUri;
 
+/// How long the first look at all domains may take. A daemon that answers nothing is given up long before;
+/// one that answers all the time takes a minute to set the watches of 10,000 domains.
+const FIRST_LOOK: Duration = Duration::from_secs(300);
+
 /// How to reach a XenStore. By value:
 /// `XenStore::new("xenstore:")?.call_timeout(Duration::from_secs(30)).source()`.
 #[derive(Clone, Debug)]
@@ -106,7 +110,8 @@ impl XenStore {
     }
 
     /// How long xenstored may take to answer a request before the connection is given up. Default:
-    /// 10 s. The first look at all domains may take as long.
+    /// 10 s. While it answers, the first look at all domains may take 5 minutes, or as long as this if
+    /// that is longer.
     pub fn call_timeout(mut self, timeout: Duration) -> Self {
         self.call_timeout = timeout;
         self
@@ -133,7 +138,7 @@ impl XenStore {
         let (uri, timeout, past) = (self.uri, self.call_timeout, Arc::default());
         Driver::builder(Opener { uri, host, timeout, past })
             .keepalive(Some(interval), count)
-            .call_timeout(self.call_timeout)
+            .call_timeout(self.call_timeout.max(FIRST_LOOK))
             .reconnect(self.reconnect)
             .build()
     }

@@ -61,7 +61,7 @@ impl Connect for Opener {
 
 /// How often to knock while too many wait at the door, and for how long.
 const KNOCK: Duration = Duration::from_millis(15);
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Connects. xenstored lets in few at a time, and a socket that does not block is sent away where
 /// another would wait.
@@ -289,12 +289,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_door_that_stays_crowded_is_an_error_that_says_so_after_2_s() {
+    async fn a_door_that_stays_crowded_is_an_error_that_says_so_after_5_s() {
         let dir = tempfile::tempdir().unwrap();
         let (_listener, _waiting) = crowded(dir.path()).await;
         let (path, begun) = (dir.path().join("socket"), Instant::now());
         let error = knock(&path).await.unwrap_err();
-        assert!((2_000..2_100).contains(&begun.elapsed().as_millis()));
+        assert!((5_000..5_100).contains(&begun.elapsed().as_millis()));
         let said = Place::given(&path).unreachable(error).to_line();
         assert!(said.contains("too many clients wait"), "{said}");
     }

@@ -191,14 +191,13 @@ async fn a_refusal_fails_the_first_subscription_and_says_what_to_do() {
 #[tokio::test]
 async fn what_breaks_the_protocol_is_a_gap_that_says_what_was_wrong() {
     type Change = fn(&mut Faults);
-    let table: [(Change, &str); 8] = [
+    let table: [(Change, &str); 7] = [
         (|faults| faults.oversize = [Operation::READ].into(), "a payload of 4097 bytes"),
         (|faults| faults.wrong_request = [Operation::READ].into(), "which was not asked"),
         (|faults| faults.wrong_operation = [Operation::READ].into(), "as the answer to a READ of"),
         (|faults| faults.truncated = [Operation::READ].into(), "xenstored stopped"),
         (|faults| faults.hang_up = [Operation::READ].into(), "xenstored stopped"),
         (|faults| faults.unanswered = [Operation::READ].into(), "no answer to READ"),
-        (|faults| faults.refuse(Operation::READ, None, "EIO"), "EIO to a READ of /local/domain/2/"),
         (
             |faults| faults.bodies = [(Operation::IS_DOMAIN_INTRODUCED, b"maybe\0".into())].into(),
             "neither T nor F",
@@ -441,4 +440,89 @@ async fn nothing_of_ours_is_watched_once_nobody_listens() {
         rig.fake.until(|fake| fake.watches().is_empty()).await;
         assert_eq!(rig.fake.accepted(), 1, "by its request, not by hanging up");
     }
+}
+
+#[tokio::test]
+async fn a_server_that_is_slow_but_answers_all_the_time_is_not_overdue() {
+    // 64 questions of 20 ms each take longer than the half second that each may take.
+    let rig = Rig::new();
+    for n in 0..80 {
+        rig.fake.toolstack().introduce(&*format!("vm{n}")).unwrap();
+    }
+    let mut told = rig.synced().await;
+    let slow = Duration::from_millis(20);
+    rig.fake.change(|faults| faults.delays = [(Operation::IS_DOMAIN_INTRODUCED, slow)].into());
+    rig.fake.toolstack().destroy(1).unwrap();
+    told.expect(&["vm0[1] stopped"]).await;
+    told.nothing().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_of_one_domain_is_not_known_and_no_concern_of_the_others() {
+    let table = [
+        ("/local/domain/1/control/shutdown", "web[1]"),
+        ("/local/domain/1/name", "Domain-1[1]"),
+        ("/local/domain/1/vm", "web[1]"),
+        ("/local/domain/1", "web[1]"),
+    ];
+    for (path, first) in table {
+        let rig = Rig::with(|faults| faults.refuse(Operation::READ, Some(path), "EACCES"));
+        rig.fake.toolstack().introduce("web").unwrap();
+        rig.fake.toolstack().introduce("db").unwrap();
+        let mut told = Told(rig.subscribe().await.unwrap());
+        let mut lines = vec![told.next().await, told.next().await];
+        lines.sort();
+        let existing = [first, "db[2]"].map(|domain| format!("{domain} existing (running)"));
+        assert!(existing.iter().all(|line| lines.contains(line)), "{path}: {lines:?}");
+        assert!(told.next().await.ends_with("(2 domains)"), "{path}");
+        rig.fake.toolstack().rename(2, "db2").unwrap();
+        told.expect(&["db[2] undefined (renamed)", "db2[2] defined (renamed)"]).await;
+        rig.fake.toolstack().destroy(1).unwrap();
+        assert_eq!(told.next().await, format!("{first} stopped"));
+        told.nothing().await;
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_any_more_is_as_it_was() {
+    let rig = Rig::new();
+    rig.fake.toolstack().introduce("web").unwrap();
+    let mut told = rig.synced().await;
+    rig.fake.change(|faults| faults.refuse(Operation::READ, None, "EIO"));
+    rig.fake.toolstack().rename(1, "www").unwrap();
+    rig.fake.flood(1_000);
+    told.nothing().await;
+    rig.fake.change(|faults| *faults = Faults::default());
+    rig.fake.flood(1_000);
+    told.expect(&["web[1] undefined (renamed)", "www[1] defined (renamed)"]).await;
+    told.nothing().await;
+}
+
+#[tokio::test]
+async fn a_watch_that_is_there_already_is_as_good_as_one_that_is_set() {
+    let watches = [
+        "@introduceDomain",
+        "@releaseDomain",
+        "/local/domain/1/vm",
+        "/local/domain/1/name",
+        "/local/domain/1/control/shutdown",
+    ];
+    for path in watches {
+        let rig = Rig::with(|faults| faults.refuse(Operation::WATCH, Some(path), "EEXIST"));
+        rig.fake.toolstack().introduce("web").unwrap();
+        let mut told = Told(rig.subscribe().await.unwrap());
+        assert_eq!(told.next().await, "web[1] existing (running)", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_first_look_may_take_longer_than_a_request() {
+    let rig = Rig::with(|faults| {
+        faults.delays.insert(Operation::READ, Duration::from_millis(20));
+    });
+    for n in 0..20 {
+        rig.fake.toolstack().introduce(&*format!("vm{n}")).unwrap();
+    }
+    let mut told = Told(rig.subscribe().await.unwrap());
+    assert_eq!(until_synced(&mut told.0).await.unwrap().len(), 20);
 }

@@ -5,7 +5,7 @@ mod told;
 
 use std::time::Duration;
 
-use virevent::{Origin, Uuid};
+use virevent::{EventSource, Options, Origin, Uuid};
 use virevent_testkit::assert::eventually;
 use virevent_testkit::servers::{Store, Xenstored};
 use virevent_testkit::xen::{Blueprint, Power, RunState};
@@ -238,4 +238,23 @@ async fn the_daemon_holds_none_of_our_watches_once_nobody_listens() {
     told.nothing().await;
     drop(told);
     eventually("nothing is watched", || daemon.watches().unwrap().is_empty()).await.unwrap();
+}
+
+#[tokio::test]
+#[ignore = "needs xenstored"]
+async fn of_50_who_come_at_once_to_a_busy_daemon_all_are_let_in() {
+    let daemon = Xenstored::start().await.unwrap();
+    daemon.freeze();
+    let all = (0..50).map(|_| {
+        let source = client(&daemon);
+        async move { source.subscribe_with(Options::default()).await.map(drop) }
+    });
+    let thaw = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        daemon.thaw();
+    };
+    let (outcomes, ()) = tokio::join!(futures::future::join_all(all), thaw);
+    for outcome in outcomes {
+        outcome.unwrap();
+    }
 }

@@ -13,6 +13,16 @@ use crate::request::{Ask, Node, Target};
 use crate::slot::{Questions, Slot, Watch};
 use crate::wire::error;
 
+/// What a read found.
+#[derive(Clone, Copy)]
+enum Found<'a> {
+    Value(&'a [u8]),
+    /// There is no such node.
+    Nothing,
+    /// There may be one, but the server does not show it.
+    Unreadable,
+}
+
 impl Observer {
     pub(super) fn answer(
         &mut self,
@@ -48,20 +58,42 @@ impl Observer {
                 self.judge(domid, now, out);
             }
             Ask::ReadHome(domid) => {
-                let homeless = value(ask, outcome)?.is_none();
+                let found = self.found(ask, outcome);
                 if let Some(slot) = self.answered(domid, Questions::HOME) {
-                    let homeless = homeless && domid != 0;
+                    let homeless = match found {
+                        Found::Value(_) => false,
+                        Found::Nothing => domid != 0,
+                        Found::Unreadable => slot.homeless,
+                    };
                     let before = std::mem::replace(&mut slot.homeless, homeless);
                     slot.note(Questions::HOME, before == homeless);
                 }
                 self.judge(domid, now, out);
             }
             Ask::Read(domid, node) => {
-                self.read(domid, node, value(ask, outcome)?);
+                let found = self.found(ask, outcome);
+                self.read(domid, node, found);
                 self.judge(domid, now, out);
             }
         }
         Ok(())
+    }
+
+    /// What the answer to a read says. One node that cannot be read is no reason to lose sight of all
+    /// the other domains.
+    fn found<'a>(&mut self, ask: Ask, outcome: Outcome<'a>) -> Found<'a> {
+        match outcome {
+            Ok(value) => Found::Value(value),
+            Err(name) if name == error::ENOENT.as_bytes() => Found::Nothing,
+            Err(name) => {
+                // Once is enough: the node is read at each event that it has.
+                if !std::mem::replace(&mut self.warned, true) {
+                    let error = server_error(ask, name);
+                    tracing::warn!(%error, "what cannot be read of a domain is taken for unknown");
+                }
+                Found::Unreadable
+            }
+        }
     }
 
     /// What was asked of the domain is answered.
@@ -89,8 +121,14 @@ impl Observer {
         }
     }
 
-    fn read(&mut self, domid: u16, node: Node, value: Option<&[u8]>) {
+    fn read(&mut self, domid: u16, node: Node, found: Found<'_>) {
         let Some(slot) = self.answered(domid, Questions::of(node)) else { return };
+        let value = match found {
+            Found::Value(value) => Some(value),
+            Found::Nothing | Found::Unreadable => None,
+        };
+        // What cannot be read is not about to be written, and is not waited for.
+        slot.late |= matches!(found, Found::Unreadable) && node != Node::Shutdown;
         let was_read = slot.read.has_all(Questions::of(node));
         slot.read = slot.read.with(Questions::of(node));
         let is_same = match node {
@@ -123,16 +161,17 @@ impl Observer {
             let place = Target::SPECIAL.iter().position(|special| *special == target);
             return self.special_watched(ask, place.unwrap_or_default(), outcome);
         };
-        match outcome {
-            Ok(_) => {}
-            Err(name) if name == error::EEXIST.as_bytes() => {}
-            Err(name) => return Err(server_error(ask, name)),
-        }
         // The event that it fires at once has the node read. So a change after that read fires anew; one
-        // before it may have been dropped, for it looks like the first.
+        // before it may have been dropped, for it looks like the first. One that is there already fires
+        // nothing.
+        let due = match outcome {
+            Ok(_) => Questions::NONE,
+            Err(name) if name == error::EEXIST.as_bytes() => Questions::of(node),
+            Err(name) => return Err(server_error(ask, name)),
+        };
         if let Some(slot) = self.slot_mut(domid) {
             *slot.watch(node) = Watch::On;
-            self.mark(domid, Questions::NONE);
+            self.mark(domid, due);
         }
         Ok(())
     }
@@ -213,14 +252,5 @@ fn accepted(ask: Ask, outcome: Outcome<'_>) -> Result<(), Error> {
             Err(protocol(format!("not OK to a {}", ask.to_line())))
         }
         _ => Ok(()),
-    }
-}
-
-/// The value of a node; `None` if there is none.
-fn value<'a>(ask: Ask, outcome: Outcome<'a>) -> Result<Option<&'a [u8]>, Error> {
-    match outcome {
-        Ok(value) => Ok(Some(value)),
-        Err(name) if name == error::ENOENT.as_bytes() => Ok(None),
-        Err(name) => Err(server_error(ask, name)),
     }
 }

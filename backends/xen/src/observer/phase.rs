@@ -53,7 +53,7 @@ impl Observer {
             Phase::Closing if self.client.is_quiet() && !self.is_device => {
                 self.client.ask(Ask::Reset, now);
             }
-            Phase::Closing if self.client.is_quiet() => self.phase = Phase::Unwatching,
+            Phase::Closing if self.client.is_quiet() => self.unwatch_all(),
             _ => {}
         }
         match self.phase {
@@ -136,6 +136,11 @@ impl Observer {
     ) -> Result<(), Error> {
         self.specials[place] = match outcome {
             Ok(_) => Watch::On,
+            // It is there already, and fires nothing now.
+            Err(name) if name == error::EEXIST.as_bytes() => {
+                (self.initial[place], self.list_due) = (false, true);
+                Watch::On
+            }
             // It offers what it does not have.
             Err(name)
                 if name == error::EINVAL.as_bytes() && matches!(ask, Ask::Watch(_, Some(_))) =>
@@ -159,10 +164,16 @@ impl Observer {
     pub(super) fn reset(&mut self, ask: Ask, outcome: Outcome<'_>) -> Result<(), Error> {
         match outcome {
             Ok(_) => self.forget(),
-            Err(name) if name == error::ENOSYS.as_bytes() => self.phase = Phase::Unwatching,
+            Err(name) if name == error::ENOSYS.as_bytes() => self.unwatch_all(),
             Err(name) => return Err(server_error(ask, name)),
         }
         Ok(())
+    }
+
+    /// Begins to drop the watches one by one. Nothing is under way: each is set or is not.
+    fn unwatch_all(&mut self) {
+        self.phase = Phase::Unwatching;
+        self.queue = self.slots().map(|(domid, _)| domid).collect();
     }
 
     fn unwatch(&mut self, now: Instant) {
@@ -172,13 +183,15 @@ impl Observer {
                 self.client.ask(Ask::Unwatch(target), now);
             }
         }
-        for (domid, slot) in self.slots.iter_mut().enumerate() {
-            let Some(slot) = slot else { continue };
-            for node in Node::ALL {
-                if *slot.watch(node) == Watch::On && self.client.has_room() {
-                    *slot.watch(node) = Watch::Clearing;
-                    self.client.ask(Ask::Unwatch(Target::Domain(domid as u16, node)), now);
-                }
+        while let Some(domid) = self.queue.front().copied().filter(|_| self.client.has_room()) {
+            let watched = self.slot_mut(domid).and_then(|slot| {
+                let node = Node::ALL.into_iter().find(|node| *slot.watch(*node) == Watch::On)?;
+                *slot.watch(node) = Watch::Clearing;
+                Some(node)
+            });
+            match watched {
+                Some(node) => self.client.ask(Ask::Unwatch(Target::Domain(domid, node)), now),
+                None => drop(self.queue.pop_front()),
             }
         }
         // There is room for one at least: so all are off.
