@@ -79,12 +79,12 @@ impl Config {
     /// QEMU greeted, and has not answered a question since.
     pub(crate) fn mute(&self, waited: Duration) -> Error {
         let or_gone = match self.may_be_half_open() {
-            true => " Or its host is gone, or the way there",
+            true => ". Or its host is gone, or the way there",
             false => "",
         };
         let reason = format!(
             "it greets us, so that it is our turn, but does not answer for {waited:?}: QEMU hangs, or \
-             its process is stopped (SIGSTOP); look at what it does.{or_gone}"
+             its process is stopped (SIGSTOP); look at what it does{or_gone}"
         );
         self.timed_out(reason)
     }
