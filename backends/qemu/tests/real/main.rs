@@ -266,3 +266,12 @@ async fn a_socket_that_is_not_there_or_has_nobody_behind_it_is_a_clear_error() {
     let error = refusal(&socket).await;
     assert!(error.contains("its QEMU has ended"), "{error}");
 }
+
+#[tokio::test]
+#[ignore = "needs qemu"]
+async fn after_a_garbled_command_the_launchers_monitor_is_of_use_again() {
+    let mut qemu = Qemu::start().await.unwrap();
+    let error = qemu.run_with("stop", "}").await.unwrap_err().to_string();
+    assert!(error.contains("JSON parse error"), "{error}");
+    assert!(qemu.run("query-status").await.unwrap().contains("prelaunch"));
+}
