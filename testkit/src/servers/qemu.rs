@@ -256,14 +256,14 @@ impl Qemu {
                 attempts += 1;
                 // QEMU 7.2 now and then garbles good commands of a client that came at its start, for as
                 // long as that is connected. Nothing was done then.
-                if attempts == 3 || !answer.contains("JSON parse error") {
+                let garbled = ["JSON parse error", "capabilities negotiation"];
+                if attempts == 3 || !garbled.iter().any(|sign| answer.contains(sign)) {
                     return io::Result::Ok(answer);
                 }
                 control.shutdown().await?;
                 *control = BufReader::new(UnixStream::connect(&path).await?);
                 control.read_line(&mut String::new()).await?;
-                control.write_all(b"{\"execute\":\"qmp_capabilities\"}\n").await?;
-                control.read_line(&mut String::new()).await?;
+                negotiate(control).await?;
             }
         };
         match timeout(PATIENCE, answer).await {
@@ -322,11 +322,7 @@ async fn connect(
     };
     let ready = async {
         let Ok(Ok(mut stream)) = timeout(PATIENCE, greeted).await else { return Err(()) };
-        let negotiated = async {
-            stream.write_all(b"{\"execute\":\"qmp_capabilities\"}\n").await?;
-            stream.read_line(&mut String::new()).await
-        };
-        match timeout(ANSWER, negotiated).await {
+        match timeout(ANSWER, negotiate(&mut stream)).await {
             Ok(Ok(1..)) => Ok(Some(stream)),
             Ok(_) => Err(()),
             Err(_) => Ok(None),
@@ -340,6 +336,12 @@ async fn connect(
         Ok(stream) => Ok(stream),
         Err(()) => Err(trouble(child, "did not start").await),
     }
+}
+
+/// What QEMU wants to hear after its greeting. How much it answered, in bytes.
+async fn negotiate(stream: &mut BufReader<UnixStream>) -> io::Result<usize> {
+    stream.write_all(b"{\"execute\":\"qmp_capabilities\"}\n").await?;
+    stream.read_line(&mut String::new()).await
 }
 
 /// Kills it, and tells what it said.
