@@ -139,7 +139,7 @@ async fn with_broadcast(readers: usize, one_domain: bool, rounds: usize) -> (Dur
         });
     }
     let domains: Vec<_> =
-        (0..DOMAINS).map(|n| Domain::new("h", uuid(n), "domain", Some(1))).collect();
+        (0..DOMAINS).map(|n| Domain::new("bench:", "h", uuid(n), "domain", Some(1))).collect();
     tokio::task::yield_now().await;
     let mut before = cpu();
     for (n, served) in served.into_iter().enumerate() {
@@ -257,7 +257,7 @@ impl Session for Reads {
             out.interest_done(tag, &[]);
         } else if let Some(tag) = self.list.take() {
             let running = State::Running(virevent::RunningReason::Booted);
-            let domain = |n| Domain::new("h", uuid(n), "domain", Some(1));
+            let domain = |n| Domain::new("bench:", "h", uuid(n), "domain", Some(1));
             let listed = |n| Listed::new(domain(n), running, Some(true));
             out.listed(tag, (0..DOMAINS).map(listed).collect());
         } else if let Some(first) = self.reads.recv().await {

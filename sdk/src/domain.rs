@@ -10,8 +10,9 @@ use uuid::Uuid;
 ///
 /// Cheap to clone: the identity is shared, and a source interns it once a connection.
 ///
-/// Key what you remember by [`uuid`](Domain::uuid) (and [`host`](Domain::host) across a fleet): a
-/// name can change, and an id is reused. A new id under the same uuid is a new run of the domain.
+/// Its identity is its [`source`](Domain::source), [`host`](Domain::host) and [`uuid`](Domain::uuid):
+/// key what you remember by these (the uuid is enough where there is one source on one host). A name
+/// can change, and an id is reused. A new id under the same uuid is a new run of the domain.
 #[derive(Clone)]
 pub struct Domain {
     ident: Arc<Ident>,
@@ -19,27 +20,46 @@ pub struct Domain {
 }
 
 struct Ident {
-    host: Arc<str>,
+    host: Arc<Host>,
     uuid: Uuid,
     name: Box<str>,
+}
+
+/// Where a domain lives: a host, as one source knows it. Shared by all domains of a connection.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Host {
+    pub(crate) source: Arc<str>,
+    pub(crate) name: Arc<str>,
+}
+
+impl Host {
+    pub(crate) fn new(source: Arc<str>, name: Arc<str>) -> Arc<Self> {
+        Arc::new(Self { source, name })
+    }
 }
 
 impl Domain {
     /// Makes a domain by hand, as a test of your own code does.
     ///
     /// `id` is that of the current run; `None` when the domain is inactive.
-    pub fn new(host: &str, uuid: Uuid, name: &str, id: Option<u32>) -> Self {
-        Self::on(Arc::from(host), uuid, name, id)
+    pub fn new(source: &str, host: &str, uuid: Uuid, name: &str, id: Option<u32>) -> Self {
+        Self::on(Host::new(source.into(), host.into()), uuid, name, id)
     }
 
-    pub(crate) fn on(host: Arc<str>, uuid: Uuid, name: &str, id: Option<u32>) -> Self {
+    pub(crate) fn on(host: Arc<Host>, uuid: Uuid, name: &str, id: Option<u32>) -> Self {
         let name = Box::from(name);
         Self { ident: Arc::new(Ident { host, uuid, name }), id }
     }
 
     /// The host that runs the domain, as the hypervisor calls itself (its host name, mostly).
     pub fn host(&self) -> &str {
-        &self.ident.host
+        &self.ident.host.name
+    }
+
+    /// The URI of the source that told of the domain, without secrets. Two sources may know the same
+    /// domain under the same host and uuid: libvirt, and the monitor socket of its QEMU.
+    pub fn source(&self) -> &str {
+        &self.ident.host.source
     }
 
     /// The domain's uuid, the one part of its identity that never changes.
@@ -73,7 +93,9 @@ impl Domain {
 
     /// Whether both are the same domain, whatever they are called and in whichever run.
     pub fn is_same(&self, other: &Self) -> bool {
-        self.uuid() == other.uuid() && self.host() == other.host()
+        self.uuid() == other.uuid()
+            && (Arc::ptr_eq(&self.ident.host, &other.ident.host)
+                || self.ident.host == other.ident.host)
     }
 
     /// Becomes `other` in the run `id`, without touching a count when they share the identity.
@@ -84,7 +106,7 @@ impl Domain {
         self.id = id;
     }
 
-    pub(crate) fn host_arc(&self) -> &Arc<str> {
+    pub(crate) fn home(&self) -> &Arc<Host> {
         &self.ident.host
     }
 }
@@ -109,6 +131,7 @@ impl Hash for Domain {
 impl fmt::Debug for Domain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Domain")
+            .field("source", &self.source())
             .field("host", &self.host())
             .field("uuid", &self.uuid())
             .field("name", &self.name())
@@ -191,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_selector_in_the_form_of_a_uuid_selects_by_uuid() {
-        let domain = Domain::new("h", Uuid::from_u128(7), "web", Some(3));
+        let domain = Domain::new("s:", "h", Uuid::from_u128(7), "web", Some(3));
         assert!(Selector::from(Uuid::from_u128(7).to_string()).matches(&domain));
         assert!(Selector::from("web").matches(&domain));
         assert!(!Selector::from("we").matches(&domain));
@@ -199,7 +222,7 @@ mod tests {
 
     #[test]
     fn another_run_is_the_same_domain_but_not_equal() {
-        let run = Domain::new("h", Uuid::from_u128(7), "web", Some(3));
+        let run = Domain::new("s:", "h", Uuid::from_u128(7), "web", Some(3));
         let next = run.with_id(Some(4));
         assert!(run.is_same(&next));
         assert_ne!(run, next);

@@ -23,7 +23,7 @@ fn at() -> SystemTime {
 }
 
 fn domain() -> Domain {
-    Domain::new("h", UUID.parse().unwrap(), "vm1", Some(3))
+    Domain::new("test:///default", "h", UUID.parse().unwrap(), "vm1", Some(3))
 }
 
 fn lifecycle(change: Change) -> DomainEvent {
@@ -31,7 +31,7 @@ fn lifecycle(change: Change) -> DomainEvent {
 }
 
 fn gap(scope: Scope, kind: Break) -> DomainEvent {
-    Gap::new("test:///default", scope, kind).into()
+    Gap::new(scope, kind).into()
 }
 
 fn disconnected(kind: FaultKind) -> Break {
@@ -39,11 +39,11 @@ fn disconnected(kind: FaultKind) -> Break {
 }
 
 fn synced(scope: Scope) -> DomainEvent {
-    Synced::new("test:///default", scope, 3).into()
+    Synced::new(scope, 3).into()
 }
 
 fn other(name: EventName, data: EventData, domain: Option<Domain>) -> DomainEvent {
-    RawEvent::new(domain, name, data, at()).into()
+    RawEvent::new("test:///default", domain, name, data, at()).into()
 }
 
 fn text(event: &DomainEvent) -> String {
@@ -57,6 +57,10 @@ fn every_event() -> Vec<DomainEvent> {
         events.extend((0..12).map(|detail| lifecycle(Change::from_codes(event, detail))));
     }
     events.push(lifecycle(Change::Started(StartCause::Unspecified)));
+    for persistent in [true, false] {
+        let stopped = Lifecycle::new(domain(), Change::Stopped(StopCause::Shutdown), at());
+        events.push(stopped.persistent(persistent).into());
+    }
     for state in 0..9 {
         events.extend((0..17).map(|r| lifecycle(Change::Existing(State::from_codes(state, r)))));
     }
@@ -73,7 +77,11 @@ fn every_event() -> Vec<DomainEvent> {
     events.push(other("NULL".into(), json("null"), None));
     events.push(other("8".into(), EventData::Bytes([0, 0xff, 0x1a].into()), Some(domain())));
     events.push(other(EventName::Name("8".into()), EventData::Bytes([].into()), None));
-    for scope in [Scope::Source, Scope::Host("h2".into()), Scope::Domain(domain())] {
+    for scope in [
+        Scope::source_wide("test:///default"),
+        Scope::on_host("test:///default", "h2"),
+        Scope::Domain(domain()),
+    ] {
         events.push(synced(scope.clone()));
         events.push(gap(scope.clone(), Break::Lagged { missed: u64::MAX, anew: false }));
         events.push(gap(scope.clone(), Break::Lagged { missed: 1, anew: true }));
@@ -145,7 +153,7 @@ fn the_schema_refuses_what_is_no_event() {
 fn a_lifecycle_event_has_exactly_the_documented_text() {
     assert_eq!(
         text(&lifecycle(Change::Started(StartCause::Booted))),
-        r#"{"kind":"lifecycle","change":"started","cause":"booted","origin":"observed","at":"2026-01-31T12:00:00.000000Z","domain":{"host":"h","uuid":"6695eb01-f6a4-8304-79aa-97f2502e193f","name":"vm1","id":3}}"#
+        r#"{"kind":"lifecycle","change":"started","cause":"booted","origin":"observed","at":"2026-01-31T12:00:00.000000Z","source":"test:///default","domain":{"host":"h","uuid":"6695eb01-f6a4-8304-79aa-97f2502e193f","name":"vm1","id":3}}"#
     );
 }
 
@@ -198,26 +206,29 @@ fn an_inactive_domain_has_no_id() {
     let domain = domain().with_id(None);
     assert_eq!(
         serde_json::to_string(&domain).unwrap(),
-        format!(r#"{{"host":"h","uuid":"{UUID}","name":"vm1"}}"#)
+        format!(r#"{{"source":"test:///default","host":"h","uuid":"{UUID}","name":"vm1"}}"#)
     );
 }
 
 #[test]
 fn markers_have_exactly_the_documented_text() {
     assert_eq!(
-        text(&synced(Scope::Source)),
+        text(&synced(Scope::source_wide("test:///default"))),
         r#"{"kind":"synced","source":"test:///default","domains":3}"#
     );
     assert_eq!(
-        text(&synced(Scope::Host("h2".into()))),
+        text(&synced(Scope::on_host("test:///default", "h2"))),
         r#"{"kind":"synced","source":"test:///default","host":"h2","domains":3}"#
     );
     assert_eq!(
-        text(&gap(Scope::Source, disconnected(FaultKind::Closed))),
+        text(&gap(Scope::source_wide("test:///default"), disconnected(FaultKind::Closed))),
         r#"{"kind":"gap","gap":"disconnected","source":"test:///default","error":"the other side closed \"it\"","fault":"closed"}"#
     );
     assert_eq!(
-        text(&gap(Scope::Source, Break::Lagged { missed: 17, anew: false })),
+        text(&gap(
+            Scope::source_wide("test:///default"),
+            Break::Lagged { missed: 17, anew: false }
+        )),
         r#"{"kind":"gap","gap":"lagged","source":"test:///default","missed":17}"#
     );
 }
@@ -227,11 +238,11 @@ fn an_untyped_event_has_its_name_or_number_and_json_or_hex() {
     let json = EventData::Json("{ \"offset\": 1,\n \"x\": [] }".into());
     assert_eq!(
         text(&other("RTC_CHANGE".into(), json, None)),
-        r#"{"kind":"other","event":"RTC_CHANGE","data":{"offset":1,"x":[]},"at":"2026-01-31T12:00:00.000000Z"}"#
+        r#"{"kind":"other","event":"RTC_CHANGE","data":{"offset":1,"x":[]},"origin":"observed","at":"2026-01-31T12:00:00.000000Z","source":"test:///default"}"#
     );
     assert_eq!(
         text(&other("8".into(), EventData::Bytes([0, 0xff].into()), None)),
-        r#"{"kind":"other","event":8,"hex":"00ff","at":"2026-01-31T12:00:00.000000Z"}"#
+        r#"{"kind":"other","event":8,"hex":"00ff","origin":"observed","at":"2026-01-31T12:00:00.000000Z","source":"test:///default"}"#
     );
 }
 
@@ -258,7 +269,7 @@ fn fields_that_are_not_known_are_ignored() {
         "kind": "synced", "source": "x:", "domains": 1, "colour": "blue", "shape": {"a": [1]}
     }))
     .unwrap();
-    assert_eq!(read, Synced::new("x:", Scope::Source, 1).into());
+    assert_eq!(read, Synced::new(Scope::source_wide("x:"), 1).into());
 }
 
 #[test]
@@ -294,6 +305,7 @@ fn what_is_wrong_with_an_event_is_said_by_name() {
         (without("kind"), "missing field `kind`"),
         (without("at"), "this lifecycle event lacks the field \"at\""),
         (without("domain"), "lacks the field \"domain\""),
+        (without("source"), "lacks the field \"source\""),
         (json!({"kind": "synced", "source": "x:"}), "lacks the field \"domains\""),
         (json!({"kind": "gap", "source": "x:", "gap": "torn"}), "unknown gap \"torn\""),
         (json!({"kind": "other", "event": 8, "at": "2026-01-31T12:00:00Z"}), "\"hex\""),

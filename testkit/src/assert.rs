@@ -233,7 +233,7 @@ mod tests {
     use super::*;
 
     fn started(name: &str) -> DomainEvent {
-        let domain = Domain::new("h", Uuid::from_u128(1), name, Some(1));
+        let domain = Domain::new("s:", "h", Uuid::from_u128(1), name, Some(1));
         let change = Change::Started(StartCause::Booted);
         Lifecycle::new(domain, change, std::time::SystemTime::UNIX_EPOCH).into()
     }

@@ -215,7 +215,7 @@ async fn any_event_can_be_emitted_and_reaches_those_who_asked_for_it() {
     let web = fake.create("web").unwrap();
     let data = EventData::Bytes(Box::from([0; 4]));
     let at = std::time::SystemTime::UNIX_EPOCH;
-    fake.emit(RawEvent::new(Some(web), EventName::Number(8), data, at));
+    fake.emit(RawEvent::new("fake:", Some(web), EventName::Number(8), data, at));
     fake.lifecycle("web", Change::Unknown { event: 42, detail: 1 }).unwrap();
     expect_sequence(&mut other, &["web[1] event 8 (4 bytes)"]).await.unwrap();
     nothing_within(&mut other, SECOND).await.unwrap();
@@ -276,7 +276,11 @@ async fn two_fakes_can_serve_one_host() {
     one.create("web").unwrap();
     let event = next_within(&mut events, SECOND).await.unwrap();
     assert_eq!(event.change(), Some(Change::Started(StartCause::Booted)));
-    assert_eq!(event.domain(), other.domain("web").as_ref());
+    let told = event.domain().unwrap();
+    let web = one.domain("web").unwrap();
+    assert_eq!((told.uuid(), told.host()), (web.uuid(), web.host()));
+    assert_eq!((told.source(), web.source()), ("fake:other", "fake:"));
+    assert!(!told.is_same(&web), "two sources may tell of one machine");
 }
 
 #[tokio::test(start_paused = true)]

@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn only_a_no_that_means_the_event_itself_says_that_the_server_lacks_it() {
         let answer = |code| {
-            let (mut client, mut out) = (Client::new(), Batch::new("h"));
+            let (mut client, mut out) = (Client::new(), Batch::new("s:", "h"));
             let kinds = ["lifecycle", "reboot"].map(|kind| kind.parse().unwrap());
             client.set_interest(&kinds.into_iter().collect(), 1);
             let message = "no".to_owned();
@@ -265,7 +265,7 @@ mod tests {
         let procedures =
             [1, 2, 60, 66, 107, 169, 212, 269, 273, 316, 317, 318, 319, 329, 333, 344, 999, -1];
         for _ in 0..200 {
-            let (mut client, mut out) = (Client::new(), Batch::new("h"));
+            let (mut client, mut out) = (Client::new(), Batch::new("s:", "h"));
             let kinds = ["lifecycle", "reboot", "other"].map(|kind| kind.parse());
             client.set_interest(&kinds.into_iter().flatten().collect(), 1);
             for _ in 0..200 {

@@ -88,14 +88,16 @@ fn other(
     let at = out.received();
     let Some(id) = id else {
         let name = EventName::Name(format!("procedure-{procedure}").into());
-        return out.event(RawEvent::new(None, name, EventData::Bytes(whole.rest().into()), at));
+        let data = EventData::Bytes(whole.rest().into());
+        return out.event(RawEvent::new(out.source(), None, name, data, at));
     };
     let reason_first = known.is_some_and(|(event, legacy)| event.reason_first && !legacy);
     let (domain, data) = match split(body, reason_first) {
         Ok((about, data)) => (Some(domain(&about, out)), data),
         Err(_) => (None, body.rest().into()),
     };
-    out.event(RawEvent::new(domain, EventName::Number(id), EventData::Bytes(data), at));
+    let data = EventData::Bytes(data);
+    out.event(RawEvent::new(out.source(), domain, EventName::Number(id), data, at));
 }
 
 /// The domain, and everything but the domain.
@@ -134,7 +136,7 @@ mod tests {
         procedure: i32,
         body: impl FnOnce(&mut Writer<'_>),
     ) -> Result<DomainEvent, Malformed> {
-        let (mut bytes, mut frames, mut batch) = (Vec::new(), Frames::new(), Batch::new("h"));
+        let (mut bytes, mut frames, mut batch) = (Vec::new(), Frames::new(), Batch::new("s:", "h"));
         message(&mut bytes, &Header::event(procedure), body);
         frames.push(&bytes);
         let frame = frames.next_frame().unwrap().unwrap();

@@ -195,7 +195,7 @@ impl Session {
             }
             // Nothing is registered yet: events of a peer that sends some all the same go with this
             // batch, before they fill our memory.
-            self.turn(&mut Batch::new("")).await?;
+            self.turn(&mut Batch::new("", "")).await?;
         }
     }
 

@@ -39,7 +39,8 @@ impl Session {
 
     /// Every event, decoded from pieces of at most `piece` bytes.
     fn events(&self, piece: usize, random: &mut Rng) -> Vec<DomainEvent> {
-        let (mut frames, mut batch, mut rest) = (Frames::new(), Batch::new("h"), &self.bytes[..]);
+        let (mut frames, mut batch, mut rest) =
+            (Frames::new(), Batch::new("s:", "h"), &self.bytes[..]);
         while !rest.is_empty() {
             let (head, tail) = rest.split_at(random.usize(1..=piece.min(rest.len())));
             rest = tail;
@@ -230,7 +231,7 @@ fn damaged_sessions_never_panic() {
             let at = random.usize(..bytes.len());
             bytes[at] = random.u8(..);
         }
-        let (mut frames, mut batch) = (Frames::new(), Batch::new("h"));
+        let (mut frames, mut batch) = (Frames::new(), Batch::new("s:", "h"));
         frames.push(&bytes);
         while let Ok(Some(frame)) = frames.next_frame() {
             let _ = decode::event(&frame, |callback| Some(callback as u32), &mut batch);

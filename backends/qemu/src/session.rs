@@ -24,7 +24,7 @@ impl Connect for Opener {
     async fn connect(&self) -> Result<Session, Error> {
         let mut monitor = Monitor::new(Arc::clone(&self.0), Role::Source);
         let mut shared = Shared { is_listing: true, ..Shared::default() };
-        let mut batch = Batch::new(&self.0.host);
+        let mut batch = Batch::new(&self.0.uri, &self.0.host);
         while monitor.is_first() {
             poll_fn(|cx| monitor.poll(cx, &mut shared, &mut batch)).await?;
         }

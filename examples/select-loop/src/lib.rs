@@ -22,10 +22,10 @@ pub struct Running {
     pub uncertain: Vec<Scope>,
 }
 
-impl Default for Running {
-    /// Nothing is known yet.
-    fn default() -> Self {
-        Self { domains: BTreeMap::new(), uncertain: vec![Scope::Source] }
+impl Running {
+    /// Nothing is known yet of the source with this URI.
+    pub fn of_source(uri: &str) -> Self {
+        Self { domains: BTreeMap::new(), uncertain: vec![Scope::source_wide(uri)] }
     }
 }
 
@@ -81,7 +81,7 @@ fn react(running: &mut Running, event: &DomainEvent) {
         }
         // We read far too slowly. What there is follows, and what is not in it has gone.
         DomainEvent::Gap(Gap { kind: Break::Lagged { anew: true, .. }, .. }) => {
-            *running = Running::default();
+            *running = Running::of_source(event.source());
         }
         // Among them that we read a little too slowly: where each domain ended up is kept for us.
         _ => {}
@@ -97,36 +97,36 @@ mod tests {
     #[test]
     fn one_domain_out_of_reach_leaves_the_others_certain() {
         let [web, db] = [1, 2].map(|n| {
-            let domain = Domain::new("h", Uuid::from_u128(n), &n.to_string(), Some(7));
+            let domain =
+                Domain::new("qmp-dir:/run", "h", Uuid::from_u128(n), &n.to_string(), Some(7));
             Scope::Domain(domain)
         });
         let gone = |scope: &Scope| {
             let fault = Fault::new(FaultKind::Closed, "hung up");
-            Gap::new("qmp-dir:/run", scope.clone(), Break::Disconnected { fault }).into()
+            Gap::new(scope.clone(), Break::Disconnected { fault }).into()
         };
-        let back = |scope: &Scope| Synced::new("qmp-dir:/run", scope.clone(), 1).into();
-        let mut running = Running::default();
-        react(&mut running, &back(&Scope::Source));
+        let back = |scope: &Scope| Synced::new(scope.clone(), 1).into();
+        let all = Scope::source_wide("qmp-dir:/run");
+        let mut running = Running::of_source("qmp-dir:/run");
+        react(&mut running, &back(&all));
         assert_eq!(running.uncertain, []);
         [gone(&web), gone(&db), gone(&web), back(&db)].iter().for_each(|e| react(&mut running, e));
         assert_eq!(running.uncertain, std::slice::from_ref(&web));
-        [gone(&Scope::Source), gone(&web), back(&Scope::Source)]
-            .iter()
-            .for_each(|e| react(&mut running, e));
+        [gone(&all), gone(&web), back(&all)].iter().for_each(|e| react(&mut running, e));
         assert_eq!(running.uncertain, []);
     }
 
     #[test]
     fn what_is_told_anew_replaces_what_was_known() {
-        let mut running = Running::default();
-        let web = Domain::new("h", Uuid::from_u128(1), "web", Some(1));
+        let mut running = Running::of_source("fake:");
+        let web = Domain::new("fake:", "h", Uuid::from_u128(1), "web", Some(1));
         let started = Change::Started(StartCause::Booted);
         let at = std::time::SystemTime::UNIX_EPOCH;
         react(&mut running, &Lifecycle::new(web, started, at).into());
         assert_eq!(running.domains.len(), 1);
         for (anew, left) in [(false, 1), (true, 0)] {
             let lagged = Break::Lagged { missed: 9, anew };
-            react(&mut running, &Gap::new("fake:", Scope::Source, lagged).into());
+            react(&mut running, &Gap::new(Scope::source_wide("fake:"), lagged).into());
             assert_eq!(running.domains.len(), left);
         }
     }

@@ -34,7 +34,7 @@ async fn main() {
 
 async fn run() -> Result<(), Failure> {
     let source = virevent_backends::open(&uri()?)?;
-    let (running, seen) = watch::channel(Running::default());
+    let (running, seen) = watch::channel(Running::of_source(source.uri()));
     let listen = |kind| {
         signal(kind).map_err(|error| Failure(1, format!("cannot listen for signals: {error}")))
     };

@@ -17,7 +17,7 @@ struct Service {
 }
 
 fn start(hypervisor: &FakeHypervisor) -> Service {
-    let (sender, running) = watch::channel(Running::default());
+    let (sender, running) = watch::channel(Running::of_source("fake:"));
     let (stop, stopped) = oneshot::channel();
     let shutdown = async { drop(stopped.await) };
     let task = tokio::spawn(serve(Arc::new(hypervisor.clone()), sender, shutdown));

@@ -198,7 +198,7 @@ mod tests {
     }
 
     fn event(name: &str, change: Change, origin: Origin) -> DomainEvent {
-        let domain = Domain::new("h1", Uuid::from_u128(1), name, Some(3));
+        let domain = Domain::new("fake:", "h1", Uuid::from_u128(1), name, Some(3));
         let at = SystemTime::UNIX_EPOCH + Duration::from_millis(86_400_000 * 3 + 3_723_004);
         let mut event = Lifecycle::new(domain, change, at);
         event.origin = origin;
@@ -237,7 +237,7 @@ mod tests {
         let long = table
             .row(&event("a-long-name", Change::Started(StartCause::Booted), Origin::Observed))
             .find("started");
-        let synced = Synced::new("fake:", Scope::Source, 3).into();
+        let synced = Synced::new(Scope::source_wide("fake:"), 3).into();
         assert_eq!(table.row(&synced).find("synced with fake: (3 domains)"), long);
     }
 

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use uuid::Uuid;
 
 use super::roster::Roster;
+use crate::domain::Host;
 use crate::{Domain, DomainEvent, Fault, Kind, Scope, State, StopCause};
 
 /// What one read of a session brought: events in their order, and answers.
@@ -29,6 +30,9 @@ pub(super) enum Control {
     Listed(u64, Vec<Listed>),
     Outage(Scope, Fault),
     Restored(Scope),
+    Looked(u64, Option<Listed>),
+    LookFailed(u64),
+    Doubt(Scope),
 }
 
 /// A domain in the answer to [`Session::request_list`](super::Session::request_list).
@@ -51,11 +55,11 @@ impl Listed {
 }
 
 impl Batch {
-    /// An empty batch for a connection to `host`. The driver makes its own; this is for the tests of
-    /// a decoder.
-    pub fn new(host: &str) -> Self {
+    /// An empty batch for a connection of this source to this host. The driver makes its own; this is
+    /// for the tests of a decoder.
+    pub fn new(source: &str, host: &str) -> Self {
         Self {
-            roster: Roster::new(Arc::from(host)),
+            roster: Roster::new(Host::new(source.into(), host.into())),
             events: Vec::new(),
             controls: Vec::new(),
             received: None,
@@ -71,6 +75,16 @@ impl Batch {
     /// The same on a host of a fleet.
     pub fn domain_on(&mut self, host: &str, uuid: Uuid, name: &str, id: Option<u32>) -> Domain {
         self.roster.intern_on(host, uuid, name, id)
+    }
+
+    /// The URI of the source, as its domains and scopes carry it.
+    pub fn source(&self) -> Arc<str> {
+        Arc::clone(&self.roster.home().source)
+    }
+
+    /// All of the source.
+    pub fn source_scope(&self) -> Scope {
+        Scope::Source(self.source())
     }
 
     /// When this batch was received: the stamp for events that bring none. The clock is read once a
@@ -110,7 +124,7 @@ impl Batch {
     }
 
     /// One of the many sockets or hosts behind this session is out of reach; or with
-    /// [`Scope::Source`] all there is, while the session lives on.
+    /// [`source_scope`](Self::source_scope) all there is, while the session lives on.
     ///
     /// All there is may be lost before the first list as well. It is then as if no connection could be
     /// made: whoever waits gets an error, or a stream that opens with
@@ -122,9 +136,26 @@ impl Batch {
     }
 
     /// It is back, and [`state`](Batch::state) and [`gone`](Batch::gone) have told how it is now. Of
-    /// [`Scope::Source`] the driver asks for a list, and tells from that.
+    /// [`source_scope`](Self::source_scope) the driver asks for a list, and tells from that.
     pub fn restored(&mut self, scope: Scope) {
         self.control(Control::Restored(scope));
+    }
+
+    /// The answer to [`request_state`](super::Session::request_state): how the domain is; `None` when it
+    /// does not exist.
+    pub fn looked(&mut self, tag: u64, found: Option<Listed>) {
+        self.control(Control::Looked(tag, found));
+    }
+
+    /// The server could not say how the domain is. The driver asks again later.
+    pub fn look_failed(&mut self, tag: u64) {
+        self.control(Control::LookFailed(tag));
+    }
+
+    /// What is believed of this scope may be wrong: a run that began and was not confirmed, an error
+    /// that leaves a state open. The driver looks again after 2 s, then at doubled waits.
+    pub fn doubt(&mut self, scope: Scope) {
+        self.control(Control::Doubt(scope));
     }
 
     /// The events so far, for the tests of a decoder.

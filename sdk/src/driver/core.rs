@@ -77,7 +77,7 @@ impl Core {
     ) -> Self {
         Self {
             typed,
-            batch: Batch::new(""),
+            batch: Batch::new(&source, ""),
             fanout: Fanout::new(Arc::clone(&source)),
             waiting: Vec::new(),
             closing: Vec::new(),
@@ -229,7 +229,7 @@ impl Core {
         if self.outage.is_none() {
             tracing::warn!(source = %self.source, %fault, "lost the hypervisor");
             self.facts.add(|facts| &facts.gaps, 1);
-            self.fanout.broke(&Scope::Source, &fault);
+            self.fanout.broke(&Scope::Source(Arc::clone(&self.source)), &fault);
         }
         self.admit_all_in_outage(&fault);
         self.outage = Some(fault);

@@ -21,19 +21,19 @@ impl Tale {
         Self { events: Vec::new(), origin, at }
     }
 
-    fn tell(&mut self, domain: &Domain, change: Change) {
-        let (domain, origin, at) = (domain.clone(), self.origin, self.at);
-        self.events.push(Lifecycle { domain, change, origin, at });
+    fn tell(&mut self, domain: &Domain, change: Change, persistent: Option<bool>) {
+        let event = Lifecycle::new(domain.clone(), change, self.at);
+        self.events.push(Lifecycle { origin: self.origin, persistent, ..event });
     }
 
     /// A known domain is no more.
     pub(super) fn gone(&mut self, old: &Entry, cause: StopCause) {
         if old.domain.is_active() {
-            self.tell(&old.domain, Change::Stopped(cause));
+            self.tell(&old.domain, Change::Stopped(cause), old.persistent);
         }
         if old.persistent != Some(false) {
             let inactive = old.domain.with_id(None);
-            self.tell(&inactive, Change::Undefined(UndefineCause::Unspecified));
+            self.tell(&inactive, Change::Undefined(UndefineCause::Unspecified), Some(false));
         }
     }
 
@@ -42,19 +42,23 @@ impl Tale {
         if let Some(old) = old {
             let renamed = old.domain.name() != new.domain.name();
             if renamed {
-                self.tell(&old.domain, Change::Undefined(UndefineCause::Renamed));
-                self.tell(&new.domain, Change::Defined(DefineCause::Renamed));
+                self.tell(&old.domain, Change::Undefined(UndefineCause::Renamed), old.persistent);
+                self.tell(&new.domain, Change::Defined(DefineCause::Renamed), new.persistent);
             }
             let same_run = old.domain.id() == new.domain.id();
             if old.domain.is_active() && !same_run {
-                self.tell(&old.domain, Change::Stopped(stop_cause(new)));
+                self.tell(&old.domain, Change::Stopped(stop_cause(new)), old.persistent);
             }
             match (old.persistent, new.persistent) {
                 (Some(false), Some(true)) if !renamed => {
-                    self.tell(&new.domain, Change::Defined(DefineCause::Unspecified));
+                    self.tell(&new.domain, Change::Defined(DefineCause::Unspecified), Some(true));
                 }
                 (Some(true), Some(false)) if !renamed => {
-                    self.tell(&new.domain, Change::Undefined(UndefineCause::Unspecified));
+                    self.tell(
+                        &new.domain,
+                        Change::Undefined(UndefineCause::Unspecified),
+                        Some(false),
+                    );
                 }
                 _ => {}
             }
@@ -67,7 +71,7 @@ impl Tale {
         } else {
             if new.persistent == Some(true) || !new.domain.is_active() {
                 let inactive = new.domain.with_id(None);
-                self.tell(&inactive, Change::Defined(DefineCause::Unspecified));
+                self.tell(&inactive, Change::Defined(DefineCause::Unspecified), Some(true));
             }
             if new.domain.is_active() {
                 self.started(new);
@@ -80,7 +84,7 @@ impl Tale {
             State::Running(reason) => reason.into(),
             _ => StartCause::Unspecified,
         };
-        self.tell(&new.domain, Change::Started(cause));
+        self.tell(&new.domain, Change::Started(cause), new.persistent);
         if !matches!(new.state, State::Running(_) | State::Blocked) {
             self.entered(new);
         }
@@ -93,7 +97,9 @@ impl Tale {
         match new.state {
             State::Running(_) | State::Blocked => match before {
                 // libvirt's term for the end of a sleep.
-                State::PmSuspended => self.tell(&new.domain, Change::Started(StartCause::Wakeup)),
+                State::PmSuspended => {
+                    self.tell(&new.domain, Change::Started(StartCause::Wakeup), new.persistent)
+                }
                 State::NoState | State::Unknown { .. } => {}
                 _ => self.entered(new),
             },
@@ -103,7 +109,7 @@ impl Tale {
 
     fn entered(&mut self, new: &Entry) {
         if let Some(change) = change_into(new.state) {
-            self.tell(&new.domain, change);
+            self.tell(&new.domain, change, new.persistent);
         }
     }
 
@@ -171,7 +177,7 @@ mod tests {
     const OFF: State = State::Shutoff(ShutoffReason::Destroyed);
 
     fn entry(id: Option<u32>, state: State, persistent: Option<bool>) -> Entry {
-        Entry { domain: Domain::new("h", Uuid::from_u128(1), "web", id), state, persistent }
+        Entry { domain: Domain::new("s:", "h", Uuid::from_u128(1), "web", id), state, persistent }
     }
 
     fn told(old: Option<Entry>, new: Option<Entry>) -> Vec<String> {

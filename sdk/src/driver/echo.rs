@@ -147,7 +147,7 @@ mod tests {
     }
 
     fn event(host: &str, id: Option<u32>, change: Change) -> Lifecycle {
-        let domain = Domain::new(host, Uuid::from_u128(1), "web", id);
+        let domain = Domain::new("s:", host, Uuid::from_u128(1), "web", id);
         Lifecycle::new(domain, change, SystemTime::UNIX_EPOCH)
     }
 
@@ -155,7 +155,7 @@ mod tests {
         fn new() -> Self {
             let mut echoes = Echoes::default();
             echoes.arm(Instant::now());
-            Self { roster: Roster::new("h".into()), echoes }
+            Self { roster: Roster::new(crate::domain::Host::new("s:".into(), "h".into())), echoes }
         }
 
         fn after(told: &[(u32, Change)]) -> Self {

@@ -85,7 +85,8 @@ impl Subscriber {
 /// The subscribers, found by what they filter for.
 #[derive(Debug)]
 pub(super) struct Fanout {
-    source: Arc<str>,
+    /// All of the source.
+    all: Scope,
     subscribers: HashMap<u64, Subscriber, foldhash::fast::RandomState>,
     /// Those that take events of every domain.
     everything: Vec<u64>,
@@ -98,7 +99,7 @@ pub(super) struct Fanout {
 impl Fanout {
     pub(super) fn new(source: Arc<str>) -> Self {
         Self {
-            source,
+            all: Scope::Source(source),
             subscribers: HashMap::default(),
             everything: Vec::new(),
             by_uuid: HashMap::default(),
@@ -153,7 +154,7 @@ impl Fanout {
         for subscriber in self.subscribers.values() {
             subscriber.mailbox.end(end.clone());
         }
-        *self = Self::new(Arc::clone(&self.source));
+        *self = Self::new(self.all.source().into());
     }
 
     /// Hands a batch of events to everyone who wants them, takes each lock once, and leaves `events`
@@ -224,7 +225,7 @@ impl Fanout {
 
     /// Tells everyone that the source, or a part of it, is out of reach.
     pub(super) fn broke(&self, scope: &Scope, fault: &Fault) {
-        let gap = self.disconnected(scope, fault);
+        let gap = disconnected(scope, fault);
         for subscriber in self.subscribers.values() {
             subscriber.mailbox.deliver(|queue| queue.push(gap.clone()));
         }
@@ -232,7 +233,7 @@ impl Fanout {
 
     /// Tells everyone that a part of the source is whole again.
     pub(super) fn restored(&self, scope: &Scope, roster: &Roster) {
-        let synced = self.synced(scope, roster);
+        let synced = synced(scope, roster);
         for subscriber in self.subscribers.values() {
             subscriber.mailbox.deliver(|queue| queue.push(synced.clone()));
         }
@@ -287,7 +288,7 @@ impl Fanout {
 
     /// Lets a subscriber in during an outage.
     pub(super) fn admit_in_outage(&mut self, subscriber: Subscriber, fault: &Fault) {
-        let gap = self.disconnected(&Scope::Source, fault);
+        let gap = disconnected(&self.all, fault);
         subscriber.mailbox.deliver(|queue| queue.push(gap));
         self.add(subscriber);
     }
@@ -303,7 +304,7 @@ impl Fanout {
 
     /// The same during an outage: the rest of the truth follows at the next sync.
     pub(super) fn retell_in_outage(&mut self, id: u64, fault: &Fault) {
-        let gap = self.disconnected(&Scope::Source, fault);
+        let gap = disconnected(&self.all, fault);
         let Some(subscriber) = self.subscribers.get_mut(&id) else { return };
         (subscriber.told, subscriber.anew) = (false, true);
         subscriber.mailbox.renew(1, |queue| queue.push(gap));
@@ -328,23 +329,23 @@ impl Fanout {
 
     /// `Synced`, but for the parts that are out of reach.
     fn synced_but(&self, roster: &Roster, scopes: &Scopes) -> Vec<DomainEvent> {
-        let gaps = scopes.iter().map(|(scope, fault)| self.disconnected(scope, fault));
-        std::iter::once(self.synced(&Scope::Source, roster)).chain(gaps).collect()
+        let gaps = scopes.iter().map(|(scope, fault)| disconnected(scope, fault));
+        std::iter::once(synced(&self.all, roster)).chain(gaps).collect()
     }
+}
 
-    fn synced(&self, scope: &Scope, roster: &Roster) -> DomainEvent {
-        Synced::new(Arc::clone(&self.source), scope.clone(), roster.count(scope)).into()
-    }
+fn synced(scope: &Scope, roster: &Roster) -> DomainEvent {
+    Synced::new(scope.clone(), roster.count(scope)).into()
+}
 
-    fn disconnected(&self, scope: &Scope, fault: &Fault) -> DomainEvent {
-        let kind = Break::Disconnected { fault: fault.clone() };
-        Gap::new(Arc::clone(&self.source), scope.clone(), kind).into()
-    }
+fn disconnected(scope: &Scope, fault: &Fault) -> DomainEvent {
+    Gap::new(scope.clone(), Break::Disconnected { fault: fault.clone() }).into()
 }
 
 fn existing<'a>(entries: impl Iterator<Item = &'a Entry>, at: SystemTime) -> Vec<DomainEvent> {
     let event = |entry: &Entry| {
-        Lifecycle::new(entry.domain.clone(), Change::Existing(entry.state), at).into()
+        let event = Lifecycle::new(entry.domain.clone(), Change::Existing(entry.state), at);
+        Lifecycle { persistent: entry.persistent, ..event }.into()
     };
     entries.map(event).collect()
 }

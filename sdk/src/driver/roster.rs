@@ -7,6 +7,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::Listed;
+use crate::domain::Host;
 use crate::{Change, Domain, Lifecycle, Scope, ShutoffReason, State, UndefineCause};
 
 /// The host, as an index into the hosts seen, and the uuid.
@@ -33,9 +34,9 @@ const NAME: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Roster {
     /// Hosts seen; the connection's own is the first.
-    hosts: Vec<Arc<str>>,
+    hosts: Vec<Arc<Host>>,
     /// Where they are in `hosts`.
-    places: HashMap<Arc<str>, u32, foldhash::fast::RandomState>,
+    places: HashMap<Arc<Host>, u32, foldhash::fast::RandomState>,
     entries: HashMap<Key, Entry, foldhash::fast::RandomState>,
 }
 
@@ -43,7 +44,7 @@ pub(super) struct Roster {
 pub(super) type Entry = Listed;
 
 impl Roster {
-    pub(super) fn new(host: Arc<str>) -> Self {
+    pub(super) fn new(host: Arc<Host>) -> Self {
         let places = std::iter::once((Arc::clone(&host), 0)).collect();
         Self { hosts: vec![host], places, entries: HashMap::default() }
     }
@@ -51,14 +52,15 @@ impl Roster {
     /// The connection's own host is called that now; so are its domains.
     pub(super) fn set_host(&mut self, host: &str) {
         let before = self.home();
-        if &*before == host {
+        if &*before.name == host {
             return;
         }
-        let (host, entries) = (Arc::<str>::from(host), self.take());
+        let host = Host::new(Arc::clone(&before.source), host.into());
+        let entries = self.take();
         *self = Self::new(Arc::clone(&host));
         for mut entry in entries {
             let domain = &entry.domain;
-            if domain.host() == &*before {
+            if *domain.home() == before {
                 let (uuid, id) = (domain.uuid(), domain.id());
                 entry.domain = Domain::on(Arc::clone(&host), uuid, domain.name(), id);
             }
@@ -66,7 +68,7 @@ impl Roster {
         }
     }
 
-    pub(super) fn home(&self) -> Arc<str> {
+    pub(super) fn home(&self) -> Arc<Host> {
         Arc::clone(&self.hosts[0])
     }
 
@@ -81,9 +83,10 @@ impl Roster {
         name: &str,
         id: Option<u32>,
     ) -> Domain {
-        let at = match self.places.get(host) {
+        let host = Host::new(Arc::clone(&self.hosts[0].source), host.into());
+        let at = match self.places.get(&host) {
             Some(at) => *at,
-            None => self.add_host(&Arc::from(host)),
+            None => self.add_host(&host),
         };
         self.intern_at(at, uuid, name, id)
     }
@@ -98,7 +101,7 @@ impl Roster {
         }
     }
 
-    fn add_host(&mut self, host: &Arc<str>) -> u32 {
+    fn add_host(&mut self, host: &Arc<Host>) -> u32 {
         let at = self.hosts.len() as u32;
         self.hosts.push(Arc::clone(host));
         self.places.insert(Arc::clone(host), at);
@@ -106,7 +109,7 @@ impl Roster {
     }
 
     pub(super) fn key(&mut self, domain: &Domain) -> Key {
-        let host = domain.host_arc();
+        let host = domain.home();
         let at = if Arc::ptr_eq(host, &self.hosts[0]) {
             0
         } else {
@@ -127,7 +130,7 @@ impl Roster {
         let key = self.key(&entry.domain);
         // What is interned shares the host's name with all others, by which it is told at a glance.
         let host = &self.hosts[key.host as usize];
-        if !Arc::ptr_eq(host, entry.domain.host_arc()) {
+        if !Arc::ptr_eq(host, entry.domain.home()) {
             let (uuid, id) = (entry.domain.uuid(), entry.domain.id());
             entry.domain = Domain::on(Arc::clone(host), uuid, entry.domain.name(), id);
         }
@@ -152,7 +155,7 @@ impl Roster {
     /// How many domains there are in a scope.
     pub(super) fn count(&self, scope: &Scope) -> u64 {
         match scope {
-            Scope::Source => self.entries.len() as u64,
+            Scope::Source(_) => self.entries.len() as u64,
             scope => self.entries.values().filter(|e| scope.contains(&e.domain)).count() as u64,
         }
     }
@@ -182,6 +185,16 @@ impl Roster {
 
     /// The same, to the domain with this key.
     pub(super) fn apply_at(&mut self, key: Key, event: &mut Lifecycle) {
+        let before = self.entries.get(&key).and_then(|entry| entry.persistent);
+        self.change_at(key, event);
+        event.persistent = match self.entries.get(&key) {
+            Some(entry) => entry.persistent,
+            None if matches!(event.change, Change::Undefined(_)) => Some(false),
+            None => before,
+        };
+    }
+
+    fn change_at(&mut self, key: Key, event: &mut Lifecycle) {
         let known = self.entries.get_mut(&key);
         match event.change {
             Change::Existing(_) | Change::Unknown { .. } => {}
@@ -251,16 +264,16 @@ fn shortened(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{DefineCause, Origin, StartCause, StopCause};
+    use crate::{DefineCause, StartCause, StopCause};
 
     fn roster() -> Roster {
-        Roster::new("h".into())
+        Roster::new(Host::new("s:".into(), "h".into()))
     }
 
     fn apply(roster: &mut Roster, id: Option<u32>, change: Change) -> Lifecycle {
         let domain = roster.intern(Uuid::from_u128(1), "web", id);
         let at = std::time::SystemTime::UNIX_EPOCH;
-        let mut event = Lifecycle { domain, change, origin: Origin::Observed, at };
+        let mut event = Lifecycle::new(domain, change, at);
         roster.apply(&mut event);
         event
     }
@@ -291,14 +304,14 @@ mod tests {
         let mut roster = roster();
         apply(&mut roster, Some(7), Change::Started(StartCause::Booted));
         apply(&mut roster, None, Change::Stopped(StopCause::Destroyed));
-        assert_eq!(roster.count(&Scope::Source), 0);
+        assert_eq!(roster.count(&Scope::source_wide("s:")), 0);
 
         apply(&mut roster, None, Change::Defined(DefineCause::Added));
         apply(&mut roster, Some(8), Change::Started(StartCause::Booted));
         apply(&mut roster, Some(8), Change::Undefined(UndefineCause::Removed));
-        assert_eq!(roster.count(&Scope::Source), 1, "it lives on until it stops");
+        assert_eq!(roster.count(&Scope::source_wide("s:")), 1, "it lives on until it stops");
         apply(&mut roster, None, Change::Stopped(StopCause::Destroyed));
-        assert_eq!(roster.count(&Scope::Source), 0);
+        assert_eq!(roster.count(&Scope::source_wide("s:")), 0);
     }
 
     #[test]
@@ -307,7 +320,7 @@ mod tests {
         apply(&mut roster, Some(7), Change::Resumed(crate::ResumeCause::Unpaused));
         apply(&mut roster, Some(7), Change::Started(StartCause::Booted));
         apply(&mut roster, None, Change::Stopped(StopCause::Destroyed));
-        assert_eq!(roster.count(&Scope::Source), 0);
+        assert_eq!(roster.count(&Scope::source_wide("s:")), 0);
     }
 
     #[test]
@@ -331,7 +344,7 @@ mod tests {
             let state = State::Shutoff(ShutoffReason::Unspecified);
             roster.insert(Entry { domain, state, persistent: None });
         }
-        assert_eq!(roster.count(&Scope::Source), 2);
-        assert_eq!(roster.count(&Scope::Host("other".into())), 1);
+        assert_eq!(roster.count(&Scope::source_wide("s:")), 2);
+        assert_eq!(roster.count(&Scope::on_host("s:", "other")), 1);
     }
 }

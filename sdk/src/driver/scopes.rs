@@ -23,15 +23,12 @@ impl Scopes {
 
     /// Whether the domain is in one of the parts.
     pub(super) fn contains(&self, domain: &Domain) -> bool {
-        !self.0.is_empty()
-            && [ScopeKey::default(), ScopeKey::of_host(domain), ScopeKey::of(domain)]
-                .iter()
-                .any(|key| self.0.contains_key(key))
+        !self.0.is_empty() && self.0.values().any(|(scope, _)| scope.contains(domain))
     }
 
     /// Why all of the source is out of reach, if it is.
     pub(super) fn whole(&self) -> Option<&Fault> {
-        self.0.get(&ScopeKey::default()).map(|(_, fault)| fault)
+        self.0.values().find(|(scope, _)| scope.is_source()).map(|(_, fault)| fault)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &(Scope, Fault)> {

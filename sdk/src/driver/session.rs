@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::future::Future;
 
 use super::Batch;
-use crate::{Error, Kind, Kinds};
+use crate::{Domain, Error, Kind, Kinds};
 
 /// How to reach a hypervisor.
 pub trait Connect: Debug + Send + Sync + 'static {
@@ -41,8 +41,25 @@ pub trait Session: Send + 'static {
     fn set_interest(&mut self, interest: &Interest, tag: u64);
 
     /// Queues the question which domains there are, active and not. Answered by [`Batch::listed`].
-    /// The driver asks after the registration is confirmed, and has at most one under way.
+    /// The driver asks after the registration is confirmed, and again to verify what it believes: the
+    /// answer comes from the hypervisor, not from the session's memory, and is at least as new as what
+    /// the session reported before it. At most one is under way.
     fn request_list(&mut self, tag: u64);
+
+    /// Queues the question how this one domain is, where the protocol can ask that. Answered by
+    /// [`Batch::looked`], or [`Batch::look_failed`]. False where it cannot: the driver then asks for a
+    /// list. At most one of this and [`request_list`](Self::request_list) is under way.
+    fn request_state(&mut self, domain: &Domain, tag: u64) -> bool {
+        let _ = (domain, tag);
+        false
+    }
+
+    /// Whether a reply and events arrive in the order in which they came about, so that neither
+    /// overtakes the other. The driver then believes one verifying list; otherwise two in a row that
+    /// agree.
+    fn is_ordered(&self) -> bool {
+        false
+    }
 
     /// Queues a probe that the server answers at once, whatever it is busy with. False where the
     /// protocol has none; the driver then takes silence for health.

@@ -246,7 +246,7 @@ mod tests {
     const UNDEFINED: Change = Change::Undefined(UndefineCause::Removed);
 
     fn entry(id: Option<u32>, state: State) -> Entry {
-        let domain = Domain::new("h", Uuid::from_u128(1), "web", id);
+        let domain = Domain::new("s:", "h", Uuid::from_u128(1), "web", id);
         Entry { domain, state, persistent: Some(true) }
     }
 
@@ -256,11 +256,11 @@ mod tests {
         held: &[(Option<u32>, Change)],
         list: Option<Entry>,
     ) -> Vec<String> {
-        let mut roster = Roster::new("h".into());
+        let mut roster = Roster::new(crate::domain::Host::new("s:".into(), "h".into()));
         old.into_iter().for_each(|entry| roster.insert(entry));
         let mut waiting = Held::new("s".into());
         for (id, change) in held {
-            let domain = Domain::new("h", Uuid::from_u128(1), "web", *id);
+            let domain = Domain::new("s:", "h", Uuid::from_u128(1), "web", *id);
             waiting.event(Lifecycle::new(domain, *change, SystemTime::UNIX_EPOCH).into());
         }
         let list = list.into_iter().collect();

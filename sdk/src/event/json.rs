@@ -3,7 +3,8 @@
 //!
 //! ```json
 //! {"kind":"lifecycle","change":"started","cause":"booted","origin":"observed",
-//!  "at":"2026-01-31T12:00:00.000000Z","domain":{"host":"h","uuid":"…","name":"vm1","id":3}}
+//!  "at":"2026-01-31T12:00:00.000000Z","persistent":true,"source":"qemu:///system",
+//!  "domain":{"host":"h","uuid":"…","name":"vm1","id":3}}
 //! ```
 //!
 //! Both ways lead over [`Flat`], a struct with every field that any kind has.
@@ -39,24 +40,21 @@ impl<'de> Deserialize<'de> for DomainEvent {
     }
 }
 
-/// As in an event: `{"host":…,"uuid":…,"name":…,"id":…}`, without `id` when it is inactive.
+/// `{"source":…,"host":…,"uuid":…,"name":…,"id":…}`, without `id` when it is inactive. In an event
+/// the source stands beside the domain.
 impl Serialize for Domain {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        FlatDomain {
-            host: self.host().into(),
-            uuid: Text(self.uuid()),
-            name: self.name().into(),
-            id: self.id(),
-        }
-        .serialize(serializer)
+        FlatDomain { source: Some(self.source().into()), ..FlatDomain::of(self) }
+            .serialize(serializer)
     }
 }
 
-/// As in an event.
+/// As it is written.
 impl<'de> Deserialize<'de> for Domain {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let FlatDomain { host, uuid, name, id } = FlatDomain::deserialize(deserializer)?;
-        Ok(Self::new(&host, uuid.0, &name, id))
+        let flat = FlatDomain::deserialize(deserializer)?;
+        let Some(source) = &flat.source else { return Err(D::Error::missing_field("source")) };
+        Ok(flat.domain(source))
     }
 }
 
@@ -85,6 +83,12 @@ struct Flat<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     gap: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    origin: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<Text<Stamp>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    persistent: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     host: Option<Cow<'a, str>>,
@@ -99,20 +103,35 @@ struct Flat<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     domains: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    origin: Option<Cow<'a, str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    at: Option<Text<Stamp>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    domain: Option<Domain>,
+    domain: Option<FlatDomain<'a>>,
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]
 struct FlatDomain<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<Cow<'a, str>>,
     host: Cow<'a, str>,
     uuid: Text<Uuid>,
     name: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<u32>,
+}
+
+impl<'a> FlatDomain<'a> {
+    /// As it stands in an event.
+    fn of(domain: &'a Domain) -> Self {
+        Self {
+            source: None,
+            host: domain.host().into(),
+            uuid: Text(domain.uuid()),
+            name: domain.name().into(),
+            id: domain.id(),
+        }
+    }
+
+    fn domain(&self, source: &str) -> Domain {
+        Domain::new(source, &self.host, self.uuid.0, &self.name, self.id)
+    }
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]

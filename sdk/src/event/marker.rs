@@ -6,21 +6,49 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::Domain;
+use crate::domain::Host;
 
 /// How far a [`Gap`] or a [`Synced`] reaches.
 #[non_exhaustive]
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Scope {
-    /// Every domain of the source.
-    #[default]
-    Source,
+    /// Every domain of the source with this URI.
+    Source(Arc<str>),
     /// The domains of one host of a fleet.
-    Host(Arc<str>),
+    Host {
+        /// The URI of the source that knows the host, without secrets.
+        source: Arc<str>,
+        /// What the host calls itself.
+        host: Arc<str>,
+    },
     /// One domain.
     Domain(Domain),
 }
 
 impl Scope {
+    /// All of the source with this URI.
+    pub fn source_wide(source: impl Into<Arc<str>>) -> Self {
+        Self::Source(source.into())
+    }
+
+    /// One host of a fleet.
+    pub fn on_host(source: impl Into<Arc<str>>, host: impl Into<Arc<str>>) -> Self {
+        Self::Host { source: source.into(), host: host.into() }
+    }
+
+    /// The URI of the source, without secrets.
+    pub fn source(&self) -> &str {
+        match self {
+            Self::Source(source) | Self::Host { source, .. } => source,
+            Self::Domain(domain) => domain.source(),
+        }
+    }
+
+    /// Whether this is all of a source.
+    pub fn is_source(&self) -> bool {
+        matches!(self, Self::Source(_))
+    }
+
     /// The domain, if the scope is one.
     pub fn domain(&self) -> Option<&Domain> {
         match self {
@@ -32,8 +60,8 @@ impl Scope {
     /// Whether `domain` is in the scope.
     pub fn contains(&self, domain: &Domain) -> bool {
         match self {
-            Self::Source => true,
-            Self::Host(host) => domain.host() == &**host,
+            Self::Source(source) => domain.source() == &**source,
+            Self::Host { source, host } => domain.source() == &**source && domain.host() == &**host,
             Self::Domain(one) => one.is_same(domain),
         }
     }
@@ -42,8 +70,8 @@ impl Scope {
     /// includes.
     pub fn includes(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Source, _) => true,
-            (Self::Host(host), Self::Domain(domain)) => domain.host() == &**host,
+            (Self::Source(source), other) => &**source == other.source(),
+            (_, Self::Domain(domain)) => self.contains(domain),
             _ => self.is_same(other),
         }
     }
@@ -55,38 +83,46 @@ impl Scope {
 
     pub(crate) fn key(&self) -> ScopeKey {
         match self {
-            Self::Source => ScopeKey::default(),
-            Self::Host(host) => ScopeKey { host: Some(Arc::clone(host)), uuid: None },
+            Self::Source(source) => ScopeKey::of_source(source),
+            Self::Host { source, host } => {
+                ScopeKey { source: Arc::clone(source), host: Some(Arc::clone(host)), uuid: None }
+            }
             Self::Domain(domain) => ScopeKey::of(domain),
         }
     }
 }
 
 /// What tells one scope from another.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ScopeKey {
+    source: Arc<str>,
     host: Option<Arc<str>>,
     uuid: Option<Uuid>,
 }
 
 impl ScopeKey {
     pub(crate) fn of(domain: &Domain) -> Self {
-        Self { host: Some(Arc::clone(domain.host_arc())), uuid: Some(domain.uuid()) }
+        Self { uuid: Some(domain.uuid()), ..Self::of_host(domain) }
+    }
+
+    pub(crate) fn of_source(source: &Arc<str>) -> Self {
+        Self { source: Arc::clone(source), host: None, uuid: None }
     }
 
     /// The scope of the host that a domain is on.
     pub(crate) fn of_host(domain: &Domain) -> Self {
-        Self { uuid: None, ..Self::of(domain) }
+        let Host { source, name } = &**domain.home();
+        Self { source: Arc::clone(source), host: Some(Arc::clone(name)), uuid: None }
     }
 }
 
-/// What stands before the source's URI: nothing, `host web1 on `, or `domain vm7 on `.
+/// The source's URI, and before it `host web1 on `, or `domain vm7 on `.
 impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Source => Ok(()),
-            Self::Host(host) => write!(f, "host {host} on "),
-            Self::Domain(domain) => write!(f, "domain {} on ", domain.name()),
+            Self::Source(source) => f.write_str(source),
+            Self::Host { source, host } => write!(f, "host {host} on {source}"),
+            Self::Domain(domain) => write!(f, "domain {} on {}", domain.name(), domain.source()),
         }
     }
 }
@@ -95,9 +131,7 @@ impl fmt::Display for Scope {
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Synced {
-    /// The source's URI, without secrets.
-    pub source: Arc<str>,
-    /// How far this reaches.
+    /// How far this reaches, and of which source.
     pub scope: Scope,
     /// How many domains there are in the scope, active and not, whatever the subscriber's filter.
     pub domains: u64,
@@ -105,15 +139,15 @@ pub struct Synced {
 
 impl Synced {
     /// Makes one, as a test of your own code does.
-    pub fn new(source: impl Into<Arc<str>>, scope: Scope, domains: u64) -> Self {
-        Self { source: source.into(), scope, domains }
+    pub fn new(scope: Scope, domains: u64) -> Self {
+        Self { scope, domains }
     }
 }
 
 impl fmt::Display for Synced {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.domains == 1 { "" } else { "s" };
-        write!(f, "synced with {}{} ({} domain{plural})", self.scope, self.source, self.domains)
+        write!(f, "synced with {} ({} domain{plural})", self.scope, self.domains)
     }
 }
 
@@ -121,9 +155,7 @@ impl fmt::Display for Synced {
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gap {
-    /// The source's URI, without secrets.
-    pub source: Arc<str>,
-    /// How far this reaches.
+    /// How far this reaches, and of which source.
     pub scope: Scope,
     /// What happened.
     pub kind: Break,
@@ -131,8 +163,8 @@ pub struct Gap {
 
 impl Gap {
     /// Makes one, as a test of your own code does.
-    pub fn new(source: impl Into<Arc<str>>, scope: Scope, kind: Break) -> Self {
-        Self { source: source.into(), scope, kind }
+    pub fn new(scope: Scope, kind: Break) -> Self {
+        Self { scope, kind }
     }
 }
 
@@ -140,10 +172,10 @@ impl fmt::Display for Gap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             Break::Disconnected { fault } => {
-                write!(f, "lost sight of {}{} ({fault})", self.scope, self.source)
+                write!(f, "lost sight of {} ({fault})", self.scope)
             }
             Break::Lagged { missed, .. } => {
-                write!(f, "read {}{} too slowly ({missed} missed)", self.scope, self.source)
+                write!(f, "read {} too slowly ({missed} missed)", self.scope)
             }
         }
     }
@@ -258,16 +290,20 @@ mod tests {
     #[test]
     fn a_scope_includes_itself_and_its_parts() {
         let domain = |host, number| {
-            Scope::Domain(Domain::new(host, Uuid::from_u128(number), "web", Some(number as u32)))
+            let uuid = Uuid::from_u128(number);
+            Scope::Domain(Domain::new("s:", host, uuid, "web", Some(number as u32)))
         };
-        let (here, there) = (Scope::Host("here".into()), Scope::Host("there".into()));
-        let parts = [&Scope::Source, &here, &there, &domain("here", 1), &domain("here", 2)];
+        let all = Scope::source_wide("s:");
+        let here = Scope::on_host("s:", "here");
+        let there = Scope::on_host("s:", "there");
+        let parts = [&all, &here, &there, &domain("here", 1), &domain("here", 2)];
         let included = |scope: &Scope| parts.map(|part| scope.includes(part));
-        assert_eq!(included(&Scope::Source), [true; 5]);
+        assert_eq!(included(&all), [true; 5]);
+        assert_eq!(included(&Scope::source_wide("other:")), [false; 5]);
         assert_eq!(included(&here), [false, true, false, true, true]);
         assert_eq!(included(&there), [false, false, true, false, false]);
         assert_eq!(included(&domain("here", 1)), [false, false, false, true, false]);
-        let renamed = Domain::new("here", Uuid::from_u128(1), "other", None);
+        let renamed = Domain::new("s:", "here", Uuid::from_u128(1), "other", None);
         assert!(Scope::Domain(renamed).includes(parts[3]), "a domain is its uuid");
     }
 }

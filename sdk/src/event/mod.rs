@@ -53,6 +53,16 @@ impl DomainEvent {
         }
     }
 
+    /// The URI of the source that told it, without secrets.
+    pub fn source(&self) -> &str {
+        match self {
+            Self::Lifecycle(event) => event.domain.source(),
+            Self::Reboot(event) => event.domain.source(),
+            Self::Other(event) => event.source(),
+            Self::Synced(Synced { scope, .. }) | Self::Gap(Gap { scope, .. }) => scope.source(),
+        }
+    }
+
     /// The kind that a subscriber asks for to get this event; `None` for the markers, which pass
     /// every filter.
     pub fn kind(&self) -> Option<Kind> {
@@ -124,12 +134,32 @@ pub struct Lifecycle {
     pub origin: Origin,
     /// When: the hypervisor's own stamp where it sends one (QMP), else the time of receipt.
     pub at: SystemTime,
+    /// Whether, as of after the event, the domain exists when it does not run; `None` where that is
+    /// not known. The driver settles it; a backend need not.
+    pub persistent: Option<bool>,
 }
 
 impl Lifecycle {
     /// A step that was observed.
     pub fn new(domain: Domain, change: Change, at: SystemTime) -> Self {
-        Self { domain, change, origin: Origin::Observed, at }
+        Self { domain, change, origin: Origin::Observed, at, persistent: None }
+    }
+
+    /// Sets [`persistent`](Lifecycle::persistent), as a test of your own code does.
+    #[must_use]
+    pub fn persistent(mut self, persistent: bool) -> Self {
+        self.persistent = Some(persistent);
+        self
+    }
+
+    /// Whether the domain exists no more: its definition was removed while it did not run, or it
+    /// stopped and had no definition. A table of domains drops it then.
+    pub fn is_gone(&self) -> bool {
+        match self.change {
+            Change::Undefined(cause) => cause != UndefineCause::Renamed && !self.domain.is_active(),
+            Change::Stopped(_) => self.persistent == Some(false),
+            _ => false,
+        }
     }
 }
 

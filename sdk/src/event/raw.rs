@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::{Domain, EventName};
+use crate::{Domain, EventName, Origin};
 
 /// A well framed event that this crate has no type for, passed on whole.
 ///
@@ -15,11 +15,14 @@ pub struct RawEvent {
     pub domain: Option<Domain>,
     /// When: the hypervisor's own stamp where it sends one, else the time of receipt.
     pub at: SystemTime,
+    /// How we know.
+    pub origin: Origin,
     body: Arc<Body>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 struct Body {
+    source: Arc<str>,
     name: EventName,
     data: EventData,
 }
@@ -36,8 +39,20 @@ pub enum EventData {
 
 impl RawEvent {
     /// Makes an event.
-    pub fn new(domain: Option<Domain>, name: EventName, data: EventData, at: SystemTime) -> Self {
-        Self { domain, at, body: Arc::new(Body { name, data }) }
+    pub fn new(
+        source: impl Into<Arc<str>>,
+        domain: Option<Domain>,
+        name: EventName,
+        data: EventData,
+        at: SystemTime,
+    ) -> Self {
+        let body = Arc::new(Body { source: source.into(), name, data });
+        Self { domain, at, origin: Origin::Observed, body }
+    }
+
+    /// The URI of the source that told it, without secrets.
+    pub fn source(&self) -> &str {
+        &self.body.source
     }
 
     /// What the hypervisor calls it.

@@ -51,7 +51,8 @@ impl Kept {
 /// Drops what does not matter any more; returns how many happenings that were.
 pub(super) fn compact(events: &mut VecDeque<DomainEvent>) -> u64 {
     let mut keep = vec![false; events.len()];
-    let mut domains: HashMap<(Uuid, &str), Kept, foldhash::fast::RandomState> = HashMap::default();
+    let mut domains: HashMap<(Uuid, &str, &str), Kept, foldhash::fast::RandomState> =
+        HashMap::default();
     let mut markers: HashSet<(ScopeKey, bool)> = HashSet::new();
     for (event, keep) in events.iter().zip(&mut keep).rev() {
         *keep = match event {
@@ -73,21 +74,21 @@ pub(super) fn compact(events: &mut VecDeque<DomainEvent>) -> u64 {
     dropped
 }
 
-fn key(domain: &Domain) -> (Uuid, &str) {
-    (domain.uuid(), domain.host())
+fn key(domain: &Domain) -> (Uuid, &str, &str) {
+    (domain.uuid(), domain.host(), domain.source())
 }
 
 /// What there may be one marker of.
 fn marker(scope: &Scope, synced: bool) -> (ScopeKey, bool) {
-    (scope.key(), synced && *scope == Scope::Source)
+    (scope.key(), synced && scope.is_source())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        CrashCause, DefineCause, Lifecycle, Origin, Reboot, ResumeCause, RunningReason,
-        ShutdownCause, StartCause, StopCause, SuspendCause, UndefineCause,
+        CrashCause, DefineCause, Lifecycle, Reboot, ResumeCause, RunningReason, ShutdownCause,
+        StartCause, StopCause, SuspendCause, UndefineCause,
     };
 
     const STARTED: Change = Change::Started(StartCause::Booted);
@@ -104,9 +105,9 @@ mod tests {
         let mut events: VecDeque<DomainEvent> = changes
             .iter()
             .map(|&change| {
-                let domain = Domain::new("h", Uuid::from_u128(1), "d", Some(1));
+                let domain = Domain::new("s:", "h", Uuid::from_u128(1), "d", Some(1));
                 let at = std::time::SystemTime::UNIX_EPOCH;
-                Lifecycle { domain, change, origin: Origin::Observed, at }.into()
+                Lifecycle::new(domain, change, at).into()
             })
             .collect();
         compact(&mut events);
@@ -153,9 +154,9 @@ mod tests {
 
     #[test]
     fn what_does_not_change_the_state_is_dropped_and_counted() {
-        let domain = Domain::new("h", Uuid::from_u128(1), "d", Some(1));
+        let domain = Domain::new("s:", "h", Uuid::from_u128(1), "d", Some(1));
         let at = std::time::SystemTime::UNIX_EPOCH;
-        let reboot = Reboot { domain, origin: Origin::Observed, at };
+        let reboot = Reboot::new(domain, at);
         let mut events: VecDeque<DomainEvent> = vec![reboot.clone().into(), reboot.into()].into();
         assert_eq!(compact(&mut events), 2);
         assert!(events.is_empty());

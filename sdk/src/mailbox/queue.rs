@@ -91,7 +91,7 @@ impl Queue {
         let missed = self.drain(out);
         if missed > 0 {
             let kind = Break::Lagged { missed, anew };
-            out.push_front(Gap::new(Arc::clone(&self.source), Scope::Source, kind).into());
+            out.push_front(Gap::new(Scope::Source(Arc::clone(&self.source)), kind).into());
         }
     }
 
@@ -137,14 +137,12 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::{
-        Domain, EventData, Lifecycle, Origin, RawEvent, ResumeCause, StartCause, StopCause,
-    };
+    use crate::{Domain, EventData, Lifecycle, RawEvent, ResumeCause, StartCause, StopCause};
 
     fn event(domain: u128, id: u32, change: Change) -> DomainEvent {
-        let domain = Domain::new("h", Uuid::from_u128(domain), "d", Some(id));
+        let domain = Domain::new("s:", "h", Uuid::from_u128(domain), "d", Some(id));
         let at = std::time::SystemTime::UNIX_EPOCH;
-        Lifecycle { domain, change, origin: Origin::Observed, at }.into()
+        Lifecycle::new(domain, change, at).into()
     }
 
     fn drain(queue: &mut Queue) -> Vec<DomainEvent> {
@@ -192,7 +190,7 @@ mod tests {
         let data = || EventData::Bytes(vec![0; BYTES / 4].into());
         let at = std::time::SystemTime::UNIX_EPOCH;
         for _ in 0..21 {
-            queue.push(RawEvent::new(None, "8".into(), data(), at).into());
+            queue.push(RawEvent::new("s:", None, "8".into(), data(), at).into());
             assert!(queue.events.len() <= 4);
         }
         let told = drain(&mut queue);

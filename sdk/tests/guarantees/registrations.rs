@@ -89,7 +89,7 @@ async fn an_event_without_a_type_reaches_who_asked_for_it_whole() {
     told(&mut eights, &["synced with *"]).await;
     let raw = |name: &str| {
         let data = EventData::Bytes([1, 2, 3].into());
-        RawEvent::new(fake.domain("web"), name.into(), data, SystemTime::UNIX_EPOCH)
+        RawEvent::new("fake:", fake.domain("web"), name.into(), data, SystemTime::UNIX_EPOCH)
     };
     fake.emit(raw("9"));
     fake.emit(raw("8"));

@@ -92,7 +92,7 @@ async fn a_reader_too_slow_for_even_the_final_states_is_told_anew() {
     let mut events = fake.subscribe_with(Options::default().capacity(8)).await.unwrap();
     until_synced(&mut events).await.unwrap();
     for n in 0..DOMAINS {
-        let domain = Domain::new("fake", Uuid::from_u128(n.into()), "brief", Some(1));
+        let domain = Domain::new("fake:", "fake", Uuid::from_u128(n.into()), "brief", Some(1));
         let change = Change::Stopped(StopCause::Shutdown);
         fake.emit(Lifecycle::new(domain, change, SystemTime::UNIX_EPOCH));
         if n % 1000 == 0 {
@@ -112,7 +112,7 @@ async fn what_a_reader_missed_is_told_before_its_stream_ends() {
     let mut events = fake.subscribe_with(Options::default().capacity(8)).await.unwrap();
     until_synced(&mut events).await.unwrap();
     for n in 0..EVENTS {
-        let domain = Domain::new("fake", Uuid::from_u128(n.into()), "brief", Some(1));
+        let domain = Domain::new("fake:", "fake", Uuid::from_u128(n.into()), "brief", Some(1));
         let change = Change::Stopped(StopCause::Shutdown);
         fake.emit(Lifecycle::new(domain, change, SystemTime::UNIX_EPOCH));
     }

@@ -135,7 +135,7 @@ const SUSPENDED: Change = Change::Suspended(SuspendCause::Paused);
 const STOPPED: Change = Change::Stopped(StopCause::Destroyed);
 
 fn web(id: Option<u32>) -> Domain {
-    Domain::new("h", Uuid::from_u128(1), "web", id)
+    Domain::new("wire:", "h", Uuid::from_u128(1), "web", id)
 }
 
 fn running(id: u32) -> Listed {
@@ -243,7 +243,7 @@ async fn a_host_that_is_called_something_else_after_an_outage_is_the_same_host()
     let mut events = subscribe(&wire, &source, &[running(3)]).await;
     wire.server(|server| server.host = "renamed");
     wire.hang_up();
-    let renamed = Domain::new("renamed", Uuid::from_u128(1), "web", Some(3));
+    let renamed = Domain::new("wire:", "renamed", Uuid::from_u128(1), "web", Some(3));
     wire.list(&[Listed::new(renamed, RUNNING, Some(true))]).await;
     told(&mut events, &["lost sight of *", "synced with *"]).await;
 }

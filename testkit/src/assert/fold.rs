@@ -138,7 +138,7 @@ mod tests {
         assert!(fold.is_active("web"));
         for (anew, believed) in [(false, true), (true, false)] {
             let lagged = Break::Lagged { missed: 1, anew };
-            fold.apply(&Gap::new("fake:", Scope::Source, lagged).into());
+            fold.apply(&Gap::new(Scope::source_wide("fake:"), lagged).into());
             assert_eq!(fold.is_active("web"), believed);
         }
     }

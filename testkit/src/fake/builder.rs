@@ -17,7 +17,8 @@ use crate::host::Host;
 #[must_use = "call build()"]
 pub struct Builder {
     uri: String,
-    host: Host,
+    host_name: String,
+    host: Option<Host>,
     lacking: Kinds,
     level_triggered: bool,
     reconnect: Reconnect,
@@ -31,7 +32,8 @@ impl Default for Builder {
     fn default() -> Self {
         Self {
             uri: "fake:".into(),
-            host: Host::default(),
+            host_name: "fake".into(),
+            host: None,
             lacking: Kinds::default(),
             level_triggered: false,
             reconnect: Reconnect::local().seed(1),
@@ -46,13 +48,15 @@ impl Default for Builder {
 impl Builder {
     /// What the host calls itself. Default: `fake`. The host is a new one, without domains.
     pub fn host(mut self, name: &str) -> Self {
-        self.host = Host::new(name);
+        self.host_name = name.into();
+        self.host = None;
         self
     }
 
-    /// Serves a host that there is already.
+    /// Serves a host that there is already. Its [`source`](Host::source) should be the
+    /// [`uri`](Self::uri), so that domains of one equal those of the other.
     pub fn on(mut self, host: &Host) -> Self {
-        self.host = host.clone();
+        self.host = Some(host.clone());
         self
     }
 
@@ -108,7 +112,8 @@ impl Builder {
 
     /// The hypervisor. Needs no runtime yet.
     pub fn build(self) -> FakeHypervisor {
-        let line = Arc::new(Line::new(self.host, self.level_triggered, self.lacking));
+        let host = self.host.unwrap_or_else(|| Host::of_source(&self.uri, &self.host_name));
+        let line = Arc::new(Line::new(host, self.level_triggered, self.lacking));
         let connect = FakeConnect { uri: self.uri.into(), line: Arc::clone(&line) };
         let driver = Driver::builder(connect)
             .reconnect(self.reconnect)

@@ -140,7 +140,12 @@ impl FakeSession {
                 out.restored(scope);
             }
             Item::InterestDone(tag, refused) => out.interest_done(tag, &refused),
-            Item::Listed(tag, list) => out.listed(tag, list),
+            Item::Listed(tag, mut list) => {
+                for entry in &mut list {
+                    entry.domain = intern(&entry.domain, out);
+                }
+                out.listed(tag, list);
+            }
             Item::Pong => {}
         }
     }

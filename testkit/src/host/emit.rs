@@ -44,7 +44,7 @@ impl Host {
         let taken = |uuid| inner.domains.values().any(|entry| entry.domain.uuid() == uuid);
         let mut uuids = (0..).map(|nth| uuid_of(name, nth));
         let uuid = uuids.find(|uuid| !taken(*uuid)).unwrap_or_default();
-        Domain::new(self.name(), uuid, name, id)
+        Domain::new(self.source(), self.name(), uuid, name, id)
     }
 }
 

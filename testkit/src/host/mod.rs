@@ -32,6 +32,7 @@ pub struct Host {
 }
 
 struct Shared {
+    source: Arc<str>,
     name: Arc<str>,
     state: Mutex<Inner>,
     /// Counts what was emitted.
@@ -76,17 +77,28 @@ impl Observer {
 }
 
 impl Host {
-    /// A host of this name, without domains.
+    /// A host of this name, without domains, whose domains a source of the URI `fake:` tells of.
     pub fn new(name: &str) -> Self {
+        Self::of_source("fake:", name)
+    }
+
+    /// A host of this name, without domains, whose domains a source of this URI tells of.
+    pub fn of_source(source: &str, name: &str) -> Self {
         let inner = Inner { domains: BTreeMap::new(), last_id: 0, observers: Vec::new() };
         let (emitted, _) = watch::channel(0);
-        let (name, state) = (Arc::from(name), Mutex::new(inner));
-        Self { shared: Arc::new(Shared { name, state, emitted }) }
+        let shared =
+            Shared { source: source.into(), name: name.into(), state: Mutex::new(inner), emitted };
+        Self { shared: Arc::new(shared) }
     }
 
     /// What the host calls itself.
     pub fn name(&self) -> &str {
         &self.shared.name
+    }
+
+    /// The URI of the source that its domains carry.
+    pub fn source(&self) -> &str {
+        &self.shared.source
     }
 
     /// Begins to observe what is emitted.

@@ -205,7 +205,7 @@ impl Host {
             }
             inner.domains.remove(old);
             inner.tell_of(&entry.domain, Change::Undefined(UndefineCause::Renamed));
-            entry.domain = Domain::new(self.name(), entry.domain.uuid(), new, None);
+            entry.domain = Domain::new(self.source(), self.name(), entry.domain.uuid(), new, None);
             inner.domains.insert(new.into(), entry);
             inner.tell("rename", new, Change::Defined(DefineCause::Renamed))
         })

@@ -187,7 +187,7 @@ async fn an_event_without_a_type_comes_whole() {
     let (domain, data) = (daemon.host().domain("web"), [0, 0, 0, 1, b'h', b'd', b'a', 0]);
     let data = virevent::EventData::Bytes(data.into());
     let at = std::time::SystemTime::now();
-    daemon.host().emit(virevent::RawEvent::new(domain, "10".into(), data.clone(), at));
+    daemon.host().emit(virevent::RawEvent::new("", domain, "10".into(), data.clone(), at));
     match next_within(&mut events, PATIENCE).await.unwrap() {
         DomainEvent::Other(event) => assert_eq!(*event.data(), data),
         event => panic!("{event}"),

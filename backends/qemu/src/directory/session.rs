@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 use virevent::driver::{self, Batch, Connect, Interest};
-use virevent::{Error, Kind, Scope};
+use virevent::{Error, Kind};
 
 use super::gaps::Gaps;
 use super::lookout::{Busy, Lookout};
@@ -52,7 +52,7 @@ impl Connect for Opener {
             patience: Box::pin(sleep_until(Instant::now())),
         };
         // The first look says whether there is anything to be had.
-        let mut batch = Batch::new(&self.config.host);
+        let mut batch = Batch::new(self.uri(), &self.config.host);
         poll_fn(|cx| session.poll_look(cx, &mut batch)).await?;
         Ok(session)
     }
@@ -167,7 +167,7 @@ impl Session {
         members.see(found, place, config, shared, out);
         watch.trouble = None;
         if std::mem::take(&mut watch.is_out) {
-            out.restored(Scope::Source);
+            out.restored(out.source_scope());
             // The driver asks for a list, and tells from it what happened.
             shared.is_listing = true;
         }
@@ -238,7 +238,7 @@ impl Session {
         if watch.is_out {
             return false;
         }
-        out.outage(Scope::Source, error.to_fault());
+        out.outage(out.source_scope(), error.to_fault());
         (watch.is_out, self.list) = (true, None);
         true
     }

@@ -70,6 +70,7 @@ pub(super) fn other(
     if wants.event(event.name) {
         let data = event.data.map_or("{}", |data| data.get());
         let (domain, name) = (guest.domain(out), EventName::Name(event.name.into()));
-        out.event(RawEvent::new(Some(domain), name, EventData::Json(data.into()), at));
+        let data = EventData::Json(data.into());
+        out.event(RawEvent::new(out.source(), Some(domain), name, data, at));
     }
 }

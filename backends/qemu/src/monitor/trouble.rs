@@ -63,7 +63,7 @@ impl Monitor {
         };
         self.trouble = Some((now, fault.clone()));
         let scope = match self.role {
-            Role::Source => Scope::Source,
+            Role::Source => out.source_scope(),
             Role::Part => Scope::Domain(self.whom(shared, out)),
         };
         // Whatever it is, it is settled.
@@ -105,7 +105,7 @@ impl Monitor {
         let Some(scope) = self.outage.take() else { return };
         match &scope {
             // The driver asks for a list, and tells from it what happened.
-            Scope::Source => shared.is_listing = true,
+            Scope::Source(_) => shared.is_listing = true,
             Scope::Domain(domain) => match &self.guest {
                 Some(guest) if guest.uuid == domain.uuid() => self.tell_state(shared, out),
                 // It stood for somebody who was not known.

@@ -172,7 +172,8 @@ impl Observer {
                 }
                 if self.wants_requests {
                     let (name, data) = run.request.event();
-                    out.event(RawEvent::new(Some(run.domain.clone()), name, data, at));
+                    let domain = Some(run.domain.clone());
+                    out.event(RawEvent::new(out.source(), domain, name, data, at));
                 }
                 self.told = true;
             }

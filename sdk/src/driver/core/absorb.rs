@@ -8,9 +8,7 @@ use crate::driver::diff::Tale;
 use crate::driver::roster::{DOMAINS, Entry};
 use crate::driver::session::Session;
 use crate::driver::sync::{Merged, merge};
-use crate::{
-    Domain, DomainEvent, End, Error, Kind, Kinds, Origin, Scope, State, Status, StopCause,
-};
+use crate::{Domain, DomainEvent, End, Error, Kind, Kinds, Origin, State, Status, StopCause};
 
 impl Core {
     /// Takes in what the session read.
@@ -112,7 +110,7 @@ impl Core {
             Control::InterestDone(tag, refused) => self.interest_done(session, tag, refused)?,
             Control::Listed(tag, list) => self.listed(session, tag, list, now),
             Control::Outage(scope, fault) => {
-                let is_whole = scope == Scope::Source;
+                let is_whole = scope.is_source();
                 // Streams that are in an outage already know.
                 if self.synced.is_some()
                     || (is_whole && self.outage.is_none() && self.fanout.knows())
@@ -134,7 +132,7 @@ impl Core {
             }
             Control::Restored(scope) => {
                 self.scopes.remove(&scope);
-                if scope == Scope::Source {
+                if scope.is_source() {
                     // Those who came in the outage know nothing yet: a list tells them, too.
                     self.synced = None;
                     self.steer(session);
@@ -143,6 +141,7 @@ impl Core {
                     self.fanout.restored(&scope, &self.batch.roster);
                 }
             }
+            Control::Looked(..) | Control::LookFailed(..) | Control::Doubt(..) => {}
             Control::State(..) | Control::Gone(..) => {}
         }
         Ok(())

@@ -6,9 +6,9 @@ use std::time::SystemTime;
 use super::text::{Stamp, Text};
 use super::{Flat, FlatName};
 use crate::{
-    Break, Change, CrashCause, CrashedReason, DefineCause, DomainEvent, EventData, EventName,
-    Fault, FaultKind, Gap, Lifecycle, Origin, PausedReason, PmSuspendCause, RawEvent, Reboot,
-    ResumeCause, RunningReason, Scope, ShutdownCause, ShutoffReason, ShuttingDownReason,
+    Break, Change, CrashCause, CrashedReason, DefineCause, Domain, DomainEvent, EventData,
+    EventName, Fault, FaultKind, Gap, Lifecycle, Origin, PausedReason, PmSuspendCause, RawEvent,
+    Reboot, ResumeCause, RunningReason, Scope, ShutdownCause, ShutoffReason, ShuttingDownReason,
     StartCause, State, StopCause, SuspendCause, Synced, UndefineCause,
 };
 
@@ -19,28 +19,19 @@ impl Flat<'_> {
                 change: self.change()?,
                 origin: self.origin()?,
                 at: self.at()?,
-                domain: self.needs("domain", self.domain.clone())?,
+                persistent: self.persistent,
+                domain: self.domain()?,
             }
             .into(),
-            "reboot" => Reboot {
-                origin: self.origin()?,
-                at: self.at()?,
-                domain: self.needs("domain", self.domain.clone())?,
+            "reboot" => {
+                Reboot { origin: self.origin()?, at: self.at()?, domain: self.domain()? }.into()
             }
-            .into(),
             "other" => self.raw_event()?.into(),
-            "synced" => Synced {
-                source: self.text("source", &self.source)?.into(),
-                scope: self.scope(),
-                domains: self.needs("domains", self.domains)?,
+            "synced" => {
+                Synced { scope: self.scope()?, domains: self.needs("domains", self.domains)? }
+                    .into()
             }
-            .into(),
-            "gap" => Gap {
-                source: self.text("source", &self.source)?.into(),
-                scope: self.scope(),
-                kind: self.gap()?,
-            }
-            .into(),
+            "gap" => Gap { scope: self.scope()?, kind: self.gap()? }.into(),
             kind => {
                 return Err(format!(
                     "unknown kind {kind:?}: expected lifecycle, reboot, other, synced or gap"
@@ -110,7 +101,7 @@ impl Flat<'_> {
         }
     }
 
-    fn raw_event(self) -> Result<RawEvent, String> {
+    fn raw_event(&self) -> Result<RawEvent, String> {
         let at = self.at()?;
         let name = match &self.event {
             None => return Err(self.lacks("event")),
@@ -122,7 +113,11 @@ impl Flat<'_> {
             (None, Some(hex)) => EventData::Bytes(hex.0.0.to_vec().into()),
             (None, None) => return Err(self.lacks("data\" or \"hex")),
         };
-        Ok(RawEvent::new(self.domain, name, data, at))
+        let source = self.text("source", &self.source)?;
+        let domain = self.domain.as_ref().map(|domain| domain.domain(source));
+        let mut event = RawEvent::new(source, domain, name, data, at);
+        event.origin = self.origin()?;
+        Ok(event)
     }
 
     fn gap(&self) -> Result<Break, String> {
@@ -140,12 +135,18 @@ impl Flat<'_> {
         }
     }
 
-    fn scope(&self) -> Scope {
-        match (&self.domain, &self.host) {
-            (Some(domain), _) => Scope::Domain(domain.clone()),
-            (None, Some(host)) => Scope::Host((&**host).into()),
-            (None, None) => Scope::Source,
-        }
+    fn scope(&self) -> Result<Scope, String> {
+        let source = self.text("source", &self.source)?;
+        Ok(match (&self.domain, &self.host) {
+            (Some(domain), _) => Scope::Domain(domain.domain(source)),
+            (None, Some(host)) => Scope::on_host(source, &**host),
+            (None, None) => Scope::source_wide(source),
+        })
+    }
+
+    fn domain(&self) -> Result<Domain, String> {
+        let source = self.text("source", &self.source)?;
+        Ok(self.needs("domain", self.domain.as_ref())?.domain(source))
     }
 
     fn origin(&self) -> Result<Origin, String> {

@@ -3,21 +3,24 @@
 use std::borrow::Cow;
 
 use super::text::{Hex, Stamp, Text};
-use super::{Flat, FlatName};
+use super::{Flat, FlatDomain, FlatName};
 use crate::{Break, Change, DomainEvent, EventData, EventName, Gap, RawEvent, Scope, State};
 
 impl<'a> Flat<'a> {
     pub(super) fn from_event(event: &'a DomainEvent) -> Result<Self, serde_json::Error> {
         Ok(match event {
             DomainEvent::Lifecycle(event) => Self {
-                domain: Some(event.domain.clone()),
+                source: Some(event.domain.source().into()),
+                domain: Some(FlatDomain::of(&event.domain)),
                 origin: Some(event.origin.as_str().into()),
                 at: Some(Text(Stamp(event.at))),
+                persistent: event.persistent,
                 ..Self::from_change(event.change)
             },
             DomainEvent::Reboot(event) => Self {
                 kind: "reboot".into(),
-                domain: Some(event.domain.clone()),
+                source: Some(event.domain.source().into()),
+                domain: Some(FlatDomain::of(&event.domain)),
                 origin: Some(event.origin.as_str().into()),
                 at: Some(Text(Stamp(event.at))),
                 ..Self::default()
@@ -26,7 +29,7 @@ impl<'a> Flat<'a> {
             DomainEvent::Synced(synced) => Self {
                 kind: "synced".into(),
                 domains: Some(synced.domains),
-                ..Self::from_scope(&synced.source, &synced.scope)
+                ..Self::from_scope(&synced.scope)
             },
             DomainEvent::Gap(gap) => Self::from_gap(gap),
         })
@@ -76,14 +79,16 @@ impl<'a> Flat<'a> {
             event: Some(name),
             data,
             hex,
+            origin: Some(event.origin.as_str().into()),
             at: Some(Text(Stamp(event.at))),
-            domain: event.domain.clone(),
+            source: Some(event.source().into()),
+            domain: event.domain.as_ref().map(FlatDomain::of),
             ..Self::default()
         })
     }
 
     fn from_gap(gap: &'a Gap) -> Self {
-        let flat = Self { kind: "gap".into(), ..Self::from_scope(&gap.source, &gap.scope) };
+        let flat = Self { kind: "gap".into(), ..Self::from_scope(&gap.scope) };
         match &gap.kind {
             Break::Disconnected { fault } => Self {
                 gap: Some("disconnected".into()),
@@ -100,15 +105,15 @@ impl<'a> Flat<'a> {
         }
     }
 
-    fn from_scope(source: &'a str, scope: &'a Scope) -> Self {
+    fn from_scope(scope: &'a Scope) -> Self {
         let host = match scope {
-            Scope::Host(host) => Some(Cow::Borrowed(&**host)),
-            Scope::Source | Scope::Domain(_) => None,
+            Scope::Host { host, .. } => Some(Cow::Borrowed(&**host)),
+            Scope::Source(_) | Scope::Domain(_) => None,
         };
         Self {
-            source: Some(source.into()),
+            source: Some(scope.source().into()),
             host,
-            domain: scope.domain().cloned(),
+            domain: scope.domain().map(FlatDomain::of),
             ..Self::default()
         }
     }

@@ -5,12 +5,13 @@ use super::*;
 #[tokio::test(start_paused = true)]
 async fn a_list_says_nothing_of_what_is_out_of_reach() {
     let (wire, source) = Wire::new();
-    let far = Listed::new(Domain::new("far", Uuid::from_u128(2), "db", Some(1)), RUNNING, None);
+    let far =
+        Listed::new(Domain::new("wire:", "far", Uuid::from_u128(2), "db", Some(1)), RUNNING, None);
     let mut events = subscribe(&wire, &source, &[running(3), far]).await;
     wire.hang_up();
     told(&mut events, &["lost sight of wire:*"]).await;
     wire.until(|server| server.line.is_some()).await;
-    wire.say(|batch| batch.outage(Scope::Host("far".into()), fault()));
+    wire.say(|batch| batch.outage(Scope::on_host("wire:", "far"), fault()));
     wire.list(&[running(3)]).await;
     told(&mut events, &["synced with wire: (2 domains)", "lost sight of host far on wire:*"]).await;
 }
@@ -19,14 +20,14 @@ async fn a_list_says_nothing_of_what_is_out_of_reach() {
 async fn a_session_that_lost_all_is_an_outage_in_which_an_end_is_told_at_once() {
     let (wire, source) = Wire::new();
     let mut events = subscribe(&wire, &source, &[running(3)]).await;
-    wire.say(|batch| batch.outage(Scope::Source, fault()));
+    wire.say(|batch| batch.outage(batch.source_scope(), fault()));
     told(&mut events, &["lost sight of wire:*"]).await;
     assert!(matches!(source.health().status(), Status::Disconnected(_)));
     let mut late = source.subscribe().await.unwrap();
     told(&mut late, &["lost sight of wire:*"]).await;
     wire.say(|batch| batch.gone(&web(Some(3)), StopCause::Failed));
     told(&mut events, &["web[3] stopped (failed) [inferred]"]).await;
-    wire.say(|batch| batch.restored(Scope::Source));
+    wire.say(|batch| batch.restored(batch.source_scope()));
     wire.list(&[running(4)]).await;
     until_synced(&mut events).await.unwrap();
     until_synced(&mut late).await.unwrap();
@@ -41,7 +42,8 @@ async fn a_session_that_has_lost_all_before_its_list_is_an_error_or_an_outage_fr
     let (hasty, patient, ()) = tokio::join!(
         source.subscribe(),
         source.subscribe_with(waiting),
-        wire.asked_to_list().map(|()| wire.say(|batch| batch.outage(Scope::Source, fault()))),
+        wire.asked_to_list()
+            .map(|()| wire.say(|batch| batch.outage(batch.source_scope(), fault()))),
     );
     assert!(matches!(hasty, Err(Error::Unreachable { .. })), "{hasty:?}");
     let mut patient = patient.unwrap();
@@ -53,7 +55,7 @@ async fn a_session_that_has_lost_all_before_its_list_is_an_error_or_an_outage_fr
     nothing_within(&mut patient, secs(15)).await.unwrap();
     wire.list(&[]).await;
     nothing_within(&mut patient, secs(5)).await.unwrap();
-    wire.say(|batch| batch.restored(Scope::Source));
+    wire.say(|batch| batch.restored(batch.source_scope()));
     wire.list(&[running(3)]).await;
     for events in [&mut patient, &mut late] {
         told(events, &["web[3] existing *", "synced with wire: (1 domain)"]).await;
@@ -64,7 +66,7 @@ async fn a_session_that_has_lost_all_before_its_list_is_an_error_or_an_outage_fr
 #[tokio::test(start_paused = true)]
 async fn who_comes_after_all_was_lost_and_others_were_refused_is_not_left_waiting() {
     let (wire, source) = Wire::new();
-    let lose = || wire.say(|batch| batch.outage(Scope::Source, fault()));
+    let lose = || wire.say(|batch| batch.outage(batch.source_scope(), fault()));
     for _ in 0..3 {
         let (events, ()) = tokio::join!(source.subscribe(), wire.asked_to_list().map(|()| lose()));
         assert!(matches!(events, Err(Error::Unreachable { .. })), "{events:?}");
@@ -105,7 +107,8 @@ async fn parts_that_come_and_go_without_end_fill_no_mailbox() {
     for _ in 0..4 {
         wire.say(|batch| {
             for n in 0..PARTS {
-                let part = Scope::Domain(Domain::new("h", Uuid::from_u128(n), "vm", Some(1)));
+                let part =
+                    Scope::Domain(Domain::new("wire:", "h", Uuid::from_u128(n), "vm", Some(1)));
                 batch.outage(part.clone(), fault());
                 batch.restored(part);
             }
