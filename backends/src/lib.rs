@@ -18,6 +18,7 @@
 
 use std::sync::Arc;
 
+pub use virevent::driver::Settings;
 use virevent::{Error, EventSource};
 
 /// The drivers that a libvirt daemon serves.
@@ -29,16 +30,33 @@ const LIBVIRT: [&str; 9] = ["qemu", "xen", "lxc", "bhyve", "ch", "vbox", "vz", "
 /// [`Error::InvalidUri`] for a scheme that this build does not know, and for what the backend of the
 /// scheme finds wrong with the URI.
 pub fn open(uri: &str) -> Result<Arc<dyn EventSource>, Error> {
+    open_with(uri, Settings::default())
+}
+
+/// The same with what all backends share: deadlines, keepalive, reconnecting, verification.
+///
+/// ```
+/// use std::time::Duration;
+/// use virevent_backends::{Settings, open_with};
+///
+/// let settings = Settings::default().verify(Some(Duration::from_secs(10)));
+/// let hypervisor = open_with("qemu:///system", settings)?;
+/// # Ok::<(), virevent::Error>(())
+/// ```
+///
+/// # Errors
+/// As for [`open`].
+pub fn open_with(uri: &str, settings: Settings) -> Result<Arc<dyn EventSource>, Error> {
     let Some((scheme, rest)) = uri.split_once(':') else {
         return Err(invalid(uri, format!("it has no scheme; {}", known())));
     };
     let driver = scheme.split_once('+').map_or(scheme, |(driver, _transport)| driver);
     match driver {
-        "fake" if scheme == "fake" => fake(uri, rest),
-        "qmp" => qmp(uri),
-        "qmp-dir" if scheme == "qmp-dir" => qmp_dir(uri),
-        "xenstore" if scheme == "xenstore" => xenstore(uri),
-        _ if LIBVIRT.contains(&driver) => libvirt(uri),
+        "fake" if scheme == "fake" => fake(uri, rest, &settings),
+        "qmp" => qmp(uri, settings),
+        "qmp-dir" if scheme == "qmp-dir" => qmp_dir(uri, settings),
+        "xenstore" if scheme == "xenstore" => xenstore(uri, settings),
+        _ if LIBVIRT.contains(&driver) => libvirt(uri, settings),
         _ => Err(invalid(uri, format!("the scheme {scheme:?} is not known; {}", known()))),
     }
 }
@@ -53,57 +71,57 @@ pub fn schemes() -> impl Iterator<Item = &'static str> {
 }
 
 #[cfg(feature = "libvirt")]
-fn libvirt(uri: &str) -> Result<Arc<dyn EventSource>, Error> {
-    Ok(Arc::new(virevent_libvirt::Libvirt::new(uri)?.source()))
+fn libvirt(uri: &str, settings: Settings) -> Result<Arc<dyn EventSource>, Error> {
+    Ok(Arc::new(virevent_libvirt::Libvirt::new(uri)?.settings(settings).source()))
 }
 
 #[cfg(not(feature = "libvirt"))]
-fn libvirt(uri: &str) -> Result<Arc<dyn EventSource>, Error> {
+fn libvirt(uri: &str, _: Settings) -> Result<Arc<dyn EventSource>, Error> {
     Err(lacking(uri, "libvirt"))
 }
 
 #[cfg(feature = "qemu")]
-fn qmp(uri: &str) -> Result<Arc<dyn EventSource>, Error> {
-    Ok(Arc::new(virevent_qemu::Qmp::new(uri)?.source()))
+fn qmp(uri: &str, settings: Settings) -> Result<Arc<dyn EventSource>, Error> {
+    Ok(Arc::new(virevent_qemu::Qmp::new(uri)?.settings(settings).source()))
 }
 
 #[cfg(not(feature = "qemu"))]
-fn qmp(uri: &str) -> Result<Arc<dyn EventSource>, Error> {
+fn qmp(uri: &str, _: Settings) -> Result<Arc<dyn EventSource>, Error> {
     Err(lacking(uri, "qemu"))
 }
 
 #[cfg(feature = "qemu")]
-fn qmp_dir(uri: &str) -> Result<Arc<dyn EventSource>, Error> {
-    Ok(Arc::new(virevent_qemu::QmpDir::new(uri)?.source()))
+fn qmp_dir(uri: &str, settings: Settings) -> Result<Arc<dyn EventSource>, Error> {
+    Ok(Arc::new(virevent_qemu::QmpDir::new(uri)?.settings(settings).source()))
 }
 
 #[cfg(not(feature = "qemu"))]
-fn qmp_dir(uri: &str) -> Result<Arc<dyn EventSource>, Error> {
+fn qmp_dir(uri: &str, _: Settings) -> Result<Arc<dyn EventSource>, Error> {
     Err(lacking(uri, "qemu"))
 }
 
 #[cfg(feature = "xen")]
-fn xenstore(uri: &str) -> Result<Arc<dyn EventSource>, Error> {
-    Ok(Arc::new(virevent_xen::XenStore::new(uri)?.source()))
+fn xenstore(uri: &str, settings: Settings) -> Result<Arc<dyn EventSource>, Error> {
+    Ok(Arc::new(virevent_xen::XenStore::new(uri)?.settings(settings).source()))
 }
 
 #[cfg(not(feature = "xen"))]
-fn xenstore(uri: &str) -> Result<Arc<dyn EventSource>, Error> {
+fn xenstore(uri: &str, _: Settings) -> Result<Arc<dyn EventSource>, Error> {
     Err(lacking(uri, "xen"))
 }
 
 #[cfg(feature = "fake")]
-fn fake(uri: &str, rest: &str) -> Result<Arc<dyn EventSource>, Error> {
-    use virevent_testkit::{Script, scripted};
+fn fake(uri: &str, rest: &str, settings: &Settings) -> Result<Arc<dyn EventSource>, Error> {
+    use virevent_testkit::{Script, scripted_with};
 
     match rest {
-        "" => Ok(Arc::new(scripted(Script::demo()))),
+        "" => Ok(Arc::new(scripted_with(Script::demo(), settings))),
         _ => Err(invalid(uri, "nothing may follow \"fake:\"; it plays the demo".into())),
     }
 }
 
 #[cfg(not(feature = "fake"))]
-fn fake(uri: &str, _rest: &str) -> Result<Arc<dyn EventSource>, Error> {
+fn fake(uri: &str, _: &str, _: &Settings) -> Result<Arc<dyn EventSource>, Error> {
     Err(lacking(uri, "fake"))
 }
 

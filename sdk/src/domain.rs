@@ -98,14 +98,6 @@ impl Domain {
                 || self.ident.host == other.ident.host)
     }
 
-    /// Becomes `other` in the run `id`, without touching a count when they share the identity.
-    pub(crate) fn become_run(&mut self, other: &Self, id: Option<u32>) {
-        if !Arc::ptr_eq(&self.ident, &other.ident) {
-            self.ident = Arc::clone(&other.ident);
-        }
-        self.id = id;
-    }
-
     pub(crate) fn home(&self) -> &Arc<Host> {
         &self.ident.host
     }

@@ -96,6 +96,14 @@ pub enum Error {
         /// The kind.
         kind: Kind,
     },
+    /// The source has more than is ever kept of one.
+    #[error("the source has more than {bound} {limit}: it is broken, or not to be trusted")]
+    LimitExceeded {
+        /// Of what there is too much.
+        limit: &'static str,
+        /// How much there may be.
+        bound: usize,
+    },
     /// The source was shut down.
     #[error("the source was shut down: open it again")]
     Shutdown,
@@ -120,6 +128,7 @@ impl Error {
             | Self::InvalidOption { .. }
             | Self::Authentication { .. }
             | Self::Unsupported { .. }
+            | Self::LimitExceeded { .. }
             | Self::Shutdown
             | Self::NoRuntime
             | Self::DriverEnded => true,

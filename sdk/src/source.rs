@@ -1,7 +1,8 @@
 //! A hypervisor, or many, as a source of events.
 
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -101,6 +102,9 @@ pub struct Counters {
     pub gaps: u64,
     /// Times that it came back.
     pub reconnects: u64,
+    /// Domains of which something wrong was believed until a verification found out: the hypervisor
+    /// changed them without a word.
+    pub corrected: u64,
 }
 
 /// How a source is.
@@ -126,16 +130,28 @@ pub enum Status {
 
 /// How a source is, now and from now on.
 #[derive(Clone, Debug)]
-pub struct Health(watch::Receiver<Status>);
+pub struct Health {
+    status: watch::Receiver<Status>,
+    verified: Arc<Mutex<Option<SystemTime>>>,
+}
 
 impl Health {
-    pub(crate) fn new(status: watch::Receiver<Status>) -> Self {
-        Self(status)
+    pub(crate) fn new(
+        status: watch::Receiver<Status>,
+        verified: Arc<Mutex<Option<SystemTime>>>,
+    ) -> Self {
+        Self { status, verified }
+    }
+
+    /// When all that is believed of the domains was last compared with what the hypervisor says: by the
+    /// list at the start or after an outage, or by one that verifies. `None` before the first.
+    pub fn verified(&self) -> Option<SystemTime> {
+        *self.verified.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How the source is now.
     pub fn status(&self) -> Status {
-        self.0.borrow().clone()
+        self.status.borrow().clone()
     }
 
     /// Waits for another status than the one last seen here, and returns it.
@@ -144,10 +160,10 @@ impl Health {
     /// Cancel safe: a change that was not returned is returned by the next call.
     pub async fn changed(&mut self) -> Status {
         // When the driver is gone for good its last word stands.
-        if self.0.changed().await.is_err() {
+        if self.status.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
-        self.0.borrow_and_update().clone()
+        self.status.borrow_and_update().clone()
     }
 
     /// Waits until the status satisfies `wanted`, and returns it; at once if it does already.
@@ -155,7 +171,7 @@ impl Health {
     /// # Cancel safety
     /// Cancel safe.
     pub async fn wait_for(&mut self, wanted: impl FnMut(&Status) -> bool) -> Status {
-        if let Ok(status) = self.0.wait_for(wanted).await {
+        if let Ok(status) = self.status.wait_for(wanted).await {
             return status.clone();
         }
         std::future::pending().await

@@ -52,4 +52,4 @@ pub mod xenstored;
 pub use self::assert::Failure;
 pub use self::fake::{Asked, Builder, FakeHypervisor};
 pub use self::host::{Emitted, Host, Observer, OpError};
-pub use self::script::{Script, ScriptError, ScriptedSource, Step, scripted};
+pub use self::script::{Script, ScriptError, ScriptedSource, Step, scripted, scripted_with};

@@ -100,8 +100,11 @@ impl Client {
 
     fn answer(&mut self, frame: &Frame<'_>, out: &mut Batch) -> Result<(), Error> {
         let Some(call) = self.calls.answered(frame.header.serial) else {
-            tracing::debug!(serial = frame.header.serial, "passed over a reply to no call of ours");
-            return Ok(());
+            // The reply that it should have been never comes, and its call would wait for ever.
+            let serial = frame.header.serial;
+            return Err(Error::Protocol {
+                detail: format!("a reply to call {serial}, which is none"),
+            });
         };
         if frame.header.procedure != call.procedure {
             let (got, want) = (frame.header.procedure, call.procedure);

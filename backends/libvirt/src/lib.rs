@@ -68,7 +68,7 @@ pub mod wire;
 use std::time::Duration;
 
 use virevent::Error;
-use virevent::driver::{Driver, Reconnect};
+use virevent::driver::{Driver, Reconnect, Settings};
 
 use crate::endpoint::Endpoint;
 use crate::session::Opener;
@@ -84,6 +84,7 @@ pub struct Libvirt {
     call_timeout: Duration,
     connect_timeout: Duration,
     reconnect: Reconnect,
+    settings: Settings,
 }
 
 impl Libvirt {
@@ -101,6 +102,7 @@ impl Libvirt {
             call_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(10),
             reconnect: if remote { Reconnect::remote() } else { Reconnect::local() },
+            settings: Settings::default(),
         })
     }
 
@@ -119,8 +121,8 @@ impl Libvirt {
         self
     }
 
-    /// How long the daemon may take to answer a call before the connection is given up. Default:
-    /// 10 s.
+    /// How long the daemon may take to answer a call. A subscription that waits for the answer then fails,
+    /// or opens with a gap; the connection is kept while keepalives are answered. Default: 10 s.
     pub fn call_timeout(mut self, timeout: Duration) -> Self {
         self.call_timeout = timeout;
         self
@@ -140,6 +142,12 @@ impl Libvirt {
         self
     }
 
+    /// What all backends share. It has precedence over what the methods above say.
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
     /// The source. Does no I/O before the first subscription.
     pub fn source(self) -> Driver {
         let (interval, count) = self.keepalive;
@@ -148,6 +156,7 @@ impl Libvirt {
             .call_timeout(self.call_timeout)
             .connect_timeout(self.connect_timeout)
             .reconnect(self.reconnect)
+            .settings(&self.settings)
             .build()
     }
 }

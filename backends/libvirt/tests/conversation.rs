@@ -34,18 +34,18 @@ async fn replies_are_matched_by_serial_in_any_order_and_among_events() {
     let mut peer = daemon.accept().await;
     let register = procs::CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY;
     let (lifecycle, reboot) = (peer.until(register).await, peer.until(register).await);
-    peer.ints(&Header::reply(register, 4711), &[7]).await;
     peer.answer(&reboot).await;
     // Before the reply to its registration.
     peer.lifecycle(3, 0).await;
     peer.answer(&lifecycle).await;
-    peer.answer(&reboot).await;
     let stats = peer.until(procs::CONNECT_GET_ALL_DOMAIN_STATS).await;
     peer.lifecycle(4, 0).await;
     peer.answer(&stats).await;
     tokio::spawn(peer.serve());
     let mut events = subscribed.await.unwrap().unwrap();
-    assert_eq!(take(&mut events, 3).await, first());
+    // The pause and the resume may both be newer than the list.
+    let resumed = first().map(|line| line.replace("booted", "unpaused"));
+    assert_eq!(take(&mut events, 3).await, resumed);
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use virevent::Error;
+use virevent::driver::Settings;
 
 use crate::file::FileId;
 use crate::uri::Endpoint;
@@ -74,6 +75,16 @@ impl Config {
             answer: Duration::from_secs(10),
             retry,
         }
+    }
+
+    /// Takes over what all backends share, as far as a monitor has a use for it.
+    pub(crate) fn settle(&mut self, settings: &Settings) {
+        if let Some((interval, count)) = settings.keepalive {
+            self.interval = every(interval.unwrap_or(Duration::ZERO));
+            self.answer = lasting(interval.map_or(self.answer, |interval| interval * count));
+        }
+        self.greeting = settings.connect_timeout.map_or(self.greeting, lasting);
+        self.answer = settings.call_timeout.map_or(self.answer, lasting);
     }
 
     /// QEMU greeted, and has not answered a question since.

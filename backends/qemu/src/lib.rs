@@ -85,7 +85,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use virevent::Error;
-use virevent::driver::{Connect, Driver, Reconnect};
+use virevent::driver::{Connect, Driver, Reconnect, Settings};
 
 use crate::config::{Config, every, lasting};
 pub use crate::directory::QmpDir;
@@ -99,6 +99,7 @@ use crate::uri::encoded;
 pub struct Qmp {
     config: Config,
     reconnect: Reconnect,
+    settings: Settings,
 }
 
 impl Qmp {
@@ -110,6 +111,7 @@ impl Qmp {
         Ok(Self {
             config: Config::new(uri)?,
             reconnect: Reconnect::local().max(Duration::from_secs(1)),
+            settings: Settings::default(),
         })
     }
 
@@ -150,16 +152,34 @@ impl Qmp {
         self
     }
 
+    /// What all backends share. It has precedence over what the methods above say. The connection's
+    /// deadlines become those of the monitor: `connect_timeout` is that of the greeting, `call_timeout` that of
+    /// an answer; a monitor is let go of with its last subscriber, whatever `idle_timeout` says.
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.config.settle(&settings);
+        self.settings = settings;
+        self
+    }
+
     /// The source. Does no I/O before the first subscription.
     pub fn source(self) -> Driver {
         let greeting = self.config.greeting;
-        driver(Opener(Arc::new(self.config)), greeting, self.reconnect)
+        driver(Opener(Arc::new(self.config)), greeting, self.reconnect, self.settings)
     }
 }
 
 /// The driver of a source whose monitors have deadlines of their own: a session that the driver ends for
 /// silence could not tell the end of a process.
-fn driver(connect: impl Connect, greeting: Duration, reconnect: Reconnect) -> Driver {
+fn driver(
+    connect: impl Connect,
+    greeting: Duration,
+    reconnect: Reconnect,
+    mut settings: Settings,
+) -> Driver {
+    settings.connect_timeout = None;
+    settings.call_timeout = None;
+    settings.idle_timeout = None;
+    settings.keepalive = None;
     let connecting = greeting.saturating_add(Duration::from_secs(30));
     Driver::builder(connect)
         .keepalive(None, 0)
@@ -167,5 +187,6 @@ fn driver(connect: impl Connect, greeting: Duration, reconnect: Reconnect) -> Dr
         .call_timeout(connecting)
         .idle_timeout(Duration::ZERO)
         .reconnect(reconnect)
+        .settings(&settings)
         .build()
 }

@@ -68,7 +68,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use virevent::Error;
-use virevent::driver::{Driver, Reconnect};
+use virevent::driver::{Driver, Reconnect, Settings};
 
 use crate::session::Opener;
 use crate::uri::StoreUri;
@@ -86,6 +86,7 @@ pub struct XenStore {
     call_timeout: Duration,
     keepalive: (Duration, u32),
     reconnect: Reconnect,
+    settings: Settings,
 }
 
 impl XenStore {
@@ -100,6 +101,7 @@ impl XenStore {
             call_timeout: Duration::from_secs(10),
             keepalive: (Duration::from_secs(5), 5),
             reconnect: Reconnect::local(),
+            settings: Settings::default(),
         })
     }
 
@@ -131,6 +133,17 @@ impl XenStore {
         self
     }
 
+    /// What all backends share. It has precedence over what the methods above say.
+    pub fn settings(mut self, mut settings: Settings) -> Self {
+        // One request has this deadline; a look at all domains is many.
+        if let Some(timeout) = settings.call_timeout {
+            self.call_timeout = timeout;
+            settings.call_timeout = Some(timeout.max(FIRST_LOOK));
+        }
+        self.settings = settings;
+        self
+    }
+
     /// The source. Does no I/O before the first subscription.
     pub fn source(self) -> Driver {
         let host = Arc::from(&*rustix::system::uname().nodename().to_string_lossy());
@@ -140,6 +153,7 @@ impl XenStore {
             .keepalive(Some(interval), count)
             .call_timeout(self.call_timeout.max(FIRST_LOOK))
             .reconnect(self.reconnect)
+            .settings(&self.settings)
             .build()
     }
 }

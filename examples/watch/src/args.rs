@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use lexopt::prelude::*;
 use virevent::{Kind, Options};
+use virevent_backends::Settings;
 
 pub(crate) const HELP: &str = "\
 Prints what happens to virtual machines.
@@ -29,6 +30,8 @@ What to watch:
   --no-existing       do not begin with the domains that are there already
   --wait              do not fail when a hypervisor is out of reach at first, but
                       say so by a gap, and go on when it is there
+  --verify SECONDS    how often to compare what is believed with a list of the
+                      hypervisor's; 60 unless given, 0 never
   --script FILE       play this script (TOML) on the fake hypervisor
 
 When to end (Ctrl-C always does):
@@ -69,6 +72,7 @@ pub(crate) enum Command {
 pub(crate) struct Args {
     pub(crate) uris: Vec<String>,
     pub(crate) options: Options,
+    pub(crate) settings: Settings,
     pub(crate) script: Option<PathBuf>,
     pub(crate) count: Option<u64>,
     pub(crate) duration: Option<Duration>,
@@ -105,6 +109,10 @@ fn read(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
             Long("capacity") => {
                 let capacity = number("--capacity", parser.value()?)?;
                 args.options = args.options.capacity(capacity);
+            }
+            Long("verify") => {
+                let interval = seconds("--verify", parser.value()?)?;
+                args.settings = args.settings.verify(Some(interval));
             }
             Long("script") => args.script = Some(parser.value()?.into()),
             Long("count") => args.count = Some(number("--count", parser.value()?)?),
@@ -166,8 +174,9 @@ mod tests {
     fn options_and_uris_stand_in_any_order() {
         let args = args(
             "test:///default --only lifecycle,other:8 --domain a --count=3 fake: --domain b --for 0.5 \
-             --wait",
+             --wait --verify 5",
         );
+        assert_eq!(args.settings.verify, Some(Some(Duration::from_secs(5))));
         assert_eq!(args.uris, ["test:///default", "fake:"]);
         assert_eq!(args.count, Some(3));
         assert_eq!(args.duration, Some(Duration::from_millis(500)));
@@ -200,6 +209,7 @@ mod tests {
             ("--capacity 99999999999999999999", "give at most 18446744073709551615"),
             ("--for soon", "--for soon"),
             ("--for -1", "--for"),
+            ("--verify often", "--verify often: give a number of seconds"),
             ("--for nan", "--for nan"),
             ("--for 1e300", "--for 1e300"),
             ("--only lifecycle,,reboot", "\"\""),

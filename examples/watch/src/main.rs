@@ -23,7 +23,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Sleep, sleep};
 use virevent::{Error, EventSource};
-use virevent_testkit::{Script, scripted};
+use virevent_testkit::{Script, scripted_with};
 
 use self::args::{Args, Command};
 use self::output::Output;
@@ -75,12 +75,14 @@ fn sources(args: &Args) -> Result<Vec<Arc<dyn EventSource>>, Failure> {
     let mut sources: Vec<Arc<dyn EventSource>> = Vec::new();
     for uri in &args.uris {
         sources.push(match script.take_if(|_| uri == "fake:") {
-            Some(script) => Arc::new(scripted(script)),
-            None => virevent_backends::open(uri).map_err(|e| Failure(2, e.to_line()))?,
+            Some(script) => Arc::new(scripted_with(script, &args.settings)),
+            None => virevent_backends::open_with(uri, args.settings.clone())
+                .map_err(|e| Failure(2, e.to_line()))?,
         });
     }
     if script.is_some() || sources.is_empty() {
-        sources.push(Arc::new(scripted(script.unwrap_or_else(Script::demo))));
+        let script = script.unwrap_or_else(Script::demo);
+        sources.push(Arc::new(scripted_with(script, &args.settings)));
     }
     Ok(sources)
 }

@@ -112,7 +112,7 @@ mod tests {
 
         let (mut batch, mut failures) = (Vec::new(), Vec::new());
         let mut failed = |uri: &str, error: &Error| failures.push(format!("{uri} {error}"));
-        while timeout(Duration::from_secs(60), streams.read(&mut batch, &mut failed)).await.is_ok()
+        while timeout(Duration::from_secs(70), streams.read(&mut batch, &mut failed)).await.is_ok()
         {
             batch.clear();
         }

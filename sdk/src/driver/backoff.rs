@@ -45,6 +45,11 @@ impl Reconnect {
         self.seed = Some(seed);
         self
     }
+
+    /// The seed, where there is one.
+    pub(super) fn seeded(&self) -> Option<u64> {
+        self.seed
+    }
 }
 
 /// No wait is longer, whatever is asked for.

@@ -1,7 +1,9 @@
 //! What the driver's task knows: subscribers, domains, and how far the session is with what they
-//! want. It decides what to ask of the session and what to tell; the task does the waiting.
+//! want. It decides what to ask of the session and what to deliver; the task does the waiting.
 
 mod absorb;
+mod answers;
+mod deadlines;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,36 +12,63 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::batch::Batch;
-use super::echo::Echoes;
 use super::fanout::{Fanout, Subscriber};
-use super::held::Held;
+use super::roster::Key;
 use super::scopes::Scopes;
 use super::session::{Interest, Session};
-use super::{Facts, Ready};
+use super::sync_buffer::SyncBuffer;
+use super::verify::{Question, Verifier};
+use super::{Config, Facts, Ready};
 use crate::{Capabilities, End, Error, Fault, Kind, Kinds, Scope, Status};
+
+/// After a connection was lost twice with a list unanswered, the next list waits. The server may keep a
+/// thread for each list that hangs, also when its client has gone.
+const LIST_RETRY: Duration = Duration::from_secs(30);
+
+/// The longest such wait.
+const LIST_RETRY_MOST: Duration = Duration::from_secs(300);
 
 #[derive(Debug)]
 pub(super) struct Core {
     source: Arc<str>,
     /// The kinds that the backend has types for.
     typed: Kinds,
+    call_timeout: Duration,
     pub(super) batch: Batch,
     pub(super) fanout: Fanout,
     /// Those who cannot be let in yet: before the first sync, or until a kind is registered.
-    waiting: Vec<(Subscriber, Ready)>,
+    waiting: Vec<Waiting>,
     /// Those who wait for the server to confirm that nothing of theirs is registered.
-    closing: Vec<oneshot::Sender<()>>,
-    echoes: Echoes,
-    held: Held,
+    closing: Vec<Closing>,
+    buffer: SyncBuffer,
     /// Why the source is out of reach. While it is set there are streams that know about it.
     pub(super) outage: Option<Fault>,
+    /// The list is overdue: events are delivered all the same, inside the gap.
+    is_overdue: bool,
     /// Parts of the source that are out of reach.
     scopes: Scopes,
     calls: Calls,
+    verifier: Verifier,
+    /// How many connections in a row were lost with a list unanswered.
+    hung: u32,
     /// When the domains were last known whole; `None` while they are not.
     pub(super) synced: Option<Instant>,
     status: watch::Sender<Status>,
     facts: Arc<Facts>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    subscriber: Subscriber,
+    ready: Ready,
+    /// Since when it waits for an answer of the server.
+    since: Instant,
+}
+
+#[derive(Debug)]
+struct Closing {
+    done: oneshot::Sender<()>,
+    since: Instant,
 }
 
 /// What the session was asked.
@@ -50,9 +79,16 @@ struct Calls {
     registered: Interest,
     /// What it is asked to change that to.
     interest: Option<(Pending, Interest)>,
-    list: Option<Pending>,
-    /// The answer to that list is for nobody any more: it is older than the registration.
-    list_is_old: bool,
+    /// The one call that may have to wait for the lock of a domain.
+    blocking: Option<(Pending, Blocking)>,
+    /// The answer to that is for nobody any more: the question is older than the registration.
+    is_stale: bool,
+    /// The protocol cannot tell of a single domain.
+    cannot_look: bool,
+    /// When the list may be asked for that makes the domains known.
+    list_due: Option<Instant>,
+    /// Since when streams wait for it.
+    list_since: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -61,10 +97,26 @@ struct Pending {
     since: Instant,
 }
 
+/// A call that may have to wait for the lock of a domain, and what its answer is for.
+#[derive(Clone, Debug)]
+enum Blocking {
+    /// All domains, to make them known.
+    Sync { asked: u64 },
+    /// All domains, to compare with what is believed.
+    Verify { asked: u64 },
+    /// One domain, to compare with what is believed.
+    Look { key: Key, asked: u64 },
+}
+
 impl Calls {
     fn pending(&mut self) -> Pending {
         self.tag += 1;
         Pending { tag: self.tag, since: Instant::now() }
+    }
+
+    /// On another connection nothing of this holds, but for the tags, which are never used twice.
+    fn reset(&mut self) {
+        *self = Self { tag: self.tag, ..Self::default() };
     }
 }
 
@@ -72,20 +124,24 @@ impl Core {
     pub(super) fn new(
         source: Arc<str>,
         typed: Kinds,
+        config: &Config,
         status: watch::Sender<Status>,
         facts: Arc<Facts>,
     ) -> Self {
         Self {
             typed,
+            call_timeout: config.call_timeout,
             batch: Batch::new(&source, ""),
             fanout: Fanout::new(Arc::clone(&source)),
             waiting: Vec::new(),
             closing: Vec::new(),
-            echoes: Echoes::default(),
-            held: Held::new(Arc::clone(&source)),
+            buffer: SyncBuffer::new(Arc::clone(&source)),
             outage: None,
+            is_overdue: false,
             scopes: Scopes::default(),
             calls: Calls::default(),
+            verifier: Verifier::new(config.verify, config.reconnect.seeded()),
+            hung: 0,
             synced: None,
             status,
             facts,
@@ -99,8 +155,14 @@ impl Core {
     }
 
     /// Whether nobody is subscribed and the server has confirmed that.
-    pub(super) fn is_parked(&self) -> bool {
+    pub(super) fn is_deregistered(&self) -> bool {
         !self.is_wanted() && self.calls.interest.is_none() && self.calls.registered.is_empty()
+    }
+
+    /// Whether the connection is of no use any more. One with a call that hangs is kept: the next would only
+    /// add another.
+    pub(super) fn is_parked(&self) -> bool {
+        self.is_deregistered() && self.calls.blocking.is_none()
     }
 
     pub(super) fn set_status(&self, status: Status) {
@@ -112,7 +174,7 @@ impl Core {
     }
 
     pub(super) fn subscribe(&mut self, subscriber: Subscriber, ready: Ready) {
-        self.waiting.push((subscriber, ready));
+        self.waiting.push(Waiting { subscriber, ready, since: Instant::now() });
         let fault = self.outage.as_ref().or(self.scopes.whole());
         match fault.cloned() {
             Some(fault) => self.answer_in_outage(&fault),
@@ -122,24 +184,25 @@ impl Core {
 
     /// Lets in whoever waits and needs nothing more than what is known and registered.
     fn admit(&mut self) {
-        if self.synced.is_none() {
+        if self.synced.is_none() || self.waiting.is_empty() {
             return;
         }
-        for (subscriber, ready) in std::mem::take(&mut self.waiting) {
-            let wanted = kinds_of(&subscriber, &self.facts.capabilities().kinds);
-            if wanted.iter().all(|kind| self.calls.registered.contains(kind)) {
-                self.fanout.admit(subscriber, &self.batch.roster, &self.scopes);
-                let _ = ready.send(Ok(()));
+        let typed = self.facts.capabilities().kinds;
+        for waiting in std::mem::take(&mut self.waiting) {
+            let wanted = waiting.subscriber.options.filter.kinds.as_ref().unwrap_or(&typed);
+            if wanted.iter().all(|kind| self.calls.is_registered(kind)) {
+                self.fanout.admit(waiting.subscriber, &self.batch.roster, &self.scopes);
+                let _ = waiting.ready.send(Ok(()));
             } else {
-                self.waiting.push((subscriber, ready));
+                self.waiting.push(waiting);
             }
         }
     }
 
     fn admit_all_in_outage(&mut self, fault: &Fault) {
-        for (subscriber, ready) in self.waiting.drain(..) {
-            self.fanout.admit_in_outage(subscriber, fault);
-            let _ = ready.send(Ok(()));
+        for waiting in self.waiting.drain(..) {
+            self.fanout.admit_in_outage(waiting.subscriber, fault);
+            let _ = waiting.ready.send(Ok(()));
         }
     }
 
@@ -154,26 +217,28 @@ impl Core {
 
     pub(super) fn cancel(&mut self, id: u64, done: Option<oneshot::Sender<()>>) {
         self.fanout.remove(id);
-        self.waiting.retain(|(subscriber, _)| subscriber.id != id);
-        self.closing.extend(done);
+        self.waiting.retain(|waiting| waiting.subscriber.id != id);
+        let since = Instant::now();
+        self.closing.extend(done.map(|done| Closing { done, since }));
     }
 
     pub(super) fn retell(&mut self, id: u64) {
-        match &self.outage {
+        let missed = match &self.outage {
             Some(fault) => self.fanout.retell_in_outage(id, fault),
             None => self.fanout.retell(id, &self.batch.roster, &self.scopes),
-        }
+        };
+        self.lagged(missed);
     }
 
     /// Ends everything: streams, and those who wait to become one.
     pub(super) fn end(&mut self, end: &End) {
         self.fanout.end(end);
-        for (_, ready) in self.waiting.drain(..) {
+        for waiting in self.waiting.drain(..) {
             let error = match end {
                 End::Failed(error) => error.clone(),
                 _ => Error::Shutdown,
             };
-            let _ = ready.send(Err(error));
+            let _ = waiting.ready.send(Err(error));
         }
     }
 
@@ -181,14 +246,18 @@ impl Core {
     /// begin in an outage, unless trying again cannot help.
     pub(super) fn connect_failed(&mut self, error: &Error) {
         let waiting = std::mem::take(&mut self.waiting);
-        let (patient, others): (Vec<_>, Vec<_>) = waiting
+        self.fail(waiting, error);
+    }
+
+    fn fail(&mut self, failed: Vec<Waiting>, error: &Error) {
+        let (patient, others): (Vec<_>, Vec<_>) = failed
             .into_iter()
-            .partition(|(subscriber, _)| subscriber.options.wait && !error.is_refusal());
-        for (_, ready) in others {
-            let _ = ready.send(Err(error.clone()));
+            .partition(|waiting| waiting.subscriber.options.wait && !error.is_refusal());
+        for waiting in others {
+            let _ = waiting.ready.send(Err(error.clone()));
         }
         if !patient.is_empty() {
-            self.waiting = patient;
+            self.waiting.extend(patient);
             let fault = error.to_fault();
             self.admit_all_in_outage(&fault);
             self.outage = Some(fault);
@@ -197,10 +266,12 @@ impl Core {
 
     /// A connection was made.
     pub(super) fn connected<S: Session>(&mut self, session: &mut S) {
+        let now = Instant::now();
         self.batch.clear();
         self.batch.roster.set_host(session.host());
-        self.held = Held::new(Arc::clone(&self.source));
-        self.calls = Calls { tag: self.calls.tag, ..Calls::default() };
+        self.buffer.clear();
+        self.calls.reset();
+        self.waiting.iter_mut().for_each(|waiting| waiting.since = now);
         // Another server may answer than last time, with other abilities.
         self.facts.update(|capabilities| {
             *capabilities = Capabilities { kinds: self.typed.clone(), lacking: Kinds::default() };
@@ -212,9 +283,16 @@ impl Core {
     /// The connection is lost.
     pub(super) fn lost(&mut self, error: &Error) {
         self.batch.clear();
-        self.calls = Calls { tag: self.calls.tag, ..Calls::default() };
+        let has_hung = self
+            .calls
+            .blocking
+            .as_ref()
+            .is_some_and(|(pending, _)| pending.since.elapsed() >= self.call_timeout);
+        self.hung = if has_hung { self.hung.saturating_add(1) } else { self.hung };
+        self.calls.reset();
         self.scopes.clear();
-        self.echoes.clear();
+        self.verifier.stop();
+        self.is_overdue = false;
         self.synced = None;
         self.confirm_closed();
         if self.fanout.is_empty() {
@@ -226,13 +304,19 @@ impl Core {
             return;
         }
         let fault = error.to_fault();
+        self.broke(&fault);
+        self.admit_all_in_outage(&fault);
+        self.outage = Some(fault);
+    }
+
+    /// Tells the streams of an outage of the whole source, unless they know.
+    fn broke(&mut self, fault: &Fault) {
         if self.outage.is_none() {
             tracing::warn!(source = %self.source, %fault, "lost the hypervisor");
             self.facts.add(|facts| &facts.gaps, 1);
-            self.fanout.broke(&Scope::Source(Arc::clone(&self.source)), &fault);
+            let missed = self.fanout.broke(&Scope::Source(Arc::clone(&self.source)), fault);
+            self.lagged(missed);
         }
-        self.admit_all_in_outage(&fault);
-        self.outage = Some(fault);
     }
 
     /// Asks the session for whatever is still missing to serve the subscribers.
@@ -245,7 +329,7 @@ impl Core {
             if self.calls.registered.is_empty() {
                 // What came until now is of a registration that is over, and was followed by what we
                 // did not hear.
-                self.held = Held::new(Arc::clone(&self.source));
+                self.buffer.clear();
             }
             let pending = self.calls.pending();
             session.set_interest(&wanted, pending.tag);
@@ -256,19 +340,51 @@ impl Core {
             return;
         }
         self.confirm_closed();
-        let may_list = self.synced.is_none() && self.scopes.whole().is_none();
-        if !wanted.is_empty() && may_list && self.calls.list.is_none() {
+        if wanted.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        if self.synced.is_none() && self.scopes.whole().is_none() {
+            self.calls.list_due.get_or_insert_with(|| now + list_wait(self.hung));
+            self.calls.list_since.get_or_insert(now);
+        }
+        if self.calls.blocking.is_some() {
+            return;
+        }
+        if self.synced.is_some() {
+            self.ask(session, now);
+        } else if self.calls.list_due.is_some_and(|due| due <= now) {
             let pending = self.calls.pending();
             session.request_list(pending.tag);
-            self.calls.list = Some(pending);
-            self.calls.list_is_old = false;
-            self.set_status(Status::Syncing);
+            let asked = self.verifier.ask();
+            self.calls.blocking = Some((pending, Blocking::Sync { asked }));
+            self.calls.is_stale = false;
+            if !self.is_overdue {
+                self.set_status(Status::Syncing);
+            }
         }
+    }
+
+    /// Asks what is due to be verified.
+    fn ask<S: Session>(&mut self, session: &mut S, now: Instant) {
+        let Some(question) = self.verifier.question(now, !self.calls.cannot_look) else { return };
+        let pending = self.calls.pending();
+        if let Question::One(key, domain) = question {
+            if session.request_state(&domain, pending.tag) {
+                let asked = self.verifier.ask();
+                self.calls.blocking = Some((pending, Blocking::Look { key, asked }));
+                return;
+            }
+            self.calls.cannot_look = true;
+        }
+        session.request_list(pending.tag);
+        let asked = self.verifier.ask();
+        self.calls.blocking = Some((pending, Blocking::Verify { asked }));
     }
 
     /// The connection is dropped, and nobody cares.
     pub(super) fn forget(&mut self) {
-        self.calls = Calls { tag: self.calls.tag, ..Calls::default() };
+        self.calls.reset();
         self.unsync();
     }
 
@@ -276,25 +392,28 @@ impl Core {
     fn unsync(&mut self) {
         self.synced = None;
         self.outage = None;
-        self.calls.list_is_old = true;
+        self.is_overdue = false;
+        self.calls.is_stale = true;
+        self.calls.list_due = None;
+        self.calls.list_since = None;
         self.batch.roster.clear();
         self.scopes.clear();
-        self.echoes.clear();
-        self.held = Held::new(Arc::clone(&self.source));
+        self.verifier.stop();
+        self.buffer.clear();
         self.set_status(Status::Idle);
     }
 
     /// Nothing is registered for those who left: by the server's word, or for want of a connection.
     pub(super) fn confirm_closed(&mut self) {
-        for done in self.closing.drain(..) {
-            let _ = done.send(());
+        for closing in self.closing.drain(..) {
+            let _ = closing.done.send(());
         }
     }
 
     fn interest(&self) -> Interest {
         let mut kinds = Kinds::default();
         let mut typed = false;
-        let waiting = self.waiting.iter().map(|(subscriber, _)| subscriber);
+        let waiting = self.waiting.iter().map(|waiting| &waiting.subscriber);
         for subscriber in self.fanout.iter().chain(waiting) {
             match &subscriber.options.filter.kinds {
                 Some(named) => kinds.extend(named.iter().cloned()),
@@ -310,16 +429,26 @@ impl Core {
         Interest { kinds }
     }
 
-    /// The first of the calls under way to have been asked, and when.
-    pub(super) fn oldest_call(&self) -> Option<(&'static str, Instant)> {
-        let interest = self.calls.interest.as_ref().map(|(p, _)| ("the registration", p.since));
-        let list = self.calls.list.as_ref().map(|p| ("the list of domains", p.since));
-        interest.into_iter().chain(list).min_by_key(|(_, since)| *since)
-    }
-
     /// How long the source has been synced.
     pub(super) fn synced_for(&self, now: Instant) -> Option<Duration> {
         self.synced.map(|since| now - since)
+    }
+}
+
+impl Calls {
+    /// Whether events of this kind come, and go on to: a registration that is being taken back is none.
+    fn is_registered(&self, kind: &Kind) -> bool {
+        self.registered.contains(kind)
+            && self.interest.as_ref().is_none_or(|(_, changed)| changed.contains(kind))
+    }
+}
+
+/// How long the list waits after so many connections that were lost with a list unanswered. The first of them
+/// costs the next list nothing: it may have been the connection's fault.
+fn list_wait(hung: u32) -> Duration {
+    match hung.checked_sub(2) {
+        None => Duration::ZERO,
+        Some(more) => LIST_RETRY.saturating_mul(1 << more.min(8)).min(LIST_RETRY_MOST),
     }
 }
 
@@ -331,9 +460,4 @@ impl Drop for Core {
             self.set_status(Status::Ended);
         }
     }
-}
-
-/// The kinds that a subscriber needs registered.
-fn kinds_of(subscriber: &Subscriber, typed: &Kinds) -> Kinds {
-    subscriber.options.filter.kinds.as_ref().unwrap_or(typed).clone()
 }

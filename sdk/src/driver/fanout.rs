@@ -6,9 +6,9 @@ use std::time::SystemTime;
 
 use uuid::Uuid;
 
+use super::reconcile::Merged;
 use super::roster::{Entry, Roster};
 use super::scopes::Scopes;
-use super::sync::Merged;
 use crate::mailbox::{Mailbox, Queue};
 use crate::{
     Break, Change, DomainEvent, End, Fault, Gap, Kind, Kinds, Lifecycle, Options, Scope, Selector,
@@ -224,19 +224,25 @@ impl Fanout {
     }
 
     /// Tells everyone that the source, or a part of it, is out of reach.
-    pub(super) fn broke(&self, scope: &Scope, fault: &Fault) {
-        let gap = disconnected(scope, fault);
-        for subscriber in self.subscribers.values() {
-            subscriber.mailbox.deliver(|queue| queue.push(gap.clone()));
-        }
+    /// Returns how many events were dropped for slow subscribers.
+    pub(super) fn broke(&self, scope: &Scope, fault: &Fault) -> u64 {
+        self.mark(&disconnected(scope, fault))
+    }
+
+    fn mark(&self, marker: &DomainEvent) -> u64 {
+        let mailboxes = self.subscribers.values().map(|subscriber| &subscriber.mailbox);
+        mailboxes.map(|mailbox| mailbox.deliver(|queue| queue.push(marker.clone()))).sum()
+    }
+
+    /// Tells everyone that so many events were lost before they came here. Returns how many that is for all.
+    pub(super) fn missed(&self, missed: u64) -> u64 {
+        let mailboxes = self.subscribers.values().map(|subscriber| &subscriber.mailbox);
+        mailboxes.map(|mailbox| mailbox.deliver(|queue| queue.add_missed(missed))).sum()
     }
 
     /// Tells everyone that a part of the source is whole again.
-    pub(super) fn restored(&self, scope: &Scope, roster: &Roster) {
-        let synced = synced(scope, roster);
-        for subscriber in self.subscribers.values() {
-            subscriber.mailbox.deliver(|queue| queue.push(synced.clone()));
-        }
+    pub(super) fn restored(&self, scope: &Scope, roster: &Roster) -> u64 {
+        self.mark(&synced(scope, roster))
     }
 
     /// After a sync: tells those who knew the domains before what has changed, and the others what
@@ -258,21 +264,20 @@ impl Fanout {
         let mut missed = 0;
         for subscriber in self.subscribers.values_mut() {
             let tell = subscriber.options.existing || subscriber.anew;
-            let (existing, contained, inferred): (&[_], &[_], &[_]) = match subscriber.told {
-                true => (&[], &merged.contained, &merged.inferred),
-                false => (if tell { &existing } else { &[] }, &[], &[]),
-            };
-            let all = existing.iter().chain(contained).chain(inferred).chain(&merged.observed);
+            let existing: &[_] = if tell { &existing } else { &[] };
+            let first: &[_] = if subscriber.told { &merged.difference } else { existing };
+            let all = first.iter().chain(&merged.observed);
             let all = all.filter(|event| subscriber.has(event)).chain(&end);
             let fill = |queue: &mut Queue| {
                 queue.add_missed(merged.missed);
                 all.for_each(|event| queue.push(event.clone()));
             };
             missed += match subscriber.anew {
-                true => subscriber.mailbox.renew(existing.len(), fill),
+                true => subscriber.mailbox.renew(first.len(), fill),
                 false => subscriber.mailbox.deliver(fill),
             };
-            (subscriber.told, subscriber.anew) = (true, false);
+            subscriber.told = true;
+            subscriber.anew = false;
         }
         missed
     }
@@ -294,20 +299,21 @@ impl Fanout {
     }
 
     /// Tells a subscriber anew whose mailbox went stale.
-    pub(super) fn retell(&self, id: u64, roster: &Roster, scopes: &Scopes) {
-        let Some(subscriber) = self.subscribers.get(&id) else { return };
+    pub(super) fn retell(&self, id: u64, roster: &Roster, scopes: &Scopes) -> u64 {
+        let Some(subscriber) = self.subscribers.get(&id) else { return 0 };
         let told = self.whole_truth(subscriber, true, roster, scopes);
         subscriber.mailbox.renew(told.len(), |queue| {
             told.into_iter().for_each(|event| queue.push(event));
-        });
+        })
     }
 
     /// The same during an outage: the rest of the truth follows at the next sync.
-    pub(super) fn retell_in_outage(&mut self, id: u64, fault: &Fault) {
+    pub(super) fn retell_in_outage(&mut self, id: u64, fault: &Fault) -> u64 {
         let gap = disconnected(&self.all, fault);
-        let Some(subscriber) = self.subscribers.get_mut(&id) else { return };
-        (subscriber.told, subscriber.anew) = (false, true);
-        subscriber.mailbox.renew(1, |queue| queue.push(gap));
+        let Some(subscriber) = self.subscribers.get_mut(&id) else { return 0 };
+        subscriber.told = false;
+        subscriber.anew = true;
+        subscriber.mailbox.renew(1, |queue| queue.push(gap))
     }
 
     fn whole_truth(

@@ -14,25 +14,30 @@
 //!    └─────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
+//! While it is synced, the driver compares what it believes with what the hypervisor says, every minute and
+//! wherever there is doubt: hypervisors end runs without a word.
+//!
 //! A complete backend is in `docs/writing-a-backend.md`.
 
 mod backoff;
 mod batch;
 mod core;
-mod diff;
-mod echo;
 mod fanout;
-mod held;
+mod inference;
+mod observe;
+mod reconcile;
 mod roster;
 mod scopes;
 mod session;
-mod sync;
+mod settings;
+mod sync_buffer;
 mod task;
+mod verify;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use tokio::runtime::Handle;
@@ -42,6 +47,7 @@ pub use self::backoff::Reconnect;
 pub use self::batch::{Batch, Listed};
 use self::core::Core;
 pub use self::session::{Connect, Interest, Session};
+pub use self::settings::Settings;
 use self::task::Task;
 use crate::mailbox::Mailbox;
 use crate::{Capabilities, Counters, Error, EventSource, EventStream, Health, Options, Status};
@@ -74,7 +80,10 @@ struct Facts {
     missed: AtomicU64,
     gaps: AtomicU64,
     reconnects: AtomicU64,
+    corrected: AtomicU64,
     subscribers: AtomicU64,
+    /// When all domains were last compared with what the hypervisor says.
+    verified: Arc<Mutex<Option<SystemTime>>>,
 }
 
 impl Facts {
@@ -126,6 +135,8 @@ impl Driver {
                 idle_timeout: Duration::from_secs(30),
                 keepalive_interval: Some(Duration::from_secs(5)),
                 keepalive_count: 5,
+                verify: Some(Duration::from_secs(60)),
+                refusal_timeout: Duration::from_secs(60),
             },
         }
     }
@@ -168,7 +179,8 @@ impl EventSource for Driver {
     }
 
     fn health(&self) -> Health {
-        Health::new(self.shared.health.clone())
+        let verified = Arc::clone(&self.shared.facts.verified);
+        Health::new(self.shared.health.clone(), verified)
     }
 
     fn counters(&self) -> Counters {
@@ -179,6 +191,7 @@ impl EventSource for Driver {
             missed: read(&facts.missed),
             gaps: read(&facts.gaps),
             reconnects: read(&facts.reconnects),
+            corrected: read(&facts.corrected),
         }
     }
 
@@ -219,6 +232,8 @@ struct Config {
     idle_timeout: Duration,
     keepalive_interval: Option<Duration>,
     keepalive_count: u32,
+    verify: Option<Duration>,
+    refusal_timeout: Duration,
 }
 
 impl<C: Connect> Builder<C> {
@@ -234,8 +249,9 @@ impl<C: Connect> Builder<C> {
         self
     }
 
-    /// How long the server may take to answer a call before the connection is given up. Default:
-    /// 10 s.
+    /// How long the server may take to answer a call. After it a subscription that waits for the answer
+    /// fails, or opens with [`Disconnected`](crate::Break::Disconnected); streams go on without the list that is
+    /// missing. Where the server answers no keepalives, the connection is given up. Default: 10 s.
     pub fn call_timeout(mut self, timeout: Duration) -> Self {
         self.config.call_timeout = timeout;
         self
@@ -256,6 +272,27 @@ impl<C: Connect> Builder<C> {
         self
     }
 
+    /// How often to compare all that is believed of the domains with a list. `None` never compares, nor
+    /// looks again at a domain that is in doubt. Default: 60 s, with a jitter of a tenth. Zero is taken
+    /// for `None`.
+    pub fn verify(mut self, interval: Option<Duration>) -> Self {
+        self.config.verify = interval.filter(|interval| !interval.is_zero());
+        self
+    }
+
+    /// How long a server that was reached before may refuse a connection, and do nothing else, before the
+    /// streams end. Default: 60 s: a certificate that is being replaced must not end a service.
+    pub fn refusal_timeout(mut self, timeout: Duration) -> Self {
+        self.config.refusal_timeout = timeout;
+        self
+    }
+
+    /// What was chosen for the source by its user.
+    pub fn settings(mut self, settings: &Settings) -> Self {
+        settings.apply(&mut self.config);
+        self
+    }
+
     /// The source. Does no I/O, and needs no runtime yet.
     pub fn build(self) -> Driver {
         let (sender, commands) = mpsc::unbounded_channel();
@@ -264,12 +301,12 @@ impl<C: Connect> Builder<C> {
         let typed = self.connect.kinds();
         facts.update(|capabilities| capabilities.kinds = typed.clone());
         let uri: Arc<str> = Arc::from(self.connect.uri());
-        let core = Core::new(Arc::clone(&uri), typed, status, Arc::clone(&facts));
+        let core = Core::new(Arc::clone(&uri), typed, &self.config, status, Arc::clone(&facts));
         let task = Task::new(self.connect, self.config, commands, core);
         let start: Start = Box::new(move |runtime| {
             runtime.spawn(task.run());
         });
-        let (link, start) = (Link(sender), Mutex::new(Some(start)));
-        Driver { shared: Arc::new(Shared { uri, link, health, facts, start }) }
+        let start = Mutex::new(Some(start));
+        Driver { shared: Arc::new(Shared { uri, link: Link(sender), health, facts, start }) }
     }
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::Listed;
 use crate::domain::Host;
-use crate::{Change, Domain, Lifecycle, Scope, ShutoffReason, State, UndefineCause};
+use crate::{Domain, Error, Scope, State};
 
 /// The host, as an index into the hosts seen, and the uuid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +24,14 @@ impl Hash for Key {
     }
 }
 
-/// More domains than any fleet has: a source that tells of more makes them up.
-pub(super) const DOMAINS: usize = 1 << 20;
+/// A map by domain.
+pub(super) type ByKey<T> = HashMap<Key, T, foldhash::fast::RandomState>;
+
+/// More domains than any fleet has: a source that lists more makes them up.
+const DOMAINS: usize = 1 << 20;
+
+/// How many bytes the names of all domains may have together: 256 for each of 262,144 domains.
+const NAMES: usize = 64 << 20;
 
 /// How much of a domain's name is kept, in bytes. No hypervisor has names that long; a server that is
 /// not to be trusted could fill every mailbox with them.
@@ -37,34 +43,67 @@ pub(super) struct Roster {
     hosts: Vec<Arc<Host>>,
     /// Where they are in `hosts`.
     places: HashMap<Arc<Host>, u32, foldhash::fast::RandomState>,
-    entries: HashMap<Key, Entry, foldhash::fast::RandomState>,
+    entries: ByKey<Entry>,
+    /// The bytes of all names.
+    names: usize,
+    /// The runs that a list, and no event, showed to be over. An event of such a run is late.
+    ended: ByKey<u32>,
 }
 
-/// What is known of a domain. Its id is `None` exactly when it is inactive.
-pub(super) type Entry = Listed;
+/// What is known of a domain.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    /// Its id is `None` exactly when it is inactive.
+    pub(super) domain: Domain,
+    pub(super) state: State,
+    pub(super) persistent: Option<bool>,
+    /// A list said so, and no event of the domain came since. The first event that repeats the list is
+    /// late, and is dropped.
+    pub(super) from_list: bool,
+    /// The run was seen in an event that is not its start: libvirt sends resumed before started. What
+    /// follows decides whether the start is still to come or has to be inferred.
+    pub(super) unannounced: bool,
+}
+
+impl Entry {
+    /// As a list said it.
+    pub(super) fn listed(listed: Listed) -> Self {
+        let Listed { domain, state, persistent } = listed;
+        Self { domain, state, persistent, from_list: true, unannounced: false }
+    }
+
+    /// As an event said it.
+    pub(super) fn seen(domain: Domain, state: State, persistent: Option<bool>) -> Self {
+        Self { domain, state, persistent, from_list: false, unannounced: false }
+    }
+
+    /// Whether both say the same of the domain: its name, run, state and persistence. The reason of a
+    /// state does not matter, since events name it more precisely than lists do.
+    pub(super) fn agrees(&self, other: &Self) -> bool {
+        let same_persistence = match (self.persistent, other.persistent) {
+            (Some(one), Some(other)) => one == other,
+            _ => true,
+        };
+        self.domain.id() == other.domain.id()
+            && (!self.domain.is_active() || self.state.is_same(other.state))
+            && same_persistence
+            && self.domain.name() == other.domain.name()
+    }
+}
 
 impl Roster {
     pub(super) fn new(host: Arc<Host>) -> Self {
         let places = std::iter::once((Arc::clone(&host), 0)).collect();
-        Self { hosts: vec![host], places, entries: HashMap::default() }
+        let hosts = vec![host];
+        Self { hosts, places, entries: HashMap::default(), names: 0, ended: HashMap::default() }
     }
 
-    /// The connection's own host is called that now; so are its domains.
+    /// The connection's own host is called that now. Where domains are known, their subscribers know the
+    /// host by its former name, and it keeps that.
     pub(super) fn set_host(&mut self, host: &str) {
         let before = self.home();
-        if &*before.name == host {
-            return;
-        }
-        let host = Host::new(Arc::clone(&before.source), host.into());
-        let entries = self.take();
-        *self = Self::new(Arc::clone(&host));
-        for mut entry in entries {
-            let domain = &entry.domain;
-            if *domain.home() == before {
-                let (uuid, id) = (domain.uuid(), domain.id());
-                entry.domain = Domain::on(Arc::clone(&host), uuid, domain.name(), id);
-            }
-            self.insert(entry);
+        if self.entries.is_empty() && &*before.name != host {
+            *self = Self::new(Host::new(Arc::clone(&before.source), host.into()));
         }
     }
 
@@ -121,25 +160,39 @@ impl Roster {
         Key { host: at, uuid: domain.uuid().as_u128() }
     }
 
-    pub(super) fn find(&mut self, domain: &Domain) -> Option<&Entry> {
-        let key = self.key(domain);
+    pub(super) fn get(&self, key: Key) -> Option<&Entry> {
         self.entries.get(&key)
     }
 
-    pub(super) fn insert(&mut self, mut entry: Entry) {
-        let key = self.key(&entry.domain);
-        // What is interned shares the host's name with all others, by which it is told at a glance.
-        let host = &self.hosts[key.host as usize];
-        if !Arc::ptr_eq(host, entry.domain.home()) {
-            let (uuid, id) = (entry.domain.uuid(), entry.domain.id());
-            entry.domain = Domain::on(Arc::clone(host), uuid, entry.domain.name(), id);
-        }
-        self.entries.insert(key, entry);
+    pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut Entry> {
+        self.entries.get_mut(&key)
     }
 
-    pub(super) fn remove(&mut self, domain: &Domain) -> Option<Entry> {
-        let key = self.key(domain);
-        self.entries.remove(&key)
+    pub(super) fn insert(&mut self, key: Key, mut entry: Entry) {
+        // What is interned shares the host with all others, by which it is recognized at a glance.
+        let host = &self.hosts[key.host as usize];
+        if !Arc::ptr_eq(host, entry.domain.home()) {
+            let uuid = entry.domain.uuid();
+            let id = entry.domain.id();
+            entry.domain = Domain::on(Arc::clone(host), uuid, entry.domain.name(), id);
+        }
+        self.names += entry.domain.name().len();
+        if let Some(before) = self.entries.insert(key, entry) {
+            self.names -= before.domain.name().len();
+        }
+    }
+
+    /// Takes over the name of an event's domain.
+    pub(super) fn rename(&mut self, key: Key, domain: &Domain) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        self.names = self.names + domain.name().len() - entry.domain.name().len();
+        entry.domain = domain.with_id(entry.domain.id());
+    }
+
+    pub(super) fn remove(&mut self, key: Key) -> Option<Entry> {
+        let entry = self.entries.remove(&key)?;
+        self.names -= entry.domain.name().len();
+        Some(entry)
     }
 
     /// Forgets every domain.
@@ -147,9 +200,9 @@ impl Roster {
         *self = Self::new(self.home());
     }
 
-    /// Takes every domain out.
-    pub(super) fn take(&mut self) -> Vec<Entry> {
-        self.entries.drain().map(|(_, entry)| entry).collect()
+    /// The keys of all domains.
+    pub(super) fn keys(&self) -> impl Iterator<Item = Key> {
+        self.entries.keys().copied()
     }
 
     /// How many domains there are in a scope.
@@ -160,13 +213,44 @@ impl Roster {
         }
     }
 
-    pub(super) fn is_overfull(&self) -> bool {
-        self.entries.len() > DOMAINS
+    /// A list showed that this run is over.
+    pub(super) fn end_run(&mut self, key: Key, run: Option<u32>) {
+        if let Some(run) = run {
+            self.ended.insert(key, run);
+        }
     }
 
-    /// Every domain, by name.
-    pub(super) fn sorted(&self) -> Vec<&Entry> {
-        self.selected(|_| true)
+    /// Whether a list showed that this run is over.
+    pub(super) fn has_ended(&self, key: Key, run: Option<u32>) -> bool {
+        !self.ended.is_empty() && run.is_some() && self.ended.get(&key).copied() == run
+    }
+
+    /// Whether a list showed a run of this domain to be over.
+    pub(super) fn has_ended_any(&self, key: Key) -> bool {
+        !self.ended.is_empty() && self.ended.contains_key(&key)
+    }
+
+    /// A new run begins: its id may be one that was used before.
+    pub(super) fn begin_run(&mut self, key: Key) {
+        if !self.ended.is_empty() {
+            self.ended.remove(&key);
+        }
+    }
+
+    /// Forgets which runs a list ended: the next list says it afresh.
+    pub(super) fn forget_ended(&mut self) {
+        self.ended.clear();
+    }
+
+    /// # Errors
+    /// There is more than a source may have.
+    pub(super) fn check_bounds(&self) -> Result<(), Error> {
+        let (limit, bound) = match () {
+            () if self.entries.len() > DOMAINS => ("domains", DOMAINS),
+            () if self.names > NAMES => ("bytes of domain names", NAMES),
+            () => return Ok(()),
+        };
+        Err(Error::LimitExceeded { limit, bound })
     }
 
     /// The domains that `wanted` accepts, by name.
@@ -175,81 +259,6 @@ impl Roster {
         entries.sort_by(|a, b| a.domain.name().cmp(b.domain.name()));
         entries
     }
-
-    /// Takes note of what happened, and lends an ending the id of the run that ended where the
-    /// hypervisor left it out.
-    pub(super) fn apply(&mut self, event: &mut Lifecycle) {
-        let key = self.key(&event.domain);
-        self.apply_at(key, event);
-    }
-
-    /// The same, to the domain with this key.
-    pub(super) fn apply_at(&mut self, key: Key, event: &mut Lifecycle) {
-        let before = self.entries.get(&key).and_then(|entry| entry.persistent);
-        self.change_at(key, event);
-        event.persistent = match self.entries.get(&key) {
-            Some(entry) => entry.persistent,
-            None if matches!(event.change, Change::Undefined(_)) => Some(false),
-            None => before,
-        };
-    }
-
-    fn change_at(&mut self, key: Key, event: &mut Lifecycle) {
-        let known = self.entries.get_mut(&key);
-        match event.change {
-            Change::Existing(_) | Change::Unknown { .. } => {}
-            Change::Stopped(_) => {
-                let Some(entry) = known else { return };
-                if event.domain.id().is_none() {
-                    event.domain = event.domain.with_id(entry.domain.id());
-                }
-                if entry.persistent == Some(false) {
-                    self.entries.remove(&key);
-                } else {
-                    entry.domain.become_run(&event.domain, None);
-                    entry.state = after(event.change, entry.state);
-                }
-            }
-            Change::Undefined(cause) => {
-                let Some(entry) = known else { return };
-                if entry.domain.is_active() && cause != UndefineCause::Renamed {
-                    // It lives on until it stops.
-                    entry.persistent = Some(false);
-                } else {
-                    self.entries.remove(&key);
-                }
-            }
-            Change::Defined(_) => {
-                let (id, state) = match known {
-                    Some(entry) => (entry.domain.id(), entry.state),
-                    None if event.domain.is_active() => (event.domain.id(), State::NoState),
-                    None => (None, State::Shutoff(ShutoffReason::Unspecified)),
-                };
-                let domain = event.domain.with_id(id);
-                self.entries.insert(key, Entry { domain, state, persistent: Some(true) });
-            }
-            // A change of run state.
-            change => match known {
-                Some(entry) => {
-                    let id = event.domain.id().or(entry.domain.id());
-                    entry.domain.become_run(&event.domain, id);
-                    entry.state = after(change, entry.state);
-                }
-                None if event.domain.is_active() => {
-                    let state = after(change, State::NoState);
-                    // What runs without having been listed or defined is transient. Not only a start
-                    // tells of it: libvirt's QEMU driver says resumed before it.
-                    let domain = event.domain.clone();
-                    self.entries.insert(key, Entry { domain, state, persistent: Some(false) });
-                }
-                None => {}
-            },
-        }
-    }
-}
-
-fn after(change: Change, before: State) -> State {
-    State::after(change).unwrap_or(before)
 }
 
 /// As much of a name as is kept.
@@ -264,22 +273,20 @@ fn shortened(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{DefineCause, StartCause, StopCause};
+    use crate::ShutoffReason;
 
     fn roster() -> Roster {
         Roster::new(Host::new("s:".into(), "h".into()))
     }
 
-    fn apply(roster: &mut Roster, id: Option<u32>, change: Change) -> Lifecycle {
-        let domain = roster.intern(Uuid::from_u128(1), "web", id);
-        let at = std::time::SystemTime::UNIX_EPOCH;
-        let mut event = Lifecycle::new(domain, change, at);
-        roster.apply(&mut event);
-        event
+    fn insert(roster: &mut Roster, domain: &Domain) {
+        let key = roster.key(domain);
+        let state = State::Shutoff(ShutoffReason::Unspecified);
+        roster.insert(key, Entry::seen(domain.clone(), state, None));
     }
 
     #[test]
-    fn a_name_without_measure_is_cut_and_is_the_same_name_each_time() {
+    fn a_long_name_is_cut_to_the_same_name_each_time() {
         let mut roster = roster();
         let long = "ä".repeat(NAME);
         let domain = roster.intern(Uuid::from_u128(1), &long, Some(7));
@@ -290,50 +297,13 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_without_an_id_carries_the_id_of_the_run_that_ended() {
+    fn a_host_keeps_the_name_that_its_domains_are_known_by() {
         let mut roster = roster();
-        apply(&mut roster, None, Change::Defined(DefineCause::Added));
-        apply(&mut roster, Some(7), Change::Started(StartCause::Booted));
-        let stopped = apply(&mut roster, None, Change::Stopped(StopCause::Destroyed));
-        assert_eq!(stopped.domain.id(), Some(7));
-        assert_eq!(roster.sorted()[0].domain.id(), None);
-    }
-
-    #[test]
-    fn a_domain_is_forgotten_when_it_is_undefined_or_stops_as_a_transient_one() {
-        let mut roster = roster();
-        apply(&mut roster, Some(7), Change::Started(StartCause::Booted));
-        apply(&mut roster, None, Change::Stopped(StopCause::Destroyed));
-        assert_eq!(roster.count(&Scope::source_wide("s:")), 0);
-
-        apply(&mut roster, None, Change::Defined(DefineCause::Added));
-        apply(&mut roster, Some(8), Change::Started(StartCause::Booted));
-        apply(&mut roster, Some(8), Change::Undefined(UndefineCause::Removed));
-        assert_eq!(roster.count(&Scope::source_wide("s:")), 1, "it lives on until it stops");
-        apply(&mut roster, None, Change::Stopped(StopCause::Destroyed));
-        assert_eq!(roster.count(&Scope::source_wide("s:")), 0);
-    }
-
-    #[test]
-    fn a_transient_domain_whose_start_is_told_as_resumed_and_started_is_forgotten_too() {
-        let mut roster = roster();
-        apply(&mut roster, Some(7), Change::Resumed(crate::ResumeCause::Unpaused));
-        apply(&mut roster, Some(7), Change::Started(StartCause::Booted));
-        apply(&mut roster, None, Change::Stopped(StopCause::Destroyed));
-        assert_eq!(roster.count(&Scope::source_wide("s:")), 0);
-    }
-
-    #[test]
-    fn a_host_that_is_called_something_else_now_keeps_its_domains() {
-        let mut roster = roster();
-        apply(&mut roster, Some(7), Change::Started(StartCause::Booted));
-        roster.set_host("renamed");
-        let known = roster.sorted()[0].domain.clone();
-        assert_eq!((known.host(), known.id()), ("renamed", Some(7)));
-        assert_eq!(
-            apply(&mut roster, None, Change::Stopped(StopCause::Shutdown)).domain.id(),
-            Some(7)
-        );
+        roster.set_host("first");
+        let web = roster.intern(Uuid::from_u128(1), "web", None);
+        insert(&mut roster, &web);
+        roster.set_host("second");
+        assert_eq!(roster.intern(Uuid::from_u128(1), "web", Some(7)).host(), "first");
     }
 
     #[test]
@@ -341,10 +311,26 @@ mod tests {
         let mut roster = roster();
         for host in ["h", "other"] {
             let domain = roster.intern_on(host, Uuid::from_u128(1), "web", None);
-            let state = State::Shutoff(ShutoffReason::Unspecified);
-            roster.insert(Entry { domain, state, persistent: None });
+            insert(&mut roster, &domain);
         }
         assert_eq!(roster.count(&Scope::source_wide("s:")), 2);
         assert_eq!(roster.count(&Scope::on_host("s:", "other")), 1);
+    }
+
+    #[test]
+    fn names_are_bounded_in_bytes() {
+        let mut roster = roster();
+        for number in 0..=(NAMES / NAME) as u128 {
+            assert!(roster.check_bounds().is_ok());
+            let name = "x".repeat(NAME);
+            let domain = roster.intern(Uuid::from_u128(number), &name, None);
+            insert(&mut roster, &domain);
+        }
+        let error = roster.check_bounds().unwrap_err();
+        assert!(error.to_string().contains("bytes of domain names"), "{error}");
+        let domain = roster.intern(Uuid::from_u128(0), &"x".repeat(NAME), None);
+        let key = roster.key(&domain);
+        roster.remove(key);
+        assert!(roster.check_bounds().is_ok(), "what is removed counts no more");
     }
 }

@@ -18,12 +18,12 @@ use crate::{End, Error, Status};
 /// After being synced for this long a source has proved that its troubles are over.
 const PROVEN: Duration = Duration::from_secs(10);
 
-/// How long a client that was asleep may take to read what has come meanwhile.
+/// How long a process that was suspended may take to read what has come meanwhile.
 const CATCHING_UP: Duration = Duration::from_secs(1);
 
-/// After a batch of this many events the task lets its neighbours run, the readers among them, so
-/// that a flood does not fill a mailbox that somebody would have emptied.
-const POLITE: usize = 64;
+/// After a batch of this many events the task lets other tasks run, the readers of its streams among
+/// them, so that a flood does not fill a mailbox that its reader is about to empty.
+const YIELD_EVERY: usize = 64;
 
 pub(super) struct Task<C: Connect> {
     connect: Arc<C>,
@@ -31,8 +31,10 @@ pub(super) struct Task<C: Connect> {
     commands: mpsc::UnboundedReceiver<Command>,
     core: Core,
     backoff: Backoff,
-    /// Refusals in a row.
-    refusals: u32,
+    /// Since when the server has done nothing but refuse.
+    refused: Option<Instant>,
+    /// A command was served last: a read comes before the next, or commands would hold up events.
+    is_reads_turn: bool,
     /// Those who wait for the end of the source.
     stopping: Vec<oneshot::Sender<()>>,
 }
@@ -52,8 +54,7 @@ struct Up<S> {
     heard: Instant,
     /// How many times it was asked since then; `None` if the protocol has no way.
     pings: Option<u32>,
-    /// When the call was asked that is overdue and gets more time, and until when: there was something
-    /// to read when its time was up.
+    /// A deadline that has passed and is put off, and until when: there was something to read.
     spared: Option<(Instant, Instant)>,
     /// Since when nobody is subscribed.
     parked: Option<Instant>,
@@ -82,16 +83,26 @@ impl<C: Connect> Task<C> {
         core: Core,
     ) -> Self {
         let backoff = Backoff::new(config.reconnect.clone());
-        let (connect, stopping) = (Arc::new(connect), Vec::new());
-        Self { connect, config, commands, core, backoff, refusals: 0, stopping }
+        Self {
+            connect: Arc::new(connect),
+            config,
+            commands,
+            core,
+            backoff,
+            refused: None,
+            is_reads_turn: false,
+            stopping: Vec::new(),
+        }
     }
 
     pub(super) async fn run(mut self) {
         let mut phase = Phase::Idle;
-        // One timer for every deadline: it may ring early, and is then set anew.
+        // One timer for every deadline: it may ring early, and is then set again.
         let mut timer = pin!(sleep_until(Instant::now()));
         loop {
-            phase = match self.wait(&mut phase, timer.as_mut()).await {
+            let woken = self.wait(&mut phase, timer.as_mut()).await;
+            self.is_reads_turn = matches!(woken, Woken::Command(_));
+            phase = match woken {
                 Woken::Command(None) => break,
                 Woken::Command(Some(command)) => self.command(phase, command),
                 Woken::Connected(Ok(session)) => self.up(session),
@@ -138,12 +149,22 @@ impl<C: Connect> Task<C> {
                     let far = || Instant::now() + Duration::from_secs(3600);
                     timer.as_mut().reset(deadline.unwrap_or_else(far));
                 }
-                tokio::select! {
-                    biased;
-                    command = self.commands.recv() => Woken::Command(command),
-                    // Before the read, which a flood of events makes ready every time.
-                    () = timer => Woken::Timer,
-                    outcome = up.session.advance(&mut self.core.batch) => Woken::Read(outcome),
+                // The timer comes before the read, which a flood of events makes ready every time.
+                let advance = up.session.advance(&mut self.core.batch);
+                if self.is_reads_turn {
+                    tokio::select! {
+                        biased;
+                        () = timer => Woken::Timer,
+                        outcome = advance => Woken::Read(outcome),
+                        command = self.commands.recv() => Woken::Command(command),
+                    }
+                } else {
+                    tokio::select! {
+                        biased;
+                        command = self.commands.recv() => Woken::Command(command),
+                        () = timer => Woken::Timer,
+                        outcome = advance => Woken::Read(outcome),
+                    }
                 }
             }
         }
@@ -212,8 +233,12 @@ impl<C: Connect> Task<C> {
         }
         self.core.lost(error);
         let Some(fault) = self.core.outage.clone() else { return self.idle() };
-        self.refusals = if error.is_refusal() { self.refusals + 1 } else { 0 };
-        if self.refusals >= 2 {
+        let now = Instant::now();
+        self.refused = error.is_refusal().then(|| self.refused.unwrap_or(now));
+        let is_over =
+            self.refused.is_some_and(|since| is_due(since, self.config.refusal_timeout, now))
+                || matches!(error, Error::LimitExceeded { .. });
+        if is_over {
             tracing::error!(source = self.connect.uri(), %fault, "refused for good");
             self.core.end(&End::Failed(error.clone()));
             return self.idle();
@@ -227,7 +252,7 @@ impl<C: Connect> Task<C> {
     fn idle(&mut self) -> Phase<C::Session> {
         self.core.forget();
         self.backoff.reset();
-        self.refusals = 0;
+        self.refused = None;
         Phase::Idle
     }
 
@@ -239,7 +264,8 @@ impl<C: Connect> Task<C> {
         let Phase::Up(up) = &mut phase else { return phase };
         let now = Instant::now();
         let events = self.core.batch.events.len();
-        (up.alive, up.heard) = (now, now);
+        up.alive = now;
+        up.heard = now;
         up.pings = up.pings.map(|_| 0);
         // What came before a failure was observed, and is told before it.
         let absorbed = self.core.absorb(&mut up.session, now);
@@ -247,10 +273,10 @@ impl<C: Connect> Task<C> {
             return self.down(&error);
         }
         if self.core.synced.is_some() {
-            self.refusals = 0;
+            self.refused = None;
         }
         up.park(self.core.is_parked(), now);
-        if events >= POLITE {
+        if events >= YIELD_EVERY {
             tokio::task::yield_now().await;
         }
         phase
@@ -262,7 +288,14 @@ impl<C: Connect> Task<C> {
         if up.parked.is_some_and(|since| is_due(since, self.config.idle_timeout, now)) {
             return self.idle();
         }
-        let Some(error) = self.config.overdue(&self.core, up, now) else {
+        if self.core.act_due().is_some_and(|due| due <= now) {
+            self.core.act(&mut up.session, now);
+        }
+        let has_keepalive = self.config.has_keepalive(up);
+        let silence = self.config.silence(up, now);
+        let answer_due = self.core.answer_due(has_keepalive).filter(|due| *due <= now);
+        let overdue = if silence.is_some() { self.config.next_ping(up) } else { answer_due };
+        let Some(overdue) = overdue else {
             if self.config.next_ping(up).is_some_and(|due| now >= due) {
                 let asked = up.pings.unwrap_or(0) + 1;
                 up.alive = now;
@@ -270,29 +303,33 @@ impl<C: Connect> Task<C> {
             }
             return phase;
         };
-        // It may be us who were asleep, and the answer is there to be read. But events that never end
-        // are no answer.
-        let call = self.core.oldest_call().map(|(_, since)| since);
+        // This process may have been suspended: read once more before a deadline counts, but only once for
+        // each deadline. Events that never end are no answer.
         let unread = match up.spared {
-            Some((spared, _)) if Some(spared) == call => Poll::Pending,
+            Some((spared, until)) if spared == overdue && now < until => return phase,
+            Some((spared, _)) if spared == overdue => Poll::Pending,
             _ => {
                 let mut advance = pin!(up.session.advance(&mut self.core.batch));
                 poll_fn(|cx| Poll::Ready(advance.as_mut().poll(cx))).await
             }
         };
-        match unread {
-            Poll::Ready(outcome) => {
-                up.spared = call.map(|since| (since, now + CATCHING_UP));
-                self.read(phase, outcome).await
-            }
-            Poll::Pending => self.down(&error),
+        if let Poll::Ready(outcome) = unread {
+            up.spared = Some((overdue, now + CATCHING_UP));
+            return self.read(phase, outcome).await;
+        }
+        if let Some(error) = silence {
+            return self.down(&error);
+        }
+        match self.core.give_up(&mut up.session, has_keepalive, now) {
+            Ok(()) => phase,
+            Err(error) => self.down(&error),
         }
     }
 
     /// Whether there is nothing left to do before the end.
     fn is_quiet(&self, phase: &Phase<C::Session>) -> bool {
         match phase {
-            Phase::Up(_) => self.core.is_parked(),
+            Phase::Up(_) => self.core.is_deregistered(),
             _ => true,
         }
     }
@@ -301,9 +338,18 @@ impl<C: Connect> Task<C> {
 impl Config {
     /// When the next of the deadlines of a connection is due.
     fn deadline<S>(&self, core: &Core, up: &Up<S>) -> Option<Instant> {
-        let call = core.oldest_call().and_then(|(_, since)| self.call_due(up, since));
+        let answer = core.answer_due(self.has_keepalive(up)).map(|due| match up.spared {
+            Some((spared, until)) if spared == due => until,
+            _ => due,
+        });
         let idle = up.parked.and_then(|since| since.checked_add(self.idle_timeout));
-        call.into_iter().chain(idle).chain(self.next_ping(up)).min()
+        let others = idle.into_iter().chain(self.next_ping(up)).chain(core.act_due());
+        answer.into_iter().chain(others).min()
+    }
+
+    /// Whether silence is found out by asking, so that a call without an answer need not mean it.
+    fn has_keepalive<S>(&self, up: &Up<S>) -> bool {
+        self.keepalive_interval.is_some() && up.pings.is_some()
     }
 
     /// When to ask next whether the other side lives, or to give it up.
@@ -311,21 +357,8 @@ impl Config {
         up.pings.and_then(|_| up.alive.checked_add(self.keepalive_interval?))
     }
 
-    /// When the call that was asked then is overdue.
-    fn call_due<S>(&self, up: &Up<S>, since: Instant) -> Option<Instant> {
-        match up.spared {
-            Some((spared, until)) if spared == since => Some(until),
-            _ => since.checked_add(self.call_timeout),
-        }
-    }
-
-    /// What the other side has not answered in time.
-    fn overdue<S>(&self, core: &Core, up: &Up<S>, now: Instant) -> Option<Error> {
-        if let Some((call, since)) = core.oldest_call() {
-            if self.call_due(up, since).is_some_and(|due| now >= due) {
-                return Some(Error::Timeout { call, after: self.call_timeout });
-            }
-        }
+    /// Why the connection is of no use: the other side does not even answer keepalives.
+    fn silence<S>(&self, up: &Up<S>, now: Instant) -> Option<Error> {
         let silent = up.pings? >= self.keepalive_count && now >= self.next_ping(up)?;
         // To the tenth of a second: more says nothing to anybody.
         let after = Duration::from_millis((now - up.heard).as_millis() as u64 / 100 * 100);

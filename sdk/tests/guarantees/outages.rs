@@ -160,16 +160,31 @@ async fn a_refusal_fails_the_first_subscription_even_of_one_that_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_ends_the_streams_when_it_comes_twice_running() {
+async fn a_minute_of_nothing_but_refusals_ends_the_streams() {
     let (fake, mut events) = synced().await;
     fake.refuse(refusal());
     fake.lose_connection();
     told(&mut events, &["lost sight of *"]).await;
-    assert!(events.next().await.is_none());
+    nothing_within(&mut events, secs(59)).await.unwrap();
+    let end = tokio::time::timeout(secs(7), events.next()).await;
+    assert!(end.unwrap().is_none(), "within the longest wait between two attempts");
     let Some(End::Failed(error)) = events.end() else { panic!("{:?}", events.end()) };
     assert!(error.is_refusal(), "{error}");
-    let asked = fake.journal().into_iter().filter(|asked| *asked == Asked::Connect).count();
-    assert_eq!(asked, 3, "the first, and two that were refused");
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_count_from_the_last_other_failure() {
+    let (fake, mut events) = synced().await;
+    fake.refuse(refusal());
+    fake.lose_connection();
+    told(&mut events, &["lost sight of *"]).await;
+    tokio::time::sleep(secs(50)).await;
+    fake.refuse(unreachable());
+    tokio::time::sleep(secs(10)).await;
+    fake.refuse(refusal());
+    nothing_within(&mut events, secs(55)).await.unwrap();
+    fake.accept();
+    told(&mut events, &["synced with *"]).await;
 }
 
 #[tokio::test(start_paused = true)]

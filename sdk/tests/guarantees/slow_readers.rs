@@ -4,7 +4,8 @@ use std::time::SystemTime;
 
 use futures::StreamExt;
 use virevent::{
-    Break, Change, Domain, DomainEvent, EventSource, Gap, Lifecycle, Options, StopCause, Uuid,
+    Break, Change, Domain, DomainEvent, EventSource, Gap, Lifecycle, Options, StartCause,
+    StopCause, Uuid,
 };
 use virevent_testkit::FakeHypervisor;
 use virevent_testkit::assert::{Fold, until_synced};
@@ -84,6 +85,15 @@ async fn a_slow_reader_slows_neither_the_others_nor_the_source() {
     }
 }
 
+/// A transient domain starts and stops.
+fn emit_run(fake: &FakeHypervisor, number: u64) {
+    let uuid = Uuid::from_u128(number.into());
+    let domain = Domain::new("fake:", "fake", uuid, "brief", Some(1));
+    for change in [Change::Started(StartCause::Booted), Change::Stopped(StopCause::Shutdown)] {
+        fake.emit(Lifecycle::new(domain.clone(), change, SystemTime::UNIX_EPOCH));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_reader_too_slow_for_even_the_final_states_is_told_anew() {
     const DOMAINS: u64 = 140_000;
@@ -92,33 +102,29 @@ async fn a_reader_too_slow_for_even_the_final_states_is_told_anew() {
     let mut events = fake.subscribe_with(Options::default().capacity(8)).await.unwrap();
     until_synced(&mut events).await.unwrap();
     for n in 0..DOMAINS {
-        let domain = Domain::new("fake:", "fake", Uuid::from_u128(n.into()), "brief", Some(1));
-        let change = Change::Stopped(StopCause::Shutdown);
-        fake.emit(Lifecycle::new(domain, change, SystemTime::UNIX_EPOCH));
+        emit_run(&fake, n);
         if n % 1000 == 0 {
             tokio::task::yield_now().await;
         }
     }
     let told = drain(&mut events).await;
     let lines = crate::lines(&told);
-    assert_eq!(missed(&told[0]), DOMAINS);
+    assert_eq!(missed(&told[0]), 2 * DOMAINS);
     assert_eq!(lines[1..], ["web[1] existing (running (booted))", "synced with fake: (1 domain)"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_a_reader_missed_is_told_before_its_stream_ends() {
-    const EVENTS: u64 = 140_000;
+    const DOMAINS: u64 = 140_000;
     let fake = FakeHypervisor::new();
     let mut events = fake.subscribe_with(Options::default().capacity(8)).await.unwrap();
     until_synced(&mut events).await.unwrap();
-    for n in 0..EVENTS {
-        let domain = Domain::new("fake:", "fake", Uuid::from_u128(n.into()), "brief", Some(1));
-        let change = Change::Stopped(StopCause::Shutdown);
-        fake.emit(Lifecycle::new(domain, change, SystemTime::UNIX_EPOCH));
+    for n in 0..DOMAINS {
+        emit_run(&fake, n);
     }
     tokio::time::sleep(secs(1)).await;
     fake.shutdown().await;
-    assert_eq!(missed(&events.next().await.unwrap()), EVENTS);
+    assert_eq!(missed(&events.next().await.unwrap()), 2 * DOMAINS);
     assert!(events.next().await.is_none());
 }
 

@@ -238,14 +238,20 @@ async fn a_transient_domain_of_a_level_triggered_server_leaves_no_ghost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_host_that_is_called_something_else_after_an_outage_is_the_same_host() {
+async fn a_host_with_a_new_name_goes_on_under_the_one_it_is_known_by() {
     let (wire, source) = Wire::new();
     let mut events = subscribe(&wire, &source, &[running(3)]).await;
     wire.server(|server| server.host = "renamed");
     wire.hang_up();
-    let renamed = Domain::new("wire:", "renamed", Uuid::from_u128(1), "web", Some(3));
-    wire.list(&[Listed::new(renamed, RUNNING, Some(true))]).await;
+    wire.asked_to_list().await;
+    let tag = wire.server(|server| server.lists.remove(0));
+    wire.say(move |batch| {
+        let web = batch.domain(web(None).uuid(), "web", Some(3));
+        batch.listed(tag, vec![Listed::new(web, RUNNING, Some(true))]);
+    });
     told(&mut events, &["lost sight of *", "synced with *"]).await;
+    wire.event(Some(3), SUSPENDED);
+    assert_eq!(events.next().await.unwrap().domain().unwrap().host(), "h");
 }
 
 #[tokio::test(start_paused = true)]

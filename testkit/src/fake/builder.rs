@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use virevent::driver::{Driver, Reconnect};
+use virevent::driver::{Driver, Reconnect, Settings};
 use virevent::{Kind, Kinds};
 
 use super::FakeHypervisor;
@@ -26,6 +26,7 @@ pub struct Builder {
     call_timeout: Duration,
     idle_timeout: Duration,
     keepalive: (Option<Duration>, u32),
+    settings: Settings,
 }
 
 impl Default for Builder {
@@ -41,6 +42,7 @@ impl Default for Builder {
             call_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(30),
             keepalive: (Some(Duration::from_secs(5)), 5),
+            settings: Settings::default(),
         }
     }
 }
@@ -110,6 +112,19 @@ impl Builder {
         self
     }
 
+    /// How often the driver compares what it believes with a list. Default: every 60 s, with a jitter of a
+    /// tenth. `None` never does.
+    pub fn verify(mut self, interval: Option<Duration>) -> Self {
+        self.settings.verify = Some(interval);
+        self
+    }
+
+    /// What all backends share. It has precedence over what the methods above say.
+    pub fn settings(mut self, settings: &Settings) -> Self {
+        self.settings = settings.clone();
+        self
+    }
+
     /// The hypervisor. Needs no runtime yet.
     pub fn build(self) -> FakeHypervisor {
         let host = self.host.unwrap_or_else(|| Host::of_source(&self.uri, &self.host_name));
@@ -121,6 +136,7 @@ impl Builder {
             .call_timeout(self.call_timeout)
             .idle_timeout(self.idle_timeout)
             .keepalive(self.keepalive.0, self.keepalive.1)
+            .settings(&self.settings)
             .build();
         FakeHypervisor { line, driver }
     }

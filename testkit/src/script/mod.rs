@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use virevent::{StartCause, StopCause};
 
 pub use self::error::ScriptError;
-pub use self::source::{ScriptedSource, scripted};
+pub use self::source::{ScriptedSource, scripted, scripted_with};
 pub use self::step::Step;
 use crate::FakeHypervisor;
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use virevent::driver::Reconnect;
+use virevent::driver::{Reconnect, Settings};
 use virevent::{Capabilities, Counters, Error, EventSource, EventStream, Health, Options};
 
 use super::{Script, ScriptError};
@@ -34,8 +34,13 @@ struct Progress {
 /// A source whose domains do what the script says. It reconnects quickly, and at the same moments in
 /// every run.
 pub fn scripted(script: Script) -> ScriptedSource {
+    scripted_with(script, &Settings::default())
+}
+
+/// The same with what all backends share.
+pub fn scripted_with(script: Script, settings: &Settings) -> ScriptedSource {
     let reconnect = Reconnect::local().max(Duration::from_millis(200)).seed(1);
-    let fake = FakeHypervisor::builder().reconnect(reconnect).build();
+    let fake = FakeHypervisor::builder().reconnect(reconnect).settings(settings).build();
     ScriptedSource { fake, script: Arc::new(script), progress: Arc::default() }
 }
 

@@ -77,15 +77,20 @@ async fn a_message_of_a_program_that_we_never_called_is_a_gap_and_a_recovery() {
 }
 
 #[tokio::test]
-async fn a_reply_that_nobody_asked_for_is_passed_over() {
-    let (daemon, mut events) = watched().await;
-    let mut bytes = Vec::new();
-    message(&mut bytes, &Header::reply(procs::CONNECT_LIST_ALL_DOMAINS, 4711), |_| {});
+async fn a_reply_to_no_call_breaks_the_connection() {
     let error =
         RemoteError { code: 1, domain: 0, message: "x".into(), format: "%s".into(), int1: 0 };
-    message(&mut bytes, &Header::error(procs::CONNECT_OPEN, u32::MAX), |body| error.write(body));
-    daemon.send(&bytes);
-    goes_on(&mut events, daemon.host()).await;
+    let mut reply = Vec::new();
+    message(&mut reply, &Header::reply(procs::CONNECT_LIST_ALL_DOMAINS, 4711), |_| {});
+    let mut refusal = Vec::new();
+    message(&mut refusal, &Header::error(procs::CONNECT_OPEN, u32::MAX), |body| error.write(body));
+    for bytes in [reply, refusal] {
+        let (daemon, mut events) = watched().await;
+        daemon.send(&bytes);
+        assert_eq!(gap(&mut events).await, FaultKind::Protocol);
+        until_synced(&mut events).await.unwrap();
+        goes_on(&mut events, daemon.host()).await;
+    }
 }
 
 #[tokio::test]

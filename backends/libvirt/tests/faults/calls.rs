@@ -1,5 +1,6 @@
 //! Errors in answer to calls, and calls that are never answered.
 
+use virevent::driver::Settings;
 use virevent::{End, Error, Kind};
 use virevent_libvirt::wire::{code, procs};
 use virevent_testkit::assert::expect_sequence;
@@ -35,8 +36,12 @@ async fn an_error_after_an_outage_is_tried_again_until_it_passes() {
 }
 
 #[tokio::test]
-async fn a_refusal_twice_running_ends_the_streams_and_says_why() {
-    let (daemon, mut events) = watched().await;
+async fn nothing_but_refusals_ends_the_streams_and_says_why() {
+    let daemon = FakeLibvirtd::start().unwrap();
+    let settings = Settings::default().refusal_timeout(Duration::from_millis(300));
+    let source = client(&daemon).settings(settings).source();
+    let mut events = source.subscribe_with(Options::default()).await.unwrap();
+    until_synced(&mut events).await.unwrap();
     daemon.change(|faults| {
         faults.refuse(procs::CONNECT_OPEN, code::ACCESS_DENIED, "access denied: connect");
     });

@@ -50,13 +50,14 @@ async fn a_reply_that_breaks_off_is_a_clear_error_and_the_next_try_succeeds() {
 }
 
 #[tokio::test]
-async fn a_reply_with_a_wrong_serial_is_no_answer() {
+async fn a_reply_to_no_call_is_a_broken_protocol() {
     for procedure in HANDSHAKE.into_iter().chain(SYNC) {
         let daemon = FakeLibvirtd::start().unwrap();
         let source = hasty_client(&daemon);
         daemon.change(|faults| faults.wrong_serial.extend([procedure]));
         let (error, line) = refusal(&source).await;
-        assert!(matches!(error, Error::Timeout { .. }), "to {procedure}: {line}");
+        assert!(matches!(error, Error::Protocol { .. }), "to {procedure}: {line}");
+        assert!(line.contains("which is none"), "to {procedure}: {line}");
         daemon.change(|faults| faults.wrong_serial.clear());
         tells_the_truth(&source, daemon.host()).await;
     }

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use virevent::Error;
-use virevent::driver::{Driver, Reconnect};
+use virevent::driver::{Driver, Reconnect, Settings};
 
 use self::lookout::Busy;
 use self::place::Place;
@@ -42,6 +42,7 @@ use crate::uri::{Endpoint, encoded};
 pub struct QmpDir {
     opener: Opener,
     reconnect: Reconnect,
+    settings: Settings,
 }
 
 impl QmpDir {
@@ -55,7 +56,8 @@ impl QmpDir {
         let config = Config::at(uri, Endpoint::Unix(place.directory.clone()));
         let (net, busy) = (Duration::from_secs(30), Busy::default());
         let reconnect = Reconnect::local().max(Duration::from_secs(1));
-        Ok(Self { opener: Opener { place, config, net, busy }, reconnect })
+        let settings = Settings::default();
+        Ok(Self { opener: Opener { place, config, net, busy }, reconnect, settings })
     }
 
     /// The QEMUs in the directory of this path, which need be no text, and needs no escaping. Does no I/O.
@@ -112,10 +114,18 @@ impl QmpDir {
         self
     }
 
+    /// What all backends share. It has precedence over what the methods above say, and means what it does
+    /// for [`Qmp`](crate::Qmp::settings).
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.opener.config.settle(&settings);
+        self.settings = settings;
+        self
+    }
+
     /// The source. Does no I/O before the first subscription.
     pub fn source(self) -> Driver {
         let greeting = self.opener.config.greeting;
-        driver(self.opener, greeting, self.reconnect)
+        driver(self.opener, greeting, self.reconnect, self.settings)
     }
 }
 

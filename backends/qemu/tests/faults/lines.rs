@@ -100,6 +100,8 @@ async fn events_and_values_never_seen_pass_through_whole() {
 #[tokio::test]
 async fn an_event_has_qemus_own_time_and_without_one_that_of_receipt() {
     let (qemu, mut events) = watched().await;
+    qemu.emit("STOP", "");
+    assert_eq!(next(&mut events).await, "web suspended");
     qemu.cont();
     let at = next_within(&mut events, PATIENCE).await.unwrap().lifecycle().unwrap().at;
     let stamp = at.duration_since(std::time::UNIX_EPOCH).unwrap();

@@ -4,11 +4,10 @@ use tokio::time::Instant;
 
 use super::Core;
 use crate::driver::batch::Control;
-use crate::driver::diff::Tale;
-use crate::driver::roster::{DOMAINS, Entry};
+use crate::driver::inference::Inference;
+use crate::driver::observe::{Trust, observe_all};
 use crate::driver::session::Session;
-use crate::driver::sync::{Merged, merge};
-use crate::{Domain, DomainEvent, End, Error, Kind, Kinds, Origin, State, Status, StopCause};
+use crate::{Domain, DomainEvent, Error, Fault, Origin, Scope, State, Status, StopCause};
 
 impl Core {
     /// Takes in what the session read.
@@ -20,10 +19,9 @@ impl Core {
         session: &mut S,
         now: Instant,
     ) -> Result<(), Error> {
-        self.echoes.expire(now);
         let mut events = std::mem::take(&mut self.batch.events);
         if self.batch.controls.is_empty() {
-            self.note(&mut events);
+            self.note(&mut events, now);
             self.tell(&mut events);
         } else {
             let controls = std::mem::take(&mut self.batch.controls);
@@ -32,11 +30,7 @@ impl Core {
         events.clear();
         self.batch.events = events;
         self.batch.clear();
-        if self.batch.roster.is_overfull() {
-            let detail = format!("the server tells of more than {DOMAINS} domains");
-            return Err(Error::Protocol { detail });
-        }
-        Ok(())
+        self.batch.roster.check_bounds()
     }
 
     /// Takes in a read that brought more than events.
@@ -47,60 +41,73 @@ impl Core {
         events: &mut Vec<DomainEvent>,
         now: Instant,
     ) -> Result<(), Error> {
-        let (mut due, mut done) = (Vec::new(), 0);
+        let mut due = Vec::new();
+        let mut done = 0;
         for (at, control) in controls {
             let mut before: Vec<_> = events.drain(..at - done).collect();
             done = at;
-            self.note(&mut before);
+            self.note(&mut before, now);
             due.append(&mut before);
             match control {
                 Control::State(domain, state) => self.level(domain, Ok(state), &mut due),
                 Control::Gone(domain, cause) => self.level(domain, Err(cause), &mut due),
                 control => {
                     self.tell(&mut due);
-                    self.absorb_answer(session, control, now)?;
+                    self.absorb_control(session, control, now)?;
                 }
             }
         }
-        self.note(events);
+        self.note(events, now);
         due.append(events);
         self.tell(&mut due);
         Ok(())
     }
 
-    /// Takes note of events, and leaves those that are to be told.
-    fn note(&mut self, events: &mut Vec<DomainEvent>) {
-        if self.synced.is_none() {
-            // What comes after the last subscriber left is for nobody.
-            let wanted = self.is_wanted();
-            events.drain(..).filter(|_| wanted).for_each(|event| self.held.event(event));
+    /// Whether events are delivered as they come, rather than held until there is a list.
+    fn is_live(&self) -> bool {
+        self.synced.is_some() || self.is_overdue
+    }
+
+    /// Takes note of events, and leaves those that are to be delivered.
+    pub(super) fn note(&mut self, events: &mut Vec<DomainEvent>, now: Instant) {
+        if events.is_empty() {
             return;
         }
-        let (roster, echoes) = (&mut self.batch.roster, &mut self.echoes);
-        events.retain_mut(|event| {
-            let DomainEvent::Lifecycle(event) = event else { return true };
-            let key = roster.key(&event.domain);
-            let echo = echoes.is_armed() && echoes.is_echo(key, event);
-            roster.apply_at(key, event);
-            !echo
+        if !self.is_live() {
+            // What comes after the last subscriber left is for nobody.
+            let wanted = self.is_wanted();
+            events.drain(..).filter(|_| wanted).for_each(|event| self.buffer.event(event));
+            return;
+        }
+        let mut before = Inference::new(Origin::Inferred, self.batch.received());
+        let verifier = &mut self.verifier;
+        observe_all(&mut self.batch.roster, events, &mut before, |key, event, trust| {
+            if verifier.is_busy() {
+                verifier.touch(key);
+            }
+            match (trust, event.domain()) {
+                (Trust::Doubted, Some(domain)) => verifier.doubt(key, domain, now),
+                (Trust::Restored, _) => verifier.trust(key),
+                _ => {}
+            }
         });
     }
 
-    fn tell(&mut self, events: &mut Vec<DomainEvent>) {
+    pub(super) fn tell(&mut self, events: &mut Vec<DomainEvent>) {
         self.facts.add(|facts| &facts.events, events.len() as u64);
         let missed = self.fanout.deliver(events);
         self.lagged(missed);
     }
 
     /// Takes note that slow subscribers did not get some events.
-    fn lagged(&self, missed: u64) {
+    pub(super) fn lagged(&self, missed: u64) {
         if missed > 0 {
             tracing::debug!(source = %self.source, missed, "a subscriber reads too slowly");
             self.facts.add(|facts| &facts.missed, missed);
         }
     }
 
-    fn absorb_answer<S: Session>(
+    fn absorb_control<S: Session>(
         &mut self,
         session: &mut S,
         control: Control,
@@ -109,172 +116,94 @@ impl Core {
         match control {
             Control::InterestDone(tag, refused) => self.interest_done(session, tag, refused)?,
             Control::Listed(tag, list) => self.listed(session, tag, list, now),
-            Control::Outage(scope, fault) => {
-                let is_whole = scope.is_source();
-                // Streams that are in an outage already know.
-                if self.synced.is_some()
-                    || (is_whole && self.outage.is_none() && self.fanout.knows())
-                {
-                    self.facts.add(|facts| &facts.gaps, 1);
-                    self.fanout.broke(&scope, &fault);
-                    if is_whole {
-                        self.outage = Some(fault.clone());
-                    }
-                }
-                self.scopes.insert(scope, fault.clone());
-                if is_whole {
-                    // A list of now would tell that nothing is there: it is asked for when all is back.
-                    self.calls.list = None;
-                    self.answer_in_outage(&fault);
-                    self.set_status(Status::Disconnected(fault));
-                    self.steer(session);
-                }
-            }
-            Control::Restored(scope) => {
-                self.scopes.remove(&scope);
-                if scope.is_source() {
-                    // Those who came in the outage know nothing yet: a list tells them, too.
-                    self.synced = None;
-                    self.steer(session);
-                } else if self.synced.is_some() {
-                    self.facts.add(|facts| &facts.reconnects, 1);
-                    self.fanout.restored(&scope, &self.batch.roster);
-                }
-            }
-            Control::Looked(..) | Control::LookFailed(..) | Control::Doubt(..) => {}
+            Control::Looked(tag, found) => self.looked(session, tag, Ok(found), now),
+            Control::LookFailed(tag) => self.looked(session, tag, Err(()), now),
+            Control::Doubt(scope) => self.doubt(&scope, now),
+            Control::Outage(scope, fault) => self.part_lost(session, scope, fault),
+            Control::Restored(scope) => self.part_restored(session, &scope),
             Control::State(..) | Control::Gone(..) => {}
         }
         Ok(())
     }
 
-    /// Takes note of how a domain is; what must have happened is `due` to be told.
-    fn level(
+    fn doubt(&mut self, scope: &Scope, now: Instant) {
+        if self.synced.is_none() {
+            return;
+        }
+        match scope {
+            Scope::Domain(domain) => {
+                let key = self.batch.roster.key(domain);
+                self.verifier.doubt(key, domain, now);
+            }
+            Scope::Source(_) | Scope::Host { .. } => self.verifier.doubt_all(now),
+        }
+    }
+
+    /// A part of the source, or all of it, is out of reach while the session lives on.
+    fn part_lost<S: Session>(&mut self, session: &mut S, scope: Scope, fault: Fault) {
+        let is_whole = scope.is_source();
+        // Streams that are in an outage already know.
+        let is_news =
+            self.synced.is_some() || (is_whole && self.outage.is_none() && self.fanout.knows());
+        if is_news {
+            self.facts.add(|facts| &facts.gaps, 1);
+            let missed = self.fanout.broke(&scope, &fault);
+            self.lagged(missed);
+        }
+        self.scopes.insert(scope, fault.clone());
+        if is_whole {
+            if is_news {
+                self.outage = Some(fault.clone());
+            }
+            // A list of now would say that nothing is there: it is asked for when all is back.
+            self.calls.blocking = None;
+            self.calls.list_due = None;
+            self.calls.list_since = None;
+            self.is_overdue = false;
+            self.verifier.stop();
+            self.answer_in_outage(&fault);
+            self.set_status(Status::Disconnected(fault));
+            self.steer(session);
+        }
+    }
+
+    fn part_restored<S: Session>(&mut self, session: &mut S, scope: &Scope) {
+        self.scopes.remove(scope);
+        if scope.is_source() {
+            // Those who came in the outage know nothing yet: a list tells them, too.
+            self.synced = None;
+            self.steer(session);
+        } else if self.synced.is_some() {
+            self.facts.add(|facts| &facts.reconnects, 1);
+            let missed = self.fanout.restored(scope, &self.batch.roster);
+            self.lagged(missed);
+        }
+    }
+
+    /// Takes note of how a domain is; what must have happened is `due` to be delivered.
+    pub(super) fn level(
         &mut self,
         domain: Domain,
         level: Result<State, StopCause>,
         due: &mut Vec<DomainEvent>,
     ) {
-        if self.synced.is_none() {
+        if !self.is_live() {
             if self.is_wanted() {
-                self.held.level(domain, level);
+                self.buffer.level(domain, level);
             }
             return;
         }
         // What happened in a part that was out of reach was not seen when it happened.
         let origin =
             if self.scopes.contains(&domain) { Origin::Inferred } else { Origin::Observed };
-        // What comes after it repeats nothing of the sync.
-        self.echoes.overtaken(self.batch.roster.key(&domain));
-        let mut tale = Tale::new(origin, self.batch.received());
+        if self.verifier.is_busy() {
+            self.verifier.touch(self.batch.roster.key(&domain));
+        }
+        let mut inference = Inference::new(origin, self.batch.received());
         match level {
-            Ok(state) => tale.level(&mut self.batch.roster, domain, state),
-            Err(cause) => tale.gone_level(&mut self.batch.roster, &domain, cause),
+            Ok(state) => inference.level(&mut self.batch.roster, domain, state),
+            Err(cause) => inference.gone_level(&mut self.batch.roster, &domain, cause),
         }
-        due.extend(tale.events.into_iter().map(DomainEvent::from));
-    }
-
-    fn interest_done<S: Session>(
-        &mut self,
-        session: &mut S,
-        tag: u64,
-        refused: Vec<Kind>,
-    ) -> Result<(), Error> {
-        // An answer to a question of the past is nobody's.
-        let Some((_, mut interest)) =
-            self.calls.interest.take_if(|(pending, _)| pending.tag == tag)
-        else {
-            return Ok(());
-        };
-        if refused.contains(&Kind::Lifecycle) {
-            // All that is known of the domains rests on it.
-            return Err(self.unsupported(Kind::Lifecycle));
-        }
-        refused.iter().for_each(|kind| interest.kinds.remove(kind));
-        self.calls.registered = interest;
-        if !refused.is_empty() {
-            self.refuse(&refused.into_iter().collect());
-        }
-        self.admit();
-        self.steer(session);
-        Ok(())
-    }
-
-    fn unsupported(&self, kind: Kind) -> Error {
-        Error::Unsupported { uri: self.source.to_string(), kind }
-    }
-
-    /// The server lacks these kinds: so fails whoever asked for one of them by name.
-    fn refuse(&mut self, refused: &Kinds) {
-        self.facts.update(|capabilities| {
-            for kind in refused.iter() {
-                capabilities.lacking.insert(kind.clone());
-                capabilities.kinds.remove(kind);
-            }
-        });
-        for (subscriber, ready) in std::mem::take(&mut self.waiting) {
-            match subscriber.misses(refused) {
-                Some(kind) => {
-                    let _ = ready.send(Err(self.unsupported(kind)));
-                }
-                None => self.waiting.push((subscriber, ready)),
-            }
-        }
-        let failed: Vec<_> =
-            self.fanout.iter().filter_map(|s| Some((s.id, s.misses(refused)?))).collect();
-        for (id, kind) in failed {
-            if let Some(subscriber) = self.fanout.remove(id) {
-                subscriber.mailbox.end(End::Failed(self.unsupported(kind)));
-            }
-        }
-    }
-
-    fn listed<S: Session>(&mut self, session: &mut S, tag: u64, list: Vec<Entry>, now: Instant) {
-        if self.calls.list.take_if(|pending| pending.tag == tag).is_none() {
-            return;
-        }
-        if self.calls.list_is_old {
-            return self.steer(session);
-        }
-        if self.held.is_stale() {
-            // More happened meanwhile than can be told apart from the list: ask again.
-            self.held.renew();
-            return self.steer(session);
-        }
-        let at = self.batch.received();
-        let merged = merge(&mut self.batch.roster, list, &mut self.held, &self.scopes, at);
-        let knows = self.fanout.knows();
-        self.await_echoes(&merged, knows, now);
-        self.synced = Some(now);
-        let told = if knows { merged.contained.len() + merged.inferred.len() } else { 0 };
-        let seen = if self.fanout.is_empty() { 0 } else { merged.observed.len() };
-        self.facts.add(|facts| &facts.events, (told + seen) as u64);
-        let missed = self.fanout.synced_with(&merged, &self.batch.roster, &self.scopes, at);
-        self.lagged(missed);
-        if self.outage.take().is_some() {
-            self.facts.add(|facts| &facts.reconnects, 1);
-        }
-        tracing::info!(source = %self.source, domains = merged.listed.len(), "synced");
-        self.set_status(Status::Synced);
-        self.admit();
-        self.steer(session);
-    }
-
-    /// Listens from now on for events that only repeat what this sync tells.
-    fn await_echoes(&mut self, merged: &Merged, knows: bool, now: Instant) {
-        let roster = &mut self.batch.roster;
-        self.echoes.arm(now);
-        for entry in merged.listed.iter().filter(|_| !knows) {
-            self.echoes.existing(roster.key(&entry.domain), entry);
-        }
-        for event in merged.inferred.iter().filter(|_| knows) {
-            if let DomainEvent::Lifecycle(event) = event {
-                self.echoes.inferred(roster.key(&event.domain), event);
-            }
-        }
-        for event in &merged.observed {
-            if let DomainEvent::Lifecycle(event) = event {
-                self.echoes.overtaken(roster.key(&event.domain));
-            }
-        }
+        due.append(&mut inference.events);
     }
 }

@@ -10,9 +10,13 @@ use crate::{Domain, DomainEvent, State, StopCause};
 /// How many events are held while a list is under way. Beyond it they are compacted like a mailbox.
 const HELD: usize = 65_536;
 
+/// How many words of a level-triggered hypervisor are held: one for each domain, so more than any host
+/// has domains. Beyond it another list is asked for.
+const LEVELS: usize = 1 << 20;
+
 /// What came while a list was under way.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct SyncBuffer {
     source: Arc<str>,
     queue: Queue,
     /// Events that were given up.
@@ -23,10 +27,14 @@ pub(super) struct Held {
     places: HashMap<ScopeKey, usize>,
 }
 
-impl Held {
+impl SyncBuffer {
     pub(super) fn new(source: Arc<str>) -> Self {
         let queue = Queue::new(Arc::clone(&source), HELD);
         Self { source, queue, missed: 0, levels: Vec::new(), places: HashMap::new() }
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::new(Arc::clone(&self.source));
     }
 
     pub(super) fn event(&mut self, event: DomainEvent) {
@@ -43,13 +51,14 @@ impl Held {
 
     /// Whether so much came that only another list can tell the truth.
     pub(super) fn is_stale(&self) -> bool {
-        self.queue.is_stale()
+        self.queue.is_stale() || self.levels.len() > LEVELS
     }
 
     /// Gives up what came so far, but for how much it was.
-    pub(super) fn renew(&mut self) {
-        self.missed += self.queue.missed();
-        self.queue = Queue::new(Arc::clone(&self.source), HELD);
+    pub(super) fn give_up(&mut self) {
+        let missed = self.missed + self.queue.missed();
+        self.clear();
+        self.missed = missed;
     }
 
     /// The events, and how many more there were.

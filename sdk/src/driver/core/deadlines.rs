@@ -1,0 +1,120 @@
+//! What is due when: subscribers that wait, calls without an answer, the next verification.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Core, Waiting};
+use crate::driver::session::Session;
+use crate::{Error, Status};
+
+/// How long [`close`](crate::Subscription::close) waits for the server at the most.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Core {
+    /// When an answer is overdue at the earliest. Where the server answers keepalives, a list without an
+    /// answer is not the end of the connection: only those who wait for it have a deadline.
+    pub(in crate::driver) fn answer_due(&self, has_keepalive: bool) -> Option<Instant> {
+        let due = |since: Instant| since.checked_add(self.call_timeout);
+        let waiting = self.waiting.iter().filter_map(|waiting| due(waiting.since)).min();
+        let registration = self.fatal_registration(has_keepalive).and_then(due);
+        let list = self.fatal_list(has_keepalive).and_then(due);
+        let live = self.list_awaited().and_then(due);
+        waiting.into_iter().chain(registration).chain(list).chain(live).min()
+    }
+
+    /// When there is something to do that needs no answer.
+    pub(in crate::driver) fn act_due(&self) -> Option<Instant> {
+        let closing = self.closing.iter().map(|closing| closing.since + CLOSE_TIMEOUT).min();
+        let is_free = self.calls.blocking.is_none() && self.calls.interest.is_none();
+        let ask = match self.synced {
+            Some(_) => self.verifier.due(),
+            None => self.calls.list_due,
+        };
+        closing.into_iter().chain(ask.filter(|_| is_free)).min()
+    }
+
+    /// A registration needs no lock of a domain. One without an answer ends the connection, unless a call
+    /// hangs on it: the next connection would only add another.
+    fn fatal_registration(&self, has_keepalive: bool) -> Option<Instant> {
+        let is_kept = has_keepalive && self.calls.blocking.is_some();
+        let (pending, _) = self.calls.interest.as_ref().filter(|_| !is_kept)?;
+        Some(pending.since)
+    }
+
+    fn fatal_list(&self, has_keepalive: bool) -> Option<Instant> {
+        let (pending, _) = self.calls.blocking.as_ref().filter(|_| !has_keepalive)?;
+        Some(pending.since)
+    }
+
+    /// Since when streams wait for a list while events are held back for it.
+    fn list_awaited(&self) -> Option<Instant> {
+        let is_awaited = self.synced.is_none() && !self.is_overdue && !self.fanout.is_empty();
+        self.calls.list_since.filter(|_| is_awaited && self.scopes.whole().is_none())
+    }
+
+    /// Does what is due without an answer: confirms what was closed, asks what is to be verified.
+    pub(in crate::driver) fn act<S: Session>(&mut self, session: &mut S, now: Instant) {
+        let (late, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.closing)
+            .into_iter()
+            .partition(|closing| closing.since + CLOSE_TIMEOUT <= now);
+        self.closing = others;
+        for closing in late {
+            // Late or never: the server will have heard of it, and nothing is delivered anyway.
+            let _ = closing.done.send(());
+        }
+        self.steer(session);
+    }
+
+    /// Gives up waiting for what is overdue.
+    ///
+    /// # Errors
+    /// The connection is of no use any more.
+    pub(in crate::driver) fn give_up<S: Session>(
+        &mut self,
+        session: &mut S,
+        has_keepalive: bool,
+        now: Instant,
+    ) -> Result<(), Error> {
+        let after = self.call_timeout;
+        let is_due = |since: Instant| since.checked_add(after).is_some_and(|due| due <= now);
+        let timeout = |call| Error::Timeout { call, after };
+        if self.fatal_registration(has_keepalive).is_some_and(is_due) {
+            return Err(timeout("the registration"));
+        }
+        if self.fatal_list(has_keepalive).is_some_and(is_due) {
+            return Err(timeout("the list of domains"));
+        }
+        let call =
+            if self.calls.interest.is_some() { "the registration" } else { "the list of domains" };
+        let (overdue, others): (Vec<Waiting>, Vec<_>) =
+            std::mem::take(&mut self.waiting).into_iter().partition(|w| is_due(w.since));
+        self.waiting = others;
+        if !overdue.is_empty() {
+            self.fail(overdue, &timeout(call));
+        }
+        if self.list_awaited().is_some_and(is_due) {
+            self.go_on_without_list(&timeout(call), now);
+        }
+        self.steer(session);
+        Ok(())
+    }
+
+    /// The list is overdue: what was held and what comes is delivered inside the gap.
+    fn go_on_without_list(&mut self, error: &Error, now: Instant) {
+        let fault = error.to_fault();
+        self.broke(&fault);
+        self.outage = Some(fault.clone());
+        self.is_overdue = true;
+        self.set_status(Status::Disconnected(fault));
+        let (held, missed) = self.buffer.take_events();
+        let mut held: Vec<_> = held.into();
+        self.note(&mut held, now);
+        for (domain, level) in self.buffer.take_levels() {
+            self.level(domain, level, &mut held);
+        }
+        self.tell(&mut held);
+        let missed = self.fanout.missed(missed);
+        self.lagged(missed);
+    }
+}

@@ -1,0 +1,302 @@
+//! What must have happened for a domain to be as it is now.
+
+use std::time::SystemTime;
+
+use super::roster::{Entry, Key, Roster};
+use crate::{
+    Change, CrashCause, CrashedReason, DefineCause, Domain, DomainEvent, Lifecycle, Origin,
+    PmSuspendCause, ResumeCause, ShutdownCause, StartCause, State, StopCause, UndefineCause,
+};
+
+/// Collects events of one origin and time.
+#[derive(Debug)]
+pub(super) struct Inference {
+    pub(super) events: Vec<DomainEvent>,
+    origin: Origin,
+    at: SystemTime,
+}
+
+impl Inference {
+    pub(super) fn new(origin: Origin, at: SystemTime) -> Self {
+        Self { events: Vec::new(), origin, at }
+    }
+
+    fn add(&mut self, domain: &Domain, change: Change, persistent: Option<bool>) {
+        let event = Lifecycle::new(domain.clone(), change, self.at);
+        self.events.push(Lifecycle { origin: self.origin, persistent, ..event }.into());
+    }
+
+    /// A run that was seen has begun, though nothing said so.
+    pub(super) fn began(&mut self, run: &Domain, persistent: Option<bool>) {
+        self.add(run, Change::Started(StartCause::Unspecified), persistent);
+    }
+
+    /// A run is over, though nothing said so.
+    pub(super) fn ended(&mut self, old: &Entry, cause: StopCause) {
+        if old.unannounced {
+            self.began(&old.domain, old.persistent);
+        }
+        self.add(&old.domain, Change::Stopped(cause), old.persistent);
+    }
+
+    /// A known domain exists no more.
+    pub(super) fn gone(&mut self, old: &Entry, cause: StopCause) {
+        if old.domain.is_active() {
+            self.ended(old, cause);
+        }
+        if old.persistent != Some(false) {
+            let inactive = old.domain.with_id(None);
+            self.add(&inactive, Change::Undefined(UndefineCause::Unspecified), Some(false));
+        }
+    }
+
+    /// A domain is as `new` says; before it was as `old` says, or unknown.
+    pub(super) fn differ(&mut self, old: Option<&Entry>, new: &Entry) {
+        match old {
+            Some(old) => self.changed(old, new),
+            None => self.appeared(new),
+        }
+    }
+
+    fn appeared(&mut self, new: &Entry) {
+        if new.persistent == Some(true) || !new.domain.is_active() {
+            let inactive = new.domain.with_id(None);
+            self.add(&inactive, Change::Defined(DefineCause::Unspecified), Some(true));
+        }
+        if new.domain.is_active() {
+            self.started(new);
+        }
+    }
+
+    fn changed(&mut self, old: &Entry, new: &Entry) {
+        let renamed = old.domain.name() != new.domain.name();
+        if renamed {
+            self.add(&old.domain, Change::Undefined(UndefineCause::Renamed), old.persistent);
+            let renamed = new.domain.with_id(old.domain.id());
+            self.add(&renamed, Change::Defined(DefineCause::Renamed), new.persistent);
+        }
+        let same_run = old.domain.id() == new.domain.id();
+        if old.domain.is_active() && !same_run {
+            self.ended(old, stop_cause(new));
+        }
+        let run = if same_run { new.domain.clone() } else { new.domain.with_id(None) };
+        match (old.persistent, new.persistent) {
+            (Some(false), Some(true)) => {
+                self.add(&run, Change::Defined(DefineCause::Unspecified), Some(true));
+            }
+            // Gone and back in between: nothing is transient and inactive.
+            (Some(true), Some(false)) if !same_run || run.is_active() => {
+                self.add(&run, Change::Undefined(UndefineCause::Unspecified), Some(false));
+            }
+            _ => {}
+        }
+        if new.domain.is_active() {
+            match same_run {
+                true if old.unannounced => self.started(new),
+                true => self.run_state(old.state, new),
+                false => self.started(new),
+            }
+        }
+    }
+
+    fn started(&mut self, new: &Entry) {
+        let cause = match new.state {
+            State::Running(reason) => reason.into(),
+            _ => StartCause::Unspecified,
+        };
+        let change = Change::Started(cause);
+        self.add(&new.domain, change, new.persistent);
+        if !State::after(change).is_some_and(|state| state.is_same(new.state)) {
+            self.entered(new);
+        }
+    }
+
+    fn run_state(&mut self, before: State, new: &Entry) {
+        if before.is_same(new.state) {
+            return;
+        }
+        match before {
+            // libvirt's term for the end of a sleep.
+            State::PmSuspended if new.state.is_running() => {
+                self.add(&new.domain, Change::Started(StartCause::Wakeup), new.persistent);
+            }
+            State::NoState | State::Unknown { .. } if new.state.is_running() => {}
+            _ => self.entered(new),
+        }
+    }
+
+    fn entered(&mut self, new: &Entry) {
+        if let Some(change) = change_into(new.state) {
+            self.add(&new.domain, change, new.persistent);
+        }
+    }
+
+    /// A level-triggered hypervisor says how a domain is now.
+    pub(super) fn level(&mut self, roster: &mut Roster, domain: Domain, state: State) {
+        let key = roster.key(&domain);
+        let old = roster.get(key);
+        let persistent = match old {
+            Some(old) => old.persistent,
+            // What is there without running has been defined, or so it seems.
+            None => domain.is_active().then_some(false),
+        };
+        let new = Entry::seen(domain, state, persistent);
+        self.differ(old, &new);
+        if persistent == Some(false) && !new.domain.is_active() {
+            roster.remove(key);
+        } else {
+            roster.insert(key, new);
+        }
+    }
+
+    /// A level-triggered hypervisor says that a domain is no more.
+    pub(super) fn gone_level(&mut self, roster: &mut Roster, domain: &Domain, cause: StopCause) {
+        let key = roster.key(domain);
+        let Some(old) = roster.get(key) else { return };
+        // Word of a run that is over by now says nothing of the next.
+        let is_past =
+            matches!((old.domain.id(), domain.id()), (Some(runs), Some(ended)) if runs != ended);
+        if is_past {
+            return;
+        }
+        self.gone(old, cause);
+        roster.remove(key);
+    }
+
+    /// Makes the roster say what a list says of a domain; `None`: it exists no more.
+    pub(super) fn correct(&mut self, roster: &mut Roster, key: Key, found: Option<Entry>) {
+        let old = roster.get(key);
+        let run = old.and_then(|old| old.domain.id());
+        let over = run.filter(|_| run != found.as_ref().and_then(|found| found.domain.id()));
+        match found {
+            Some(found) => {
+                self.differ(old, &found);
+                roster.insert(key, found);
+            }
+            None => {
+                if let Some(old) = old {
+                    let cause = StopCause::Unspecified;
+                    self.gone(old, cause);
+                }
+                roster.remove(key);
+            }
+        }
+        roster.end_run(key, over);
+    }
+}
+
+/// The change that leads into a state within a run.
+fn change_into(state: State) -> Option<Change> {
+    Some(match state {
+        State::Running(reason) => Change::Resumed(reason.into()),
+        State::Blocked => Change::Resumed(ResumeCause::Unspecified),
+        State::Paused(reason) => Change::Suspended(reason.into()),
+        State::ShuttingDown(_) => Change::ShuttingDown(ShutdownCause::Unspecified),
+        State::Crashed(CrashedReason::Panicked) => Change::Crashed(CrashCause::Panicked),
+        State::Crashed(_) => Change::Crashed(CrashCause::Unspecified),
+        State::PmSuspended => Change::PmSuspended(PmSuspendCause::Unspecified),
+        State::NoState | State::Shutoff(_) | State::Unknown { .. } => return None,
+    })
+}
+
+/// Why the last run ended, where the inactive domain still knows.
+fn stop_cause(now: &Entry) -> StopCause {
+    match now.state {
+        State::Shutoff(reason) => reason.into(),
+        _ => StopCause::Unspecified,
+    }
+}
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{PausedReason, RunningReason, ShutoffReason};
+
+    const RUNNING: State = State::Running(RunningReason::Booted);
+    const PAUSED: State = State::Paused(PausedReason::User);
+    const OFF: State = State::Shutoff(ShutoffReason::Destroyed);
+
+    fn entry(id: Option<u32>, state: State, persistent: Option<bool>) -> Entry {
+        let domain = Domain::new("s:", "h", Uuid::from_u128(1), "web", id);
+        Entry::seen(domain, state, persistent)
+    }
+
+    fn told(old: Option<Entry>, new: Option<Entry>) -> Vec<String> {
+        let mut inference = Inference::new(Origin::Observed, SystemTime::UNIX_EPOCH);
+        match (old, new) {
+            (old, Some(new)) => inference.differ(old.as_ref(), &new),
+            (Some(old), None) => inference.gone(&old, StopCause::Unspecified),
+            (None, None) => {}
+        }
+        inference.events.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_run_that_was_seen_begins_before_it_ends() {
+        let seen = Entry { unannounced: true, ..entry(Some(3), RUNNING, Some(false)) };
+        assert_eq!(told(Some(seen.clone()), None), ["web[3] started", "web[3] stopped"]);
+        let running = entry(Some(3), RUNNING, Some(false));
+        assert_eq!(told(Some(seen), Some(running)), ["web[3] started (booted)"]);
+    }
+
+    #[test]
+    fn a_guest_that_migrated_in_is_resumed_too() {
+        let migrated = entry(Some(3), State::Running(RunningReason::Migrated), Some(false));
+        let expected = ["web[3] started (migrated)", "web[3] resumed (migrated)"];
+        let after = State::after(Change::Started(StartCause::Migrated));
+        // As long as a migrated start leads to running, one event is enough.
+        let n = if after.is_some_and(State::is_running) { 1 } else { 2 };
+        assert_eq!(told(None, Some(migrated)), expected[..n]);
+    }
+
+    #[test]
+    fn an_unchanged_domain_tells_nothing() {
+        let running = entry(Some(3), RUNNING, Some(true));
+        assert!(told(Some(running.clone()), Some(running)).is_empty());
+        let off = entry(None, OFF, None);
+        assert!(told(Some(off.clone()), Some(off)).is_empty());
+    }
+
+    #[test]
+    fn a_missing_domain_stopped_and_was_undefined_unless_it_was_transient() {
+        let persistent = entry(Some(3), RUNNING, Some(true));
+        assert_eq!(told(Some(persistent), None), ["web[3] stopped", "web undefined"]);
+        let transient = entry(Some(3), RUNNING, Some(false));
+        assert_eq!(told(Some(transient), None), ["web[3] stopped"]);
+        let inactive = entry(None, OFF, Some(true));
+        assert_eq!(told(Some(inactive), None), ["web undefined"]);
+    }
+
+    #[test]
+    fn a_new_domain_was_defined_and_started() {
+        let persistent = entry(Some(3), RUNNING, Some(true));
+        assert_eq!(told(None, Some(persistent)), ["web defined", "web[3] started (booted)"]);
+        let transient = entry(Some(3), PAUSED, Some(false));
+        assert_eq!(told(None, Some(transient)), ["web[3] started", "web[3] suspended (paused)"]);
+        assert_eq!(told(None, Some(entry(None, OFF, Some(true)))), ["web defined"]);
+    }
+
+    #[test]
+    fn a_new_id_while_active_is_a_stop_and_a_start() {
+        let old = entry(Some(3), RUNNING, Some(true));
+        let new = entry(Some(4), RUNNING, Some(true));
+        assert_eq!(told(Some(old), Some(new)), ["web[3] stopped", "web[4] started (booted)"]);
+    }
+
+    #[test]
+    fn a_stop_has_the_cause_that_the_hypervisor_still_knows() {
+        let old = entry(Some(3), RUNNING, Some(true));
+        let new = entry(None, OFF, Some(true));
+        assert_eq!(told(Some(old), Some(new)), ["web[3] stopped (destroyed)"]);
+    }
+
+    #[test]
+    fn a_pause_and_a_resume_within_a_run_are_told_as_such() {
+        let running = entry(Some(3), RUNNING, Some(true));
+        let paused = entry(Some(3), PAUSED, Some(true));
+        let resumed = entry(Some(3), State::Running(RunningReason::Unpaused), Some(true));
+        assert_eq!(told(Some(running), Some(paused.clone())), ["web[3] suspended (paused)"]);
+        assert_eq!(told(Some(paused), Some(resumed)), ["web[3] resumed (unpaused)"]);
+    }
+}

@@ -1,0 +1,316 @@
+//! One event: what it changes in what is known of its domain, and whether it is delivered.
+//!
+//! Events come in the order in which things happened, so each should fit what is known. One that does
+//! not fit is late (a list already showed what it says), or something before it went unseen. The rules:
+//!
+//! - A late event is dropped: a start of the run that is already known, a stop of a run that is over,
+//!   and, once after a list, the first event that only repeats the list.
+//! - What went unseen is inferred and delivered before the event: the end of the run before, the start
+//!   of a run that is seen first in another event.
+//! - Where that leaves a question, the domain is doubted, and looked at again.
+//!
+//! The same rules serve events as they arrive and events that were held back for a list.
+
+use super::inference::Inference;
+use super::roster::{Entry, Key, Roster};
+use crate::{
+    Change, DefineCause, Domain, DomainEvent, Lifecycle, PausedReason, Reboot, ShutoffReason,
+    StartCause, State, StopCause, UndefineCause,
+};
+
+/// What becomes of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Verdict {
+    /// Whether it is delivered.
+    pub(super) deliver: bool,
+    pub(super) trust: Trust,
+}
+
+/// What an event does to the trust in what is known of its domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trust {
+    Unchanged,
+    /// The start that was missing came.
+    Restored,
+    /// The domain is to be looked at again.
+    Doubted,
+}
+
+const DELIVER: Verdict = Verdict { deliver: true, trust: Trust::Unchanged };
+const DROP: Verdict = Verdict { deliver: false, trust: Trust::Unchanged };
+
+impl Verdict {
+    fn doubted(self) -> Self {
+        Self { trust: Trust::Doubted, ..self }
+    }
+
+    fn doubted_if(self, doubted: bool) -> Self {
+        if doubted { self.doubted() } else { self }
+    }
+}
+
+/// Whether a start is under way that may still fail without a word.
+pub(super) fn is_half_started(state: State) -> bool {
+    matches!(state, State::Paused(PausedReason::StartingUp | PausedReason::Migration))
+}
+
+/// Whether the change is the start of a run: libvirt's wakeup goes on with the run that slept.
+pub(super) fn begins_run(change: Change) -> bool {
+    matches!(change, Change::Started(cause) if cause != StartCause::Wakeup)
+}
+
+/// Takes note of an event. What is inferred goes into `before`; the event itself is settled: it gets
+/// its domain's persistence and, where the hypervisor left it out, the id of the run that ended.
+pub(super) fn observe(
+    roster: &mut Roster,
+    key: Key,
+    event: &mut Lifecycle,
+    before: &mut Inference,
+) -> Verdict {
+    let known = roster.get(key).and_then(|entry| entry.persistent);
+    let verdict = match event.change {
+        Change::Existing(_) | Change::Unknown { .. } => DELIVER,
+        Change::Defined(cause) => define(roster, key, event, cause),
+        Change::Undefined(cause) => undefine(roster, key, event, cause, before),
+        Change::Stopped(cause) => stop(roster, key, event, cause, before),
+        change if begins_run(change) => start(roster, key, event, before),
+        _ => run_state(roster, key, event, before),
+    };
+    let entry = roster.get_mut(key);
+    event.persistent = match (&entry, event.change) {
+        (Some(entry), _) => entry.persistent,
+        (None, Change::Undefined(_)) => Some(false),
+        (None, _) => known,
+    };
+    if let Some(entry) = entry {
+        entry.from_list = false;
+    }
+    verdict
+}
+
+/// A guest's reboot may give the run a new id: LXC's id is the process of the container's init.
+pub(super) fn reboot(roster: &mut Roster, key: Key, event: &Reboot) {
+    let id = event.domain.id();
+    if id.is_none() || roster.has_ended(key, id) {
+        return;
+    }
+    if let Some(entry) = roster.get_mut(key) {
+        if entry.domain.is_active() && entry.domain.id() != id {
+            entry.domain = entry.domain.with_id(id);
+        }
+    }
+}
+
+fn start(roster: &mut Roster, key: Key, event: &Lifecycle, before: &mut Inference) -> Verdict {
+    let Some(id) = event.domain.id() else { return DELIVER.doubted() };
+    let state = State::after(event.change).unwrap_or(State::NoState);
+    if let Some(entry) = roster.get_mut(key) {
+        if entry.domain.id() == Some(id) {
+            if std::mem::take(&mut entry.unannounced) {
+                entry.state = state;
+                return Verdict { deliver: true, trust: Trust::Restored };
+            }
+            // Already delivered as started: what else it is in may differ by now.
+            return DROP.doubted_if(!entry.state.is_same(state));
+        }
+    }
+    begin(roster, key, &event.domain, state, before);
+    DELIVER
+}
+
+/// A run begins; one that was known before is over.
+fn begin(roster: &mut Roster, key: Key, run: &Domain, state: State, before: &mut Inference) {
+    let persistent = match roster.get(key) {
+        Some(entry) => {
+            if entry.domain.is_active() {
+                before.ended(entry, StopCause::Unspecified);
+            }
+            entry.persistent
+        }
+        // What runs without having been listed or defined is transient.
+        None => Some(false),
+    };
+    roster.begin_run(key);
+    roster.insert(key, Entry::seen(run.clone(), state, persistent));
+}
+
+fn stop(
+    roster: &mut Roster,
+    key: Key,
+    event: &mut Lifecycle,
+    cause: StopCause,
+    before: &mut Inference,
+) -> Verdict {
+    // libvirt gives no id for a run that was destroyed. Right after a list it may mean the run that the
+    // list showed to be over.
+    let is_ambiguous = event.domain.id().is_none() && roster.has_ended_any(key);
+    let Some(entry) = roster.get_mut(key) else { return DROP };
+    let Some(run) = entry.domain.id() else { return DROP };
+    if event.domain.id().is_some_and(|ended| ended != run) {
+        return DROP.doubted();
+    }
+    if entry.unannounced {
+        before.began(&entry.domain, entry.persistent);
+    }
+    let is_ambiguous = is_ambiguous && entry.from_list;
+    event.domain = event.domain.with_id(Some(run));
+    let persistent = entry.persistent;
+    if persistent == Some(false) {
+        roster.remove(key);
+    } else {
+        let state = State::after(event.change).unwrap_or(entry.state);
+        *entry = Entry::seen(entry.domain.with_id(None), state, persistent);
+    }
+    // A migration may have taken the definition along without a word (undefine-source).
+    let may_be_gone = cause == StopCause::Migrated && persistent != Some(false);
+    DELIVER.doubted_if(is_ambiguous || may_be_gone)
+}
+
+/// Anything else that happens to a run: it is paused, resumed, wakes up, crashes.
+fn run_state(roster: &mut Roster, key: Key, event: &Lifecycle, before: &mut Inference) -> Verdict {
+    let after = State::after(event.change);
+    let known = roster.get(key).and_then(|entry| entry.domain.id());
+    let (run, same_run) = match (event.domain.id(), known) {
+        (Some(id), known) => (id, Some(id) == known),
+        (None, Some(known)) => (known, true),
+        // Neither tells which run.
+        (None, None) => return DROP.doubted(),
+    };
+    if same_run {
+        let Some(entry) = roster.get_mut(key) else { return DROP };
+        let repeats = |state: State| entry.from_list && state.is_same(entry.state);
+        if after.is_some_and(repeats) {
+            return DROP;
+        }
+        if std::mem::take(&mut entry.unannounced) {
+            before.began(&entry.domain, entry.persistent);
+        }
+        entry.state = after.unwrap_or(entry.state);
+        return DELIVER;
+    }
+    if roster.has_ended(key, Some(run)) {
+        return DROP.doubted();
+    }
+    let run = event.domain.with_id(Some(run));
+    begin(roster, key, &run, after.unwrap_or(State::NoState), before);
+    // libvirt sends resumed before started: the start is still to come, or fails without a word.
+    let is_start = matches!(event.change, Change::Resumed(_));
+    if let Some(entry) = roster.get_mut(key) {
+        entry.unannounced = is_start;
+        if !is_start {
+            before.began(&run, entry.persistent);
+        }
+    }
+    DELIVER.doubted()
+}
+
+fn define(roster: &mut Roster, key: Key, event: &mut Lifecycle, cause: DefineCause) -> Verdict {
+    let name_is_known = roster.get(key).is_some_and(|e| e.domain.name() == event.domain.name());
+    let id = event.domain.id();
+    let Some(entry) = roster.get_mut(key) else {
+        let off = State::Shutoff(ShutoffReason::Unspecified);
+        let inactive = event.domain.with_id(None);
+        roster.insert(key, Entry::seen(inactive, off, Some(true)));
+        // It is in a run that began unseen.
+        return DELIVER.doubted_if(id.is_some());
+    };
+    let repeats = match cause {
+        DefineCause::Added => entry.from_list && entry.persistent == Some(true),
+        DefineCause::Renamed => entry.persistent == Some(true),
+        _ => false,
+    };
+    entry.persistent = Some(true);
+    let is_other_run = id.is_some() && id != entry.domain.id();
+    if !name_is_known {
+        roster.rename(key, &event.domain);
+    }
+    let verdict = if repeats && name_is_known { DROP } else { DELIVER };
+    verdict.doubted_if(is_other_run)
+}
+
+fn undefine(
+    roster: &mut Roster,
+    key: Key,
+    event: &mut Lifecycle,
+    cause: UndefineCause,
+    before: &mut Inference,
+) -> Verdict {
+    let id = event.domain.id();
+    let Some(entry) = roster.get_mut(key) else { return DROP };
+    if cause == UndefineCause::Renamed {
+        // The definition goes on under the name that follows.
+        return if entry.domain.name() == event.domain.name() { DELIVER } else { DROP };
+    }
+    if entry.domain.is_active() {
+        // It lives on until it stops.
+        let repeats = entry.from_list && entry.persistent == Some(false);
+        let is_other_run = id != entry.domain.id();
+        entry.persistent = Some(false);
+        event.domain = event.domain.with_id(entry.domain.id());
+        return if repeats { DROP } else { DELIVER }.doubted_if(is_other_run);
+    }
+    let began_unseen = id.filter(|_| !roster.has_ended(key, id));
+    if began_unseen.is_some() {
+        before.began(&event.domain, Some(true));
+        let state = State::NoState;
+        roster.insert(key, Entry::seen(event.domain.clone(), state, Some(false)));
+        return DELIVER.doubted();
+    }
+    event.domain = event.domain.with_id(None);
+    roster.remove(key);
+    DELIVER
+}
+
+/// Takes note of the events of a batch: leaves in `events` those that are to be delivered, with what had to
+/// be inferred before each, and says which domains are to be looked at or need not be any more.
+pub(super) fn observe_all(
+    roster: &mut Roster,
+    events: &mut Vec<DomainEvent>,
+    before: &mut Inference,
+    mut judged: impl FnMut(Key, &DomainEvent, Trust),
+) {
+    let mut kept = 0;
+    // Where in what is kept the inferred events belong; none in the normal course of things.
+    let mut places: Vec<usize> = Vec::new();
+    events.retain_mut(|event| {
+        let verdict = observe_one(roster, event, before, &mut judged);
+        places.resize(before.events.len(), kept);
+        kept += usize::from(verdict);
+        verdict
+    });
+    if places.is_empty() {
+        return;
+    }
+    let observed = std::mem::take(events);
+    let mut inferred = places.into_iter().zip(before.events.drain(..)).peekable();
+    for (at, event) in observed.into_iter().enumerate() {
+        while let Some((_, first)) = inferred.next_if(|(place, _)| *place <= at) {
+            events.push(first);
+        }
+        events.push(event);
+    }
+    events.extend(inferred.map(|(_, event)| event));
+}
+
+/// The same for one event; true if it is to be delivered after what is in `before`.
+pub(super) fn observe_one(
+    roster: &mut Roster,
+    event: &mut DomainEvent,
+    before: &mut Inference,
+    judged: &mut impl FnMut(Key, &DomainEvent, Trust),
+) -> bool {
+    let (key, verdict) = match event {
+        DomainEvent::Lifecycle(event) => {
+            let key = roster.key(&event.domain);
+            (key, observe(roster, key, event, before))
+        }
+        DomainEvent::Reboot(event) => {
+            let key = roster.key(&event.domain);
+            reboot(roster, key, event);
+            (key, DELIVER)
+        }
+        _ => return true,
+    };
+    judged(key, event, verdict.trust);
+    verdict.deliver
+}

@@ -1,0 +1,95 @@
+//! What the user of a source may choose, whichever backend it is.
+
+use std::time::Duration;
+
+use super::{Config, Reconnect};
+
+/// What all backends share: deadlines, keepalive, reconnecting, verification. By value:
+/// `Settings::default().verify(Some(Duration::from_secs(10)))`. What is not set is as the backend has it.
+#[non_exhaustive]
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// How to reconnect.
+    pub reconnect: Option<Reconnect>,
+    /// How long connecting may take, the handshake included.
+    pub connect_timeout: Option<Duration>,
+    /// How long an answer may take.
+    pub call_timeout: Option<Duration>,
+    /// How long an idle connection is kept.
+    pub idle_timeout: Option<Duration>,
+    /// After how much silence to ask whether the server lives (`None`: never), and how often.
+    pub keepalive: Option<(Option<Duration>, u32)>,
+    /// How often to compare what is believed with a list (`None`: never).
+    pub verify: Option<Option<Duration>>,
+    /// How long refusals are endured.
+    pub refusal_timeout: Option<Duration>,
+}
+
+impl Settings {
+    /// How to reconnect: [`Builder::reconnect`](super::Builder::reconnect).
+    #[must_use]
+    pub fn reconnect(mut self, reconnect: Reconnect) -> Self {
+        self.reconnect = Some(reconnect);
+        self
+    }
+
+    /// How long connecting may take: [`Builder::connect_timeout`](super::Builder::connect_timeout).
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = Some(timeout);
+        self
+    }
+
+    /// How long an answer may take: [`Builder::call_timeout`](super::Builder::call_timeout).
+    #[must_use]
+    pub fn call_timeout(mut self, timeout: Duration) -> Self {
+        self.call_timeout = Some(timeout);
+        self
+    }
+
+    /// How long an idle connection is kept: [`Builder::idle_timeout`](super::Builder::idle_timeout).
+    #[must_use]
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.idle_timeout = Some(timeout);
+        self
+    }
+
+    /// After how much silence to ask whether the server lives, and how often:
+    /// [`Builder::keepalive`](super::Builder::keepalive).
+    #[must_use]
+    pub fn keepalive(mut self, interval: Option<Duration>, count: u32) -> Self {
+        self.keepalive = Some((interval, count));
+        self
+    }
+
+    /// How often to compare what is believed with a list: [`Builder::verify`](super::Builder::verify).
+    #[must_use]
+    pub fn verify(mut self, interval: Option<Duration>) -> Self {
+        self.verify = Some(interval);
+        self
+    }
+
+    /// How long refusals are endured: [`Builder::refusal_timeout`](super::Builder::refusal_timeout).
+    #[must_use]
+    pub fn refusal_timeout(mut self, timeout: Duration) -> Self {
+        self.refusal_timeout = Some(timeout);
+        self
+    }
+
+    pub(super) fn apply(&self, config: &mut Config) {
+        if let Some(reconnect) = &self.reconnect {
+            config.reconnect = reconnect.clone();
+        }
+        if let Some((interval, count)) = self.keepalive {
+            config.keepalive_interval = interval.filter(|interval| !interval.is_zero());
+            config.keepalive_count = count;
+        }
+        if let Some(interval) = self.verify {
+            config.verify = interval.filter(|interval| !interval.is_zero());
+        }
+        config.connect_timeout = self.connect_timeout.unwrap_or(config.connect_timeout);
+        config.call_timeout = self.call_timeout.unwrap_or(config.call_timeout);
+        config.idle_timeout = self.idle_timeout.unwrap_or(config.idle_timeout);
+        config.refusal_timeout = self.refusal_timeout.unwrap_or(config.refusal_timeout);
+    }
+}
