@@ -101,7 +101,7 @@ struct Pending {
 #[derive(Clone, Debug)]
 enum Blocking {
     /// All domains, to make them known.
-    Sync { asked: u64 },
+    Sync,
     /// All domains, to compare with what is believed.
     Verify { asked: u64 },
     /// One domain, to compare with what is believed.
@@ -294,6 +294,7 @@ impl Core {
         self.verifier.stop();
         self.is_overdue = false;
         self.synced = None;
+        self.batch.roster.is_whole = false;
         self.confirm_closed();
         if self.fanout.is_empty() {
             self.batch.roster.clear();
@@ -356,8 +357,7 @@ impl Core {
         } else if self.calls.list_due.is_some_and(|due| due <= now) {
             let pending = self.calls.pending();
             session.request_list(pending.tag);
-            let asked = self.verifier.ask();
-            self.calls.blocking = Some((pending, Blocking::Sync { asked }));
+            self.calls.blocking = Some((pending, Blocking::Sync));
             self.calls.is_stale = false;
             if !self.is_overdue {
                 self.set_status(Status::Syncing);

@@ -74,6 +74,11 @@ impl Subscriber {
         self.options.filter.kinds.as_ref()?.iter().find(|kind| refused.contains(kind)).cloned()
     }
 
+    /// Whether it gets an event that happens now. One that was not told yet what there is has no use for it.
+    fn takes(&self, event: &DomainEvent) -> bool {
+        self.told && self.wanted.has(event)
+    }
+
     fn has(&self, event: &DomainEvent) -> bool {
         self.wanted.has(event)
             && (event.is_marker()
@@ -171,7 +176,7 @@ impl Fanout {
                 missed += subscriber.mailbox.deliver(|queue| {
                     events
                         .iter()
-                        .filter(|event| subscriber.wanted.has(event))
+                        .filter(|event| subscriber.takes(event))
                         .for_each(|event| queue.push(event.clone()));
                 });
             }
@@ -179,7 +184,7 @@ impl Fanout {
                 missed += subscriber.mailbox.deliver(|queue| {
                     events
                         .drain(..)
-                        .filter(|event| subscriber.wanted.has(event))
+                        .filter(|event| subscriber.takes(event))
                         .for_each(|event| queue.push(event));
                 });
             }
@@ -201,8 +206,7 @@ impl Fanout {
             for id in by_uuid.into_iter().chain(by_name).flatten() {
                 let Some(subscriber) = self.subscribers.get_mut(id) else { continue };
                 // One that names a domain by name and by uuid gets its events once.
-                if subscriber.wanted.has(event) && subscriber.picked.last() != Some(&(index as u32))
-                {
+                if subscriber.takes(event) && subscriber.picked.last() != Some(&(index as u32)) {
                     if subscriber.picked.is_empty() {
                         self.touched.push(*id);
                     }

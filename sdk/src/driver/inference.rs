@@ -73,7 +73,7 @@ impl Inference {
         if renamed {
             self.add(&old.domain, Change::Undefined(UndefineCause::Renamed), old.persistent);
             let renamed = new.domain.with_id(old.domain.id());
-            self.add(&renamed, Change::Defined(DefineCause::Renamed), new.persistent);
+            self.add(&renamed, Change::Defined(DefineCause::Renamed), old.persistent);
         }
         let same_run = old.domain.id() == new.domain.id();
         if old.domain.is_active() && !same_run {
@@ -81,7 +81,7 @@ impl Inference {
         }
         let run = if same_run { new.domain.clone() } else { new.domain.with_id(None) };
         match (old.persistent, new.persistent) {
-            (Some(false), Some(true)) => {
+            (Some(false) | None, Some(true)) => {
                 self.add(&run, Change::Defined(DefineCause::Unspecified), Some(true));
             }
             // Gone and back in between: nothing is transient and inactive.

@@ -14,8 +14,8 @@
 use super::inference::Inference;
 use super::roster::{Entry, Key, Roster};
 use crate::{
-    Change, DefineCause, Domain, DomainEvent, Lifecycle, PausedReason, Reboot, ShutoffReason,
-    StartCause, State, StopCause, UndefineCause,
+    Change, DefineCause, Domain, DomainEvent, Lifecycle, PausedReason, Reboot, RunningReason,
+    ShutoffReason, StartCause, State, StopCause, UndefineCause,
 };
 
 /// What becomes of an event.
@@ -35,6 +35,9 @@ pub(super) enum Trust {
     /// The domain is to be looked at again.
     Doubted,
 }
+
+/// The state of a run of which only the start is known.
+const BEGUN: State = State::Running(RunningReason::Unspecified);
 
 const DELIVER: Verdict = Verdict { deliver: true, trust: Trust::Unchanged };
 const DROP: Verdict = Verdict { deliver: false, trust: Trust::Unchanged };
@@ -103,7 +106,7 @@ pub(super) fn reboot(roster: &mut Roster, key: Key, event: &Reboot) {
 
 fn start(roster: &mut Roster, key: Key, event: &Lifecycle, before: &mut Inference) -> Verdict {
     let Some(id) = event.domain.id() else { return DELIVER.doubted() };
-    let state = State::after(event.change).unwrap_or(State::NoState);
+    let state = State::after(event.change).unwrap_or(BEGUN);
     if let Some(entry) = roster.get_mut(key) {
         if entry.domain.id() == Some(id) {
             if std::mem::take(&mut entry.unannounced) {
@@ -128,7 +131,7 @@ fn begin(roster: &mut Roster, key: Key, run: &Domain, state: State, before: &mut
             entry.persistent
         }
         // What runs without having been listed or defined is transient.
-        None => Some(false),
+        None => roster.is_whole.then_some(false),
     };
     roster.begin_run(key);
     roster.insert(key, Entry::seen(run.clone(), state, persistent));
@@ -192,7 +195,7 @@ fn run_state(roster: &mut Roster, key: Key, event: &Lifecycle, before: &mut Infe
         return DROP.doubted();
     }
     let run = event.domain.with_id(Some(run));
-    begin(roster, key, &run, after.unwrap_or(State::NoState), before);
+    begin(roster, key, &run, after.unwrap_or(BEGUN), before);
     // libvirt sends resumed before started: the start is still to come, or fails without a word.
     let is_start = matches!(event.change, Change::Resumed(_));
     if let Some(entry) = roster.get_mut(key) {
@@ -252,8 +255,7 @@ fn undefine(
     let began_unseen = id.filter(|_| !roster.has_ended(key, id));
     if began_unseen.is_some() {
         before.began(&event.domain, Some(true));
-        let state = State::NoState;
-        roster.insert(key, Entry::seen(event.domain.clone(), state, Some(false)));
+        roster.insert(key, Entry::seen(event.domain.clone(), BEGUN, Some(false)));
         return DELIVER.doubted();
     }
     event.domain = event.domain.with_id(None);

@@ -80,6 +80,7 @@ pub(super) fn merge(
     if is_known {
         merged.difference.extend(inferred);
     }
+    roster.is_whole = true;
     merged.listed = roster.selected(|_| true).into_iter().cloned().collect();
     for event in later {
         take(roster, event, now, &mut merged.observed, &mut doubted);
@@ -94,6 +95,49 @@ pub(super) fn merge(
     merged.observed.append(&mut levels.events);
     merged.doubted = doubted;
     merged
+}
+
+/// The same for a list that came so late that the events were delivered without it. They are held as well:
+/// what follows from the list and from those that it does not contain is true, and where something else is
+/// believed, the difference is inferred.
+pub(super) fn merge_late(
+    roster: &mut Roster,
+    list: Vec<Listed>,
+    buffer: &mut SyncBuffer,
+    unreachable: &Scopes,
+    now: SystemTime,
+) -> Merged {
+    let mut doubted = Vec::new();
+    let mut actual = roster.like();
+    let mut listed: ByKey<Entry> = ByKey::default();
+    for entry in list {
+        let key = roster.key(&entry.domain);
+        listed.entry(key).or_insert_with(|| Entry::listed(entry));
+    }
+    let (held, _) = buffer.take_events();
+    let contained = contained(roster, &listed, &held);
+    for (key, entry) in listed {
+        if let Some(found) = confirmed(roster.get(key), entry) {
+            actual.insert(key, found);
+        }
+    }
+    actual.is_whole = true;
+    let later = held.into_iter().zip(contained).filter(|(_, is_contained)| !is_contained);
+    for (event, _) in later {
+        take(&mut actual, event, now, &mut Vec::new(), &mut doubted);
+    }
+    let mut levels = Inference::new(Origin::Observed, now);
+    for (domain, level) in buffer.take_levels() {
+        match level {
+            Ok(state) => levels.level(&mut actual, domain, state),
+            Err(cause) => levels.gone_level(&mut actual, &domain, cause),
+        }
+    }
+    let entries = actual.keys().filter_map(|key| Some((key, actual.get(key)?.clone()))).collect();
+    let difference = relist(roster, entries, unreachable, true, now, &mut doubted);
+    roster.is_whole = true;
+    let listed = roster.selected(|_| true).into_iter().cloned().collect();
+    Merged { difference, listed, doubted, ..Merged::default() }
 }
 
 /// Takes one held event by the rules for any event.

@@ -46,6 +46,8 @@ pub(super) struct Roster {
     entries: ByKey<Entry>,
     /// The bytes of all names.
     names: usize,
+    /// Every domain is known: what is not here is not defined.
+    pub(super) is_whole: bool,
     /// The runs that a list, and no event, showed to be over. An event of such a run is late.
     ended: ByKey<u32>,
 }
@@ -84,8 +86,12 @@ impl Entry {
             (Some(one), Some(other)) => one == other,
             _ => true,
         };
+        // A domain without a state: Xen's, between two turns on a processor.
+        let says_nothing = |entry: &Self| entry.state == State::NoState;
+        let same_state =
+            says_nothing(self) || says_nothing(other) || self.state.is_same(other.state);
         self.domain.id() == other.domain.id()
-            && (!self.domain.is_active() || self.state.is_same(other.state))
+            && (!self.domain.is_active() || same_state)
             && same_persistence
             && self.domain.name() == other.domain.name()
     }
@@ -95,7 +101,14 @@ impl Roster {
     pub(super) fn new(host: Arc<Host>) -> Self {
         let places = std::iter::once((Arc::clone(&host), 0)).collect();
         let hosts = vec![host];
-        Self { hosts, places, entries: HashMap::default(), names: 0, ended: HashMap::default() }
+        Self {
+            hosts,
+            places,
+            entries: HashMap::default(),
+            names: 0,
+            is_whole: false,
+            ended: HashMap::default(),
+        }
     }
 
     /// The connection's own host is called that now. Where domains are known, their subscribers know the
@@ -105,6 +118,12 @@ impl Roster {
         if self.entries.is_empty() && &*before.name != host {
             *self = Self::new(Host::new(Arc::clone(&before.source), host.into()));
         }
+    }
+
+    /// One without domains, whose keys mean the same.
+    pub(super) fn like(&self) -> Self {
+        let hosts = self.hosts.clone();
+        Self { hosts, places: self.places.clone(), ..Self::new(self.home()) }
     }
 
     pub(super) fn home(&self) -> Arc<Host> {

@@ -156,11 +156,6 @@ impl Verifier {
         self.clock
     }
 
-    /// Whether an event of the domain came after a question was sent.
-    pub(super) fn is_touched_since(&self, key: Key, asked: u64) -> bool {
-        self.touched.get(&key).is_some_and(|last| *last > asked)
-    }
-
     /// When to ask next.
     pub(super) fn due(&self) -> Option<Instant> {
         self.doubts.values().map(|doubt| doubt.due).chain(self.next).min()

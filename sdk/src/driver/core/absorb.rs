@@ -79,6 +79,10 @@ impl Core {
             events.drain(..).filter(|_| wanted).for_each(|event| self.buffer.event(event));
             return;
         }
+        if self.is_overdue {
+            // The list, when it comes, is to be compared with them too.
+            events.iter().for_each(|event| self.buffer.event(event.clone()));
+        }
         let mut before = Inference::new(Origin::Inferred, self.batch.received());
         let verifier = &mut self.verifier;
         observe_all(&mut self.batch.roster, events, &mut before, |key, event, trust| {
@@ -172,6 +176,7 @@ impl Core {
         if scope.is_source() {
             // Those who came in the outage know nothing yet: a list tells them, too.
             self.synced = None;
+            self.batch.roster.is_whole = false;
             self.steer(session);
         } else if self.synced.is_some() {
             self.facts.add(|facts| &facts.reconnects, 1);
@@ -192,6 +197,9 @@ impl Core {
                 self.buffer.level(domain, level);
             }
             return;
+        }
+        if self.is_overdue {
+            self.buffer.level(domain.clone(), level);
         }
         // What happened in a part that was out of reach was not seen when it happened.
         let origin =

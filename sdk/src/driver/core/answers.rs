@@ -9,7 +9,7 @@ use super::{Blocking, Core};
 use crate::driver::Listed;
 use crate::driver::inference::Inference;
 use crate::driver::observe::is_half_started;
-use crate::driver::reconcile::{Merged, confirmed, merge};
+use crate::driver::reconcile::{confirmed, merge, merge_late};
 use crate::driver::roster::{ByKey, Entry, Key};
 use crate::driver::session::Session;
 use crate::driver::verify::{Finding, ReplyOf};
@@ -92,26 +92,24 @@ impl Core {
             Blocking::Verify { asked } if self.synced.is_some() => {
                 self.verify(session, list, asked, now);
             }
-            Blocking::Sync { .. } if self.buffer.is_stale() => {
-                // More happened meanwhile than can be told apart from the list: ask again.
-                self.buffer.give_up();
-            }
-            Blocking::Sync { asked } if self.synced.is_none() => self.sync(list, asked, now),
+            // More happened meanwhile than can be told apart from the list: ask again. Where the list was
+            // overdue, all of it has been delivered.
+            Blocking::Sync if self.buffer.is_stale() && self.is_overdue => self.buffer.clear(),
+            Blocking::Sync if self.buffer.is_stale() => self.buffer.give_up(),
+            Blocking::Sync if self.synced.is_none() => self.sync(list, now),
             _ => {}
         }
         self.steer(session);
     }
 
     /// The list that makes the domains known.
-    fn sync(&mut self, list: Vec<Listed>, asked: u64, now: Instant) {
+    fn sync(&mut self, list: Vec<Listed>, now: Instant) {
         let at = self.batch.received();
         let is_known = self.fanout.knows();
+        let roster = &mut self.batch.roster;
         let merged = match self.is_overdue {
-            true => self.merge_overdue(list, asked, at, now),
-            false => {
-                let roster = &mut self.batch.roster;
-                merge(roster, list, &mut self.buffer, &self.scopes, is_known, at)
-            }
+            true => merge_late(roster, list, &mut self.buffer, &self.scopes, at),
+            false => merge(roster, list, &mut self.buffer, &self.scopes, is_known, at),
         };
         self.verifier.answered();
         self.verifier.listed_all(now);
@@ -140,34 +138,6 @@ impl Core {
         tracing::info!(source = %self.source, domains = merged.listed.len(), "synced");
         self.set_status(Status::Synced);
         self.admit();
-    }
-
-    /// The list was so late that events were delivered without it. A domain of which none came is as the list
-    /// says; any other may have changed before or after the list was taken, and is looked at again.
-    fn merge_overdue(
-        &mut self,
-        list: Vec<Listed>,
-        asked: u64,
-        at: SystemTime,
-        now: Instant,
-    ) -> Merged {
-        let mut inference = Inference::new(Origin::Inferred, at);
-        for (key, listed) in self.compared(list) {
-            let roster = &mut self.batch.roster;
-            let believed = roster.get(key);
-            let is_open = is_open(listed.as_ref());
-            let domain = listed.as_ref().or(believed).map(|entry| entry.domain.clone());
-            let found = listed.and_then(|listed| confirmed(believed, listed));
-            let is_touched = self.verifier.is_touched_since(key, asked);
-            if !is_touched {
-                inference.correct(roster, key, found);
-            }
-            if let (true, Some(domain)) = (is_touched || is_open, domain) {
-                self.verifier.doubt(key, &domain, now);
-            }
-        }
-        let listed = self.batch.roster.selected(|_| true).into_iter().cloned().collect();
-        Merged { difference: inference.events, listed, ..Merged::default() }
     }
 
     /// A list to compare with what is believed.

@@ -47,9 +47,9 @@ impl Core {
         Some(pending.since)
     }
 
-    /// Since when streams wait for a list while events are held back for it.
+    /// Since when streams that know the domains wait for a list while events are held back for it.
     fn list_awaited(&self) -> Option<Instant> {
-        let is_awaited = self.synced.is_none() && !self.is_overdue && !self.fanout.is_empty();
+        let is_awaited = self.synced.is_none() && !self.is_overdue && self.fanout.knows();
         self.calls.list_since.filter(|_| is_awaited && self.scopes.whole().is_none())
     }
 
@@ -105,12 +105,13 @@ impl Core {
         let fault = error.to_fault();
         self.broke(&fault);
         self.outage = Some(fault.clone());
-        self.is_overdue = true;
         self.set_status(Status::Disconnected(fault));
         let (held, missed) = self.buffer.take_events();
+        let levels = self.buffer.take_levels();
+        self.is_overdue = true;
         let mut held: Vec<_> = held.into();
         self.note(&mut held, now);
-        for (domain, level) in self.buffer.take_levels() {
+        for (domain, level) in levels {
             self.level(domain, level, &mut held);
         }
         self.tell(&mut held);

@@ -1,0 +1,79 @@
+//! The driver against a model: a hypervisor in memory that answers, stalls, cuts and changes at random,
+//! subscribers that come, read, lag and go, and after each storm the question whether every one of them
+//! believes what is true.
+//!
+//! - What a subscriber folded from its events equals the truth once all is quiet.
+//! - No impossible story: no stop without a start, no second start without a stop between, nothing of a
+//!   domain that is gone ([`story`]).
+//! - A slow subscriber got or missed exactly what its fast twin got.
+//! - What is registered is the union of what subscribers want; nothing comes after a stream was dropped.
+//! - `counters().corrected` is 0 where nothing changed in silence.
+//!
+//! ```text
+//! VIREVENT_MODEL_CASES=100000 cargo test --release -p virevent --test model
+//! VIREVENT_MODEL_SCRIPT=failed.txt cargo test -p virevent --test model replay
+//! ```
+//!
+//! A failure prints its steps, one a line, with the variant in front: that is a script.
+
+mod run;
+mod server;
+mod steps;
+mod story;
+
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
+
+use crate::run::{Variant, play};
+use crate::steps::{Step, script};
+
+/// In CI; a hundred thousand by command.
+const CASES: u32 = 1000;
+
+fn check(variant: Variant) {
+    let cases = std::env::var("VIREVENT_MODEL_CASES").ok().and_then(|cases| cases.parse().ok());
+    let config =
+        Config { cases: cases.unwrap_or(CASES), failure_persistence: None, ..Config::default() };
+    let steps = proptest::collection::vec(Step::any(variant), 1..70);
+    let outcome = TestRunner::new(config).run(&steps, |steps| {
+        play(variant, &steps)
+            .map_err(|wrong| TestCaseError::fail(format!("{wrong}\n{}", script(variant, &steps))))
+    });
+    if let Err(failure) = outcome {
+        panic!("{failure}");
+    }
+}
+
+#[test]
+fn every_subscriber_ends_with_the_truth_without_verification() {
+    check(Variant { verify: false, silent: false, level: false });
+}
+
+#[test]
+fn every_subscriber_ends_with_the_truth_with_verification() {
+    check(Variant { verify: true, silent: false, level: false });
+}
+
+#[test]
+fn what_changes_in_silence_is_found_and_corrected() {
+    check(Variant { verify: true, silent: true, level: false });
+}
+
+#[test]
+fn a_level_triggered_hypervisor_is_followed() {
+    check(Variant { verify: false, silent: false, level: true });
+}
+
+#[test]
+fn silent_changes_of_a_level_triggered_hypervisor_are_found() {
+    check(Variant { verify: true, silent: true, level: true });
+}
+
+#[test]
+fn replay() {
+    let Ok(file) = std::env::var("VIREVENT_MODEL_SCRIPT") else { return };
+    let text = std::fs::read_to_string(file).unwrap();
+    let (variant, steps) = steps::read(&text);
+    if let Err(wrong) = play(variant, &steps) {
+        panic!("{wrong}");
+    }
+}

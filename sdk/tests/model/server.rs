@@ -1,0 +1,518 @@
+//! A hypervisor in memory: what is true there, and the connection to it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use tokio::sync::mpsc;
+use virevent::driver::{Batch, Connect, Interest, Listed, Session};
+use virevent::{
+    Change, CrashCause, DefineCause, Domain, Error, Kind, Lifecycle, PausedReason, PmSuspendCause,
+    Reboot, ResumeCause, RunningReason, ShutoffReason, StartCause, State, StopCause, SuspendCause,
+    UndefineCause, Uuid,
+};
+
+use crate::run::Variant;
+use crate::steps::{DOMAINS, Deed};
+
+pub(crate) const URI: &str = "model:";
+
+type Word = Box<dyn FnOnce(&mut Batch) + Send>;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Server(Arc<Mutex<Inner>>);
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    variant: Variant,
+    /// What is true.
+    pub(crate) domains: Vec<Truth>,
+    last_id: u32,
+    refuses: bool,
+    line: Option<Line>,
+    lines: u64,
+    /// Whether anything was changed in silence.
+    pub(crate) was_silent: bool,
+}
+
+/// How a domain is.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Truth {
+    pub(crate) number: u8,
+    pub(crate) name: String,
+    pub(crate) persistent: bool,
+    pub(crate) run: Option<u32>,
+    pub(crate) state: State,
+    /// A start is under way.
+    is_starting: bool,
+}
+
+struct Line {
+    number: u64,
+    words: mpsc::UnboundedSender<Word>,
+    registered: Interest,
+    interest: VecDeque<(u64, Interest)>,
+    asked: Option<Asked>,
+    /// Events that are on their way, where they may be late.
+    held: Vec<Word>,
+}
+
+impl std::fmt::Debug for Line {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Line").field("registered", &self.registered).finish_non_exhaustive()
+    }
+}
+
+/// A question, and its answer once it was taken.
+struct Asked {
+    tag: u64,
+    /// One domain, or all.
+    one: Option<Uuid>,
+    answer: Option<Vec<Truth>>,
+}
+
+impl Truth {
+    pub(crate) fn exists(&self) -> bool {
+        self.persistent || self.run.is_some()
+    }
+
+    fn listed(&self, batch: &mut Batch) -> Listed {
+        let domain = batch.domain(uuid(self.number), &self.name, self.run);
+        Listed::new(domain, self.state, Some(self.persistent))
+    }
+}
+
+pub(crate) fn uuid(number: u8) -> Uuid {
+    Uuid::from_u128(u128::from(number) + 1)
+}
+
+const OFF: State = State::Shutoff(ShutoffReason::Shutdown);
+const RUNNING: State = State::Running(RunningReason::Booted);
+const PAUSED: State = State::Paused(PausedReason::User);
+const STARTING: State = State::Paused(PausedReason::StartingUp);
+
+impl Server {
+    pub(crate) fn new(variant: Variant) -> Self {
+        let domain = |number| Truth {
+            number,
+            name: format!("vm{number}"),
+            persistent: false,
+            run: None,
+            state: OFF,
+            is_starting: false,
+        };
+        Self(Arc::new(Mutex::new(Inner {
+            variant,
+            domains: (0..DOMAINS).map(domain).collect(),
+            last_id: 0,
+            refuses: false,
+            line: None,
+            lines: 0,
+            was_silent: false,
+        })))
+    }
+
+    pub(crate) fn with<T>(&self, act: impl FnOnce(&mut Inner) -> T) -> T {
+        act(&mut self.0.lock().unwrap())
+    }
+
+    /// The kinds that are registered and stay so; `None` without a connection.
+    pub(crate) fn registered(&self) -> Option<Interest> {
+        self.with(|inner| inner.line.as_ref().map(|line| line.registered.clone()))
+    }
+}
+
+impl Inner {
+    /// Does what the client waits for, until it waits for nothing. False if there was nothing to do.
+    pub(crate) fn serve(&mut self) -> bool {
+        let mut any = false;
+        loop {
+            let did = [self.confirm(), self.take(), self.flush(), self.reply()];
+            if !did.contains(&true) {
+                return any;
+            }
+            any = true;
+        }
+    }
+
+    pub(crate) fn confirm(&mut self) -> bool {
+        let Some(line) = &mut self.line else { return false };
+        let Some((tag, interest)) = line.interest.pop_front() else { return false };
+        let fresh = line.registered.is_empty() && !interest.is_empty();
+        line.registered = interest;
+        let _ = line.words.send(Box::new(move |batch| batch.interest_done(tag, &[])));
+        if fresh && self.variant.level {
+            // As a real one, it says nothing of what was before.
+            line.held.clear();
+        }
+        true
+    }
+
+    pub(crate) fn take(&mut self) -> bool {
+        let domains = &self.domains;
+        let Some(asked) = self.line.as_mut().and_then(|line| line.asked.as_mut()) else {
+            return false;
+        };
+        if asked.answer.is_some() {
+            return false;
+        }
+        let is_asked = |truth: &&Truth| {
+            truth.exists() && asked.one.is_none_or(|one| one == uuid(truth.number))
+        };
+        asked.answer = Some(domains.iter().filter(is_asked).cloned().collect());
+        true
+    }
+
+    pub(crate) fn reply(&mut self) -> bool {
+        let level = self.variant.level;
+        let Some(line) = &mut self.line else { return false };
+        let Some(asked) = line.asked.take_if(|asked| asked.answer.is_some()) else { return false };
+        let Asked { tag, one, answer } = asked;
+        let mut domains = answer.unwrap_or_default();
+        if level {
+            domains.retain(|truth| truth.run.is_some());
+        }
+        let _ = line.words.send(Box::new(move |batch| {
+            let list: Vec<Listed> = domains.iter().map(|truth| truth.listed(batch)).collect();
+            match one {
+                Some(_) => batch.looked(tag, list.into_iter().next()),
+                None => batch.listed(tag, list),
+            }
+        }));
+        true
+    }
+
+    pub(crate) fn flush(&mut self) -> bool {
+        let Some(line) = &mut self.line else { return false };
+        let any = !line.held.is_empty();
+        for word in line.held.drain(..) {
+            let _ = line.words.send(word);
+        }
+        any
+    }
+
+    pub(crate) fn cut(&mut self) {
+        self.line = None;
+    }
+
+    pub(crate) fn refuse(&mut self, refuses: bool) {
+        self.refuses = refuses;
+    }
+
+    /// Starts that are under way get through.
+    pub(crate) fn end_starts(&mut self) {
+        (0..DOMAINS).for_each(|number| self.act(Deed::EndStart, number));
+    }
+
+    /// Something happens to a domain, unless it cannot.
+    pub(crate) fn act(&mut self, deed: Deed, number: u8) {
+        let level = self.variant.level;
+        // A level-triggered hypervisor knows runs only.
+        let is_definition =
+            matches!(deed, Deed::Define | Deed::Undefine | Deed::Rename | Deed::SilentUndefine);
+        if level && is_definition {
+            return;
+        }
+        let mut truth = self.domains[usize::from(number)].clone();
+        let active = truth.run.filter(|_| !truth.is_starting);
+        let inactive = truth.run.is_none();
+        let running = active.filter(|_| truth.state.is_running());
+        match deed {
+            Deed::Define if !truth.is_starting => {
+                let cause =
+                    if truth.persistent { DefineCause::Updated } else { DefineCause::Added };
+                truth.persistent = true;
+                self.set(truth, &[(Id::Current, Change::Defined(cause))]);
+            }
+            Deed::Undefine if truth.persistent && !truth.is_starting => {
+                truth.persistent = false;
+                self.set(truth, &[(Id::Current, Change::Undefined(UndefineCause::Removed))]);
+            }
+            Deed::Rename if truth.persistent && inactive => {
+                let old = truth.name.clone();
+                truth.name = if old.ends_with('x') { old.replace('x', "") } else { old + "x" };
+                let before = self.domains[usize::from(number)].clone();
+                self.emit(&before, Id::Current, Change::Undefined(UndefineCause::Renamed));
+                self.set(truth, &[(Id::Current, Change::Defined(DefineCause::Renamed))]);
+            }
+            Deed::Start if inactive && truth.persistent => self.start(truth, RUNNING),
+            Deed::Create if !truth.exists() => self.start(truth, RUNNING),
+            Deed::StartPaused if inactive && (truth.persistent || level) => {
+                self.start(truth, PAUSED);
+            }
+            Deed::Suspend if running.is_some() => {
+                truth.state = PAUSED;
+                self.set(truth, &[(Id::Current, Change::Suspended(SuspendCause::Paused))]);
+            }
+            Deed::Resume if active.is_some() && truth.state.is_paused() => {
+                truth.state = State::Running(RunningReason::Unpaused);
+                self.set(truth, &[(Id::Current, Change::Resumed(ResumeCause::Unpaused))]);
+            }
+            Deed::Sleep if running.is_some() => {
+                truth.state = State::PmSuspended;
+                self.set(truth, &[(Id::Current, Change::PmSuspended(PmSuspendCause::Memory))]);
+            }
+            Deed::Wake if active.is_some() && truth.state == State::PmSuspended => {
+                truth.state = State::Running(RunningReason::Wakeup);
+                self.set(truth, &[(Id::Current, Change::Started(StartCause::Wakeup))]);
+            }
+            Deed::Stop if active.is_some() => self.stop(truth, Id::Current, StopCause::Shutdown),
+            // libvirt gives no id for a run that was destroyed.
+            Deed::Destroy if active.is_some() => self.stop(truth, Id::None, StopCause::Destroyed),
+            Deed::Crash if running.is_some() => {
+                self.emit(&truth, Id::Current, Change::Crashed(CrashCause::Panicked));
+                self.stop(truth, Id::None, StopCause::Crashed);
+            }
+            Deed::Reboot if running.is_some() => {
+                let number = truth.number;
+                let (name, run) = (truth.name.clone(), truth.run);
+                self.send(
+                    Kind::Reboot,
+                    Box::new(move |batch| {
+                        let domain = batch.domain(uuid(number), &name, run);
+                        let at = SystemTime::UNIX_EPOCH;
+                        batch.event(Reboot::new(domain, at));
+                    }),
+                );
+            }
+            Deed::BeginStart if inactive && truth.persistent => {
+                self.last_id += 1;
+                truth.run = Some(self.last_id);
+                truth.state = STARTING;
+                truth.is_starting = true;
+                self.domains[usize::from(number)] = truth;
+            }
+            Deed::EndStart if truth.is_starting => {
+                truth.is_starting = false;
+                truth.state = RUNNING;
+                self.set(truth, &START);
+            }
+            Deed::FailStart if truth.is_starting => {
+                truth.is_starting = false;
+                self.end_silently(truth);
+            }
+            Deed::SilentStop if active.is_some() => self.end_silently(truth),
+            Deed::SilentPause if running.is_some() => {
+                truth.state = PAUSED;
+                self.was_silent = true;
+                self.domains[usize::from(number)] = truth;
+            }
+            Deed::SilentStart if inactive && (truth.persistent || level) => {
+                self.last_id += 1;
+                truth.run = Some(self.last_id);
+                truth.state = RUNNING;
+                self.was_silent = true;
+                self.domains[usize::from(number)] = truth;
+            }
+            Deed::SilentUndefine if truth.persistent && !truth.is_starting => {
+                truth.persistent = false;
+                self.was_silent = true;
+                self.domains[usize::from(number)] = truth;
+            }
+            _ => {}
+        }
+    }
+
+    fn end_silently(&mut self, mut truth: Truth) {
+        truth.run = None;
+        truth.state = OFF;
+        self.was_silent = true;
+        let number = usize::from(truth.number);
+        self.domains[number] = truth;
+    }
+
+    fn start(&mut self, mut truth: Truth, state: State) {
+        self.last_id += 1;
+        truth.run = Some(self.last_id);
+        truth.state = state;
+        match state {
+            RUNNING => self.set(truth, &START),
+            _ => self.set(
+                truth,
+                &[
+                    (Id::Current, Change::Started(StartCause::Booted)),
+                    (Id::Current, Change::Suspended(SuspendCause::Paused)),
+                ],
+            ),
+        }
+    }
+
+    fn stop(&mut self, mut truth: Truth, id: Id, cause: StopCause) {
+        let run = truth.run.take();
+        truth.state = OFF;
+        let id = match (id, run) {
+            (Id::Current, Some(run)) => Id::Of(run),
+            (id, _) => id,
+        };
+        self.set(truth, &[(id, Change::Stopped(cause))]);
+    }
+
+    /// The domain is so now, and this is what is said of it.
+    fn set(&mut self, truth: Truth, changes: &[(Id, Change)]) {
+        let number = usize::from(truth.number);
+        self.domains[number] = truth.clone();
+        for (id, change) in changes {
+            self.emit(&truth, *id, *change);
+        }
+    }
+
+    fn emit(&mut self, truth: &Truth, id: Id, change: Change) {
+        let level = self.variant.level;
+        let truth = truth.clone();
+        let run = match id {
+            Id::Current => truth.run,
+            Id::None => None,
+            Id::Of(run) => Some(run),
+        };
+        self.send(
+            Kind::Lifecycle,
+            Box::new(move |batch| {
+                let domain = batch.domain(uuid(truth.number), &truth.name, run);
+                match change {
+                    Change::Stopped(cause) if level => batch.gone(&domain, cause),
+                    _ if level && domain.is_active() => batch.state(domain, truth.state),
+                    _ if level => {}
+                    _ => {
+                        let at = SystemTime::UNIX_EPOCH;
+                        batch.event(Lifecycle::new(domain, change, at));
+                    }
+                }
+            }),
+        );
+    }
+
+    fn send(&mut self, kind: Kind, word: Word) {
+        let Some(line) = &mut self.line else { return };
+        if !line.registered.contains(&kind) {
+            return;
+        }
+        // Only where what is believed is verified may events be late: replies then overtake them.
+        if self.variant.silent && !self.variant.level {
+            line.held.push(word);
+        } else {
+            let _ = line.words.send(word);
+        }
+    }
+}
+
+/// libvirt's QEMU driver says a start like this.
+const START: [(Id, Change); 2] = [
+    (Id::Current, Change::Resumed(ResumeCause::Unpaused)),
+    (Id::Current, Change::Started(StartCause::Booted)),
+];
+
+/// The id that an event carries.
+#[derive(Clone, Copy, Debug)]
+enum Id {
+    Current,
+    None,
+    Of(u32),
+}
+
+impl Connect for Server {
+    type Session = Client;
+
+    fn uri(&self) -> &str {
+        URI
+    }
+
+    async fn connect(&self) -> Result<Client, Error> {
+        let (words, received) = mpsc::unbounded_channel();
+        self.with(|inner| {
+            if inner.refuses {
+                let source = Arc::new(io::Error::from(io::ErrorKind::ConnectionRefused));
+                let reason = "it is down".into();
+                return Err(Error::Unreachable { endpoint: URI.into(), reason, source });
+            }
+            inner.lines += 1;
+            inner.line = Some(Line {
+                number: inner.lines,
+                words,
+                registered: Interest::default(),
+                interest: VecDeque::new(),
+                asked: None,
+                held: Vec::new(),
+            });
+            Ok(())
+        })?;
+        let (number, level) = self.with(|inner| (inner.lines, inner.variant.level));
+        Ok(Client { server: self.clone(), number, words: received, level })
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Client {
+    server: Server,
+    number: u64,
+    words: mpsc::UnboundedReceiver<Word>,
+    level: bool,
+}
+
+impl Client {
+    fn line(&self, act: impl FnOnce(&mut Line)) {
+        let number = self.number;
+        self.server.with(|inner| {
+            inner.line.as_mut().filter(|line| line.number == number).map(act);
+        });
+    }
+}
+
+/// The server notices that its client is gone.
+impl Drop for Client {
+    fn drop(&mut self) {
+        let number = self.number;
+        self.server.with(|inner| _ = inner.line.take_if(|line| line.number == number));
+    }
+}
+
+impl Session for Client {
+    fn host(&self) -> &str {
+        "host"
+    }
+
+    fn set_interest(&mut self, interest: &Interest, tag: u64) {
+        self.line(|line| line.interest.push_back((tag, interest.clone())));
+    }
+
+    fn request_list(&mut self, tag: u64) {
+        self.ask(tag, None);
+    }
+
+    fn request_state(&mut self, domain: &Domain, tag: u64) -> bool {
+        if !self.level {
+            self.ask(tag, Some(domain.uuid()));
+        }
+        !self.level
+    }
+
+    fn is_ordered(&self) -> bool {
+        self.level
+    }
+
+    fn ping(&mut self) -> bool {
+        // The server always answers: whatever hangs, the connection lives.
+        self.line(|line| {
+            let _ = line.words.send(Box::new(|_| {}));
+        });
+        true
+    }
+
+    async fn advance(&mut self, out: &mut Batch) -> Result<(), Error> {
+        let closed = Error::Closed { endpoint: URI.into(), detail: String::new() };
+        self.words.recv().await.ok_or(closed)?(out);
+        while let Ok(word) = self.words.try_recv() {
+            word(out);
+        }
+        Ok(())
+    }
+}
+
+impl Client {
+    fn ask(&self, tag: u64, one: Option<Uuid>) {
+        self.line(|line| {
+            assert!(line.asked.is_none(), "two calls at once that may block");
+            line.asked = Some(Asked { tag, one, answer: None });
+        });
+    }
+}
