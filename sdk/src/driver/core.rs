@@ -260,6 +260,7 @@ impl Core {
             self.waiting.extend(patient);
             let fault = error.to_fault();
             self.admit_all_in_outage(&fault);
+            self.set_status(Status::Disconnected(fault.clone()));
             self.outage = Some(fault);
         }
     }

@@ -69,32 +69,35 @@ impl Inference {
     }
 
     fn changed(&mut self, old: &Entry, new: &Entry) {
-        let renamed = old.domain.name() != new.domain.name();
-        if renamed {
-            self.add(&old.domain, Change::Undefined(UndefineCause::Renamed), old.persistent);
-            let renamed = new.domain.with_id(old.domain.id());
-            self.add(&renamed, Change::Defined(DefineCause::Renamed), old.persistent);
-        }
         let same_run = old.domain.id() == new.domain.id();
         if old.domain.is_active() && !same_run {
             self.ended(old, stop_cause(new));
+            // What is there now was defined or created since.
+            if old.persistent == Some(false) {
+                return self.appeared(new);
+            }
         }
+        // The run that it was in while its definition changed: the one that goes on, or none.
         let run = if same_run { new.domain.clone() } else { new.domain.with_id(None) };
+        if old.domain.name() != new.domain.name() {
+            let before = old.domain.with_id(run.id());
+            self.add(&before, Change::Undefined(UndefineCause::Renamed), old.persistent);
+            self.add(&run, Change::Defined(DefineCause::Renamed), old.persistent);
+        }
         match (old.persistent, new.persistent) {
             (Some(false) | None, Some(true)) => {
                 self.add(&run, Change::Defined(DefineCause::Unspecified), Some(true));
             }
-            // Gone and back in between: nothing is transient and inactive.
-            (Some(true), Some(false)) if !same_run || run.is_active() => {
+            // Gone and back in between, where it is not in the same run: nothing is transient and inactive.
+            (Some(true), Some(false)) => {
                 self.add(&run, Change::Undefined(UndefineCause::Unspecified), Some(false));
             }
             _ => {}
         }
         if new.domain.is_active() {
             match same_run {
-                true if old.unannounced => self.started(new),
-                true => self.run_state(old.state, new),
-                false => self.started(new),
+                true if !old.unannounced => self.run_state(old.state, new),
+                _ => self.started(new),
             }
         }
     }

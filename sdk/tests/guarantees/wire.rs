@@ -1,6 +1,8 @@
 //! What a hypervisor may say that the fake one does not: word for word, on a connection by hand.
 
+mod calls;
 mod reach;
+mod verification;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -29,6 +31,18 @@ struct Server {
     line: Option<mpsc::UnboundedSender<Word>>,
     /// Lists that were asked for and not answered.
     lists: Vec<u64>,
+    /// Looks at single domains that were asked for and not answered; `None` where it cannot look.
+    looks: Option<Vec<u64>>,
+    /// Keepalives are answered.
+    answers_pings: bool,
+    /// Replies and events come in their order.
+    is_ordered: bool,
+    /// Registrations are not confirmed, but kept here.
+    held: Option<Vec<u64>>,
+    /// What was last asked to be registered.
+    interest: Interest,
+    /// Connections made so far.
+    connections: usize,
 }
 
 struct Line {
@@ -44,9 +58,26 @@ impl Wire {
     }
 
     fn builder() -> (Self, Builder<Self>) {
-        let server = Server { host: "h", line: None, lists: Vec::new() };
+        let server = Server {
+            host: "h",
+            line: None,
+            lists: Vec::new(),
+            looks: None,
+            answers_pings: false,
+            is_ordered: false,
+            held: None,
+            interest: Interest::default(),
+            connections: 0,
+        };
         let wire = Self(Arc::new(Mutex::new(server)));
         (wire.clone(), Driver::builder(wire))
+    }
+
+    /// One that lives: it answers keepalives.
+    fn alive() -> (Self, Driver) {
+        let (wire, source) = Self::new();
+        wire.server(|server| server.answers_pings = true);
+        (wire, source)
     }
 
     fn server<T>(&self, act: impl FnOnce(&mut Server) -> T) -> T {
@@ -72,18 +103,44 @@ impl Wire {
         self.say(move |batch| batch.listed(tag, domains));
     }
 
+    /// Answers the look that was asked for first; `None`: there is no such domain.
+    async fn look(&self, found: Option<Listed>) {
+        self.asked_to_look().await;
+        let tag = self.server(|server| server.looks.as_mut().unwrap().remove(0));
+        self.say(move |batch| batch.looked(tag, found));
+    }
+
+    async fn asked_to_look(&self) {
+        self.until(|server| server.looks.as_ref().is_some_and(|looks| !looks.is_empty())).await;
+    }
+
+    /// Confirms the registration that was held back first.
+    fn confirm(&self) {
+        let tag = self.server(|server| server.held.as_mut().unwrap().remove(0));
+        self.say(move |batch| batch.interest_done(tag, &[]));
+    }
+
     async fn asked_to_list(&self) {
         self.until(|server| !server.lists.is_empty()).await;
     }
 
+    /// # Panics
+    /// After ten minutes: it never comes.
     async fn until(&self, reached: impl Fn(&Server) -> bool) {
-        while !self.server(|server| reached(server)) {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        let waited = async {
+            while !self.server(|server| reached(server)) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(secs(600), waited).await.unwrap();
     }
 
     fn hang_up(&self) {
-        self.server(|server| (server.line, server.lists) = (None, Vec::new()));
+        self.server(|server| {
+            server.line = None;
+            server.lists.clear();
+            server.looks.iter_mut().for_each(Vec::clear);
+        });
     }
 }
 
@@ -98,6 +155,7 @@ impl Connect for Wire {
         let (line, words) = mpsc::unbounded_channel();
         let host = self.server(|server| {
             server.line = Some(line);
+            server.connections += 1;
             server.host
         });
         Ok(Line { wire: self.clone(), host, words })
@@ -109,15 +167,32 @@ impl Session for Line {
         self.host
     }
 
-    fn set_interest(&mut self, _: &Interest, tag: u64) {
-        self.wire.say(move |batch| batch.interest_done(tag, &[]));
+    fn set_interest(&mut self, interest: &Interest, tag: u64) {
+        let is_held = self.wire.server(|server| {
+            server.interest = interest.clone();
+            server.held.as_mut().map(|held| held.push(tag)).is_some()
+        });
+        if !is_held {
+            self.wire.say(move |batch| batch.interest_done(tag, &[]));
+        }
     }
 
     fn request_list(&mut self, tag: u64) {
         self.wire.server(|server| server.lists.push(tag));
     }
 
+    fn request_state(&mut self, _: &Domain, tag: u64) -> bool {
+        self.wire.server(|server| server.looks.as_mut().map(|looks| looks.push(tag)).is_some())
+    }
+
+    fn is_ordered(&self) -> bool {
+        self.wire.server(|server| server.is_ordered)
+    }
+
     fn ping(&mut self) -> bool {
+        if self.wire.server(|server| server.answers_pings) {
+            self.wire.say(|_| {});
+        }
         true
     }
 
@@ -147,7 +222,16 @@ fn fault() -> Fault {
 }
 
 async fn subscribe(wire: &Wire, source: &Driver, list: &[Listed]) -> virevent::EventStream {
-    let (events, ()) = tokio::join!(source.subscribe(), wire.list(list));
+    subscribe_with(wire, source, Options::default(), list).await
+}
+
+async fn subscribe_with(
+    wire: &Wire,
+    source: &Driver,
+    options: Options,
+    list: &[Listed],
+) -> virevent::EventStream {
+    let (events, ()) = tokio::join!(source.subscribe_with(options), wire.list(list));
     let mut events = events.unwrap();
     until_synced(&mut events).await.unwrap();
     events
