@@ -35,7 +35,8 @@ fn within_ten_seconds(act: impl FnOnce() + Send + 'static) {
         act();
         done.send(()).unwrap();
     });
-    finished.recv_timeout(Duration::from_secs(10)).expect("it deadlocks, or panicked");
+    let outcome = finished.recv_timeout(Duration::from_secs(10));
+    assert!(outcome.is_ok(), "it deadlocks, or panicked: {outcome:?}");
 }
 
 /// Counts its calls, and panics at each.

@@ -1,15 +1,19 @@
-//! What a reader that was too slow must still be told.
+//! What a reader that was too slow must still get.
 //!
 //! Of each domain, in the order they came: the newest ending; the newest start after the last stop;
-//! the newest change of run state after that; the newest definition. Of the markers the newest
-//! break and the newest sync of the source, and the newer of the two for each part of it.
+//! the newest change of run state after that; the newest definition; the newest after which the domain
+//! was gone; the newest that knows whether it persists; and the newest of all. So a table that is folded
+//! from what is kept equals one that is folded from everything, whatever it held before.
+//!
+//! Of the markers the newest break and the newest sync of each source, the newer of the two for each
+//! part of one, and the newest reset of each scope.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use uuid::Uuid;
 
 use crate::event::ScopeKey;
-use crate::{Change, Domain, DomainEvent, Scope, State};
+use crate::{Break, Change, Domain, DomainEvent, Gap, Lifecycle, Scope, State};
 
 /// What was already kept of a domain, looking from the newest event back.
 #[derive(Default)]
@@ -20,11 +24,24 @@ struct Kept {
     run_state: bool,
     definition: bool,
     existing: bool,
+    gone: bool,
+    persistence: bool,
+    any: bool,
 }
 
 impl Kept {
-    /// Whether `change` still matters, given everything newer.
-    fn keeps(&mut self, change: Change) -> bool {
+    /// Whether `event` still matters, given everything newer.
+    fn keeps(&mut self, event: &Lifecycle) -> bool {
+        let is_newest = !self.any;
+        let is_newest_end = event.is_gone() && !self.gone;
+        let is_newest_to_know = event.persistent.is_some() && !self.persistence;
+        self.any = true;
+        self.gone |= event.is_gone();
+        self.persistence |= event.persistent.is_some();
+        self.keeps_change(event.change) || is_newest || is_newest_end || is_newest_to_know
+    }
+
+    fn keeps_change(&mut self, change: Change) -> bool {
         let first = |seen: &mut bool| !std::mem::replace(seen, true);
         match change {
             Change::Stopped(_) => {
@@ -48,39 +65,61 @@ impl Kept {
     }
 }
 
+/// A sort of marker, of which the newest in each scope is kept.
+#[derive(PartialEq, Eq, Hash)]
+enum Marker {
+    Break,
+    Synced,
+    Reset,
+}
+
 /// Drops what does not matter any more; returns how many happenings that were.
 pub(super) fn compact(events: &mut VecDeque<DomainEvent>) -> u64 {
     let mut keep = vec![false; events.len()];
     let mut domains: HashMap<(Uuid, &str, &str), Kept, foldhash::fast::RandomState> =
         HashMap::default();
-    let mut markers: HashSet<(ScopeKey, bool)> = HashSet::new();
+    let mut markers: HashSet<(ScopeKey, Marker)> = HashSet::new();
+    let mut newest = |scope: &Scope, marker| markers.insert((scope.key(), marker));
     for (event, keep) in events.iter().zip(&mut keep).rev() {
         *keep = match event {
             DomainEvent::Lifecycle(event) => {
-                domains.entry(key(&event.domain)).or_default().keeps(event.change)
+                domains.entry(key(&event.domain)).or_default().keeps(event)
             }
             DomainEvent::Reboot(_) | DomainEvent::Other(_) => false,
-            DomainEvent::Synced(synced) => markers.insert(marker(&synced.scope, true)),
-            DomainEvent::Gap(gap) => markers.insert(marker(&gap.scope, false)),
+            // Of a part, which may be one of many, only the newer of the two says how it is.
+            DomainEvent::Synced(synced) if synced.scope.is_source() => {
+                newest(&synced.scope, Marker::Synced)
+            }
+            DomainEvent::Synced(synced) => newest(&synced.scope, Marker::Break),
+            DomainEvent::Gap(Gap { scope, kind }) => match kind {
+                Break::Disconnected { .. } => newest(scope, Marker::Break),
+                Break::Lagged { anew: true, .. } => newest(scope, Marker::Reset),
+                Break::Lagged { anew: false, .. } => false,
+            },
         };
     }
     let mut dropped = 0;
     let mut keep = keep.into_iter();
     events.retain(|event| {
         let keep = keep.next().unwrap_or(true);
-        dropped += u64::from(!keep && event.is_happening());
+        if !keep {
+            dropped += stands_for(event);
+        }
         keep
     });
     dropped
 }
 
-fn key(domain: &Domain) -> (Uuid, &str, &str) {
-    (domain.uuid(), domain.host(), domain.source())
+/// How many happenings an event stands for: a relay's own `Lagged` for those that it missed.
+pub(super) fn stands_for(event: &DomainEvent) -> u64 {
+    match event {
+        DomainEvent::Gap(Gap { kind: Break::Lagged { missed, .. }, .. }) => *missed,
+        event => u64::from(event.is_happening()),
+    }
 }
 
-/// What there may be one marker of.
-fn marker(scope: &Scope, synced: bool) -> (ScopeKey, bool) {
-    (scope.key(), synced && scope.is_source())
+fn key(domain: &Domain) -> (Uuid, &str, &str) {
+    (domain.uuid(), domain.host(), domain.source())
 }
 
 #[cfg(test)]
@@ -134,7 +173,10 @@ mod tests {
     #[test]
     fn a_guest_in_its_crash_kernel_has_not_ended() {
         let crashloaded = Change::Crashed(CrashCause::Crashloaded);
-        assert_eq!(kept(&[EXISTING, SUSPENDED, crashloaded]), [EXISTING, SUSPENDED]);
+        assert_eq!(
+            kept(&[EXISTING, SUSPENDED, crashloaded, DEFINED]),
+            [EXISTING, SUSPENDED, DEFINED]
+        );
     }
 
     #[test]

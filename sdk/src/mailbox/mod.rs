@@ -5,7 +5,11 @@
 //! dropped outside it.
 
 mod compact;
+#[cfg(test)]
+mod property;
 mod queue;
+#[cfg(test)]
+mod tests;
 mod waking;
 mod weight;
 

@@ -10,15 +10,18 @@
 //! `Existing` events never make a queue stale. There is one for each domain of the roster, whose own
 //! bound holds them, and a reset consists of them: it would ask for the next one.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::compact::compact;
+use super::compact::{compact, stands_for};
 use super::weight::weight;
 use crate::{Break, Change, DomainEvent, Gap, Scope};
 
 /// How many events a queue holds beyond its capacity where the truth needs them.
-const SLACK: usize = 65_536;
+pub(super) const SLACK: usize = 65_536;
 
 /// How many bytes a queue of the default capacity holds before it compacts, and how many the truth may
 /// need. 1,024 lifecycle events take 8.1 MiB if the names of all domains and hosts are 4 KiB long, the
@@ -67,7 +70,7 @@ impl Queue {
             self.make_room();
         }
         if self.stale {
-            self.missed += u64::from(event.is_happening());
+            self.missed += stands_for(&event);
             return;
         }
         self.bytes += weight;
@@ -91,7 +94,7 @@ impl Queue {
         let needed_bytes = self.bytes - existing_bytes;
         let capacity_bytes = byte_capacity(self.capacity);
         if needed > self.capacity.saturating_add(SLACK) || needed_bytes > capacity_bytes {
-            self.missed += self.events.iter().filter(|event| event.is_happening()).count() as u64;
+            self.missed += self.events.iter().map(stands_for).sum::<u64>();
             self.events = VecDeque::new();
             self.bytes = 0;
             self.stale = true;
@@ -160,82 +163,4 @@ impl Queue {
 /// How many bytes go with a capacity in events.
 fn byte_capacity(capacity: usize) -> usize {
     capacity.saturating_mul(BYTES_PER_EVENT).max(BYTES)
-}
-
-#[cfg(test)]
-mod tests {
-    use uuid::Uuid;
-
-    use super::*;
-    use crate::{Domain, EventData, Lifecycle, RawEvent, ResumeCause, StartCause, StopCause};
-
-    fn event(domain: u128, id: u32, change: Change) -> DomainEvent {
-        let domain = Domain::new("s:", "h", Uuid::from_u128(domain), "d", Some(id));
-        let at = std::time::SystemTime::UNIX_EPOCH;
-        Lifecycle::new(domain, change, at).into()
-    }
-
-    fn drain(queue: &mut Queue) -> Vec<DomainEvent> {
-        let mut out = VecDeque::new();
-        queue.take(&mut out);
-        out.into()
-    }
-
-    #[test]
-    fn missed_counts_exactly_what_was_dropped() {
-        let mut queue = Queue::new("s".into(), 16);
-        for id in 0..1000 {
-            queue.push(event(1, id, Change::Started(StartCause::Booted)));
-            queue.push(event(1, id, Change::Stopped(StopCause::Shutdown)));
-        }
-        let told = drain(&mut queue);
-        let DomainEvent::Gap(Gap { kind: Break::Lagged { missed, anew: false }, .. }) = told[0]
-        else {
-            panic!("{:?}", told[0])
-        };
-        assert_eq!(missed as usize + told.len() - 1, 2000);
-        assert!(told.len() <= 17, "{}", told.len());
-        assert_eq!(told.last(), Some(&event(1, 999, Change::Stopped(StopCause::Shutdown))));
-    }
-
-    #[test]
-    fn a_queue_that_must_keep_more_than_the_slack_goes_stale_and_only_counts() {
-        let mut queue = Queue::new("s".into(), 1);
-        let total = 2 * SLACK as u128 + 10;
-        for uuid in 0..total {
-            queue.push(event(uuid, 1, Change::Stopped(StopCause::Shutdown)));
-        }
-        assert!(queue.is_stale() && queue.is_empty());
-        queue.renew(1);
-        queue.push(event(7, 9, Change::Resumed(ResumeCause::Unpaused)));
-        let told = drain(&mut queue);
-        assert_eq!(told.len(), 2);
-        let missed = Break::Lagged { missed: total as u64, anew: true };
-        assert!(matches!(&told[0], DomainEvent::Gap(gap) if gap.kind == missed), "{:?}", told[0]);
-    }
-
-    #[test]
-    fn the_data_of_untyped_events_is_bounded_too() {
-        let mut queue = Queue::new("s".into(), 1024);
-        let data = || EventData::Bytes(vec![0; BYTES / 4].into());
-        let at = std::time::SystemTime::UNIX_EPOCH;
-        for _ in 0..21 {
-            queue.push(RawEvent::new("s:", None, "8".into(), data(), at).into());
-            assert!(queue.events.len() <= 4);
-        }
-        let told = drain(&mut queue);
-        let missed = Break::Lagged { missed: 22 - told.len() as u64, anew: false };
-        assert!(matches!(&told[0], DomainEvent::Gap(gap) if gap.kind == missed), "{}", told[0]);
-    }
-
-    #[test]
-    fn what_a_burst_allocated_is_given_back() {
-        let mut queue = Queue::new("s".into(), 8);
-        for uuid in 0..50_000 {
-            queue.push(event(uuid, 1, Change::Stopped(StopCause::Shutdown)));
-        }
-        drop(drain(&mut queue));
-        drop(drain(&mut queue));
-        assert!(queue.events.capacity() <= 4 * 1024);
-    }
 }
