@@ -8,6 +8,11 @@
 //! Of the markers the newest break and the newest sync of each source, the newer of the two for each
 //! part of one, and the newest reset of each scope.
 
+#[cfg(test)]
+mod property;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use uuid::Uuid;
@@ -120,87 +125,4 @@ pub(super) fn stands_for(event: &DomainEvent) -> u64 {
 
 fn key(domain: &Domain) -> (Uuid, &str, &str) {
     (domain.uuid(), domain.host(), domain.source())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        CrashCause, DefineCause, Lifecycle, Reboot, ResumeCause, RunningReason, ShutdownCause,
-        StartCause, StopCause, SuspendCause, UndefineCause,
-    };
-
-    const STARTED: Change = Change::Started(StartCause::Booted);
-    const STOPPED: Change = Change::Stopped(StopCause::Shutdown);
-    const SUSPENDED: Change = Change::Suspended(SuspendCause::Paused);
-    const RESUMED: Change = Change::Resumed(ResumeCause::Unpaused);
-    const CRASHED: Change = Change::Crashed(CrashCause::Panicked);
-    const SHUTTING_DOWN: Change = Change::ShuttingDown(ShutdownCause::Guest);
-    const DEFINED: Change = Change::Defined(DefineCause::Added);
-    const UNDEFINED: Change = Change::Undefined(UndefineCause::Removed);
-    const EXISTING: Change = Change::Existing(State::Running(RunningReason::Booted));
-
-    fn kept(changes: &[Change]) -> Vec<Change> {
-        let mut events: VecDeque<DomainEvent> = changes
-            .iter()
-            .map(|&change| {
-                let domain = Domain::new("s:", "h", Uuid::from_u128(1), "d", Some(1));
-                let at = std::time::SystemTime::UNIX_EPOCH;
-                Lifecycle::new(domain, change, at).into()
-            })
-            .collect();
-        compact(&mut events);
-        events.iter().filter_map(DomainEvent::change).collect()
-    }
-
-    #[test]
-    fn of_many_runs_the_last_ending_and_what_came_after_it_is_kept() {
-        assert_eq!(
-            kept(&[STARTED, STOPPED, STARTED, STOPPED, STARTED, SUSPENDED, RESUMED]),
-            [STOPPED, STARTED, RESUMED]
-        );
-        assert_eq!(kept(&[STARTED, SUSPENDED, STOPPED]), [STOPPED]);
-        assert_eq!(kept(&[STARTED, SHUTTING_DOWN]), [STARTED, SHUTTING_DOWN]);
-    }
-
-    #[test]
-    fn a_crash_is_an_ending_until_the_stop_that_follows_it() {
-        assert_eq!(kept(&[STARTED, CRASHED]), [STARTED, CRASHED]);
-        assert_eq!(kept(&[STARTED, CRASHED, STOPPED]), [STOPPED]);
-        assert_eq!(kept(&[STARTED, SUSPENDED, CRASHED, RESUMED]), [STARTED, CRASHED, RESUMED]);
-    }
-
-    #[test]
-    fn a_guest_in_its_crash_kernel_has_not_ended() {
-        let crashloaded = Change::Crashed(CrashCause::Crashloaded);
-        assert_eq!(
-            kept(&[EXISTING, SUSPENDED, crashloaded, DEFINED]),
-            [EXISTING, SUSPENDED, DEFINED]
-        );
-    }
-
-    #[test]
-    fn of_definitions_the_newest_is_kept() {
-        assert_eq!(
-            kept(&[DEFINED, STARTED, UNDEFINED, DEFINED, STOPPED, UNDEFINED]),
-            [STOPPED, UNDEFINED]
-        );
-    }
-
-    #[test]
-    fn an_existing_domain_is_kept_until_a_newer_run_tells_as_much() {
-        assert_eq!(kept(&[EXISTING, SUSPENDED]), [EXISTING, SUSPENDED]);
-        assert_eq!(kept(&[EXISTING, UNDEFINED]), [EXISTING, UNDEFINED]);
-        assert_eq!(kept(&[EXISTING, STOPPED, STARTED]), [STOPPED, STARTED]);
-    }
-
-    #[test]
-    fn what_does_not_change_the_state_is_dropped_and_counted() {
-        let domain = Domain::new("s:", "h", Uuid::from_u128(1), "d", Some(1));
-        let at = std::time::SystemTime::UNIX_EPOCH;
-        let reboot = Reboot::new(domain, at);
-        let mut events: VecDeque<DomainEvent> = vec![reboot.clone().into(), reboot.into()].into();
-        assert_eq!(compact(&mut events), 2);
-        assert!(events.is_empty());
-    }
 }

@@ -5,8 +5,6 @@
 //! dropped outside it.
 
 mod compact;
-#[cfg(test)]
-mod property;
 mod queue;
 #[cfg(test)]
 mod tests;

@@ -8,8 +8,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::Queue;
 use crate::event::ScopeKey;
+use crate::mailbox::Queue;
 use crate::{
     Break, Change, Domain, DomainEvent, Fault, FaultKind, Gap, Lifecycle, Reboot, Scope, State,
     Synced,
