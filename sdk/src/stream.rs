@@ -22,7 +22,7 @@ const YIELD_EVERY: usize = 64;
 /// The events of one subscription, in order. Dropping it cancels the subscription.
 ///
 /// It begins with an [`Existing`](crate::Change::Existing) event for each domain and
-/// [`Synced`](DomainEvent::Synced); then it tells what happens, for as long as the program likes: an
+/// [`Synced`](DomainEvent::Synced); then it delivers what happens, for as long as the program likes: an
 /// outage is a [`Gap`](DomainEvent::Gap) in it, not its end.
 ///
 /// # Cancel safety
@@ -40,7 +40,7 @@ impl EventStream {
         Self { events, subscription: guard }
     }
 
-    /// Parts the stream from the guard that cancels it, so that one task can read and another cancel.
+    /// Separates the stream from the guard that cancels it, so that one task can read and another cancel.
     pub fn split(self) -> (Events, Subscription) {
         (self.events, self.subscription)
     }
@@ -209,6 +209,6 @@ pub enum End {
     Cancelled,
     /// Its source was shut down.
     Shutdown,
-    /// The hypervisor refused for good, and trying again cannot mend it.
+    /// The hypervisor refused for good, and trying again cannot help.
     Failed(Error),
 }

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
-use virevent::driver::{Batch, Connect, Driver, Interest, Session};
+use virevent::driver::{Batch, Connect, Driver, Interest, Listed, Session};
 use virevent::{
     Break, Change, DomainEvent, Error, EventData, EventName, EventSource, EventStream, Gap, Kind,
-    Lifecycle, Options, RawEvent, StopCause, Uuid,
+    Lifecycle, Options, RawEvent, ShutoffReason, State, StopCause, Uuid,
 };
 
 const MIB: u64 = 1 << 20;
@@ -30,6 +30,8 @@ struct Peer {
     events: u64,
     /// It answers no list before it has sent them.
     lists_last: bool,
+    /// How many other domains it lists, each with a name of 4 KiB.
+    listed: u128,
     sent: Arc<AtomicU64>,
     lists: Arc<AtomicUsize>,
 }
@@ -46,7 +48,7 @@ impl Peer {
     fn new(flood: Flood, events: u64) -> Self {
         let sent = Arc::default();
         let lists = Arc::default();
-        Self { flood, events, lists_last: false, sent, lists }
+        Self { flood, events, lists_last: false, listed: 0, sent, lists }
     }
 
     async fn subscribe(&self) -> EventStream {
@@ -104,7 +106,12 @@ impl Session for Connection {
         if let Some(tag) = self.interest.take() {
             out.interest_done(tag, &[]);
         } else if let Some(tag) = self.list.take_if(|_| is_done || !self.peer.lists_last) {
-            out.listed(tag, Vec::new());
+            let listed = (0..self.peer.listed).map(|number| {
+                let domain = out.domain(Uuid::from_u128(number << 64), &name(number), None);
+                Listed::new(domain, State::Shutoff(ShutoffReason::Shutdown), Some(true))
+            });
+            let listed = listed.collect();
+            out.listed(tag, listed);
         } else if is_done {
             pending::<()>().await;
         } else {
@@ -126,12 +133,17 @@ impl Connection {
                 out.event(RawEvent::new("flood:", None, name, data, at));
             }
             Flood::Ends => {
-                let name = format!("{number:04096}");
-                let domain = out.domain(Uuid::from_u128(number.into()), &name, Some(1));
+                let domain =
+                    out.domain(Uuid::from_u128(number.into()), &name(number.into()), Some(1));
                 out.event(Lifecycle::new(domain, Change::Stopped(StopCause::Shutdown), at));
             }
         }
     }
+}
+
+/// The longest name that a domain keeps.
+fn name(number: u128) -> String {
+    format!("{number:04096}")
 }
 
 /// The most that `act` holds at once.
@@ -179,6 +191,26 @@ fn long_names_that_must_be_kept_end_in_a_reset() {
         assert!(matches!(events.next().await, Some(DomainEvent::Synced(_))));
     });
     assert!(held < QUEUE + 2 * MIB, "{} MiB of {} MiB", held / MIB, EVENTS * 4096 / MIB);
+}
+
+#[test]
+fn a_reset_beyond_the_byte_bound_of_a_mailbox_does_not_loop() {
+    const EVENTS: u64 = 32_000;
+    let mut peer = Peer::new(Flood::Ends, EVENTS);
+    peer.listed = 6000;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut events = peer.subscribe().await;
+        peer.has_sent_all().await;
+        assert_eq!(lagged(events.next().await), (EVENTS, true));
+        for _ in 0..peer.listed {
+            let event = events.next().await.unwrap();
+            assert!(matches!(event.change(), Some(Change::Existing(_))), "{event}");
+        }
+        assert!(matches!(events.next().await, Some(DomainEvent::Synced(_))));
+        let silence = tokio::time::timeout(Duration::from_millis(100), events.next()).await;
+        assert!(silence.is_err(), "{silence:?}");
+    });
 }
 
 #[test]

@@ -5,8 +5,8 @@
 //! was gone; the newest that knows whether it persists; and the newest of all. So a table that is folded
 //! from what is kept equals one that is folded from everything, whatever it held before.
 //!
-//! Of the markers the newest break and the newest sync of each source, the newer of the two for each
-//! part of one, and the newest reset of each scope.
+//! Of the markers the newest break and the newest sync of each source and each host, the newer of the
+//! two for each domain, and the newest reset of each scope.
 
 #[cfg(test)]
 mod property;
@@ -18,7 +18,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use uuid::Uuid;
 
 use crate::event::ScopeKey;
-use crate::{Break, Change, Domain, DomainEvent, Gap, Lifecycle, Scope, State};
+use crate::{Break, Change, Domain, DomainEvent, Gap, Lifecycle, Scope, State, Synced};
 
 /// What was already kept of a domain, looking from the newest event back.
 #[derive(Default)]
@@ -91,11 +91,12 @@ pub(super) fn compact(events: &mut VecDeque<DomainEvent>) -> u64 {
                 domains.entry(key(&event.domain)).or_default().keeps(event)
             }
             DomainEvent::Reboot(_) | DomainEvent::Other(_) => false,
-            // Of a part, which may be one of many, only the newer of the two says how it is.
-            DomainEvent::Synced(synced) if synced.scope.is_source() => {
-                newest(&synced.scope, Marker::Synced)
+            // Of one domain, which may be one of many, the newer of the two says how it is. A wider
+            // scope's Synced ended the gaps of its parts, too.
+            DomainEvent::Synced(Synced { scope: scope @ Scope::Domain(_), .. }) => {
+                newest(scope, Marker::Break)
             }
-            DomainEvent::Synced(synced) => newest(&synced.scope, Marker::Break),
+            DomainEvent::Synced(Synced { scope, .. }) => newest(scope, Marker::Synced),
             DomainEvent::Gap(Gap { scope, kind }) => match kind {
                 Break::Disconnected { .. } => newest(scope, Marker::Break),
                 Break::Lagged { anew: true, .. } => newest(scope, Marker::Reset),

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     CrashCause, DefineCause, Fault, FaultKind, Reboot, ResumeCause, RunningReason, ShutdownCause,
-    StartCause, StopCause, SuspendCause, Synced, UndefineCause,
+    StartCause, StopCause, SuspendCause, UndefineCause,
 };
 
 const STARTED: Change = Change::Started(StartCause::Booted);
@@ -83,20 +83,25 @@ fn what_does_not_change_the_state_is_dropped_and_counted() {
     assert!(events.is_empty());
 }
 
+fn synced(scope: &Scope, domains: u64) -> DomainEvent {
+    Synced::new(scope.clone(), domains).into()
+}
+
+fn broke(scope: &Scope, message: &str) -> DomainEvent {
+    let fault = Fault::new(FaultKind::Closed, message);
+    Gap::new(scope.clone(), Break::Disconnected { fault }).into()
+}
+
+fn lagged(scope: &Scope, missed: u64, anew: bool) -> DomainEvent {
+    Gap::new(scope.clone(), Break::Lagged { missed, anew }).into()
+}
+
 #[test]
-fn of_the_markers_of_a_source_the_newest_of_each_sort_is_kept() {
+fn of_the_markers_the_newest_of_each_sort_and_scope_is_kept() {
     let whole = Scope::source_wide("s:");
-    let part = Scope::on_host("s:", "h");
+    let part = Scope::Domain(step(STARTED).domain);
     let other = Scope::source_wide("t:");
-    let synced = |scope: &Scope, domains| Synced::new(scope.clone(), domains).into();
-    let broke = |scope: &Scope, message| {
-        let fault = Fault::new(FaultKind::Closed, message);
-        Gap::new(scope.clone(), Break::Disconnected { fault }).into()
-    };
-    let lagged = |scope: &Scope, missed, anew| {
-        Gap::new(scope.clone(), Break::Lagged { missed, anew }).into()
-    };
-    let mut events: VecDeque<DomainEvent> = VecDeque::from([
+    let mut events = VecDeque::from([
         synced(&other, 1),
         broke(&whole, "1"),
         synced(&whole, 1),
@@ -117,6 +122,17 @@ fn of_the_markers_of_a_source_the_newest_of_each_sort_is_kept() {
         synced(&whole, 2),
     ];
     assert_eq!(events, kept);
+}
+
+#[test]
+fn a_sync_that_ended_the_gap_of_a_part_is_kept() {
+    let domain = Scope::Domain(step(STARTED).domain);
+    for wider in [Scope::on_host("s:", "h"), Scope::source_wide("s:")] {
+        let markers = [broke(&domain, "1"), synced(&wider, 1), broke(&wider, "2")];
+        let mut events = VecDeque::from(markers.clone());
+        compact(&mut events);
+        assert_eq!(events, markers);
+    }
 }
 
 #[test]
