@@ -12,7 +12,6 @@ mod waking;
 mod weight;
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -21,6 +20,7 @@ pub(crate) use self::queue::Queue;
 use self::waking::Reader;
 use crate::{DomainEvent, End};
 
+#[derive(Debug)]
 pub(crate) struct Mailbox {
     /// Set for good when either half of the stream is dropped; read without the lock.
     cancelled: AtomicBool,
@@ -28,6 +28,7 @@ pub(crate) struct Mailbox {
     inner: Mutex<Inner>,
 }
 
+#[derive(Debug)]
 struct Inner {
     queue: Queue,
     end: Option<End>,
@@ -162,11 +163,5 @@ impl Inner {
     /// Whether there is something for the reader to do: events to take, or a reset to ask for.
     fn is_ready(&self) -> bool {
         !self.queue.is_empty() || (self.queue.is_stale() && !self.asked)
-    }
-}
-
-impl fmt::Debug for Mailbox {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mailbox").field("cancelled", &self.is_cancelled()).finish_non_exhaustive()
     }
 }
