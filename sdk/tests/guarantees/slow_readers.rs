@@ -4,8 +4,8 @@ use std::time::SystemTime;
 
 use futures::StreamExt;
 use virevent::{
-    Break, Change, Domain, DomainEvent, EventSource, Fault, FaultKind, Gap, Lifecycle, Options, Scope,
-    StartCause, StopCause, Uuid,
+    Break, Change, Domain, DomainEvent, EventSource, Fault, FaultKind, Gap, Lifecycle, Options,
+    Scope, StartCause, StopCause, Uuid,
 };
 use virevent_testkit::FakeHypervisor;
 use virevent_testkit::assert::{Fold, until_synced};
