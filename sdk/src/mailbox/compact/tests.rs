@@ -53,6 +53,26 @@ fn a_crash_is_an_ending_until_the_stop_that_follows_it() {
 }
 
 #[test]
+fn of_each_sort_of_step_one_is_kept() {
+    for step in [STARTED, STOPPED, CRASHED, SUSPENDED, RESUMED, SHUTTING_DOWN, DEFINED, EXISTING] {
+        assert_eq!(kept(&[step, step, step]), [step]);
+    }
+    assert_eq!(kept(&[STARTED, CRASHED, RESUMED, CRASHED]), [STARTED, CRASHED]);
+    assert_eq!(kept(&[STARTED, STARTED, SUSPENDED]), [STARTED, SUSPENDED]);
+}
+
+#[test]
+fn a_step_is_dropped_for_any_that_settles_its_state() {
+    for newer in [STARTED, STOPPED, CRASHED, EXISTING, RESUMED] {
+        assert_eq!(kept(&[SUSPENDED, newer]), [newer]);
+    }
+    for newer in [STARTED, STOPPED] {
+        assert_eq!(kept(&[EXISTING, newer]), [newer]);
+    }
+    assert_eq!(kept(&[STARTED, STOPPED]), [STOPPED]);
+}
+
+#[test]
 fn a_guest_in_its_crash_kernel_has_not_ended() {
     let crashloaded = Change::Crashed(CrashCause::Crashloaded);
     assert_eq!(kept(&[EXISTING, SUSPENDED, crashloaded, DEFINED]), [EXISTING, SUSPENDED, DEFINED]);
