@@ -98,6 +98,11 @@ impl Domain {
                 || self.ident.host == other.ident.host)
     }
 
+    /// What it holds on to, in bytes, as if nothing of it were shared.
+    pub(crate) fn weight(&self) -> usize {
+        size_of::<Ident>() + self.host().len() + self.name().len()
+    }
+
     pub(crate) fn home(&self) -> &Arc<Host> {
         &self.ident.host
     }

@@ -6,8 +6,9 @@ use crate::{Domain, Error, Kind, Kinds, Selector};
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// How many unread events the mailbox holds before it is compacted. Default: 1,024, a few
-    /// hundred kilobytes at the most, which a reader that keeps up never fills.
+    /// How many unread events the mailbox holds before it is compacted. Default: 1,024, which a
+    /// reader that keeps up never fills. It is compacted at 16 MiB too, names and data counted, or at
+    /// 256 bytes for each event of a capacity beyond 65,536.
     pub capacity: usize,
     /// Which events to receive. Default: all that the source has types for.
     pub filter: Filter,

@@ -5,11 +5,9 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use futures::Stream;
 use futures::stream::FusedStream;
-use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::coop::RestoreOnPending;
 
@@ -17,16 +15,14 @@ use crate::driver::{Command, Link};
 use crate::mailbox::{Mailbox, Taken};
 use crate::{DomainEvent, Error};
 
-/// How long [`close`](Subscription::close) waits for the hypervisor.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How many events cost a reader as much of its turn as one read of a socket.
-const POLITE: usize = 64;
+/// After this many events a reader that always finds more has used up as much of its task's turn as by
+/// one read of a socket.
+const YIELD_EVERY: usize = 64;
 
 /// The events of one subscription, in order. Dropping it cancels the subscription.
 ///
 /// It begins with an [`Existing`](crate::Change::Existing) event for each domain and
-/// [`Synced`](DomainEvent::Synced); then it tells what happens, for as long as the program likes: an
+/// [`Synced`](DomainEvent::Synced); then it delivers what happens, for as long as the program likes: an
 /// outage is a [`Gap`](DomainEvent::Gap) in it, not its end.
 ///
 /// # Cancel safety
@@ -44,7 +40,7 @@ impl EventStream {
         Self { events, subscription: guard }
     }
 
-    /// Parts the stream from the guard that cancels it, so that one task can read and another cancel.
+    /// Separates the stream from the guard that cancels it, so that one task can read and another cancel.
     pub fn split(self) -> (Events, Subscription) {
         (self.events, self.subscription)
     }
@@ -112,7 +108,7 @@ impl Stream for Events {
         }
         loop {
             // A reader that always finds events lets its neighbours run now and then.
-            let coop = match this.taken.len() % POLITE {
+            let coop = match this.taken.len() % YIELD_EVERY {
                 0 => Some(ready!(tokio::task::coop::poll_proceed(cx))),
                 _ => None,
             };
@@ -126,10 +122,8 @@ impl Stream for Events {
             match ready!(this.mailbox.poll_take(cx, &mut this.taken)) {
                 Taken::Events => coop.iter().for_each(RestoreOnPending::made_progress),
                 Taken::Ended => this.terminated = true,
-                Taken::Stale => {
-                    this.link.send(Command::Retell { id: this.id });
-                    return Poll::Pending;
-                }
+                // The next look leaves the waker for what the driver answers.
+                Taken::Stale => this.link.send(Command::Retell { id: this.id }),
             }
         }
     }
@@ -153,7 +147,7 @@ impl fmt::Debug for Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
-        cancel(&self.mailbox, &self.link, self.id, None);
+        cancel(&self.mailbox, &self.link, self.id);
     }
 }
 
@@ -170,22 +164,21 @@ pub struct Subscription {
 
 impl Subscription {
     /// Cancels, and waits until the hypervisor has confirmed that nothing is registered for this
-    /// subscription any more.
+    /// subscription any more, also when its [`Events`] were dropped before.
     ///
     /// Returns at once in an outage and where other subscribers still need the registration, and
-    /// after 5 seconds at the latest (outside a tokio runtime there is no such limit). Nothing is
-    /// delivered after the first poll.
+    /// after 5 seconds at the latest: the driver keeps that time, so this works on any executor while
+    /// the runtime of the source runs. Nothing is delivered after the first poll.
     ///
     /// # Cancel safety
     /// The subscription is cancelled at the first poll, whether or not this future is driven further.
     pub async fn close(self) {
         let (done, confirmed) = oneshot::channel();
-        cancel(&self.mailbox, &self.link, self.id, Some(done));
-        // Late or never: the server will have heard of it, and the events are discarded anyway.
-        let _ = match Handle::try_current() {
-            Ok(_) => tokio::time::timeout(CLOSE_TIMEOUT, confirmed).await.unwrap_or(Ok(())),
-            Err(_) => confirmed.await,
-        };
+        self.mailbox.cancel();
+        // Also where that did nothing: the driver may still wait for the server's confirmation.
+        self.link.send(Command::Cancel { id: self.id, done: Some(done) });
+        // An error means that the driver has ended, and with it the connection.
+        let _ = confirmed.await;
     }
 }
 
@@ -197,14 +190,14 @@ impl fmt::Debug for Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        cancel(&self.mailbox, &self.link, self.id, None);
+        cancel(&self.mailbox, &self.link, self.id);
     }
 }
 
-fn cancel(mailbox: &Mailbox, link: &Link, id: u64, done: Option<oneshot::Sender<()>>) {
+fn cancel(mailbox: &Mailbox, link: &Link, id: u64) {
     // The second half of a stream to go has nothing left to cancel.
     if mailbox.cancel() {
-        link.send(Command::Cancel { id, done });
+        link.send(Command::Cancel { id, done: None });
     }
 }
 
@@ -216,6 +209,6 @@ pub enum End {
     Cancelled,
     /// Its source was shut down.
     Shutdown,
-    /// The hypervisor refused for good, and trying again cannot mend it.
+    /// The hypervisor refused for good, and trying again cannot help.
     Failed(Error),
 }

@@ -6,6 +6,10 @@ use std::time::SystemTime;
 
 use crate::{Domain, EventName, Origin};
 
+/// How much of an event's name is kept, in bytes: as much as of a domain's. No hypervisor has names
+/// that long, and a name is copied wherever an event goes.
+const MAX_NAME: usize = 4096;
+
 /// A well framed event that this crate has no type for, passed on whole.
 ///
 /// What its data means is the hypervisor's own documentation to tell.
@@ -38,7 +42,7 @@ pub enum EventData {
 }
 
 impl RawEvent {
-    /// Makes an event.
+    /// Makes an event. Of a name longer than 4 KiB the first part is kept, with `…` at its end.
     pub fn new(
         source: impl Into<Arc<str>>,
         domain: Option<Domain>,
@@ -46,6 +50,7 @@ impl RawEvent {
         data: EventData,
         at: SystemTime,
     ) -> Self {
+        let name = shortened(name);
         let body = Arc::new(Body { source: source.into(), name, data });
         Self { domain, at, origin: Origin::Observed, body }
     }
@@ -60,17 +65,35 @@ impl RawEvent {
         &self.body.name
     }
 
-    /// How many bytes came with it.
+    /// What it holds on to, in bytes, as if nothing of it were shared.
     pub(crate) fn weight(&self) -> usize {
-        match self.data() {
+        let data = match self.data() {
             EventData::Json(text) => text.len(),
             EventData::Bytes(bytes) => bytes.len(),
-        }
+        };
+        let name = match self.name() {
+            EventName::Number(_) => 0,
+            EventName::Name(name) => name.len(),
+        };
+        size_of::<Body>() + name + data + self.domain.as_ref().map_or(0, Domain::weight)
     }
 
     /// What came with it.
     pub fn data(&self) -> &EventData {
         &self.body.data
+    }
+}
+
+fn shortened(name: EventName) -> EventName {
+    match name {
+        EventName::Name(name) if name.len() > MAX_NAME => {
+            let mut end = MAX_NAME - '…'.len_utf8();
+            while !name.is_char_boundary(end) {
+                end -= 1;
+            }
+            EventName::Name(format!("{}…", &name[..end]).into())
+        }
+        name => name,
     }
 }
 
@@ -84,5 +107,24 @@ impl fmt::Display for RawEvent {
             EventData::Json(text) => write!(f, " {text}"),
             EventData::Bytes(bytes) => write!(f, " ({} bytes)", bytes.len()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(name: &str) -> String {
+        let data = EventData::Bytes([].into());
+        let name = EventName::Name(name.into());
+        RawEvent::new("s", None, name, data, SystemTime::UNIX_EPOCH).name().to_string()
+    }
+
+    #[test]
+    fn a_name_longer_than_four_kibibytes_is_cut() {
+        let longest = "E".repeat(4096);
+        assert_eq!(kept(&longest), longest);
+        assert_eq!(kept(&format!("{longest}E")), format!("{}…", "E".repeat(4093)));
+        assert_eq!(kept(&"é".repeat(1 << 20)), format!("{}…", "é".repeat(2046)));
     }
 }

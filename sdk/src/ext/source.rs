@@ -7,7 +7,7 @@ use tokio_stream::StreamExt;
 
 use crate::{
     Change, Domain, DomainEvent, End, Error, EventSource, EventStream, Kind, Options, Selector,
-    State, UndefineCause,
+    State, StopCause,
 };
 
 /// What every [`EventSource`] can do besides.
@@ -113,18 +113,17 @@ async fn wait<S: EventSource + ?Sized>(
                 return Ok(Waited::Reached(event.domain.clone(), state));
             }
         }
-        let ended = match event.change {
-            Change::Undefined(cause) => {
-                cause != UndefineCause::Renamed && !event.domain.is_active()
-            }
-            // A transient domain is gone when it stops, and only the source knows which are.
-            Change::Stopped(_) => {
+        let gone = match event.change {
+            // The next run is about to begin.
+            Change::Stopped(StopCause::Recreated) => false,
+            // Where the event does not know whether the domain persists, a new stream does.
+            Change::Stopped(_) if event.persistent.is_none() => {
                 let mut now = source.subscribe_with(options.clone()).await?;
                 existing(&mut now).await?.is_empty()
             }
-            _ => false,
+            _ => event.is_gone(),
         };
-        if ended {
+        if gone {
             return Ok(Waited::Gone(event.domain.clone()));
         }
     }

@@ -1,31 +1,38 @@
 //! Where a subscriber's events wait: filled by the driver's task, emptied by the stream.
 //!
 //! Neither waits for the other. The driver takes the lock once a batch; the reader swaps the whole
-//! queue out under it.
+//! queue out under it. No code of the program runs under the lock: wakers are cloned, called and
+//! dropped outside it.
 
 mod compact;
 mod queue;
+#[cfg(test)]
+mod tests;
+mod waking;
+mod weight;
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 pub(crate) use self::queue::Queue;
+use self::waking::Reader;
 use crate::{DomainEvent, End};
 
+#[derive(Debug)]
 pub(crate) struct Mailbox {
     /// Set for good when either half of the stream is dropped; read without the lock.
     cancelled: AtomicBool,
+    reader: Reader,
     inner: Mutex<Inner>,
 }
 
+#[derive(Debug)]
 struct Inner {
     queue: Queue,
-    waker: Option<Waker>,
     end: Option<End>,
-    /// The reader has asked to be told anew.
+    /// The reader has asked for the reset of its stale queue.
     asked: bool,
 }
 
@@ -35,15 +42,18 @@ pub(crate) enum Taken {
     Events,
     /// There will be none any more.
     Ended,
-    /// The queue is stale: ask the driver to tell anew, once.
+    /// The queue is stale: ask the driver for a reset, then poll again. Returned once.
     Stale,
 }
 
 impl Mailbox {
     pub(crate) fn new(source: Arc<str>, capacity: usize) -> Self {
-        let queue = Queue::new(source, capacity);
-        let inner = Inner { queue, waker: None, end: None, asked: false };
-        Self { cancelled: AtomicBool::new(false), inner: Mutex::new(inner) }
+        let inner = Inner { queue: Queue::new(source, capacity), end: None, asked: false };
+        Self {
+            cancelled: AtomicBool::new(false),
+            reader: Reader::default(),
+            inner: Mutex::new(inner),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -53,6 +63,19 @@ impl Mailbox {
 
     /// Lets `fill` push events and wakes the reader; returns how many were dropped for it.
     pub(crate) fn deliver(&self, fill: impl FnOnce(&mut Queue)) -> u64 {
+        self.fill(|inner| fill(&mut inner.queue))
+    }
+
+    /// Resets the queue after it went stale: `fill` pushes the whole truth, `expected` events.
+    pub(crate) fn renew(&self, expected: usize, fill: impl FnOnce(&mut Queue)) -> u64 {
+        self.fill(|inner| {
+            inner.asked = false;
+            inner.queue.renew(expected);
+            fill(&mut inner.queue);
+        })
+    }
+
+    fn fill(&self, fill: impl FnOnce(&mut Inner)) -> u64 {
         if self.is_cancelled() {
             return 0;
         }
@@ -61,69 +84,54 @@ impl Mailbox {
             return 0;
         }
         let before = inner.queue.missed();
-        fill(&mut inner.queue);
+        fill(&mut inner);
         let dropped = inner.queue.missed() - before;
-        let ready = !inner.queue.is_empty() || (inner.queue.is_stale() && !inner.asked);
-        let waker = if ready { inner.waker.take() } else { None };
+        let ready = inner.is_ready();
         drop(inner);
-        if let Some(waker) = waker {
-            waker.wake();
+        if ready {
+            self.reader.wake();
         }
         dropped
     }
 
-    /// Begins to tell anew after the queue went stale: `fill` pushes the whole truth, `expected`
-    /// events.
-    pub(crate) fn renew(&self, expected: usize, fill: impl FnOnce(&mut Queue)) -> u64 {
-        self.lock().asked = false;
-        self.deliver(|queue| {
-            queue.renew(expected);
-            fill(queue);
-        })
-    }
-
-    /// Moves all that waits into `out`, or leaves the waker to be called.
+    /// Moves all that waits into `out`, which is empty, or leaves the waker to be called.
     pub(crate) fn poll_take(
         &self,
         cx: &mut Context<'_>,
         out: &mut VecDeque<DomainEvent>,
     ) -> Poll<Taken> {
-        if self.is_cancelled() {
-            return Poll::Ready(Taken::Ended);
+        if let Some(taken) = self.take(out) {
+            return Poll::Ready(taken);
         }
+        self.reader.register(cx.waker());
+        // The driver may have filled the queue before it could see the waker.
+        self.take(out).map_or(Poll::Pending, Poll::Ready)
+    }
+
+    fn take(&self, out: &mut VecDeque<DomainEvent>) -> Option<Taken> {
         let mut inner = self.lock();
-        if !inner.queue.is_empty() {
+        // What a stale queue missed is still to be said before the end.
+        let ended = inner.end.is_some();
+        if !inner.queue.is_empty() || (ended && inner.queue.missed() > 0) {
             inner.queue.take(out);
-            return Poll::Ready(Taken::Events);
+            return Some(Taken::Events);
         }
-        if inner.end.is_some() {
-            // What a stale queue missed is still to be told.
-            if inner.queue.missed() > 0 {
-                inner.queue.take(out);
-                return Poll::Ready(Taken::Events);
-            }
-            return Poll::Ready(Taken::Ended);
+        if ended {
+            return Some(Taken::Ended);
         }
-        match &mut inner.waker {
-            Some(waker) => waker.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
-        if inner.queue.is_stale() && !inner.asked {
-            inner.asked = true;
-            return Poll::Ready(Taken::Stale);
-        }
-        Poll::Pending
+        let stale = inner.is_ready();
+        inner.asked |= stale;
+        stale.then_some(Taken::Stale)
     }
 
     /// Ends the stream after what is already in the queue.
     pub(crate) fn end(&self, end: End) {
         let mut inner = self.lock();
-        inner.end.get_or_insert(end);
-        let waker = inner.waker.take();
+        let spare = if inner.end.is_none() { inner.end.replace(end) } else { Some(end) };
         drop(inner);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        // An error may hold one of the program's.
+        drop(spare);
+        self.reader.wake();
     }
 
     /// Ends the stream at once and discards what is in the queue. False if that was done already.
@@ -133,12 +141,11 @@ impl Mailbox {
         }
         let mut inner = self.lock();
         inner.end.get_or_insert(End::Cancelled);
-        inner.queue.clear();
-        let waker = inner.waker.take();
+        let discarded = inner.queue.clear();
         drop(inner);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        // A long queue takes a while, and the driver is not to wait for it at the lock.
+        drop(discarded);
+        self.reader.wake();
         true
     }
 
@@ -152,8 +159,9 @@ impl Mailbox {
     }
 }
 
-impl fmt::Debug for Mailbox {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mailbox").field("cancelled", &self.is_cancelled()).finish_non_exhaustive()
+impl Inner {
+    /// Whether there is something for the reader to do: events to take, or a reset to ask for.
+    fn is_ready(&self) -> bool {
+        !self.queue.is_empty() || (self.queue.is_stale() && !self.asked)
     }
 }

@@ -1,36 +1,50 @@
 //! A bounded queue of events that compacts like a log keyed by domain.
 //!
 //! ```text
-//!             capacity                          capacity + SLACK events that must be kept
+//!             capacity, or its bytes            SLACK more events to keep, or twice its bytes
 //!  push ──────────┼──────────────────────────────────────┼───────────────▶
 //!    append       │ compact: keep what the truth needs   │ stale: keep nothing, count;
-//!                 │ and count the rest as missed         │ the reader asks to be told anew
+//!                 │ and count the rest as missed         │ the reader asks for a reset
 //! ```
+//!
+//! `Existing` events never make a queue stale. There is one for each domain of the roster, whose own
+//! bound holds them, and a reset consists of them: it would ask for the next one.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::compact::compact;
+use super::compact::{compact, stands_for};
+use super::weight::weight;
 use crate::{Break, Change, DomainEvent, Gap, Scope};
 
 /// How many events a queue holds beyond its capacity where the truth needs them.
-const SLACK: usize = 65_536;
+pub(super) const SLACK: usize = 65_536;
 
-/// How many bytes of data of untyped events a queue holds before it is compacted.
+/// How many bytes a queue of the default capacity holds before it compacts, and how many the truth may
+/// need. 1,024 lifecycle events take 8.1 MiB if the names of all domains and hosts are 4 KiB long, the
+/// most that is kept of a domain's: names alone never compact a queue within its capacity.
 const BYTES: usize = 16 << 20;
+
+/// What a larger capacity adds for each of its events: more than one with names of usual length weighs.
+const BYTES_PER_EVENT: usize = 256;
 
 #[derive(Debug)]
 pub(crate) struct Queue {
     source: Arc<str>,
     capacity: usize,
-    /// At this length the next push compacts. At least twice what the last compaction kept, so that
-    /// a push costs a constant however long the queue.
-    threshold: usize,
     events: VecDeque<DomainEvent>,
+    /// What the events weigh.
     bytes: usize,
+    /// At this length, or with more than these bytes, the next push compacts. Each is at least twice
+    /// what the last compaction kept, so that a push costs a constant however long the queue.
+    max_events: usize,
+    max_bytes: usize,
     missed: u64,
     stale: bool,
-    /// What follows is the whole truth told anew.
+    /// What follows is a reset: the whole truth.
     anew: bool,
 }
 
@@ -39,9 +53,10 @@ impl Queue {
         Self {
             source,
             capacity,
-            threshold: capacity,
             events: VecDeque::new(),
             bytes: 0,
+            max_events: capacity,
+            max_bytes: byte_capacity(capacity),
             missed: 0,
             stale: false,
             anew: false,
@@ -49,16 +64,14 @@ impl Queue {
     }
 
     pub(crate) fn push(&mut self, event: DomainEvent) {
-        if self.stale {
-            self.missed += u64::from(event.is_happening());
-            return;
-        }
-        let weight = if let DomainEvent::Other(event) = &event { event.weight() } else { 0 };
-        if self.events.len() >= self.threshold || self.bytes + weight > BYTES {
+        let weight = weight(&event);
+        let is_full = self.events.len() >= self.max_events || self.bytes + weight > self.max_bytes;
+        if is_full && !self.stale {
             self.make_room();
-            if self.stale {
-                return self.push(event);
-            }
+        }
+        if self.stale {
+            self.missed += stands_for(&event);
+            return;
         }
         self.bytes += weight;
         self.events.push_back(event);
@@ -66,18 +79,28 @@ impl Queue {
 
     fn make_room(&mut self) {
         self.missed += compact(&mut self.events);
-        // Nothing that has data is kept.
+        let mut existing = 0;
+        let mut existing_bytes = 0;
         self.bytes = 0;
-        let kept = self.events.len();
-        let is_existing =
-            |event: &&DomainEvent| matches!(event.change(), Some(Change::Existing(_)));
-        let existing = self.events.iter().filter(is_existing).count();
-        if kept - existing > self.capacity.saturating_add(SLACK) {
-            self.missed += self.events.iter().filter(|event| event.is_happening()).count() as u64;
+        for event in &self.events {
+            let weight = weight(event);
+            self.bytes += weight;
+            if matches!(event.change(), Some(Change::Existing(_))) {
+                existing += 1;
+                existing_bytes += weight;
+            }
+        }
+        let needed = self.events.len() - existing;
+        let needed_bytes = self.bytes - existing_bytes;
+        let capacity_bytes = byte_capacity(self.capacity);
+        if needed > self.capacity.saturating_add(SLACK) || needed_bytes > capacity_bytes {
+            self.missed += self.events.iter().map(stands_for).sum::<u64>();
             self.events = VecDeque::new();
+            self.bytes = 0;
             self.stale = true;
         }
-        self.threshold = self.capacity.max(2 * kept);
+        self.max_events = self.capacity.max(2 * self.events.len());
+        self.max_bytes = capacity_bytes.max(2 * self.bytes);
     }
 
     /// Counts events that were dropped before they came here.
@@ -85,7 +108,7 @@ impl Queue {
         self.missed += missed;
     }
 
-    /// Moves everything into `out`, which is empty, with the word of what was missed before it.
+    /// Moves everything into `out`, which is empty, after a marker of what was missed before it.
     pub(crate) fn take(&mut self, out: &mut VecDeque<DomainEvent>) {
         let anew = std::mem::take(&mut self.anew);
         let missed = self.drain(out);
@@ -98,8 +121,9 @@ impl Queue {
     /// Moves all events into `out`, which is empty; returns how many were missed before them.
     pub(crate) fn drain(&mut self, out: &mut VecDeque<DomainEvent>) -> u64 {
         std::mem::swap(&mut self.events, out);
-        self.threshold = self.capacity;
         self.bytes = 0;
+        self.max_events = self.capacity;
+        self.max_bytes = byte_capacity(self.capacity);
         // What a burst allocated is not kept for ever.
         if self.events.capacity() > self.capacity.max(1024).saturating_mul(4) {
             self.events.shrink_to(self.capacity);
@@ -107,105 +131,36 @@ impl Queue {
         std::mem::take(&mut self.missed)
     }
 
-    /// Takes everything back into use after the queue went stale: what is pushed next is the truth
-    /// told anew.
+    /// Takes the queue back into use after it went stale: what is pushed next is the whole truth, in
+    /// `expected` events.
     pub(crate) fn renew(&mut self, expected: usize) {
         self.stale = false;
         self.anew |= self.missed > 0;
-        self.threshold = self.capacity.max(expected.saturating_mul(2));
+        self.max_events = self.capacity.max(expected.saturating_mul(2));
     }
 
+    /// Whether there is nothing to take.
     pub(crate) fn is_empty(&self) -> bool {
         self.events.is_empty() && (self.missed == 0 || self.stale)
     }
 
+    /// Whether more had to be kept than fits: all was dropped, and only a list tells the truth now.
     pub(crate) fn is_stale(&self) -> bool {
         self.stale
     }
 
+    /// How many events were dropped since the last take.
     pub(crate) fn missed(&self) -> u64 {
         self.missed
     }
 
-    pub(crate) fn clear(&mut self) {
-        *self = Self::new(Arc::clone(&self.source), self.capacity);
+    /// Empties the queue for good; the caller drops the events where that may take its time.
+    pub(crate) fn clear(&mut self) -> VecDeque<DomainEvent> {
+        std::mem::replace(self, Self::new(Arc::clone(&self.source), self.capacity)).events
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use uuid::Uuid;
-
-    use super::*;
-    use crate::{Domain, EventData, Lifecycle, RawEvent, ResumeCause, StartCause, StopCause};
-
-    fn event(domain: u128, id: u32, change: Change) -> DomainEvent {
-        let domain = Domain::new("s:", "h", Uuid::from_u128(domain), "d", Some(id));
-        let at = std::time::SystemTime::UNIX_EPOCH;
-        Lifecycle::new(domain, change, at).into()
-    }
-
-    fn drain(queue: &mut Queue) -> Vec<DomainEvent> {
-        let mut out = VecDeque::new();
-        queue.take(&mut out);
-        out.into()
-    }
-
-    #[test]
-    fn missed_counts_exactly_what_was_dropped() {
-        let mut queue = Queue::new("s".into(), 16);
-        for id in 0..1000 {
-            queue.push(event(1, id, Change::Started(StartCause::Booted)));
-            queue.push(event(1, id, Change::Stopped(StopCause::Shutdown)));
-        }
-        let told = drain(&mut queue);
-        let DomainEvent::Gap(Gap { kind: Break::Lagged { missed, anew: false }, .. }) = told[0]
-        else {
-            panic!("{:?}", told[0])
-        };
-        assert_eq!(missed as usize + told.len() - 1, 2000);
-        assert!(told.len() <= 17, "{}", told.len());
-        assert_eq!(told.last(), Some(&event(1, 999, Change::Stopped(StopCause::Shutdown))));
-    }
-
-    #[test]
-    fn a_queue_that_must_keep_more_than_the_slack_goes_stale_and_only_counts() {
-        let mut queue = Queue::new("s".into(), 1);
-        let total = 2 * SLACK as u128 + 10;
-        for uuid in 0..total {
-            queue.push(event(uuid, 1, Change::Stopped(StopCause::Shutdown)));
-        }
-        assert!(queue.is_stale() && queue.is_empty());
-        queue.renew(1);
-        queue.push(event(7, 9, Change::Resumed(ResumeCause::Unpaused)));
-        let told = drain(&mut queue);
-        assert_eq!(told.len(), 2);
-        let missed = Break::Lagged { missed: total as u64, anew: true };
-        assert!(matches!(&told[0], DomainEvent::Gap(gap) if gap.kind == missed), "{:?}", told[0]);
-    }
-
-    #[test]
-    fn the_data_of_untyped_events_is_bounded_too() {
-        let mut queue = Queue::new("s".into(), 1024);
-        let data = || EventData::Bytes(vec![0; BYTES / 4].into());
-        let at = std::time::SystemTime::UNIX_EPOCH;
-        for _ in 0..21 {
-            queue.push(RawEvent::new("s:", None, "8".into(), data(), at).into());
-            assert!(queue.events.len() <= 4);
-        }
-        let told = drain(&mut queue);
-        let missed = Break::Lagged { missed: 22 - told.len() as u64, anew: false };
-        assert!(matches!(&told[0], DomainEvent::Gap(gap) if gap.kind == missed), "{}", told[0]);
-    }
-
-    #[test]
-    fn what_a_burst_allocated_is_given_back() {
-        let mut queue = Queue::new("s".into(), 8);
-        for uuid in 0..50_000 {
-            queue.push(event(uuid, 1, Change::Stopped(StopCause::Shutdown)));
-        }
-        drop(drain(&mut queue));
-        drop(drain(&mut queue));
-        assert!(queue.events.capacity() <= 4 * 1024);
-    }
+/// How many bytes go with a capacity in events.
+fn byte_capacity(capacity: usize) -> usize {
+    capacity.saturating_mul(BYTES_PER_EVENT).max(BYTES)
 }

@@ -99,6 +99,29 @@ async fn close_returns_at_once_in_an_outage_and_after_five_seconds_at_the_latest
 }
 
 #[tokio::test(start_paused = true)]
+async fn close_waits_for_the_server_also_after_events_were_dropped() {
+    let (fake, events) = synced().await;
+    let (events, subscription) = events.split();
+    fake.hang_registrations();
+    drop(events);
+    let mut close = Box::pin(subscription.close());
+    assert!(tokio::time::timeout(secs(1), &mut close).await.is_err());
+    fake.release_registrations();
+    close.await;
+    assert!(fake.registered().is_empty());
+}
+
+#[test]
+fn close_needs_no_timers_where_it_is_awaited() {
+    let source = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let fake = FakeHypervisor::new();
+    let events = source.block_on(fake.subscribe()).unwrap();
+    let elsewhere = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    elsewhere.block_on(events.close());
+    assert!(fake.registered().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_is_delivered_after_close() {
     let (fake, events) = synced().await;
     fake.stop("web").unwrap();

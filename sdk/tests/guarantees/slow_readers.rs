@@ -4,8 +4,8 @@ use std::time::SystemTime;
 
 use futures::StreamExt;
 use virevent::{
-    Break, Change, Domain, DomainEvent, EventSource, Gap, Lifecycle, Options, StartCause,
-    StopCause, Uuid,
+    Break, Change, Domain, DomainEvent, EventSource, Fault, FaultKind, Gap, Lifecycle, Options,
+    Scope, StartCause, StopCause, Uuid,
 };
 use virevent_testkit::FakeHypervisor;
 use virevent_testkit::assert::{Fold, until_synced};
@@ -72,6 +72,53 @@ async fn lagged_stands_before_the_first_event_that_was_kept_and_only_there() {
     assert_eq!(backlog.last().unwrap().to_string(), "web[8] stopped (destroyed)");
     fake.start("web").unwrap();
     told(&mut events, &["web[9] started *"]).await;
+}
+
+/// Fills a mailbox of four to the brim: what comes next compacts it, and two of the four are dropped.
+fn fill_four(fake: &FakeHypervisor) {
+    for _ in 0..2 {
+        fake.stop("web").unwrap();
+        fake.start("web").unwrap();
+    }
+}
+
+async fn synced_with_four() -> (FakeHypervisor, virevent::EventStream) {
+    let (fake, _) = synced().await;
+    let mut events = fake.subscribe_with(Options::default().capacity(4)).await.unwrap();
+    until_synced(&mut events).await.unwrap();
+    (fake, events)
+}
+
+#[tokio::test(start_paused = true)]
+async fn counters_include_what_the_marker_of_an_outage_displaces() {
+    let (fake, mut events) = synced_with_four().await;
+    fill_four(&fake);
+    tokio::time::sleep(secs(1)).await;
+    fake.go_down();
+    let told = drain(&mut events).await;
+    assert_eq!(missed(&told[0]), 2, "{told:?}");
+    assert!(crate::lines(&told).last().unwrap().starts_with("lost sight of fake:"));
+    assert_eq!(fake.counters().missed, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn counters_include_what_the_markers_of_a_part_displace() {
+    let (fake, mut events) = synced_with_four().await;
+    let db = Scope::Domain(fake.create("db").unwrap());
+    told(&mut events, &["db[2] started *"]).await;
+    fill_four(&fake);
+    tokio::time::sleep(secs(1)).await;
+    fake.disconnected(db.clone(), Fault::new(FaultKind::Closed, "its socket closed"));
+    let lost = drain(&mut events).await;
+    assert_eq!(missed(&lost[0]), 2, "{lost:?}");
+    assert_eq!(fake.counters().missed, 2);
+
+    fill_four(&fake);
+    tokio::time::sleep(secs(1)).await;
+    fake.restored(db);
+    let restored = drain(&mut events).await;
+    assert_eq!(missed(&restored[0]), 2, "{restored:?}");
+    assert_eq!(fake.counters().missed, 4);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,174 @@
+//! What a queue keeps, counts and holds on to.
+
+use uuid::Uuid;
+
+use super::*;
+use crate::{Domain, EventData, Lifecycle, RawEvent, ResumeCause, StartCause, State, StopCause};
+
+fn event(domain: u128, id: u32, change: Change) -> DomainEvent {
+    let domain = Domain::new("s:", "h", Uuid::from_u128(domain), "d", Some(id));
+    let at = std::time::SystemTime::UNIX_EPOCH;
+    Lifecycle::new(domain, change, at).into()
+}
+
+fn drain(queue: &mut Queue) -> Vec<DomainEvent> {
+    let mut out = VecDeque::new();
+    queue.take(&mut out);
+    out.into()
+}
+
+#[test]
+fn missed_counts_exactly_what_was_dropped() {
+    let mut queue = Queue::new("s".into(), 16);
+    for id in 0..1000 {
+        queue.push(event(1, id, Change::Started(StartCause::Booted)));
+        queue.push(event(1, id, Change::Stopped(StopCause::Shutdown)));
+    }
+    let told = drain(&mut queue);
+    let DomainEvent::Gap(Gap { kind: Break::Lagged { missed, anew: false }, .. }) = told[0] else {
+        panic!("{:?}", told[0])
+    };
+    assert_eq!(missed as usize + told.len() - 1, 2000);
+    assert!(told.len() <= 17, "{}", told.len());
+    assert_eq!(told.last(), Some(&event(1, 999, Change::Stopped(StopCause::Shutdown))));
+}
+
+#[test]
+fn a_queue_that_must_keep_more_than_the_slack_goes_stale_and_only_counts() {
+    let mut queue = Queue::new("s".into(), 1);
+    let total = 2 * SLACK as u128 + 10;
+    for uuid in 0..total {
+        queue.push(event(uuid, 1, Change::Stopped(StopCause::Shutdown)));
+    }
+    assert!(queue.is_stale() && queue.is_empty());
+    queue.renew(1);
+    queue.push(event(7, 9, Change::Resumed(ResumeCause::Unpaused)));
+    let told = drain(&mut queue);
+    assert_eq!(told.len(), 2);
+    let missed = Break::Lagged { missed: total as u64, anew: true };
+    assert!(matches!(&told[0], DomainEvent::Gap(gap) if gap.kind == missed), "{:?}", told[0]);
+}
+
+fn data(bytes: usize) -> DomainEvent {
+    let data = EventData::Bytes(vec![0; bytes].into());
+    RawEvent::new("s:", None, "8".into(), data, std::time::SystemTime::UNIX_EPOCH).into()
+}
+
+fn named(uuid: u128, name: &str, change: Change) -> DomainEvent {
+    let domain = Domain::new("s:", "h", Uuid::from_u128(uuid), name, Some(1));
+    Lifecycle::new(domain, change, std::time::SystemTime::UNIX_EPOCH).into()
+}
+
+const STOPPED: Change = Change::Stopped(StopCause::Shutdown);
+const EXISTING: Change = Change::Existing(State::Blocked);
+
+#[test]
+fn the_data_of_untyped_events_is_bounded_too() {
+    let mut queue = Queue::new("s:".into(), 1024);
+    for _ in 0..21 {
+        queue.push(data(BYTES / 4));
+        assert!(queue.events.len() <= 4);
+    }
+    let told = drain(&mut queue);
+    let missed = Break::Lagged { missed: 22 - told.len() as u64, anew: false };
+    assert!(matches!(&told[0], DomainEvent::Gap(gap) if gap.kind == missed), "{}", told[0]);
+}
+
+#[test]
+fn what_was_read_no_longer_counts_for_the_bytes() {
+    let mut queue = Queue::new("s:".into(), 1024);
+    for _ in 0..3 {
+        for _ in 0..3 {
+            queue.push(data(BYTES / 4));
+        }
+        assert_eq!(drain(&mut queue).len(), 3);
+    }
+}
+
+#[test]
+fn what_a_compaction_dropped_no_longer_counts_for_the_bytes() {
+    let mut queue = Queue::new("s:".into(), 1024);
+    for _ in 0..4 {
+        queue.push(data(BYTES / 4));
+    }
+    assert_eq!(queue.events.len(), 1, "the fourth, for which the others were dropped");
+    queue.push(data(BYTES / 4));
+    queue.push(data(BYTES / 4));
+    assert_eq!(queue.events.len(), 3);
+}
+
+#[test]
+fn longest_names_within_the_capacity_are_never_compacted() {
+    let mut queue = Queue::new("s:".into(), 1024);
+    let name = "n".repeat(4096);
+    for uuid in 0..1024 {
+        queue.push(named(uuid % 2, &name, STOPPED));
+    }
+    assert_eq!(drain(&mut queue).len(), 1024);
+}
+
+#[test]
+fn a_larger_capacity_comes_with_more_bytes() {
+    let mut queue = Queue::new("s:".into(), 4 * BYTES / BYTES_PER_EVENT);
+    for _ in 0..3 {
+        queue.push(data(BYTES));
+    }
+    assert_eq!(drain(&mut queue).len(), 3);
+}
+
+#[test]
+fn a_queue_that_must_keep_too_many_bytes_goes_stale() {
+    let mut queue = Queue::new("s:".into(), 1);
+    let name = "n".repeat(4096);
+    let mut heaviest = 0;
+    let mut pushed = 0;
+    while !queue.is_stale() && pushed < 20_000 {
+        queue.push(named(pushed, &name, STOPPED));
+        pushed += 1;
+        heaviest = heaviest.max(queue.bytes);
+    }
+    assert!(heaviest > BYTES && heaviest <= 2 * BYTES, "{heaviest}");
+    assert!(pushed > 4000 && queue.missed() == pushed as u64, "{pushed}");
+    queue.renew(0);
+    queue.push(named(1, "d", STOPPED));
+    assert_eq!(drain(&mut queue).len(), 2, "the weight of the past is gone");
+}
+
+#[test]
+fn existing_domains_alone_never_make_a_queue_stale() {
+    let mut queue = Queue::new("s:".into(), 1);
+    for uuid in 0..2 * SLACK as u128 {
+        queue.push(named(uuid, "d", EXISTING));
+    }
+    assert_eq!(drain(&mut queue).len(), 2 * SLACK);
+    let name = "n".repeat(4096);
+    for uuid in 0..3 * BYTES as u128 / 4096 {
+        queue.push(named(uuid, &name, EXISTING));
+    }
+    assert!(queue.bytes > 3 * BYTES && !queue.is_stale());
+}
+
+#[test]
+fn a_push_to_a_long_queue_seldom_compacts() {
+    for (events, name) in [(10_000, "d".into()), (1000, "n".repeat(1 << 16))] {
+        let mut queue = Queue::new("s:".into(), 1);
+        let mut limits = vec![(queue.max_events, queue.max_bytes)];
+        for uuid in 0..events {
+            queue.push(named(uuid, &name, EXISTING));
+            limits.push((queue.max_events, queue.max_bytes));
+        }
+        limits.dedup();
+        assert!(limits.len() < 20, "each compaction sets another limit: {limits:?}");
+    }
+}
+
+#[test]
+fn what_a_burst_allocated_is_given_back() {
+    let mut queue = Queue::new("s".into(), 8);
+    for uuid in 0..50_000 {
+        queue.push(event(uuid, 1, Change::Stopped(StopCause::Shutdown)));
+    }
+    drop(drain(&mut queue));
+    drop(drain(&mut queue));
+    assert!(queue.events.capacity() <= 4 * 1024);
+}

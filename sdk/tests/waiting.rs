@@ -1,0 +1,221 @@
+//! When a wait for a state ends because the domain is gone, and when it goes on.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::task::JoinHandle;
+use virevent::driver::{Batch, Connect, Driver, Interest, Listed, Session};
+use virevent::{
+    Capabilities, Change, Counters, Error, EventSource, EventSourceExt, EventStream, Health,
+    Lifecycle, Options, RunningReason, Selector, StartCause, State, StopCause, SuspendCause,
+    UndefineCause, Uuid, Waited,
+};
+use virevent_testkit::FakeHypervisor;
+
+/// A source that counts its subscriptions.
+#[derive(Debug)]
+struct Counted<S> {
+    source: S,
+    subscriptions: AtomicUsize,
+}
+
+#[async_trait]
+impl<S: EventSource> EventSource for Counted<S> {
+    async fn subscribe_with(&self, options: Options) -> Result<EventStream, Error> {
+        self.subscriptions.fetch_add(1, Ordering::SeqCst);
+        self.source.subscribe_with(options).await
+    }
+
+    fn uri(&self) -> &str {
+        self.source.uri()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.source.capabilities()
+    }
+
+    fn health(&self) -> Health {
+        self.source.health()
+    }
+
+    fn counters(&self) -> Counters {
+        self.source.counters()
+    }
+
+    async fn shutdown(&self) {
+        self.source.shutdown().await;
+    }
+}
+
+/// A wait for `domain` to be paused that is under way, and its source.
+async fn waiting<S: EventSource + Clone>(
+    source: &S,
+    domain: impl Into<Selector>,
+) -> (Arc<Counted<S>>, JoinHandle<Waited>) {
+    let source = Arc::new(Counted { source: source.clone(), subscriptions: AtomicUsize::new(0) });
+    let domain = domain.into();
+    let waits = Arc::clone(&source);
+    let wait = tokio::spawn(async move {
+        waits.wait_until(domain, State::is_paused, Duration::from_secs(60)).await.unwrap()
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    (source, wait)
+}
+
+/// A hypervisor with one domain, `web`, that runs and may be persistent or not: it does not know.
+#[derive(Clone, Debug, Default)]
+struct Vague(Arc<Mutex<Vec<Change>>>);
+
+impl Vague {
+    fn source(&self) -> Driver {
+        Driver::builder(self.clone()).build()
+    }
+
+    /// Sends these together.
+    async fn send(&self, changes: &[Change]) {
+        self.0.lock().unwrap().extend(changes);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+struct Connection {
+    changes: Vague,
+    interest: Option<u64>,
+    list: Option<u64>,
+}
+
+impl Connect for Vague {
+    type Session = Connection;
+
+    fn uri(&self) -> &str {
+        "vague:"
+    }
+
+    async fn connect(&self) -> Result<Connection, Error> {
+        Ok(Connection { changes: self.clone(), interest: None, list: None })
+    }
+}
+
+impl Session for Connection {
+    fn host(&self) -> &str {
+        "host"
+    }
+
+    fn set_interest(&mut self, _: &Interest, tag: u64) {
+        self.interest = Some(tag);
+    }
+
+    fn request_list(&mut self, tag: u64) {
+        self.list = Some(tag);
+    }
+
+    async fn advance(&mut self, out: &mut Batch) -> Result<(), Error> {
+        let uuid = Uuid::from_u128(1);
+        if let Some(tag) = self.interest.take() {
+            out.interest_done(tag, &[]);
+        } else if let Some(tag) = self.list.take() {
+            let web = out.domain(uuid, "web", Some(1));
+            out.listed(tag, vec![Listed::new(web, State::Running(RunningReason::Booted), None)]);
+        } else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let at = out.received();
+            for change in self.changes.0.lock().unwrap().drain(..) {
+                let id = (!matches!(change, Change::Undefined(_))).then_some(1);
+                let web = out.domain(uuid, "web", id);
+                out.event(Lifecycle::new(web, change, at));
+            }
+        }
+        Ok(())
+    }
+}
+
+const STOPPED: Change = Change::Stopped(StopCause::Shutdown);
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_says_it_is_gone_ends_a_wait_without_a_question() {
+    let fake = FakeHypervisor::new();
+    fake.create("brief").unwrap();
+    let (source, wait) = waiting(&fake, "brief").await;
+    fake.stop("brief").unwrap();
+    assert!(matches!(wait.await.unwrap(), Waited::Gone(domain) if domain.id() == Some(1)));
+    assert_eq!(source.subscriptions.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_of_a_persistent_domain_ends_no_wait() {
+    let fake = FakeHypervisor::new();
+    fake.define("web").unwrap();
+    fake.start("web").unwrap();
+    let (source, wait) = waiting(&fake, "web").await;
+    fake.stop("web").unwrap();
+    fake.start("web").unwrap();
+    fake.suspend("web").unwrap();
+    assert!(matches!(wait.await.unwrap(), Waited::Reached(domain, _) if domain.id() == Some(2)));
+    assert_eq!(source.subscriptions.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_does_not_know_ends_no_wait_for_what_exists() {
+    let vague = Vague::default();
+    let (source, wait) = waiting(&vague.source(), "web").await;
+    vague.send(&[STOPPED]).await;
+    assert_eq!(source.subscriptions.load(Ordering::SeqCst), 2);
+    let paused = Change::Suspended(SuspendCause::Paused);
+    vague.send(&[Change::Started(StartCause::Booted), paused]).await;
+    assert!(matches!(wait.await.unwrap(), Waited::Reached(..)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_does_not_know_is_looked_up_and_ends_a_wait() {
+    let vague = Vague::default();
+    let (source, wait) = waiting(&vague.source(), "web").await;
+    vague.send(&[STOPPED, Change::Undefined(UndefineCause::Removed)]).await;
+    let Waited::Gone(domain) = wait.await.unwrap() else { panic!() };
+    assert_eq!(domain.id(), Some(1), "at the stop already, since a new stream lacks it");
+    assert_eq!(source.subscriptions.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rename_ends_no_wait_by_uuid() {
+    let fake = FakeHypervisor::new();
+    let uuid = fake.define("web").unwrap().uuid();
+    let (_source, wait) = waiting(&fake, uuid).await;
+    fake.rename("web", "db").unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    fake.start("db").unwrap();
+    fake.suspend("db").unwrap();
+    let waited = wait.await.unwrap();
+    assert!(matches!(&waited, Waited::Reached(domain, _) if domain.name() == "db"), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_undefinition_ends_a_wait_only_while_inactive() {
+    let fake = FakeHypervisor::new();
+    fake.define("web").unwrap();
+    fake.start("web").unwrap();
+    let (_source, wait) = waiting(&fake, "web").await;
+    fake.undefine("web").unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    fake.suspend("web").unwrap();
+    assert!(matches!(wait.await.unwrap(), Waited::Reached(..)));
+
+    fake.define("db").unwrap();
+    let (_source, wait) = waiting(&fake, "db").await;
+    fake.undefine("db").unwrap();
+    assert!(matches!(wait.await.unwrap(), Waited::Gone(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_domain_that_is_recreated_is_waited_for() {
+    let fake = FakeHypervisor::new();
+    fake.create("web").unwrap();
+    let (_source, wait) = waiting(&fake, "web").await;
+    fake.stop_as("web", StopCause::Recreated).unwrap();
+    fake.create("web").unwrap();
+    fake.suspend("web").unwrap();
+    assert!(matches!(wait.await.unwrap(), Waited::Reached(domain, _) if domain.id() == Some(2)));
+}
