@@ -95,6 +95,12 @@ impl Calls {
         }
     }
 
+    /// The procedure of the oldest call without a reply.
+    pub(crate) fn oldest(&self) -> Option<i32> {
+        let oldest = self.under_way.iter().min_by_key(|call| call.serial);
+        oldest.map(|call| call.procedure)
+    }
+
     /// What is to be written.
     pub(crate) fn unwritten(&self) -> &[u8] {
         &self.outbox[self.written..]

@@ -198,6 +198,30 @@ mod tests {
         assert_eq!(raw(269, legacy), ("11".into(), Some("web[3]".into()), vec![]));
     }
 
+    /// As libvirt 12.8 sends them.
+    #[test]
+    fn vcpu_removed_and_channel_lifecycle_have_a_domain() {
+        let vcpu_removed = |w: &mut Writer<'_>| {
+            w.i32(1);
+            WEB.write(w);
+            w.u32(3);
+        };
+        assert_eq!(raw(454, vcpu_removed), ("28".into(), Some("web[3]".into()), vec![0, 0, 0, 3]));
+        let tail = |w: &mut Writer<'_>| {
+            w.string("org.qemu.guest_agent.0");
+            w.i32(1); // connected
+            w.i32(2); // reason: channel
+        };
+        let channel_lifecycle = |w: &mut Writer<'_>| {
+            w.i32(1);
+            WEB.write(w);
+            tail(w);
+        };
+        let mut data = Vec::new();
+        tail(&mut Writer::new(&mut data));
+        assert_eq!(raw(455, channel_lifecycle), ("29".into(), Some("web[3]".into()), data));
+    }
+
     #[test]
     fn an_event_newer_than_the_table_is_named_by_its_registration() {
         let newer = |w: &mut Writer<'_>| {

@@ -82,7 +82,6 @@ pub struct Libvirt {
     opener: Opener,
     keepalive: (Duration, u32),
     call_timeout: Duration,
-    connect_timeout: Duration,
     reconnect: Reconnect,
     settings: Settings,
 }
@@ -97,10 +96,9 @@ impl Libvirt {
         let uri = LibvirtUri::parse(uri)?;
         let remote = Endpoint::is_remote(&uri);
         Ok(Self {
-            opener: Opener { uri, read_only: true },
+            opener: Opener { uri, read_only: true, timeout: Duration::from_secs(10) },
             keepalive: (Duration::from_secs(5), 5),
             call_timeout: Duration::from_secs(10),
-            connect_timeout: Duration::from_secs(10),
             reconnect: if remote { Reconnect::remote() } else { Reconnect::local() },
             settings: Settings::default(),
         })
@@ -131,7 +129,7 @@ impl Libvirt {
     /// How long connecting may take, the handshake included. Default: 10 s. A daemon that asks polkit
     /// to ask a user may need more.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
+        self.opener.timeout = timeout;
         self
     }
 
@@ -151,10 +149,12 @@ impl Libvirt {
     /// The source. Does no I/O before the first subscription.
     pub fn source(self) -> Driver {
         let (interval, count) = self.keepalive;
+        // The opener's own deadline names the call that had no reply; the driver's must come after it.
+        let backstop = self.opener.timeout.saturating_add(Duration::from_secs(1));
         Driver::builder(self.opener)
             .keepalive(Some(interval), count)
             .call_timeout(self.call_timeout)
-            .connect_timeout(self.connect_timeout)
+            .connect_timeout(backstop)
             .reconnect(self.reconnect)
             .settings(&self.settings)
             .build()

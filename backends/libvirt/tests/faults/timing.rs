@@ -26,6 +26,7 @@ async fn a_daemon_that_accepts_and_says_nothing_is_a_clear_error() {
     let source = hasty_client(&daemon);
     let (error, line) = refusal(&source).await;
     assert!(matches!(error, Error::Timeout { .. }), "{line}");
+    assert!(line.contains("connection that was made") && line.contains("max_clients"), "{line}");
     daemon.change(|faults| faults.silent = false);
     tells_the_truth(&source, daemon.host()).await;
 }
