@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use tokio::net::UnixStream;
-use virevent_testkit::servers::{Config, Deed, Guest, Libvirtd, Tap, rss_kib};
+use virevent_testkit::servers::{Config, Container, Deed, Guest, Libvirtd, Tap, rss_kib};
 
 #[tokio::test]
 #[ignore = "needs libvirtd"]
@@ -27,6 +27,22 @@ async fn a_daemon_and_its_guests_end_when_it_is_dropped() {
     drop(daemon);
     assert!(pids.iter().all(|pid| rss_kib(*pid).is_none()));
     assert!(!socket.exists());
+}
+
+#[tokio::test]
+#[ignore = "needs root and libvirtd with its LXC driver"]
+async fn containers_end_when_the_daemon_is_dropped() {
+    let daemon = Libvirtd::start_with(Config::default().lxc(true)).await.unwrap();
+    let container = daemon.furnish_container(&Container::idle("web"));
+    daemon.virsh("lxc:///").create(&container).await.unwrap();
+    // A frozen process does not even take SIGKILL.
+    daemon.virsh("lxc:///").run(&["suspend", "web"]).await.unwrap();
+    let controller = daemon.guest_pid("web").unwrap();
+    let children =
+        std::fs::read_to_string(format!("/proc/{controller}/task/{controller}/children"));
+    let init: u32 = children.unwrap().trim().parse().unwrap();
+    drop(daemon);
+    assert!([controller, init].iter().all(|pid| rss_kib(*pid).is_none()));
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! Against real libvirtds, each private to its test: `cargo test -- --ignored`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "real/containers.rs"]
+mod containers;
 #[path = "real/outages.rs"]
 mod outages;
 #[path = "real/stories.rs"]

@@ -1,6 +1,7 @@
 //! A libvirtd.
 
-use std::fmt::Write as _;
+mod config;
+
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
@@ -12,83 +13,15 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::process::Child;
 use tokio::time::{Instant, sleep};
 
+pub use self::config::Config;
+use super::container::thaw;
 use super::home::Home;
-use super::process::{kill_all, pids_in, rss_kib, signal};
-use super::{Guest, LaunchError, Virsh};
+use super::process::{children, kill_all, pids_in, rss_kib, signal};
+use super::{Container, Guest, LaunchError, Order, Virsh};
 
 /// How long a start or an orderly end may take. Either takes a tenth of a second when the machine
 /// has nothing else to do.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// How to start a [`Libvirtd`]. By value: `Config::default().max_clients(2)`.
-#[non_exhaustive]
-#[derive(Clone, Debug, Default)]
-pub struct Config {
-    /// How many clients it serves; the next one waits until another leaves. Default: libvirtd's own,
-    /// 5,000.
-    pub max_clients: Option<u32>,
-    /// After how many seconds of a client's silence the daemon asks whether it lives, and how many
-    /// times, before it hangs up. Default: libvirtd's own, 5 s and 5 times.
-    pub keepalive: Option<(u32, u32)>,
-    /// Whether to listen on a port of the loopback address too, without authentication. Default: no.
-    pub tcp: bool,
-    /// More lines for `libvirtd.conf`. Default: none.
-    pub extra: String,
-}
-
-impl Config {
-    /// Sets [`max_clients`](Self::max_clients).
-    #[must_use]
-    pub fn max_clients(mut self, clients: u32) -> Self {
-        self.max_clients = Some(clients);
-        self
-    }
-
-    /// Sets [`keepalive`](Self::keepalive).
-    #[must_use]
-    pub fn keepalive(mut self, seconds: u32, count: u32) -> Self {
-        self.keepalive = Some((seconds, count));
-        self
-    }
-
-    /// Sets [`tcp`](Self::tcp).
-    #[must_use]
-    pub fn tcp(mut self, listen: bool) -> Self {
-        self.tcp = listen;
-        self
-    }
-
-    /// Sets [`extra`](Self::extra).
-    #[must_use]
-    pub fn extra(mut self, lines: &str) -> Self {
-        self.extra = lines.into();
-        self
-    }
-
-    fn to_text(&self, home: &Home, port: Option<u16>) -> String {
-        let mut text = home.socket_config();
-        text.push_str("auth_unix_rw = \"none\"\nauth_unix_ro = \"none\"\n");
-        // One that is known keeps dmidecode out of it.
-        text.push_str("host_uuid = \"5d0c2d4e-7f0b-4d7c-9d5e-6f1a5f0c0001\"\n");
-        let mut set = |line: std::fmt::Arguments<'_>| {
-            // Writing to a string cannot fail.
-            let _ = writeln!(text, "{line}");
-        };
-        set(format_args!("log_outputs = \"3:file:{}\"", home.path("log/daemon").display()));
-        if let Some(clients) = self.max_clients {
-            set(format_args!("max_clients = {clients}"));
-            set(format_args!("max_anonymous_clients = {clients}"));
-        }
-        if let Some((seconds, count)) = self.keepalive {
-            set(format_args!("keepalive_interval = {seconds}\nkeepalive_count = {count}"));
-        }
-        if let Some(port) = port {
-            set(format_args!("listen_tls = 0\nlisten_tcp = 1\nauth_tcp = \"none\""));
-            set(format_args!("listen_addr = \"127.0.0.1\"\ntcp_port = \"{port}\""));
-        }
-        text + &self.extra
-    }
-}
 
 /// A libvirtd of one's own. Dropping it kills it, and its guests.
 #[derive(Debug)]
@@ -129,7 +62,7 @@ impl Libvirtd {
     }
 
     async fn start_once(config: &Config) -> Result<Self, LaunchError> {
-        let home = Home::new().await?;
+        let home = Home::new(config.lxc).await?;
         let port = config.tcp.then(free_port).transpose()?;
         fs::write(home.path("libvirtd.conf"), config.to_text(&home, port))
             .map_err(LaunchError::io("write libvirtd.conf"))?;
@@ -264,7 +197,7 @@ impl Libvirtd {
         rss_kib(self.pid()?)
     }
 
-    /// The process id of a running guest's QEMU.
+    /// The process id of a running guest's QEMU, or of a container's `libvirt_lxc`.
     pub fn guest_pid(&self, name: &str) -> Option<u32> {
         self.home.pid_directories().iter().find_map(|(directory, _)| {
             let file = directory.join(name).with_extension("pid");
@@ -272,8 +205,8 @@ impl Libvirtd {
         })
     }
 
-    /// Kills a running guest's QEMU with SIGKILL, behind the daemon's back. False when it does not
-    /// run.
+    /// Kills a running guest's QEMU, or a container's `libvirt_lxc`, with SIGKILL, behind the daemon's
+    /// back. False when it does not run.
     pub fn kill_guest(&self, name: &str) -> bool {
         let pid = self.guest_pid(name);
         kill_all(pid.as_slice());
@@ -317,6 +250,28 @@ impl Libvirtd {
             .map_err(LaunchError::io("write a guest's disk"))?;
         Ok(guest.to_xml(&disk))
     }
+
+    /// The domain XML of a container, to be defined or created.
+    pub fn furnish_container(&self, container: &Container) -> String {
+        container.to_xml(&self.orders(container.name()))
+    }
+
+    /// Tells the init of a running container what to do.
+    ///
+    /// # Errors
+    /// That the order cannot be written.
+    pub fn order(&self, container: &str, order: Order) -> Result<(), LaunchError> {
+        let file = self.orders(container);
+        // In one step: it looks at any time.
+        let draft = file.with_extension("draft");
+        fs::write(&draft, order.word())
+            .and_then(|()| fs::rename(&draft, &file))
+            .map_err(LaunchError::io("write an order"))
+    }
+
+    fn orders(&self, container: &str) -> PathBuf {
+        self.home.path("orders").join(container)
+    }
 }
 
 impl Drop for Libvirtd {
@@ -330,8 +285,15 @@ impl Drop for Libvirtd {
             .pid_directories()
             .iter()
             .flat_map(|(directory, program)| pids_in(directory, program))
+            // A container outlives its libvirt_lxc; its init is the only child of that.
+            .flat_map(|pid| [pid].into_iter().chain(children(pid)))
             .collect();
+        let groups: Vec<_> = guests.iter().flat_map(|pid| thaw(*pid)).collect();
         kill_all(&guests);
+        for directory in groups {
+            // A group may have been listed twice, or have a process left that ends this moment.
+            let _ = fs::remove_dir(directory);
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Real servers, each started for one test and gone after it.
 //!
 //! ```text
-//!   test ──▶ Tap (optional: counts what passes) ──▶ Libvirtd ──▶ QEMU guests
+//!   test ──▶ Tap (optional: counts what passes) ──▶ Libvirtd ──▶ QEMU guests, LXC containers
 //!     └────▶ Virsh: the other client, which makes things happen
 //!
 //!   test ──▶ StoreTap (optional) ──▶ Xenstored
@@ -27,6 +27,7 @@
 //! # }
 //! ```
 
+mod container;
 mod guest;
 mod home;
 mod libvirtd;
@@ -40,6 +41,7 @@ mod xenstored;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use self::container::{Container, Order};
 pub use self::guest::{Deed, Guest};
 pub use self::libvirtd::{Config, Libvirtd};
 pub use self::process::rss_kib;
@@ -67,6 +69,9 @@ pub enum LaunchError {
          path of one of Xen 4.17"
     )]
     NoXenstored,
+    /// Containers need mount namespaces, which only root may make, and not everywhere.
+    #[error("containers need root, in a place where it may make mount namespaces")]
+    NoContainers,
     /// The operating system refused something.
     #[error("cannot {what}")]
     Io {

@@ -214,7 +214,13 @@ async fn events_28_and_29_are_registered_by_number_and_delivered() {
         let domain = daemon.host().domain("web");
         let data = virevent::EventData::Bytes([0, 0, 0, 3].into());
         let at = std::time::SystemTime::now();
-        daemon.host().emit(virevent::RawEvent::new(domain.clone(), id.into(), data.clone(), at));
+        daemon.host().emit(virevent::RawEvent::new(
+            "",
+            domain.clone(),
+            id.into(),
+            data.clone(),
+            at,
+        ));
         match next_within(&mut events, PATIENCE).await.unwrap() {
             DomainEvent::Other(event) => {
                 assert_eq!((event.name().to_string(), &event.domain), (id.to_owned(), &domain));
