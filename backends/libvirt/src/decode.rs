@@ -17,7 +17,7 @@
 //! lifecycle and reboot must have the layout that they have; all of the state rests on them.
 
 use virevent::driver::Batch;
-use virevent::{Change, Domain, EventData, EventName, Lifecycle, RawEvent, Reboot};
+use virevent::{Change, Domain, EventData, EventName, Lifecycle, RawEvent, Reboot, State};
 
 use crate::wire::xdr::{Malformed, Reader};
 use crate::wire::{self, Frame, procs};
@@ -98,6 +98,12 @@ fn other(
     };
     let data = EventData::Bytes(data);
     out.event(RawEvent::new(out.source(), domain, EventName::Number(id), data, at));
+}
+
+/// A state and its reason.
+pub(crate) fn state(body: &mut Reader<'_>) -> Result<State, Malformed> {
+    let state = body.i32()?;
+    Ok(State::from_codes(state, body.i32()?))
 }
 
 /// The domain, and everything but the domain.

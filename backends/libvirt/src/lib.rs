@@ -58,8 +58,10 @@
 mod calls;
 mod client;
 pub mod decode;
+mod doubts;
 mod endpoint;
 mod listing;
+mod look;
 mod registrations;
 mod session;
 mod uri;

@@ -19,8 +19,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout_at};
-use virevent::Error;
 use virevent::driver::{self, Batch, Connect, Interest};
+use virevent::{Domain, Error};
 
 use crate::client::{Client, malformed};
 use crate::endpoint::{Endpoint, Surroundings};
@@ -88,6 +88,11 @@ impl driver::Session for Session {
 
     fn request_list(&mut self, tag: u64) {
         self.client.request_list(tag);
+    }
+
+    fn request_state(&mut self, domain: &Domain, tag: u64) -> bool {
+        self.client.request_state(domain, tag);
+        true
     }
 
     fn ping(&mut self) -> bool {
