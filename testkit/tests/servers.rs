@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use tokio::net::UnixStream;
-use virevent_testkit::servers::{Config, Container, Deed, Guest, Libvirtd, Tap, rss_kib};
+use virevent_testkit::servers::{Config, Container, Deed, Guest, Hook, Libvirtd, Tap, rss_kib};
 
 #[tokio::test]
 #[ignore = "needs libvirtd"]
@@ -70,6 +70,25 @@ async fn a_guest_does_its_deed() {
         state = virsh.run(&["domstate", "web", "--reason"]).await.unwrap();
     }
     assert_eq!(state.trim(), "shut off (shutdown)");
+}
+
+#[tokio::test]
+#[ignore = "needs libvirtd"]
+async fn a_hook_that_hangs_keeps_a_worker_and_one_that_refuses_fails_the_start() {
+    let daemon = Libvirtd::start_with(Config::default().hook(true)).await.unwrap();
+    let virsh = daemon.virsh(daemon.qemu());
+    virsh.define(&daemon.furnish(&Guest::idle("web")).unwrap()).await.unwrap();
+    assert_eq!(daemon.busy_workers().await.unwrap(), 0);
+    daemon.set_hook("web", "prepare", Hook::Hang).unwrap();
+    let starting = virsh.run(&["start", "web"]);
+    let refuse = async {
+        while daemon.busy_workers().await.unwrap() != 1 {}
+        daemon.set_hook("web", "prepare", Hook::Refuse).unwrap();
+    };
+    let (started, ()) = tokio::join!(starting, refuse);
+    assert!(started.unwrap_err().to_string().contains("Hook script"));
+    daemon.set_hook("web", "prepare", Hook::Pass).unwrap();
+    virsh.run(&["start", "web"]).await.unwrap();
 }
 
 #[tokio::test]

@@ -23,7 +23,8 @@ for part in lib cache log; do mount --bind "$1/$part" "/var/$part/libvirt"; done
 mount --bind "$1/etc" /etc/libvirt
 mount --bind "$1/run" /run
 if [ "$2" = lxc ] && [ -d /sys/fs/cgroup/unified ]; then umount /sys/fs/cgroup/unified; fi
-shift 2
+if [ "$3" ]; then hostname "$3"; fi
+shift 3
 exec "$@"
 "#;
 
@@ -36,6 +37,8 @@ pub(super) struct Home {
     directory: TempDir,
     mode: Mode,
     lxc: bool,
+    /// The name of the host, if it is not the machine's.
+    pub(super) host: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,17 +50,21 @@ enum Mode {
 }
 
 impl Home {
-    /// `lxc`: whether the daemon is to run containers.
-    pub(super) async fn new(lxc: bool) -> Result<Self, LaunchError> {
+    /// `lxc`: whether the daemon is to run containers. `host`: what it is to call its host.
+    pub(super) async fn new(lxc: bool, host: Option<&str>) -> Result<Self, LaunchError> {
         let mode = Mode::detect().await?;
         if lxc {
             check_containers(mode)?;
         }
+        if host.is_some() && mode != Mode::System {
+            return Err(LaunchError::NeedsRoot { what: "a host's name of its own" });
+        }
+        let host = host.map(ToOwned::to_owned);
         let directory = tempfile::Builder::new()
             .prefix("vd")
             .tempdir()
             .map_err(LaunchError::io("make a temporary directory"))?;
-        let home = Self { directory, mode, lxc };
+        let home = Self { directory, mode, lxc, host };
         home.furnish().map_err(LaunchError::io("fill the temporary directory"))?;
         check_socket_path(&home.path("sockets/libvirt-admin-sock"))?;
         check_socket_path(&home.path("run/libvirt/libvirt-admin-sock"))?;
@@ -65,9 +72,18 @@ impl Home {
     }
 
     fn furnish(&self) -> std::io::Result<()> {
-        for part in
-            ["etc", "run", "run/libvirt", "lib", "cache", "log", "sockets", "disks", "orders"]
-        {
+        for part in [
+            "etc",
+            "run",
+            "run/libvirt",
+            "lib",
+            "cache",
+            "log",
+            "sockets",
+            "disks",
+            "orders",
+            "steps",
+        ] {
             fs::create_dir(self.path(part))?;
         }
         match self.mode {
@@ -145,9 +161,11 @@ impl Home {
             Mode::System => {
                 command = Command::new("unshare");
                 command
-                    .args(["--mount", "--propagation", "private", "sh", "-c", IN_NAMESPACE, "sh"])
+                    .args(["--mount", "--uts", "--propagation", "private"])
+                    .args(["sh", "-c", IN_NAMESPACE, "sh"])
                     .arg(self.root())
                     .arg(if self.lxc { "lxc" } else { "" })
+                    .arg(self.host.as_deref().unwrap_or_default())
                     .arg(program);
             }
             Mode::Session(None) => command = Command::new(program),
@@ -195,7 +213,7 @@ impl Mode {
             return Ok(Self::Session(None));
         }
         let allowed = Command::new("unshare")
-            .args(["--mount", "--propagation", "private", "true"])
+            .args(["--mount", "--uts", "--propagation", "private", "true"])
             .output()
             .await
             .map_err(LaunchError::spawn("unshare", "util-linux"))?;
@@ -206,7 +224,7 @@ impl Mode {
 /// Whether the daemon can run containers here.
 fn check_containers(mode: Mode) -> Result<(), LaunchError> {
     if mode != Mode::System {
-        return Err(LaunchError::NoContainers);
+        return Err(LaunchError::NeedsRoot { what: "a container" });
     }
     match Path::new("/usr/lib/libvirt/libvirt_lxc").exists() {
         true => Ok(()),

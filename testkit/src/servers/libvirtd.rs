@@ -1,6 +1,7 @@
 //! A libvirtd.
 
 mod config;
+mod hook;
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
@@ -10,10 +11,11 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::net::{TcpStream, UnixStream};
-use tokio::process::Child;
+use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
 pub use self::config::Config;
+pub use self::hook::Hook;
 use super::container::thaw;
 use super::home::Home;
 use super::process::{children, kill_all, pids_in, rss_kib, signal};
@@ -62,10 +64,14 @@ impl Libvirtd {
     }
 
     async fn start_once(config: &Config) -> Result<Self, LaunchError> {
-        let home = Home::new(config.lxc).await?;
+        let home = Home::new(config.lxc, config.host.as_deref()).await?;
         let port = config.tcp.then(free_port).transpose()?;
         fs::write(home.path("libvirtd.conf"), config.to_text(&home, port))
             .map_err(LaunchError::io("write libvirtd.conf"))?;
+        if config.hook {
+            hook::install(&home.path("etc"), &home.path("steps"))
+                .map_err(LaunchError::io("write the hook"))?;
+        }
         let mut daemon = Self { child: None, home, port };
         daemon.start_again().await?;
         Ok(daemon)
@@ -145,6 +151,14 @@ impl Libvirtd {
         lines[lines.len().saturating_sub(40)..].join("\n")
     }
 
+    /// Gives the host another name, for the next start of the daemon. It needs a
+    /// [`Config::host`] to begin with.
+    pub fn rename_host(&mut self, name: &str) {
+        if let Some(host) = &mut self.home.host {
+            *host = name.into();
+        }
+    }
+
     /// Kills it with SIGKILL, and waits until it is gone. Its guests run on; its socket file stays.
     ///
     /// # Cancel safety
@@ -197,6 +211,37 @@ impl Libvirtd {
         rss_kib(self.pid()?)
     }
 
+    /// How many of its workers are busy: serving calls, or waiting for a domain's lock in one. From its
+    /// admin socket, by `virt-admin`.
+    ///
+    /// # Errors
+    /// That the command failed.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn busy_workers(&self) -> Result<usize, LaunchError> {
+        let socket = self.socket().with_file_name("libvirt-admin-sock");
+        let uri = format!("libvirtd+unix:///system?socket={}", socket.display());
+        let output = Command::new("virt-admin")
+            .args(["--quiet", "--connect", &uri, "server-threadpool-info", "libvirtd"])
+            .env("LC_ALL", "C")
+            .output()
+            .await
+            .map_err(LaunchError::spawn("virt-admin", "libvirt-clients"))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let number = |name: &str| -> Option<usize> {
+            let line = text.lines().find(|line| line.starts_with(name))?;
+            line.rsplit(' ').next()?.parse().ok()
+        };
+        match (number("nWorkers"), number("freeWorkers")) {
+            (Some(all), Some(free)) => Ok(all.saturating_sub(free)),
+            _ => Err(LaunchError::Command {
+                command: "virt-admin server-threadpool-info libvirtd".into(),
+                message: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+            }),
+        }
+    }
+
     /// The process id of a running guest's QEMU, or of a container's `libvirt_lxc`.
     pub fn guest_pid(&self, name: &str) -> Option<u32> {
         self.home.pid_directories().iter().find_map(|(directory, _)| {
@@ -210,6 +255,14 @@ impl Libvirtd {
     pub fn kill_guest(&self, name: &str) -> bool {
         let pid = self.guest_pid(name);
         kill_all(pid.as_slice());
+        pid.is_some()
+    }
+
+    /// Stops a running guest's QEMU where it stands: it answers nothing, and does not end. False when it
+    /// does not run.
+    pub fn freeze_guest(&self, name: &str) -> bool {
+        let pid = self.guest_pid(name);
+        pid.into_iter().for_each(|pid| signal(pid, Signal::STOP));
         pid.is_some()
     }
 

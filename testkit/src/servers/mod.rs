@@ -43,7 +43,7 @@ use std::path::{Path, PathBuf};
 
 pub use self::container::{Container, Order};
 pub use self::guest::{Deed, Guest};
-pub use self::libvirtd::{Config, Libvirtd};
+pub use self::libvirtd::{Config, Hook, Libvirtd};
 pub use self::process::rss_kib;
 pub use self::qemu::{Qemu, QemuConfig};
 pub use self::tap::{Seen, Tap};
@@ -69,9 +69,12 @@ pub enum LaunchError {
          path of one of Xen 4.17"
     )]
     NoXenstored,
-    /// Containers need mount namespaces, which only root may make, and not everywhere.
-    #[error("containers need root, in a place where it may make mount namespaces")]
-    NoContainers,
+    /// Something needs namespaces, which only root may make, and not everywhere.
+    #[error("{what} needs root, in a place where it may make namespaces")]
+    NeedsRoot {
+        /// What was asked for.
+        what: &'static str,
+    },
     /// The operating system refused something.
     #[error("cannot {what}")]
     Io {

@@ -18,6 +18,12 @@ pub struct Config {
     pub tcp: bool,
     /// Whether it is to run containers (`lxc:///`), for which it needs root. Default: no.
     pub lxc: bool,
+    /// What it calls its host, for which it needs root: two daemons of different names can migrate guests
+    /// to each other. Default: the machine's name.
+    pub host: Option<String>,
+    /// Whether it runs a hook at each step of a QEMU guest's life:
+    /// [`Libvirtd::set_hook`](super::Libvirtd::set_hook). Default: no.
+    pub hook: bool,
     /// More lines for `libvirtd.conf`. Default: none.
     pub extra: String,
 }
@@ -51,6 +57,20 @@ impl Config {
         self
     }
 
+    /// Sets [`host`](Self::host).
+    #[must_use]
+    pub fn host(mut self, name: &str) -> Self {
+        self.host = Some(name.into());
+        self
+    }
+
+    /// Sets [`hook`](Self::hook).
+    #[must_use]
+    pub fn hook(mut self, run: bool) -> Self {
+        self.hook = run;
+        self
+    }
+
     /// Sets [`extra`](Self::extra).
     #[must_use]
     pub fn extra(mut self, lines: &str) -> Self {
@@ -61,12 +81,18 @@ impl Config {
     pub(super) fn to_text(&self, home: &Home, port: Option<u16>) -> String {
         let mut text = home.socket_config();
         text.push_str("auth_unix_rw = \"none\"\nauth_unix_ro = \"none\"\n");
-        // One that is known keeps dmidecode out of it.
-        text.push_str("host_uuid = \"5d0c2d4e-7f0b-4d7c-9d5e-6f1a5f0c0001\"\n");
         let mut set = |line: std::fmt::Arguments<'_>| {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{line}");
         };
+        // One that is known keeps dmidecode out of it; hosts that migrate to each other have two.
+        let number = self
+            .host
+            .iter()
+            .flat_map(|name| name.bytes())
+            .fold(1_u64, |number, byte| number.wrapping_mul(31).wrapping_add(u64::from(byte)));
+        let number = number & 0xffff_ffff_ffff;
+        set(format_args!("host_uuid = \"5d0c2d4e-7f0b-4d7c-9d5e-{number:012x}\""));
         set(format_args!("log_outputs = \"3:file:{}\"", home.path("log/daemon").display()));
         if let Some(clients) = self.max_clients {
             set(format_args!("max_clients = {clients}"));
