@@ -3,10 +3,18 @@
 
 #[path = "real/containers.rs"]
 mod containers;
+#[path = "real/moves.rs"]
+mod moves;
 #[path = "real/outages.rs"]
 mod outages;
+#[path = "real/sick.rs"]
+mod sick;
+#[path = "real/silent.rs"]
+mod silent;
 #[path = "real/stories.rs"]
 mod stories;
+#[path = "real/table.rs"]
+mod table;
 #[path = "real/trouble.rs"]
 mod trouble;
 

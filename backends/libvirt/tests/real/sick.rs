@@ -1,0 +1,112 @@
+//! A daemon that a hook holds up: the lock of one domain is held for long, every list waits for it, and each
+//! that waits keeps one of the daemon's workers, also when its client has gone.
+
+use std::time::Instant;
+
+use virevent::StopCause;
+use virevent::{Change, StartCause};
+use virevent_testkit::servers::{Config, Guest, Hook, Libvirtd, Tap, Virsh};
+
+use super::table::Table;
+use super::*;
+
+/// Far shorter than the hook hangs.
+const CALL_TIMEOUT: Duration = Duration::from_secs(1);
+
+struct Watcher {
+    tap: Tap,
+    source: Driver,
+    events: EventStream,
+    table: Table,
+}
+
+impl Watcher {
+    async fn new(daemon: &Libvirtd) -> Self {
+        let tap = Tap::before(daemon).unwrap();
+        let quick =
+            Reconnect::local().base(Duration::from_millis(10)).max(Duration::from_millis(100));
+        let libvirt = Libvirt::new(&tap.uri(daemon.qemu())).unwrap();
+        let source = libvirt.call_timeout(CALL_TIMEOUT).reconnect(quick).source();
+        let events = source.subscribe_with(Options::default().wait(true)).await.unwrap();
+        Self { tap, source, events, table: Table::default() }
+    }
+
+    /// Reads on until the domain of that name has had this change.
+    async fn until(&mut self, name: &str, change: Change) {
+        loop {
+            let event = next_within(&mut self.events, PATIENCE).await.unwrap();
+            self.table.note(&event);
+            let about = event.domain().is_some_and(|domain| domain.name() == name);
+            if about && event.change() == Some(change) {
+                return;
+            }
+        }
+    }
+}
+
+/// Other domains start and stop; each watcher hears of it.
+async fn rounds(watchers: &mut [Watcher], virsh: &Virsh, rounds: usize) {
+    for _ in 0..rounds {
+        virsh.run(&["start", "well"]).await.unwrap();
+        virsh.run(&["destroy", "well"]).await.unwrap();
+        for watcher in watchers.iter_mut() {
+            watcher.until("well", Change::Started(StartCause::Booted)).await;
+            watcher.until("well", Change::Stopped(StopCause::Destroyed)).await;
+        }
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs libvirtd"]
+async fn a_held_domain_costs_the_daemon_one_worker_a_watcher() {
+    let daemon = Libvirtd::start_with(Config::default().hook(true)).await.unwrap();
+    let virsh = daemon.virsh(daemon.qemu());
+    for name in ["sick", "well"] {
+        virsh.define(&daemon.furnish(&Guest::idle(name)).unwrap()).await.unwrap();
+    }
+    daemon.set_hook("sick", "prepare", Hook::Hang).unwrap();
+    let starting = {
+        let virsh = virsh.clone();
+        tokio::spawn(async move { virsh.run(&["start", "sick"]).await })
+    };
+    while daemon.busy_workers().await.unwrap() != 1 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut watchers = Vec::new();
+    for _ in 0..3 {
+        watchers.push(Watcher::new(&daemon).await);
+    }
+    // The start's worker, and one for each watcher; many call timeouts long.
+    let most = async |most: usize, long: Duration| {
+        let since = Instant::now();
+        while since.elapsed() < long {
+            let busy = daemon.busy_workers().await.unwrap();
+            assert!(busy <= most, "{busy} workers are busy after {:?}", since.elapsed());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::join!(most(4 + 1, CALL_TIMEOUT * 12), rounds(&mut watchers, &virsh, 5));
+    assert!(watchers.iter().all(|watcher| watcher.tap.seen().connections == 1));
+
+    // A subscriber that comes and goes takes no other worker, and its end is confirmed.
+    let registered = watchers[1].tap.seen().registered;
+    let kind = "other:8".parse().unwrap();
+    let late = watchers[1].source.subscribe_with(Options::default().kind(kind).wait(true)).await;
+    tokio::time::timeout(CALL_TIMEOUT * 2, late.unwrap().close()).await.unwrap();
+    assert_eq!(watchers[1].tap.seen().registered, registered);
+    most(4 + 1, CALL_TIMEOUT).await;
+
+    // A cut is another connection, and may cost another worker.
+    watchers[0].tap.go_down();
+    watchers[0].tap.come_back().unwrap();
+    tokio::join!(most(5 + 1, CALL_TIMEOUT * 6), rounds(&mut watchers, &virsh, 3));
+
+    daemon.set_hook("sick", "prepare", Hook::Pass).unwrap();
+    starting.await.unwrap().unwrap();
+    for watcher in &mut watchers {
+        watcher.table.until_true(&mut watcher.events, &virsh).await;
+    }
+    while daemon.busy_workers().await.unwrap() > 0 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

@@ -1,0 +1,106 @@
+//! Runs that end without a word from libvirt.
+
+use std::os::unix::fs::PermissionsExt;
+
+use virevent_testkit::servers::{Config, Guest, Hook, Libvirtd, Virsh};
+
+use super::table::Table;
+use super::*;
+
+/// A doubt is looked at after two seconds; nothing here waits for the next verification.
+const SOON: Duration = Duration::from_secs(20);
+
+async fn daemon() -> (Libvirtd, Virsh) {
+    let daemon = Libvirtd::start_with(Config::default().hook(true)).await.unwrap();
+    let virsh = daemon.virsh(daemon.qemu());
+    (daemon, virsh)
+}
+
+async fn watched(daemon: &Libvirtd) -> (EventStream, Table) {
+    let source = client(&daemon.uri(daemon.qemu()));
+    let mut events = source.subscribe_with(Options::default()).await.unwrap();
+    let mut table = Table::default();
+    until_synced(&mut events).await.unwrap().iter().for_each(|event| table.note(event));
+    (events, table)
+}
+
+/// libvirt says resumed, and then nothing.
+#[tokio::test]
+#[ignore = "needs libvirtd"]
+async fn a_start_that_the_hook_refuses_at_its_end_is_told_as_stopped() {
+    let (daemon, virsh) = daemon().await;
+    virsh.define(&daemon.furnish(&Guest::idle("web")).unwrap()).await.unwrap();
+    let (mut events, mut table) = watched(&daemon).await;
+    daemon.set_hook("web", "started", Hook::Refuse).unwrap();
+    daemon.set_hook("db", "started", Hook::Refuse).unwrap();
+    virsh.run(&["start", "web"]).await.unwrap_err();
+    virsh.create(&daemon.furnish(&Guest::idle("db")).unwrap()).await.unwrap_err();
+    for name in ["web[1]", "db[2]"] {
+        let resumed = format!("{name} resumed (unpaused)");
+        let event = next_within(&mut events, PATIENCE).await.unwrap();
+        table.note(&event);
+        assert_eq!(event.to_string(), resumed);
+    }
+    table.until_true_within(&mut events, &virsh, SOON).await;
+    daemon.set_hook("web", "started", Hook::Pass).unwrap();
+    virsh.run(&["start", "web"]).await.unwrap();
+    table.until_true_within(&mut events, &virsh, SOON).await;
+}
+
+/// The list says paused (starting_up), and nothing says that the start failed.
+#[tokio::test]
+#[ignore = "needs libvirtd"]
+async fn a_start_that_fails_after_it_was_listed_is_told_as_stopped() {
+    let (daemon, virsh) = daemon().await;
+    let directory = tempfile::tempdir().unwrap();
+    // It begins, and ends when the file is there; until then libvirtd waits for its monitor, without
+    // the domain's lock. For libvirtd's questions about QEMU itself it is QEMU.
+    let emulator = directory.path().join("qemu");
+    let (end, began) = (directory.path().join("end"), directory.path().join("began"));
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in *guest=*) touch {began}; while [ ! -e {end} ]; do sleep 0.02; done; \
+         exit 1;; esac\nexec /usr/bin/qemu-system-x86_64 \"$@\"\n",
+        began = began.display(),
+        end = end.display(),
+    );
+    std::fs::write(&emulator, script).unwrap();
+    std::fs::set_permissions(&emulator, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let slow = |name| {
+        let xml = daemon.furnish(&Guest::idle(name)).unwrap();
+        xml.replace("/usr/bin/qemu-system-x86_64", &emulator.display().to_string())
+    };
+    virsh.define(&slow("web")).await.unwrap();
+    let starting = {
+        let virsh = virsh.clone();
+        tokio::spawn(async move { virsh.run(&["start", "web"]).await })
+    };
+    while !began.exists() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let (mut events, mut table) = watched(&daemon).await;
+    let state = virsh.run(&["domstate", "--reason", "web"]).await.unwrap();
+    assert_eq!(state.trim(), "paused (starting up)");
+    std::fs::write(&end, "").unwrap();
+    starting.await.unwrap().unwrap_err();
+    table.until_true_within(&mut events, &virsh, SOON).await;
+}
+
+/// A daemon that starts again reconnects to its guests. One whose QEMU hangs, and dies then, is told by a
+/// control-error alone.
+#[tokio::test]
+#[ignore = "needs libvirtd"]
+async fn a_qemu_that_dies_before_the_daemon_reaches_it_again_is_told_as_stopped() {
+    let (mut daemon, virsh) = daemon().await;
+    virsh.define(&daemon.furnish(&Guest::idle("web")).unwrap()).await.unwrap();
+    virsh.create(&daemon.furnish(&Guest::idle("db")).unwrap()).await.unwrap();
+    virsh.run(&["start", "web"]).await.unwrap();
+    let (mut events, mut table) = watched(&daemon).await;
+    assert!(daemon.freeze_guest("web") && daemon.freeze_guest("db"));
+    daemon.kill9().await;
+    daemon.start_again().await.unwrap();
+    for event in until_synced(&mut events).await.unwrap() {
+        table.note(&event);
+    }
+    assert!(daemon.kill_guest("web") && daemon.kill_guest("db"));
+    table.until_true_within(&mut events, &virsh, SOON).await;
+}
