@@ -149,7 +149,10 @@ impl Libvirt {
     }
 
     /// The source. Does no I/O before the first subscription.
-    pub fn source(self) -> Driver {
+    pub fn source(mut self) -> Driver {
+        if let Some(timeout) = self.settings.connect_timeout.take() {
+            self.opener.timeout = timeout;
+        }
         let (interval, count) = self.keepalive;
         // The opener's own deadline names the call that had no reply; the driver's must come after it.
         let backstop = self.opener.timeout.saturating_add(Duration::from_secs(1));
