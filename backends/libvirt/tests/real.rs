@@ -1,8 +1,10 @@
 //! Against real libvirtds, each private to its test: `cargo test -- --ignored`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 #[path = "real/containers.rs"]
 mod containers;
+#[path = "real/hour.rs"]
+mod hour;
 #[path = "real/moves.rs"]
 mod moves;
 #[path = "real/outages.rs"]
@@ -17,6 +19,8 @@ mod stories;
 mod table;
 #[path = "real/trouble.rs"]
 mod trouble;
+#[path = "real/watcher.rs"]
+mod watcher;
 
 use std::time::Duration;
 

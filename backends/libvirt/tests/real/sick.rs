@@ -3,46 +3,11 @@
 
 use std::time::Instant;
 
-use virevent::StopCause;
-use virevent::{Change, StartCause};
-use virevent_testkit::servers::{Config, Guest, Hook, Libvirtd, Tap, Virsh};
+use virevent::{Change, StartCause, StopCause};
+use virevent_testkit::servers::{Config, Guest, Hook, Libvirtd, Virsh};
 
-use super::table::Table;
+use super::watcher::{CALL_TIMEOUT, Watcher};
 use super::*;
-
-/// Far shorter than the hook hangs.
-const CALL_TIMEOUT: Duration = Duration::from_secs(1);
-
-struct Watcher {
-    tap: Tap,
-    source: Driver,
-    events: EventStream,
-    table: Table,
-}
-
-impl Watcher {
-    async fn new(daemon: &Libvirtd) -> Self {
-        let tap = Tap::before(daemon).unwrap();
-        let quick =
-            Reconnect::local().base(Duration::from_millis(10)).max(Duration::from_millis(100));
-        let libvirt = Libvirt::new(&tap.uri(daemon.qemu())).unwrap();
-        let source = libvirt.call_timeout(CALL_TIMEOUT).reconnect(quick).source();
-        let events = source.subscribe_with(Options::default().wait(true)).await.unwrap();
-        Self { tap, source, events, table: Table::default() }
-    }
-
-    /// Reads on until the domain of that name has had this change.
-    async fn until(&mut self, name: &str, change: Change) {
-        loop {
-            let event = next_within(&mut self.events, PATIENCE).await.unwrap();
-            self.table.note(&event);
-            let about = event.domain().is_some_and(|domain| domain.name() == name);
-            if about && event.change() == Some(change) {
-                return;
-            }
-        }
-    }
-}
 
 /// Other domains start and stop; each watcher hears of it.
 async fn rounds(watchers: &mut [Watcher], virsh: &Virsh, rounds: usize) {
@@ -74,7 +39,7 @@ async fn a_held_domain_costs_the_daemon_one_worker_a_watcher() {
     }
     let mut watchers = Vec::new();
     for _ in 0..3 {
-        watchers.push(Watcher::new(&daemon).await);
+        watchers.push(Watcher::new(&daemon, CALL_TIMEOUT).await);
     }
     // The start's worker, and one for each watcher; many call timeouts long.
     let most = async |most: usize, long: Duration| {
@@ -97,14 +62,13 @@ async fn a_held_domain_costs_the_daemon_one_worker_a_watcher() {
     most(4 + 1, CALL_TIMEOUT).await;
 
     // A cut is another connection, and may cost another worker.
-    watchers[0].tap.go_down();
-    watchers[0].tap.come_back().unwrap();
+    watchers[0].cut();
     tokio::join!(most(5 + 1, CALL_TIMEOUT * 6), rounds(&mut watchers, &virsh, 3));
 
     daemon.set_hook("sick", "prepare", Hook::Pass).unwrap();
     starting.await.unwrap().unwrap();
     for watcher in &mut watchers {
-        watcher.table.until_true(&mut watcher.events, &virsh).await;
+        watcher.is_true(&virsh).await;
     }
     while daemon.busy_workers().await.unwrap() > 0 {
         tokio::time::sleep(Duration::from_millis(50)).await;

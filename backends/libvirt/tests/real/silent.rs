@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use tempfile::TempDir;
 use virevent_testkit::servers::{Config, Guest, Hook, Libvirtd, Virsh};
 
 use super::table::Table;
@@ -22,6 +23,47 @@ async fn watched(daemon: &Libvirtd) -> (EventStream, Table) {
     let mut table = Table::default();
     until_synced(&mut events).await.unwrap().iter().for_each(|event| table.note(event));
     (events, table)
+}
+
+/// A QEMU that begins, and ends with a failure when it is told to. Until then libvirtd waits for its monitor,
+/// without the domain's lock. For libvirtd's questions about QEMU itself it is QEMU.
+pub(crate) struct SlowEmulator(TempDir);
+
+impl SlowEmulator {
+    pub(crate) fn new() -> Self {
+        let slow = Self(TempDir::new().unwrap());
+        let script = format!(
+            "#!/bin/sh\ncase \"$*\" in *guest=*) touch {began}; \
+             while [ ! -e {end} ]; do sleep 0.02; done; rm {end}; exit 1;; esac\n\
+             exec /usr/bin/qemu-system-x86_64 \"$@\"\n",
+            began = slow.path("began"),
+            end = slow.path("end"),
+        );
+        std::fs::write(slow.path("qemu"), script).unwrap();
+        let mode = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(slow.path("qemu"), mode).unwrap();
+        slow
+    }
+
+    fn path(&self, file: &str) -> String {
+        self.0.path().join(file).display().to_string()
+    }
+
+    /// The guest with this emulator.
+    pub(crate) fn of(&self, xml: &str) -> String {
+        xml.replace("/usr/bin/qemu-system-x86_64", &self.path("qemu"))
+    }
+
+    /// Waits until it has begun.
+    pub(crate) async fn begun(&self) {
+        while std::fs::remove_file(self.path("began")).is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    pub(crate) fn end(&self) {
+        std::fs::write(self.path("end"), "").unwrap();
+    }
 }
 
 /// libvirt says resumed, and then nothing.
@@ -52,35 +94,18 @@ async fn a_start_that_the_hook_refuses_at_its_end_is_told_as_stopped() {
 #[ignore = "needs libvirtd"]
 async fn a_start_that_fails_after_it_was_listed_is_told_as_stopped() {
     let (daemon, virsh) = daemon().await;
-    let directory = tempfile::tempdir().unwrap();
-    // It begins, and ends when the file is there; until then libvirtd waits for its monitor, without
-    // the domain's lock. For libvirtd's questions about QEMU itself it is QEMU.
-    let emulator = directory.path().join("qemu");
-    let (end, began) = (directory.path().join("end"), directory.path().join("began"));
-    let script = format!(
-        "#!/bin/sh\ncase \"$*\" in *guest=*) touch {began}; while [ ! -e {end} ]; do sleep 0.02; done; \
-         exit 1;; esac\nexec /usr/bin/qemu-system-x86_64 \"$@\"\n",
-        began = began.display(),
-        end = end.display(),
-    );
-    std::fs::write(&emulator, script).unwrap();
-    std::fs::set_permissions(&emulator, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let slow = |name| {
-        let xml = daemon.furnish(&Guest::idle(name)).unwrap();
-        xml.replace("/usr/bin/qemu-system-x86_64", &emulator.display().to_string())
-    };
-    virsh.define(&slow("web")).await.unwrap();
+    let emulator = SlowEmulator::new();
+    let slow = emulator.of(&daemon.furnish(&Guest::idle("web")).unwrap());
+    virsh.define(&slow).await.unwrap();
     let starting = {
         let virsh = virsh.clone();
         tokio::spawn(async move { virsh.run(&["start", "web"]).await })
     };
-    while !began.exists() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    emulator.begun().await;
     let (mut events, mut table) = watched(&daemon).await;
     let state = virsh.run(&["domstate", "--reason", "web"]).await.unwrap();
     assert_eq!(state.trim(), "paused (starting up)");
-    std::fs::write(&end, "").unwrap();
+    emulator.end();
     starting.await.unwrap().unwrap_err();
     table.until_true_within(&mut events, &virsh, SOON).await;
 }
