@@ -52,6 +52,10 @@
 //! tell the same thing twice, and so do block-job (8) and block-job-2 (16). Ask for one of each to hear
 //! it once.
 //!
+//! For itself the session registers reboot and control-error as well, and asks for the domain of an event
+//! that leaves open how it is; see `docs/libvirt.md`. A kind that it registers for itself is delivered to
+//! those who ask for it.
+//!
 //! libvirt stamps no events with a time: theirs is that of receipt. An event that ends a run has no
 //! domain id on the wire, or has that of the run; [`virevent`] lends the id of the run where it lacks.
 
