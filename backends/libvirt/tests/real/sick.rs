@@ -1,5 +1,7 @@
 //! A daemon that a hook holds up: the lock of one domain is held for long, every list waits for it, and each
 //! that waits keeps one of the daemon's workers, also when its client has gone.
+//!
+//! `VIREVENT_WATCHERS=10 VIREVENT_SECONDS=600 cargo test --test real sick -- --ignored` for more of it.
 
 use std::time::Instant;
 
@@ -21,6 +23,10 @@ async fn rounds(watchers: &mut [Watcher], virsh: &Virsh, rounds: usize) {
     }
 }
 
+fn number(variable: &str, default: usize) -> usize {
+    std::env::var(variable).map_or(default, |text| text.parse().expect("a number"))
+}
+
 #[tokio::test]
 #[ignore = "needs libvirtd"]
 async fn a_held_domain_costs_the_daemon_one_worker_a_watcher() {
@@ -38,10 +44,13 @@ async fn a_held_domain_costs_the_daemon_one_worker_a_watcher() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let mut watchers = Vec::new();
-    for _ in 0..3 {
+    let count = number("VIREVENT_WATCHERS", 3);
+    let long = Duration::from_secs(number("VIREVENT_SECONDS", 12) as u64);
+    for _ in 0..count {
         watchers.push(Watcher::new(&daemon, CALL_TIMEOUT).await);
     }
-    // The start's worker, and one for each watcher; many call timeouts long.
+    // The worker of the start that hangs, that of virsh, and one for each watcher.
+    let fair = 2 + count;
     let most = async |most: usize, long: Duration| {
         let since = Instant::now();
         while since.elapsed() < long {
@@ -50,7 +59,8 @@ async fn a_held_domain_costs_the_daemon_one_worker_a_watcher() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    tokio::join!(most(4 + 1, CALL_TIMEOUT * 12), rounds(&mut watchers, &virsh, 5));
+    let times = long.as_secs() as usize / 3;
+    tokio::join!(most(fair, long), rounds(&mut watchers, &virsh, times));
     assert!(watchers.iter().all(|watcher| watcher.tap.seen().connections == 1));
 
     // A subscriber that comes and goes takes no other worker, and its end is confirmed.
@@ -59,11 +69,11 @@ async fn a_held_domain_costs_the_daemon_one_worker_a_watcher() {
     let late = watchers[1].source.subscribe_with(Options::default().kind(kind).wait(true)).await;
     tokio::time::timeout(CALL_TIMEOUT * 2, late.unwrap().close()).await.unwrap();
     assert_eq!(watchers[1].tap.seen().registered, registered);
-    most(4 + 1, CALL_TIMEOUT).await;
+    most(fair, CALL_TIMEOUT).await;
 
     // A cut is another connection, and may cost another worker.
     watchers[0].cut();
-    tokio::join!(most(5 + 1, CALL_TIMEOUT * 6), rounds(&mut watchers, &virsh, 3));
+    tokio::join!(most(fair + 1, CALL_TIMEOUT * 6), rounds(&mut watchers, &virsh, 3));
 
     daemon.set_hook("sick", "prepare", Hook::Pass).unwrap();
     starting.await.unwrap().unwrap();
