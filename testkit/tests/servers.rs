@@ -74,7 +74,7 @@ async fn a_guest_does_its_deed() {
 
 #[tokio::test]
 #[ignore = "needs libvirtd"]
-async fn a_hook_that_hangs_keeps_a_worker_and_one_that_refuses_fails_the_start() {
+async fn a_hook_that_hangs_keeps_a_worker_until_it_refuses() {
     let daemon = Libvirtd::start_with(Config::default().hook(true)).await.unwrap();
     let virsh = daemon.virsh(daemon.qemu());
     virsh.define(&daemon.furnish(&Guest::idle("web")).unwrap()).await.unwrap();

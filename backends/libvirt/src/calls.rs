@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn one_call_that_waits_for_domains_is_under_way_and_others_go_beside_it() {
+    fn one_call_waits_for_domains_and_others_go_beside_it() {
         let mut calls = Calls::default();
         let size = |calls: &mut Calls| {
             let size = calls.unwritten().len();

@@ -2,7 +2,7 @@
 //! driver.
 //!
 //! Replies and events come in any order and interleave; a reply belongs to the call with its serial,
-//! and one that belongs to no call is passed over.
+//! and one that belongs to no call breaks the connection.
 
 use virevent::driver::{Batch, Interest};
 use virevent::{Domain, Error};

@@ -2,7 +2,7 @@
 //!
 //! | event | what it leaves open |
 //! |---|---|
-//! | control-error | whether the run goes on: a QEMU that died while its monitor hung is told by nothing else |
+//! | control-error | whether the run goes on: nothing else reports a QEMU that died while its monitor hung |
 //! | started (migrated) | whether the migration succeeds |
 //! | reboot of a crashed guest | whether it runs again (`on_crash=restart`), or was reset and is paused |
 //!
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_control_error_raises_a_doubt_of_its_domain_and_others_do_not() {
+    fn a_control_error_raises_a_doubt_of_its_domain() {
         let domain = Domain::new("s:", "h", Uuid::from_u128(1), "web", Some(3));
         let doubted = |id, about: Option<&Domain>| {
             let data = EventData::Bytes([].into());
@@ -107,14 +107,14 @@ mod tests {
     }
 
     #[test]
-    fn the_start_of_a_migration_raises_a_doubt_and_other_starts_do_not() {
+    fn only_the_start_of_a_migration_raises_a_doubt() {
         let started = |cause| Some(Change::Started(cause));
         let starts = [started(StartCause::Migrated), started(StartCause::Booted)];
         assert_eq!(doubted(&starts), [true, false]);
     }
 
     #[test]
-    fn the_reboot_of_a_crashed_guest_raises_a_doubt_until_it_goes_on() {
+    fn a_reboot_raises_a_doubt_while_the_guest_is_crashed() {
         let crashed = Some(Change::Crashed(CrashCause::Panicked));
         let resumed = Some(Change::Resumed(ResumeCause::Unpaused));
         let events = [None, crashed, None, None, resumed, None];

@@ -54,7 +54,7 @@
 //!
 //! For itself the session registers reboot and control-error as well, and asks for the domain of an event
 //! that leaves open how it is; see `docs/libvirt.md`. A kind that it registers for itself is delivered to
-//! those who ask for it.
+//! the subscribers that ask for it.
 //!
 //! libvirt stamps no events with a time: theirs is that of receipt. An event that ends a run has no
 //! domain id on the wire, or has that of the run; [`virevent`] lends the id of the run where it lacks.

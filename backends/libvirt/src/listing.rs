@@ -27,7 +27,7 @@ pub(crate) struct Listing {
     open: usize,
 }
 
-/// A domain that the server has told of.
+/// A domain in the server's answer.
 #[derive(Debug)]
 pub(crate) struct Found {
     domain: Domain,

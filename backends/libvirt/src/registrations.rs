@@ -31,7 +31,7 @@ const REBOOT: u32 = 1;
 pub(crate) const CONTROL_ERROR: u32 = 7;
 
 /// What the session needs itself: a reboot can give a run another id, and can end a crash, and a control
-/// error can be all that is told of the end of a run. A server that lacks them is none the worse.
+/// error can be the only event at the end of a run. A server may lack them.
 const OWN: [u32; 2] = [REBOOT, CONTROL_ERROR];
 
 #[derive(Debug, Default)]

@@ -103,7 +103,7 @@ async fn registrations_go_beside_a_list_that_is_not_answered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn control_errors_are_registered_and_delivered_only_when_asked_for() {
+async fn control_errors_are_delivered_only_when_asked_for() {
     for asked in [false, true] {
         let daemon = Daemon::new();
         let options = Options::default().kind(Kind::Lifecycle);

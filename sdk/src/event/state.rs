@@ -121,7 +121,7 @@ impl State {
     pub fn after(change: Change) -> Option<Self> {
         Some(match change {
             Change::Existing(state) => state,
-            // Told when an incoming migration begins. The guest is paused until its memory is here.
+            // Sent when an incoming migration begins. The guest is paused until its memory is here.
             Change::Started(StartCause::Migrated) => Self::Paused(PausedReason::Migration),
             Change::Started(cause) => Self::Running(match cause {
                 StartCause::Booted | StartCause::Recreated => RunningReason::Booted,

@@ -32,7 +32,7 @@ pub struct Faults {
     /// Whether it says nothing at all any more, as a host that is gone: connections that are open
     /// while this is so stay silent for ever.
     pub silent: bool,
-    /// Event ids whose events it does not send: what they would tell happens in silence.
+    /// Event ids whose events it does not send: those changes are silent.
     pub mute: BTreeSet<i32>,
     /// How many clients it serves; the next one is hung up on. Default: any number.
     pub max_clients: Option<usize>,

@@ -9,7 +9,7 @@ pub struct Container {
     name: String,
 }
 
-/// What the init of a [`Container`] can be told to do.
+/// An order for the init of a [`Container`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// It ends, and the container with it.

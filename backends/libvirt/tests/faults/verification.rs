@@ -68,7 +68,7 @@ async fn a_look_that_fails_is_made_again() {
 }
 
 #[tokio::test]
-async fn a_transient_domain_that_is_gone_is_told_as_stopped() {
+async fn a_look_at_a_domain_that_is_gone_says_so() {
     let (daemon, _source, mut events) = verified(Duration::from_secs(3600)).await;
     daemon.host().create("db").unwrap();
     next_within(&mut events, PATIENCE).await.unwrap();

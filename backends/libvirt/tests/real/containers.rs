@@ -1,7 +1,7 @@
 //! Containers, by libvirt's LXC driver.
 //!
-//! libvirtd 9.0 misses the end of a container's controller now and then, when the machine is busy: nobody
-//! else knows of it either, and `virsh list` shows the container as running until it is destroyed. A test
+//! libvirtd 9.0 misses the end of a container's controller now and then, when the machine is busy: its own
+//! list is wrong then, and `virsh list` shows the container as running until it is destroyed. A test
 //! of such an end takes another run then.
 
 use std::time::Instant;

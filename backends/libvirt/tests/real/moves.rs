@@ -67,7 +67,7 @@ async fn a_guest_that_migrates_in_is_paused_until_it_is_resumed() {
 /// libvirt says stopped (migrated), and nothing of the definition.
 #[tokio::test]
 #[ignore = "needs root and libvirtd"]
-async fn a_definition_that_leaves_with_its_guest_is_told() {
+async fn a_definition_that_leaves_with_its_guest_is_gone() {
     let mut here = Host::new("here").await;
     let mut there = Host::new("there").await;
     here.virsh.define(&here.daemon.furnish(&Guest::idle("web")).unwrap()).await.unwrap();
@@ -98,7 +98,7 @@ async fn a_crashed_guest_that_is_reset_is_paused() {
 
 #[tokio::test]
 #[ignore = "needs root and libvirtd"]
-async fn a_host_that_is_renamed_keeps_the_name_that_its_subscribers_know() {
+async fn a_renamed_host_keeps_the_name_that_subscribers_know() {
     let mut here = Host::new("here").await;
     here.create(&Guest::idle("web")).await;
     here.until("web[1] started (booted)").await;

@@ -69,7 +69,7 @@ impl SlowEmulator {
 /// libvirt says resumed, and then nothing.
 #[tokio::test]
 #[ignore = "needs libvirtd"]
-async fn a_start_that_the_hook_refuses_at_its_end_is_told_as_stopped() {
+async fn a_start_that_the_hook_refuses_at_its_end_is_stopped() {
     let (daemon, virsh) = daemon().await;
     virsh.define(&daemon.furnish(&Guest::idle("web")).unwrap()).await.unwrap();
     let (mut events, mut table) = watched(&daemon).await;
@@ -92,7 +92,7 @@ async fn a_start_that_the_hook_refuses_at_its_end_is_told_as_stopped() {
 /// The list says paused (starting_up), and nothing says that the start failed.
 #[tokio::test]
 #[ignore = "needs libvirtd"]
-async fn a_start_that_fails_after_it_was_listed_is_told_as_stopped() {
+async fn a_start_that_fails_after_it_was_listed_is_stopped() {
     let (daemon, virsh) = daemon().await;
     let emulator = SlowEmulator::new();
     let slow = emulator.of(&daemon.furnish(&Guest::idle("web")).unwrap());
@@ -110,11 +110,11 @@ async fn a_start_that_fails_after_it_was_listed_is_told_as_stopped() {
     table.until_true_within(&mut events, &virsh, SOON).await;
 }
 
-/// A daemon that starts again reconnects to its guests. One whose QEMU hangs, and dies then, is told by a
-/// control-error alone.
+/// A daemon that starts again reconnects to its guests. For one whose QEMU hangs, and dies
+/// then, it sends a control-error alone.
 #[tokio::test]
 #[ignore = "needs libvirtd"]
-async fn a_qemu_that_dies_before_the_daemon_reaches_it_again_is_told_as_stopped() {
+async fn a_qemu_that_dies_behind_a_daemon_restart_is_stopped() {
     let (mut daemon, virsh) = daemon().await;
     virsh.define(&daemon.furnish(&Guest::idle("web")).unwrap()).await.unwrap();
     virsh.create(&daemon.furnish(&Guest::idle("db")).unwrap()).await.unwrap();

@@ -12,7 +12,7 @@ use crate::servers::LaunchError;
 pub enum Hook {
     /// It succeeds at once.
     Pass,
-    /// It does not end until it is told otherwise. libvirtd holds the domain's lock meanwhile.
+    /// It does not end until another is set. libvirtd holds the domain's lock meanwhile.
     Hang,
     /// It fails, and the start with it.
     Refuse,
