@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use tokio::net::UnixStream;
-use virevent_testkit::servers::{Config, Deed, Guest, Libvirtd, Tap, rss_kib};
+use virevent_testkit::servers::{Config, Container, Deed, Guest, Hook, Libvirtd, Tap, rss_kib};
 
 #[tokio::test]
 #[ignore = "needs libvirtd"]
@@ -27,6 +27,22 @@ async fn a_daemon_and_its_guests_end_when_it_is_dropped() {
     drop(daemon);
     assert!(pids.iter().all(|pid| rss_kib(*pid).is_none()));
     assert!(!socket.exists());
+}
+
+#[tokio::test]
+#[ignore = "needs root and libvirtd with its LXC driver"]
+async fn containers_end_when_the_daemon_is_dropped() {
+    let daemon = Libvirtd::start_with(Config::default().lxc(true)).await.unwrap();
+    let container = daemon.furnish_container(&Container::idle("web"));
+    daemon.virsh("lxc:///").create(&container).await.unwrap();
+    // A frozen process does not even take SIGKILL.
+    daemon.virsh("lxc:///").run(&["suspend", "web"]).await.unwrap();
+    let controller = daemon.guest_pid("web").unwrap();
+    let children =
+        std::fs::read_to_string(format!("/proc/{controller}/task/{controller}/children"));
+    let init: u32 = children.unwrap().trim().parse().unwrap();
+    drop(daemon);
+    assert!([controller, init].iter().all(|pid| rss_kib(*pid).is_none()));
 }
 
 #[tokio::test]
@@ -54,6 +70,25 @@ async fn a_guest_does_its_deed() {
         state = virsh.run(&["domstate", "web", "--reason"]).await.unwrap();
     }
     assert_eq!(state.trim(), "shut off (shutdown)");
+}
+
+#[tokio::test]
+#[ignore = "needs libvirtd"]
+async fn a_hook_that_hangs_keeps_a_worker_until_it_refuses() {
+    let daemon = Libvirtd::start_with(Config::default().hook(true)).await.unwrap();
+    let virsh = daemon.virsh(daemon.qemu());
+    virsh.define(&daemon.furnish(&Guest::idle("web")).unwrap()).await.unwrap();
+    assert_eq!(daemon.busy_workers().await.unwrap(), 0);
+    daemon.set_hook("web", "prepare", Hook::Hang).unwrap();
+    let starting = virsh.run(&["start", "web"]);
+    let refuse = async {
+        while daemon.busy_workers().await.unwrap() != 1 {}
+        daemon.set_hook("web", "prepare", Hook::Refuse).unwrap();
+    };
+    let (started, ()) = tokio::join!(starting, refuse);
+    assert!(started.unwrap_err().to_string().contains("Hook script"));
+    daemon.set_hook("web", "prepare", Hook::Pass).unwrap();
+    virsh.run(&["start", "web"]).await.unwrap();
 }
 
 #[tokio::test]

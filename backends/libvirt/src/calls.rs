@@ -2,6 +2,10 @@
 //!
 //! libvirtd serves five calls of a client at a time and leaves further ones in the socket, pings
 //! included. So no more than [`WINDOW`] are under way; the others wait here.
+//!
+//! A call that looks at domains waits for their locks, and each that waits keeps one of the daemon's
+//! workers, for as long as a hook or a start hangs. So one of them is under way at a time, whatever is
+//! asked meanwhile, and registrations go beside it.
 
 use std::collections::VecDeque;
 
@@ -26,6 +30,15 @@ pub(crate) enum Purpose {
     Deregister(u32),
     /// For the list of domains with this tag.
     List(u64, ListCall),
+    /// For the look at one domain with this tag.
+    Look(u64, LookCall),
+}
+
+impl Purpose {
+    /// Whether the daemon may wait for the lock of a domain before it replies.
+    fn waits_for_domains(self) -> bool {
+        matches!(self, Self::List(..) | Self::Look(..))
+    }
 }
 
 /// What a call is to bring for a list of domains.
@@ -39,6 +52,19 @@ pub(crate) enum ListCall {
     State(usize),
     /// Which domains are transient.
     Transient,
+}
+
+/// What a call is to bring for a look at one domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LookCall {
+    /// The domain, its id and its state.
+    Stats,
+    /// The domain and its id.
+    Lookup,
+    /// Its state.
+    State,
+    /// Whether it is persistent.
+    Persistent,
 }
 
 /// A call that waits for its reply, or for its turn.
@@ -56,7 +82,9 @@ pub(crate) struct Calls {
     written: usize,
     serial: u32,
     under_way: Vec<Call>,
+    /// Calls that wait for their turn, and those among them that will wait for domains.
     waiting: VecDeque<(Call, Vec<u8>)>,
+    waiting_for_domains: VecDeque<(Call, Vec<u8>)>,
 }
 
 impl Calls {
@@ -71,7 +99,11 @@ impl Calls {
         let serial = self.serial;
         let mut bytes = Vec::new();
         message(&mut bytes, &Header::call(procedure, serial), args);
-        self.waiting.push_back((Call { procedure, purpose, serial }, bytes));
+        let queue = match purpose.waits_for_domains() {
+            true => &mut self.waiting_for_domains,
+            false => &mut self.waiting,
+        };
+        queue.push_back((Call { procedure, purpose, serial }, bytes));
         self.fill();
     }
 
@@ -86,6 +118,7 @@ impl Calls {
     /// Takes back the calls that have not been sent and that nobody needs any more.
     pub(crate) fn retain(&mut self, needed: impl Fn(Purpose) -> bool) {
         self.waiting.retain(|(call, _)| needed(call.purpose));
+        self.waiting_for_domains.retain(|(call, _)| needed(call.purpose));
     }
 
     /// Queues a ping or a pong, before all calls that wait.
@@ -93,6 +126,12 @@ impl Calls {
         if self.unwritten().len() < BACKLOG {
             message(&mut self.outbox, &Header::keepalive(procedure), |_| {});
         }
+    }
+
+    /// The procedure of the oldest call without a reply.
+    pub(crate) fn oldest(&self) -> Option<i32> {
+        let oldest = self.under_way.iter().min_by_key(|call| call.serial);
+        oldest.map(|call| call.procedure)
     }
 
     /// What is to be written.
@@ -111,7 +150,12 @@ impl Calls {
 
     fn fill(&mut self) {
         while self.under_way.len() < WINDOW {
-            let Some((call, bytes)) = self.waiting.pop_front() else { return };
+            let waits = self.under_way.iter().any(|call| call.purpose.waits_for_domains());
+            let next = match self.waiting.pop_front() {
+                None if !waits => self.waiting_for_domains.pop_front(),
+                next => next,
+            };
+            let Some((call, bytes)) = next else { return };
             self.outbox.extend_from_slice(&bytes);
             self.under_way.push(call);
         }
@@ -141,6 +185,35 @@ mod tests {
         assert!(calls.answered(3).is_none(), "answered before");
         assert!(calls.answered(6).is_none(), "not sent yet");
         assert!(calls.answered(99).is_none(), "never made");
+    }
+
+    #[test]
+    fn one_call_waits_for_domains_and_others_go_beside_it() {
+        let mut calls = Calls::default();
+        let size = |calls: &mut Calls| {
+            let size = calls.unwritten().len();
+            calls.wrote(size);
+            size
+        };
+        let state = |at| Purpose::List(1, ListCall::State(at));
+        for at in 0..3 {
+            calls.call(procs::DOMAIN_GET_STATE, state(at), |_| {});
+        }
+        calls.call(procs::DOMAIN_IS_PERSISTENT, Purpose::Look(2, LookCall::Persistent), |_| {});
+        assert_eq!(size(&mut calls), 28, "serial 1 alone");
+        for event in 1..=4 {
+            calls.call(316, Purpose::Register(event), |_| {});
+        }
+        assert_eq!(size(&mut calls), 3 * 28, "serials 5 to 7");
+
+        assert_eq!(calls.answered(6).unwrap().purpose, Purpose::Register(2));
+        assert_eq!(size(&mut calls), 28, "serial 8 overtakes those that wait");
+        assert_eq!(calls.answered(1).unwrap().purpose, state(0));
+        assert_eq!(size(&mut calls), 28);
+        assert_eq!(calls.answered(2).unwrap().purpose, state(1));
+        calls.retain(|purpose| !matches!(purpose, Purpose::List(..)));
+        assert_eq!(calls.answered(3).unwrap().purpose, state(2), "sent before it was taken back");
+        assert_eq!(calls.answered(4).unwrap().purpose, Purpose::Look(2, LookCall::Persistent));
     }
 
     #[test]

@@ -2,14 +2,16 @@
 //! driver.
 //!
 //! Replies and events come in any order and interleave; a reply belongs to the call with its serial,
-//! and one that belongs to no call is passed over.
+//! and one that belongs to no call breaks the connection.
 
-use virevent::Error;
 use virevent::driver::{Batch, Interest};
+use virevent::{Domain, Error};
 
-use crate::calls::{Call, Calls, ListCall, Purpose};
+use crate::calls::{Call, Calls, ListCall, LookCall, Purpose};
 use crate::decode;
+use crate::doubts::Doubts;
 use crate::listing::{Listing, Step};
+use crate::look::{self, Look};
 use crate::registrations::Registrations;
 use crate::wire::xdr::{Malformed, Reader, Writer};
 use crate::wire::{Frame, RemoteError, code, kind, procs, program, status, verdict};
@@ -18,7 +20,9 @@ use crate::wire::{Frame, RemoteError, code, kind, procs, program, status, verdic
 pub(crate) struct Client {
     pub(crate) calls: Calls,
     pub(crate) registrations: Registrations,
+    doubts: Doubts,
     listing: Option<Listing>,
+    look: Option<Look>,
     /// Whether the server may have the call that lists domains with their states at once.
     bulk: bool,
     /// The reply to the call that the handshake waits for.
@@ -30,7 +34,9 @@ impl Client {
         Self {
             calls: Calls::default(),
             registrations: Registrations::default(),
+            doubts: Doubts::default(),
             listing: None,
+            look: None,
             bulk: true,
             reply: None,
         }
@@ -41,9 +47,21 @@ impl Client {
     }
 
     pub(crate) fn request_list(&mut self, tag: u64) {
-        // A list that nobody waits for any more need not be finished.
-        self.calls.retain(|purpose| !matches!(purpose, Purpose::List(..)));
+        self.drop_questions();
         self.listing = Some(Listing::start(tag, self.bulk, &mut self.calls));
+    }
+
+    pub(crate) fn request_state(&mut self, domain: &Domain, tag: u64) {
+        self.drop_questions();
+        self.look = Some(Look::start(domain, tag, self.bulk, &mut self.calls));
+    }
+
+    /// A question whose answer is not wanted any more need not be finished. What was sent is: the
+    /// server waits for a domain in any case, and the next question must not make it wait twice.
+    fn drop_questions(&mut self) {
+        self.calls.retain(|purpose| !matches!(purpose, Purpose::List(..) | Purpose::Look(..)));
+        self.listing = None;
+        self.look = None;
     }
 
     /// Queues a call of the handshake; its reply is at [`take_reply`](Client::take_reply).
@@ -77,9 +95,7 @@ impl Client {
         let header = &frame.header;
         match (header.program, header.version, header.kind) {
             (program::REMOTE, 1, kind::MESSAGE) => {
-                let registrations = &self.registrations;
-                decode::event(frame, |callback| registrations.id_of(callback), out)
-                    .map_err(|error| malformed(&error, header.procedure))
+                self.event(frame, out).map_err(|error| malformed(&error, header.procedure))
             }
             (program::REMOTE, 1, kind::REPLY) => self.answer(frame, out),
             (program::KEEPALIVE, 1, kind::MESSAGE) => {
@@ -96,6 +112,16 @@ impl Client {
                 detail: format!("a message of program {program:#010x} version {version}"),
             }),
         }
+    }
+
+    #[inline]
+    fn event(&mut self, frame: &Frame<'_>, out: &mut Batch) -> Result<(), Malformed> {
+        let registrations = &self.registrations;
+        decode::event(frame, |callback| registrations.id_of(callback), out)?;
+        if let Some(scope) = out.events().last().and_then(|event| self.doubts.hear(event)) {
+            out.doubt(scope);
+        }
+        Ok(())
     }
 
     fn answer(&mut self, frame: &Frame<'_>, out: &mut Batch) -> Result<(), Error> {
@@ -144,6 +170,12 @@ impl Client {
                     self.step(step, out);
                 }
             }
+            Purpose::Look(tag, look_call) => {
+                if let Some(look) = self.look.as_mut().filter(|look| look.tag == tag) {
+                    let step = look.reply(look_call, &mut body, &mut self.calls, out)?;
+                    self.look_step(step, out);
+                }
+            }
         }
         Ok(())
     }
@@ -161,7 +193,9 @@ impl Client {
                 return Ok(());
             }
             // All depends on lifecycle events; without others we can do.
-            Purpose::Register(id @ 1..) if is_lacking(error.code) => {
+            Purpose::Register(id @ 1..)
+                if is_lacking(error.code) || self.registrations.is_own(id) =>
+            {
                 tracing::debug!(event = id, message = error.message, "the server lacks an event");
                 self.registrations.registered(id, None);
                 self.settle(out);
@@ -178,9 +212,7 @@ impl Client {
                 else {
                     return Ok(());
                 };
-                if list_call == ListCall::Stats
-                    && matches!(error.code, code::NO_SUPPORT | code::RPC)
-                {
+                if list_call == ListCall::Stats && lacks_bulk(error.code) {
                     self.bulk = false;
                     listing.without_bulk(&mut self.calls);
                     return Ok(());
@@ -190,6 +222,18 @@ impl Client {
                     return Ok(());
                 }
             }
+            Purpose::Look(tag, look_call) => {
+                if let Some(look) = self.look.as_mut().filter(|look| look.tag == tag) {
+                    if look_call == LookCall::Stats && lacks_bulk(error.code) {
+                        self.bulk = false;
+                        *look = look.without_bulk(&mut self.calls);
+                    } else {
+                        let step = look.error(look_call, error.code, &mut self.calls);
+                        self.look_step(step, out);
+                    }
+                }
+                return Ok(());
+            }
             Purpose::Register(_) | Purpose::Deregister(_) => {}
         }
         Err(server_error(call.procedure, error))
@@ -198,10 +242,30 @@ impl Client {
     fn step(&mut self, step: Step, out: &mut Batch) {
         if let Step::Done(list) = step {
             if let Some(listing) = self.listing.take() {
+                list.iter().for_each(|listed| self.doubts.see(listed));
                 out.listed(listing.tag, list);
             }
         }
     }
+
+    fn look_step(&mut self, step: look::Step, out: &mut Batch) {
+        if step == look::Step::On {
+            return;
+        }
+        let Some(look) = self.look.take() else { return };
+        match step {
+            look::Step::Done(found) => {
+                found.iter().for_each(|listed| self.doubts.see(listed));
+                out.looked(look.tag, found);
+            }
+            _ => out.look_failed(look.tag),
+        }
+    }
+}
+
+/// Whether an error says that the server has no call that lists domains with their states at once.
+fn lacks_bulk(code: i32) -> bool {
+    matches!(code, code::NO_SUPPORT | code::RPC)
 }
 
 /// Whether an error to a registration says that there is no such event. libvirtd calls that an
@@ -231,64 +295,4 @@ pub(crate) fn malformed(error: &Malformed, procedure: i32) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::wire::Header;
-
-    #[test]
-    fn only_a_no_that_means_the_event_itself_says_that_the_server_lacks_it() {
-        let answer = |code| {
-            let (mut client, mut out) = (Client::new(), Batch::new("s:", "h"));
-            let kinds = ["lifecycle", "reboot"].map(|kind| kind.parse().unwrap());
-            client.set_interest(&kinds.into_iter().collect(), 1);
-            let message = "no".to_owned();
-            let error = RemoteError { code, domain: 7, message, format: String::new(), int1: 0 };
-            let mut body = Vec::new();
-            error.write(&mut Writer::new(&mut body));
-            // The second call is that for reboot.
-            let header = Header::error(procs::CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY, 2);
-            client.receive(&Frame { header, body: &body }, &mut out)
-        };
-        answer(code::INTERNAL_ERROR).unwrap();
-        answer(code::NO_SUPPORT).unwrap();
-        for (code, refusal) in [
-            (code::INVALID_ARG, true),
-            (code::ACCESS_DENIED, true),
-            (code::OPERATION_DENIED, true),
-            (code::SYSTEM_ERROR, false),
-        ] {
-            let error = answer(code).unwrap_err();
-            assert!(matches!(error, Error::Server { .. }) && error.is_refusal() == refusal);
-        }
-    }
-
-    #[test]
-    fn whatever_comes_is_taken_in_or_is_an_error_and_never_a_panic() {
-        let mut random = fastrand::Rng::with_seed(5);
-        let procedures =
-            [1, 2, 60, 66, 107, 169, 212, 269, 273, 316, 317, 318, 319, 329, 333, 344, 999, -1];
-        for _ in 0..200 {
-            let (mut client, mut out) = (Client::new(), Batch::new("s:", "h"));
-            let kinds = ["lifecycle", "reboot", "other"].map(|kind| kind.parse());
-            client.set_interest(&kinds.into_iter().flatten().collect(), 1);
-            for _ in 0..200 {
-                if random.u8(..) < 20 {
-                    client.request_list(random.u64(..3));
-                }
-                let body: Vec<u8> = (0..random.usize(..80))
-                    .map(|_| if random.bool() { 0 } else { random.u8(..5) })
-                    .collect();
-                let header = Header {
-                    procedure: procedures[random.usize(..procedures.len())],
-                    kind: random.u32(..4),
-                    serial: random.u32(..60),
-                    status: random.u32(..3),
-                    ..Header::event(0)
-                };
-                let _ = client.receive(&Frame { header, body: &body }, &mut out);
-                client.settle(&mut out);
-                client.calls.wrote(client.calls.unwritten().len());
-            }
-        }
-    }
-}
+mod tests;

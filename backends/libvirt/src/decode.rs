@@ -17,7 +17,7 @@
 //! lifecycle and reboot must have the layout that they have; all of the state rests on them.
 
 use virevent::driver::Batch;
-use virevent::{Change, Domain, EventData, EventName, Lifecycle, RawEvent, Reboot};
+use virevent::{Change, Domain, EventData, EventName, Lifecycle, RawEvent, Reboot, State};
 
 use crate::wire::xdr::{Malformed, Reader};
 use crate::wire::{self, Frame, procs};
@@ -98,6 +98,12 @@ fn other(
     };
     let data = EventData::Bytes(data);
     out.event(RawEvent::new(out.source(), domain, EventName::Number(id), data, at));
+}
+
+/// A state and its reason.
+pub(crate) fn state(body: &mut Reader<'_>) -> Result<State, Malformed> {
+    let state = body.i32()?;
+    Ok(State::from_codes(state, body.i32()?))
 }
 
 /// The domain, and everything but the domain.
@@ -196,6 +202,30 @@ mod tests {
         assert_eq!(raw(329, reason), ("11".into(), Some("web[3]".into()), vec![0, 0, 0, 8]));
         let legacy = |w: &mut Writer<'_>| WEB.write(w);
         assert_eq!(raw(269, legacy), ("11".into(), Some("web[3]".into()), vec![]));
+    }
+
+    /// As libvirt 12.8 sends them.
+    #[test]
+    fn vcpu_removed_and_channel_lifecycle_have_a_domain() {
+        let vcpu_removed = |w: &mut Writer<'_>| {
+            w.i32(1);
+            WEB.write(w);
+            w.u32(3);
+        };
+        assert_eq!(raw(454, vcpu_removed), ("28".into(), Some("web[3]".into()), vec![0, 0, 0, 3]));
+        let tail = |w: &mut Writer<'_>| {
+            w.string("org.qemu.guest_agent.0");
+            w.i32(1); // connected
+            w.i32(2); // reason: channel
+        };
+        let channel_lifecycle = |w: &mut Writer<'_>| {
+            w.i32(1);
+            WEB.write(w);
+            tail(w);
+        };
+        let mut data = Vec::new();
+        tail(&mut Writer::new(&mut data));
+        assert_eq!(raw(455, channel_lifecycle), ("29".into(), Some("web[3]".into()), data));
     }
 
     #[test]

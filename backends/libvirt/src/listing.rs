@@ -27,8 +27,9 @@ pub(crate) struct Listing {
     open: usize,
 }
 
+/// A domain in the server's answer.
 #[derive(Debug)]
-struct Found {
+pub(crate) struct Found {
     domain: Domain,
     /// `None` while it is not known, and if the domain has gone meanwhile.
     state: Option<State>,
@@ -74,12 +75,8 @@ impl Listing {
         match call {
             ListCall::Stats => {
                 self.found = StateStats::read_all(body)?
-                    .into_iter()
-                    .map(|stats| {
-                        let state =
-                            State::from_codes(stats.state.unwrap_or(0), stats.reason.unwrap_or(0));
-                        Found { domain: decode::domain(&stats.domain, out), state: Some(state) }
-                    })
+                    .iter()
+                    .map(|stats| Found::of_stats(stats, out))
                     .collect();
                 self.ask_transient(calls);
             }
@@ -91,7 +88,7 @@ impl Listing {
                         domain.write(args);
                         args.u32(0);
                     });
-                    self.found.push(Found { domain: decode::domain(domain, out), state: None });
+                    self.found.push(Found::without_state(domain, out));
                 }
                 self.open = self.found.len();
                 if self.open == 0 {
@@ -99,9 +96,9 @@ impl Listing {
                 }
             }
             ListCall::State(at) => {
-                let (state, reason) = (body.i32()?, body.i32()?);
+                let state = decode::state(body)?;
                 if let Some(found) = self.found.get_mut(at) {
-                    found.settle(State::from_codes(state, reason));
+                    found.settle(state);
                 }
                 self.state_answered(calls);
             }
@@ -147,18 +144,32 @@ impl Listing {
     }
 
     fn done(&mut self, persistent: impl Fn(Uuid) -> Option<bool>) -> Step {
-        let listed = |Found { domain, state }: Found| {
-            let persistent = persistent(domain.uuid());
-            state.map(|state| Listed::new(domain, state, persistent))
+        let listed = |found: Found| {
+            let persistent = persistent(found.domain.uuid());
+            found.listed(persistent)
         };
         Step::Done(self.found.drain(..).filter_map(listed).collect())
     }
 }
 
 impl Found {
+    pub(crate) fn of_stats(stats: &StateStats<'_>, out: &mut Batch) -> Self {
+        let state = State::from_codes(stats.state.unwrap_or(0), stats.reason.unwrap_or(0));
+        Self { domain: decode::domain(&stats.domain, out), state: Some(state) }
+    }
+
+    pub(crate) fn without_state(domain: &wire::Domain<'_>, out: &mut Batch) -> Self {
+        Self { domain: decode::domain(domain, out), state: None }
+    }
+
+    /// `None` if the domain has gone since.
+    pub(crate) fn listed(self, persistent: Option<bool>) -> Option<Listed> {
+        self.state.map(|state| Listed::new(self.domain, state, persistent))
+    }
+
     /// Domain and state were asked for one after the other; where they contradict each other on
     /// whether the domain runs, it stopped or started in between. An event tells of that.
-    fn settle(&mut self, state: State) {
+    pub(crate) fn settle(&mut self, state: State) {
         self.state = Some(match (self.domain.is_active(), state) {
             (true, State::Shutoff(_)) => {
                 self.domain = self.domain.with_id(None);

@@ -3,6 +3,8 @@
 //! libvirt keeps one registration an event id and connection. Each has a number of the server's own,
 //! the callback id, except on servers before 1.2.1 (the legacy way).
 //!
+//! While anything is wanted the session also registers what it needs itself: [`OWN`].
+//!
 //! [`Kind::Other`] means every event id from 2 to [`LAST_PROBED`] that the server accepts: each is
 //! tried, since no call tells which there are, and what was refused is not tried again on the same
 //! connection.
@@ -24,6 +26,13 @@ const LAST_LEGACY: u32 = 15;
 /// The event ids that have a type, and so are not for [`Kind::Other`].
 const LIFECYCLE: u32 = 0;
 const REBOOT: u32 = 1;
+
+/// libvirt failed to talk to a run's hypervisor.
+pub(crate) const CONTROL_ERROR: u32 = 7;
+
+/// What the session needs itself: a reboot can give a run another id, and can end a crash, and a control
+/// error can be the only event at the end of a run. A server may lack them.
+const OWN: [u32; 2] = [REBOOT, CONTROL_ERROR];
 
 #[derive(Debug, Default)]
 pub(crate) struct Registrations {
@@ -55,6 +64,9 @@ impl Registrations {
                 Kind::Other => wanted.extend(REBOOT + 1..=LAST_PROBED.min(last)),
                 kind => wanted.extend(event_id(kind).filter(|id| *id <= last)),
             }
+        }
+        if !wanted.is_empty() {
+            wanted.extend(OWN);
         }
         wanted.retain(|id| !self.lacking.contains(id));
 
@@ -125,6 +137,15 @@ impl Registrations {
             kind => event_id(kind).is_none_or(|id| !self.registered.contains_key(&id)),
         };
         Some((tag, interest.kinds().iter().filter(lacks).cloned().collect()))
+    }
+
+    /// Whether the session alone wants the event id.
+    pub(crate) fn is_own(&self, id: u32) -> bool {
+        let asked = |change: &Change| {
+            let kind = if id == REBOOT { Kind::Reboot } else { Kind::Named(EventName::Number(id)) };
+            change.interest.contains(&kind)
+        };
+        OWN.contains(&id) && !self.change.as_ref().is_some_and(asked)
     }
 
     /// For which event id a callback is registered.
@@ -207,21 +228,29 @@ mod tests {
     #[test]
     fn only_the_difference_is_asked_for() {
         let mut peer = Peer::new(27, false);
-        assert_eq!(peer.change("lifecycle").0, ["316(0)"]);
-        assert_eq!(peer.change("lifecycle reboot other:8").0, ["316(1)", "316(8)"]);
-        assert_eq!(peer.change("lifecycle other:9").0, ["316(9)", "317(222)", "317(223)"]);
+        assert_eq!(peer.change("lifecycle other:7").0, ["316(0)", "316(1)", "316(7)"]);
+        assert_eq!(peer.change("lifecycle reboot other:8").0, ["316(8)"]);
+        assert_eq!(peer.change("lifecycle other:9").0, ["316(9)", "317(224)"]);
         assert_eq!(peer.change("lifecycle other:9").0.len(), 0);
-        assert_eq!(peer.change("").0, ["317(221)", "317(224)"]);
+        assert_eq!(peer.change("").0, ["317(221)", "317(222)", "317(223)", "317(225)"]);
+    }
+
+    #[test]
+    fn what_the_session_needs_itself_may_be_lacking() {
+        let mut peer = Peer::new(1, false);
+        let asked = ["316(0)", "316(1)", "316(7)"].map(Into::into).to_vec();
+        assert_eq!(peer.change("lifecycle"), (asked, String::new()));
+        assert_eq!(peer.change("lifecycle other:7"), (vec![], "other:7 ".into()));
     }
 
     #[test]
     fn other_is_every_id_that_the_server_has_and_what_it_lacks_is_asked_for_once() {
         let mut peer = Peer::new(27, false);
         let (asked, refused) = peer.change("lifecycle other");
-        assert_eq!((asked.len(), &*refused), (31, ""));
-        assert_eq!(peer.change("lifecycle").0.len(), 25);
-        assert_eq!(peer.change("lifecycle other").0.len(), 25);
-        assert_eq!(peer.registrations.registered.len(), 26);
+        assert_eq!((asked.len(), &*refused), (32, ""));
+        assert_eq!(peer.change("lifecycle").0.len(), 24);
+        assert_eq!(peer.change("lifecycle other").0.len(), 24);
+        assert_eq!(peer.registrations.registered.len(), 27);
     }
 
     #[test]
@@ -229,7 +258,7 @@ mod tests {
         let mut peer = Peer::new(27, false);
         let kinds = "lifecycle other:0 other:1 other:27 other:26 other:RTC_CHANGE other:4294967295";
         let (asked, refused) = peer.change(kinds);
-        assert_eq!(asked, ["316(0)", "316(26)", "316(27)"]);
+        assert_eq!(asked, ["316(0)", "316(1)", "316(7)", "316(26)", "316(27)"]);
         assert_eq!(refused, "other:0 other:1 other:27 other:4294967295 other:RTC_CHANGE ");
 
         let mut bare = Peer::new(1, false);
@@ -240,8 +269,8 @@ mod tests {
     fn an_old_server_is_asked_in_the_old_way() {
         let mut peer = Peer::new(16, true);
         let (asked, refused) = peer.change("lifecycle other other:16");
-        assert_eq!((asked.len(), &*refused), (15, "other:16 "));
-        assert_eq!(asked[..2], ["167(0)", "167(2)"]);
+        assert_eq!((asked.len(), &*refused), (16, "other:16 "));
+        assert_eq!(asked[..3], ["167(0)", "167(1)", "167(2)"]);
         assert_eq!(peer.change("lifecycle other:2").0[0], "168(3)");
     }
 }

@@ -7,18 +7,20 @@
 //! The handshake runs on the same loop as everything after it, so that a ping in its midst is
 //! answered like any other.
 
+mod advice;
+
 use std::future::poll_fn;
 use std::io;
-use std::os::unix::fs::FileTypeExt;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-use virevent::Error;
+use tokio::time::{Instant, timeout_at};
 use virevent::driver::{self, Batch, Connect, Interest};
+use virevent::{Domain, Error};
 
 use crate::client::{Client, malformed};
 use crate::endpoint::{Endpoint, Surroundings};
@@ -31,6 +33,8 @@ use crate::wire::{Frames, Open, code, procs};
 pub(crate) struct Opener {
     pub(crate) uri: LibvirtUri,
     pub(crate) read_only: bool,
+    /// How long connecting may take, the handshake included.
+    pub(crate) timeout: Duration,
 }
 
 impl Connect for Opener {
@@ -43,18 +47,18 @@ impl Connect for Opener {
     async fn connect(&self) -> Result<Session, Error> {
         let endpoint = Endpoint::of(&self.uri, self.read_only, &Surroundings::now())
             .map_err(|reason| Error::InvalidUri { uri: self.uri.shown.clone(), reason })?;
-        let socket = match &endpoint {
-            Endpoint::Unix(path) => UnixStream::connect(path).await.map(Socket::Unix),
-            Endpoint::Tcp(host, port) => TcpStream::connect((&**host, *port)).await.and_then(|s| {
-                s.set_nodelay(true)?;
-                Ok(Socket::Tcp(s))
-            }),
-        };
-        let socket = socket.map_err(|error| unreachable(&self.uri, &endpoint, error))?;
+        // The driver has a deadline too, but does not know what the handshake waits for.
+        let deadline = Instant::now() + self.timeout;
+        let late = |call| Error::Timeout { call, after: self.timeout };
+        let socket = timeout_at(deadline, Socket::connect(&endpoint))
+            .await
+            .map_err(|_| late("the connection attempt"))?
+            .map_err(|error| advice::unreachable(&self.uri, &endpoint, error))?;
         let mut session = Session::new(socket, endpoint);
-        match session.handshake(&self.uri.name, self.read_only).await {
-            Ok(()) => Ok(session),
-            Err(error) => Err(session.located(error)),
+        match timeout_at(deadline, session.handshake(&self.uri.name, self.read_only)).await {
+            Ok(Ok(())) => Ok(session),
+            Ok(Err(error)) => Err(session.located(error)),
+            Err(_) => Err(late(advice::unanswered(session.client.calls.oldest()))),
         }
     }
 }
@@ -84,6 +88,11 @@ impl driver::Session for Session {
 
     fn request_list(&mut self, tag: u64) {
         self.client.request_list(tag);
+    }
+
+    fn request_state(&mut self, domain: &Domain, tag: u64) -> bool {
+        self.client.request_state(domain, tag);
+        true
     }
 
     fn ping(&mut self) -> bool {
@@ -173,13 +182,8 @@ impl Session {
     }
 
     fn closed(&self) -> Error {
-        let detail = if self.open {
-            "it stopped or was restarted, or heard nothing from us for too long"
-        } else {
-            "before it let us in: it may be stopping, or serve as many clients as it may \
-             (max_clients in its configuration)"
-        };
-        Error::Closed { endpoint: self.endpoint.to_string(), detail: detail.into() }
+        let detail = advice::closed(self.open).into();
+        Error::Closed { endpoint: self.endpoint.to_string(), detail }
     }
 
     /// Calls, and waits for the reply.
@@ -270,65 +274,23 @@ fn auth_ways(reply: &[u8]) -> Result<Vec<i32>, crate::wire::xdr::Malformed> {
     (0..body.count(20, 4)?).map(|_| body.i32()).collect()
 }
 
-fn unreachable(uri: &LibvirtUri, endpoint: &Endpoint, error: io::Error) -> Error {
-    let reason = match endpoint {
-        Endpoint::Unix(path) => local_advice(error.kind(), path, uri.means_own_daemon()),
-        Endpoint::Tcp(..) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            "nobody listens there: start libvirtd with --listen and listen_tcp = 1, or \
-             libvirtd-tcp.socket or virtproxyd-tcp.socket"
-        }
-        Endpoint::Tcp(..) => "check the host's name and port, and the way to it",
-    };
-    Error::Unreachable {
-        endpoint: endpoint.to_string(),
-        reason: reason.into(),
-        source: Arc::new(error),
-    }
-}
-
-fn local_advice(kind: io::ErrorKind, path: &Path, own_daemon: bool) -> &'static str {
-    use io::ErrorKind as E;
-    match kind {
-        E::NotFound | E::NotADirectory => {
-            "there is no such socket: start libvirtd, or the driver's own daemon such as \
-             virtqemud, or give its path as ?socket=PATH"
-        }
-        // Linux says the same of a socket without a listener and of a file that is no socket.
-        E::ConnectionRefused if is_other_file(path) => {
-            "it is not a socket: give the daemon's socket as ?socket=PATH"
-        }
-        E::ConnectionRefused => {
-            "nobody listens on the socket: the daemon died or was stopped; start it again"
-        }
-        E::PermissionDenied if own_daemon => {
-            "this user may not open the socket: a user's own daemon serves that user alone; run as \
-             the one whose it is"
-        }
-        E::PermissionDenied => {
-            "this user may not open the socket: run as a member of the group libvirt, or as root"
-        }
-        // All that can be wrong with a path without a NUL in it.
-        E::InvalidInput => {
-            "the path is longer than 107 bytes, the most for a unix socket: give a shorter one as \
-             ?socket=PATH, such as that of a symbolic link"
-        }
-        E::WouldBlock => {
-            "too many clients wait for the daemon to accept them: is it busy, or hung?"
-        }
-        _ => "check the path of the socket, and the daemon's log",
-    }
-}
-
-fn is_other_file(path: &Path) -> bool {
-    path.metadata().is_ok_and(|file| !file.file_type().is_socket())
-}
-
 pub(crate) enum Socket {
     Unix(UnixStream),
     Tcp(TcpStream),
 }
 
 impl Socket {
+    async fn connect(endpoint: &Endpoint) -> io::Result<Self> {
+        match endpoint {
+            Endpoint::Unix(path) => UnixStream::connect(path).await.map(Self::Unix),
+            Endpoint::Tcp(host, port) => {
+                let stream = TcpStream::connect((&**host, *port)).await?;
+                stream.set_nodelay(true)?;
+                Ok(Self::Tcp(stream))
+            }
+        }
+    }
+
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, into),
@@ -340,39 +302,6 @@ impl Socket {
         match self {
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_socket_that_cannot_be_opened_says_what_to_do() {
-        use io::ErrorKind as E;
-        let [system, own] = ["qemu:///system", "qemu:///session"].map(LibvirtUri::parse);
-        let (system, own) = (system.unwrap(), own.unwrap());
-        let unix = Endpoint::Unix("/run/x-sock".into());
-        let file = Endpoint::Unix("/proc/self/stat".into());
-        let directory = Endpoint::Unix("/".into());
-        let tcp = Endpoint::Tcp("::1".into(), 7);
-        let table = [
-            (&system, &unix, E::NotFound, "start libvirtd", false),
-            (&system, &unix, E::ConnectionRefused, "start it again", false),
-            (&system, &file, E::ConnectionRefused, "is not a socket", false),
-            (&system, &directory, E::ConnectionRefused, "is not a socket", false),
-            (&system, &unix, E::PermissionDenied, "group libvirt", true),
-            (&own, &unix, E::PermissionDenied, "serves that user alone", true),
-            (&system, &unix, E::Other, "path of the socket", false),
-            (&system, &tcp, E::ConnectionRefused, "listen_tcp", false),
-            (&system, &tcp, E::TimedOut, "host's name and port", false),
-        ];
-        for (uri, endpoint, kind, advice, refusal) in table {
-            let error = unreachable(uri, endpoint, kind.into());
-            let line = error.to_line();
-            assert!(line.contains(advice) && line.contains(&endpoint.to_string()), "{line}");
-            assert_eq!(error.is_refusal(), refusal, "{line}");
         }
     }
 }

@@ -79,7 +79,9 @@ mod fake {
 }
 
 mod real {
-    use virevent_testkit::servers::{Guest, LaunchError, Libvirtd, Tap, Virsh, VirshSession};
+    use virevent_testkit::servers::{
+        Config, Container, Guest, LaunchError, Libvirtd, Tap, Virsh, VirshSession,
+    };
 
     use super::*;
 
@@ -104,6 +106,11 @@ mod real {
             Self::new(daemon, uri).await
         }
 
+        async fn lxc() -> Self {
+            let daemon = Libvirtd::start_with(Config::default().lxc(true)).await.unwrap();
+            Self::new(daemon, "lxc:///").await
+        }
+
         async fn new(daemon: Libvirtd, uri: &'static str) -> Self {
             let virsh = daemon.virsh(uri);
             let keeper = virsh.session().await.unwrap();
@@ -117,6 +124,9 @@ mod real {
         fn xml(&self, name: &str) -> Result<String, LaunchError> {
             if self.uri == self.daemon.qemu() {
                 return self.daemon.furnish(&Guest::idle(name));
+            }
+            if self.uri == "lxc:///" {
+                return Ok(self.daemon.furnish_container(&Container::idle(name)));
             }
             Ok(format!(
                 "<domain type='test'><name>{name}</name><memory>8192</memory>\
@@ -188,6 +198,14 @@ mod real {
         virevent_testkit::conformance_tests!(
             #[ignore = "needs libvirtd"]
             RealRig::qemu().await
+        );
+    }
+    mod lxc {
+        use super::*;
+
+        virevent_testkit::conformance_tests!(
+            #[ignore = "needs root and libvirtd with its LXC driver"]
+            RealRig::lxc().await
         );
     }
 }

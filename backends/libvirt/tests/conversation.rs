@@ -14,7 +14,7 @@ mod peer;
 use futures::StreamExt;
 use virevent::{Error, EventSource, EventStream, Kind, Options};
 use virevent_libvirt::wire::xdr::Reader;
-use virevent_libvirt::wire::{Header, Lifecycle, procs};
+use virevent_libvirt::wire::{Header, Lifecycle, Register, procs};
 
 use self::peer::{Daemon, WEB};
 
@@ -72,9 +72,59 @@ async fn the_last_subscriber_is_deregistered_before_its_close_returns() {
     let last = peer.until(procs::CONNECT_LIST_ALL_DOMAINS).await;
     peer.answer(&last).await;
     let closing = tokio::spawn(subscribed.await.unwrap().unwrap().close());
-    let last = peer.until(procs::CONNECT_DOMAIN_EVENT_CALLBACK_DEREGISTER_ANY).await;
-    assert_eq!(Reader::new(&last.1).i32(), Ok(100));
-    assert!(!closing.is_finished());
-    peer.answer(&last).await;
+    for callback in [100, 101, 107] {
+        let last = peer.until(procs::CONNECT_DOMAIN_EVENT_CALLBACK_DEREGISTER_ANY).await;
+        assert_eq!(Reader::new(&last.1).i32(), Ok(callback));
+        assert!(!closing.is_finished());
+        peer.answer(&last).await;
+    }
     closing.await.unwrap();
+}
+
+/// While a domain's lock is held a list has no reply, however long that takes.
+#[tokio::test]
+async fn registrations_go_beside_a_list_that_is_not_answered() {
+    let daemon = Daemon::new();
+    let (source, subscribed) = daemon.subscribe(Options::default().kind(Kind::Lifecycle));
+    let mut peer = daemon.accept().await;
+    peer.until(procs::CONNECT_GET_ALL_DOMAIN_STATS).await;
+    let kinds = ["other:8", "other:9", "other:10", "other:13", "other:15"];
+    let options = Options::default();
+    let options = kinds.iter().fold(options, |options, kind| options.kind(kind.parse().unwrap()));
+    let other = tokio::spawn(async move { source.subscribe_with(options).await });
+    let register = procs::CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY;
+    for id in [8, 9, 10, 13, 15] {
+        let call = peer.until(register).await;
+        assert_eq!(Register::read(&mut Reader::new(&call.1)).unwrap().event, id);
+        peer.answer(&call).await;
+    }
+    other.abort();
+    subscribed.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn control_errors_are_delivered_only_when_asked_for() {
+    for asked in [false, true] {
+        let daemon = Daemon::new();
+        let options = Options::default().kind(Kind::Lifecycle);
+        let options = if asked { options.kind("other:7".parse().unwrap()) } else { options };
+        let (_source, subscribed) = daemon.subscribe(options);
+        let mut peer = daemon.accept().await;
+        let last = peer.until(procs::CONNECT_LIST_ALL_DOMAINS).await;
+        peer.answer(&last).await;
+        assert_eq!(peer.registered, [0, 1, 7]);
+        let mut events = subscribed.await.unwrap().unwrap();
+        take(&mut events, 3).await;
+        let procedure = procs::EVENTS[7].procedure;
+        peer.send(&Header::event(procedure), |body| {
+            body.i32(107);
+            WEB.write(body);
+        })
+        .await;
+        peer.lifecycle(3, 0).await;
+        let told = take(&mut events, 1 + usize::from(asked)).await;
+        let error = told.iter().any(|line| line.starts_with("web[3] event 7"));
+        assert_eq!(error, asked, "{told:?}");
+        assert_eq!(told.last().unwrap(), "web[3] suspended (paused)");
+    }
 }

@@ -15,6 +15,8 @@ mod chaos;
 mod handshake;
 #[path = "faults/timing.rs"]
 mod timing;
+#[path = "faults/verification.rs"]
+mod verification;
 
 use std::time::Duration;
 

@@ -210,3 +210,34 @@ async fn a_reader_that_does_not_read_gets_the_exact_count_and_the_truth() {
     assert_eq!(states, truth);
     assert_eq!(truth.len(), 4, "a, b, c and test");
 }
+
+/// What a verification asks, and what that costs the daemon.
+#[tokio::test]
+#[ignore = "needs libvirtd"]
+async fn a_list_of_many_domains_costs_the_daemon_little() {
+    let _alone = ALONE.lock().await;
+    let domains = number("VIREVENT_DOMAINS", 2_000);
+    let daemon = Libvirtd::start().await.unwrap();
+    let mut rpc = Rpc::open(&daemon.socket(), TEST);
+    for n in 0..domains {
+        rpc.define(&format!("vm{n}"));
+    }
+    let lists = 20;
+    let before = cpu(daemon.pid().unwrap());
+    let since = Instant::now();
+    for _ in 0..lists {
+        assert!(rpc.list() > domains as usize);
+    }
+    let (wall, cpu) = (since.elapsed() / lists, (cpu(daemon.pid().unwrap()) - before) / lists);
+    eprintln!("a list of {domains} domains: {cpu:?} of CPU there, answered after {wall:?}");
+    assert!(cpu < Duration::from_millis(100), "{cpu:?}");
+}
+
+/// CPU time that a process has used.
+fn cpu(pid: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // The fields after the program's name, which is in brackets: utime and stime, in ticks of 10 ms.
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+    Duration::from_millis(ticks * 10)
+}

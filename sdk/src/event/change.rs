@@ -156,7 +156,7 @@ codes! {
     StartCause {
         /// A normal boot.
         0 = Booted "booted",
-        /// It came in from another host.
+        /// It begins to come in from another host. It is paused until [`Resumed`](Change::Resumed).
         1 = Migrated "migrated",
         /// From a saved memory image.
         2 = Restored "restored",

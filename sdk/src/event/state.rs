@@ -121,13 +121,16 @@ impl State {
     pub fn after(change: Change) -> Option<Self> {
         Some(match change {
             Change::Existing(state) => state,
+            // Sent when an incoming migration begins. The guest is paused until its memory is here.
+            Change::Started(StartCause::Migrated) => Self::Paused(PausedReason::Migration),
             Change::Started(cause) => Self::Running(match cause {
                 StartCause::Booted | StartCause::Recreated => RunningReason::Booted,
-                StartCause::Migrated => RunningReason::Migrated,
                 StartCause::Restored => RunningReason::Restored,
                 StartCause::FromSnapshot => RunningReason::FromSnapshot,
                 StartCause::Wakeup => RunningReason::Wakeup,
-                StartCause::Unspecified | StartCause::Unknown(_) => RunningReason::Unspecified,
+                StartCause::Migrated | StartCause::Unspecified | StartCause::Unknown(_) => {
+                    RunningReason::Unspecified
+                }
             }),
             Change::Suspended(cause) => Self::Paused(match cause {
                 SuspendCause::Paused => PausedReason::User,
@@ -364,6 +367,14 @@ mod tests {
             }
         }
         assert_eq!(State::from_codes(9, 3).codes(), (9, 3));
+    }
+
+    #[test]
+    fn a_run_that_migrates_in_is_paused_until_it_is_resumed() {
+        let began = State::after(Change::Started(StartCause::Migrated));
+        assert_eq!(began, Some(State::Paused(PausedReason::Migration)));
+        let resumed = State::after(Change::Resumed(ResumeCause::Migrated));
+        assert_eq!(resumed, Some(State::Running(RunningReason::Migrated)));
     }
 
     #[test]

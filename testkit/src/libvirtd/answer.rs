@@ -13,7 +13,6 @@ use super::faults::{Faults, remote_error};
 /// Procedures that no client of events needs, but others that may be tried against this daemon.
 const GET_TYPE: i32 = 3;
 const GET_URI: i32 = 110;
-const IS_PERSISTENT: i32 = 151;
 const GET_LIB_VERSION: i32 = 157;
 const CLOSE_CALLBACK_REGISTER: i32 = 360;
 const CLOSE_CALLBACK_UNREGISTER: i32 = 361;
@@ -99,7 +98,14 @@ impl Connection {
                 let (state, reason) = self.find(args)?.state.codes();
                 Ok(ints(&[state, reason]))
             }
-            IS_PERSISTENT => Ok(ints(&[i32::from(self.find(args)?.persistent != Some(false))])),
+            procs::DOMAIN_LOOKUP_BY_UUID => {
+                let uuid = args.uuid().map_err(malformed)?;
+                let found = self.find_by_uuid(uuid)?;
+                Ok(written(|body| wire_domain(&found.domain).write(body)))
+            }
+            procs::DOMAIN_IS_PERSISTENT => {
+                Ok(ints(&[i32::from(self.find(args)?.persistent != Some(false))]))
+            }
             procs::CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY => {
                 let register = Register::read(args).map_err(malformed)?;
                 self.register(register.event).map(|callback| ints(&[callback]))
@@ -167,9 +173,11 @@ impl Connection {
     }
 
     fn find(&self, args: &mut Reader<'_>) -> Result<Listed, RemoteError> {
-        let asked = Domain::read(args).map_err(malformed)?;
-        let found =
-            self.host().domains().into_iter().find(|entry| entry.domain.uuid() == asked.uuid);
+        self.find_by_uuid(Domain::read(args).map_err(malformed)?.uuid)
+    }
+
+    fn find_by_uuid(&self, uuid: virevent::Uuid) -> Result<Listed, RemoteError> {
+        let found = self.host().domains().into_iter().find(|entry| entry.domain.uuid() == uuid);
         found.ok_or_else(|| remote_error(code::NO_DOMAIN, "Domain not found"))
     }
 }

@@ -185,6 +185,9 @@ impl Connection {
 
     fn tell(&mut self, emitted: &Emitted) {
         let id = event_id(&emitted.event);
+        if id.is_some_and(|id| self.shared.lock().faults.mute.contains(&id)) {
+            return;
+        }
         for known in self.registered.iter().filter(|known| Some(known.event) == id) {
             self.out.extend(event_message(&emitted.event, known.callback).unwrap_or_default());
         }

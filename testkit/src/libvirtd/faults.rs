@@ -32,6 +32,8 @@ pub struct Faults {
     /// Whether it says nothing at all any more, as a host that is gone: connections that are open
     /// while this is so stay silent for ever.
     pub silent: bool,
+    /// Event ids whose events it does not send: those changes are silent.
+    pub mute: BTreeSet<i32>,
     /// How many clients it serves; the next one is hung up on. Default: any number.
     pub max_clients: Option<usize>,
     /// The authentication that it demands: `procs::auth`. Default: none.
@@ -56,6 +58,7 @@ impl Default for Faults {
             hang_up: BTreeSet::new(),
             truncated: BTreeSet::new(),
             silent: false,
+            mute: BTreeSet::new(),
             max_clients: None,
             auth: auth::NONE,
             // 8, 9 and 15: file descriptors, strings in typed parameters, the close callback.

@@ -15,13 +15,16 @@ const NOBODY: u32 = 65534;
 /// Binds the directories of `$1` over the system's, and runs the rest of its arguments.
 ///
 /// Covering all of `/run` also hides the system's message bus: a daemon under test has no business
-/// there.
+/// there. Where both versions of control groups are mounted libvirt takes the second, whose controllers
+/// belong to the first; it cannot start a container then, so the second is hidden.
 const IN_NAMESPACE: &str = r#"
 set -e
 for part in lib cache log; do mount --bind "$1/$part" "/var/$part/libvirt"; done
 mount --bind "$1/etc" /etc/libvirt
 mount --bind "$1/run" /run
-shift
+if [ "$2" = lxc ] && [ -d /sys/fs/cgroup/unified ]; then umount /sys/fs/cgroup/unified; fi
+if [ "$3" ]; then hostname "$3"; fi
+shift 3
 exec "$@"
 "#;
 
@@ -33,6 +36,9 @@ const QEMU_CONF: &str = "stdio_handler = \"file\"\nuser = \"root\"\ngroup = \"ro
 pub(super) struct Home {
     directory: TempDir,
     mode: Mode,
+    lxc: bool,
+    /// The name of the host, if it is not the machine's.
+    pub(super) host: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,13 +50,21 @@ enum Mode {
 }
 
 impl Home {
-    pub(super) async fn new() -> Result<Self, LaunchError> {
+    /// `lxc`: whether the daemon is to run containers. `host`: what it is to call its host.
+    pub(super) async fn new(lxc: bool, host: Option<&str>) -> Result<Self, LaunchError> {
         let mode = Mode::detect().await?;
+        if lxc {
+            check_containers(mode)?;
+        }
+        if host.is_some() && mode != Mode::System {
+            return Err(LaunchError::NeedsRoot { what: "a host's name of its own" });
+        }
+        let host = host.map(ToOwned::to_owned);
         let directory = tempfile::Builder::new()
             .prefix("vd")
             .tempdir()
             .map_err(LaunchError::io("make a temporary directory"))?;
-        let home = Self { directory, mode };
+        let home = Self { directory, mode, lxc, host };
         home.furnish().map_err(LaunchError::io("fill the temporary directory"))?;
         check_socket_path(&home.path("sockets/libvirt-admin-sock"))?;
         check_socket_path(&home.path("run/libvirt/libvirt-admin-sock"))?;
@@ -58,7 +72,18 @@ impl Home {
     }
 
     fn furnish(&self) -> std::io::Result<()> {
-        for part in ["etc", "run", "run/libvirt", "lib", "cache", "log", "sockets", "disks"] {
+        for part in [
+            "etc",
+            "run",
+            "run/libvirt",
+            "lib",
+            "cache",
+            "log",
+            "sockets",
+            "disks",
+            "orders",
+            "steps",
+        ] {
             fs::create_dir(self.path(part))?;
         }
         match self.mode {
@@ -119,8 +144,9 @@ impl Home {
     }
 
     /// Directories with pid files of processes that outlive the daemon, and what runs there.
-    pub(super) fn pid_directories(&self) -> [(PathBuf, &'static str); 3] {
+    pub(super) fn pid_directories(&self) -> [(PathBuf, &'static str); 4] {
         [
+            (self.path("run/libvirt/lxc"), "libvirt_lxc"),
             (self.path("run/libvirt/qemu"), "qemu"),
             (self.path("run/libvirt/qemu/run"), "qemu"),
             (self.path("run/libvirt"), "virtlogd"),
@@ -135,8 +161,11 @@ impl Home {
             Mode::System => {
                 command = Command::new("unshare");
                 command
-                    .args(["--mount", "--propagation", "private", "sh", "-c", IN_NAMESPACE, "sh"])
+                    .args(["--mount", "--uts", "--propagation", "private"])
+                    .args(["sh", "-c", IN_NAMESPACE, "sh"])
                     .arg(self.root())
+                    .arg(if self.lxc { "lxc" } else { "" })
+                    .arg(self.host.as_deref().unwrap_or_default())
                     .arg(program);
             }
             Mode::Session(None) => command = Command::new(program),
@@ -184,11 +213,25 @@ impl Mode {
             return Ok(Self::Session(None));
         }
         let allowed = Command::new("unshare")
-            .args(["--mount", "--propagation", "private", "true"])
+            .args(["--mount", "--uts", "--propagation", "private", "true"])
             .output()
             .await
             .map_err(LaunchError::spawn("unshare", "util-linux"))?;
         Ok(if allowed.status.success() { Self::System } else { Self::Session(Some(NOBODY)) })
+    }
+}
+
+/// Whether the daemon can run containers here.
+fn check_containers(mode: Mode) -> Result<(), LaunchError> {
+    if mode != Mode::System {
+        return Err(LaunchError::NeedsRoot { what: "a container" });
+    }
+    match Path::new("/usr/lib/libvirt/libvirt_lxc").exists() {
+        true => Ok(()),
+        false => Err(LaunchError::Missing {
+            program: "libvirt_lxc",
+            package: "libvirt-daemon-driver-lxc",
+        }),
     }
 }
 

@@ -1,6 +1,8 @@
 //! A libvirtd.
 
-use std::fmt::Write as _;
+mod config;
+mod hook;
+
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
@@ -9,86 +11,19 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::net::{TcpStream, UnixStream};
-use tokio::process::Child;
+use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
+pub use self::config::Config;
+pub use self::hook::Hook;
+use super::container::thaw;
 use super::home::Home;
-use super::process::{kill_all, pids_in, rss_kib, signal};
-use super::{Guest, LaunchError, Virsh};
+use super::process::{children, kill_all, pids_in, rss_kib, signal};
+use super::{Container, Guest, LaunchError, Order, Virsh};
 
 /// How long a start or an orderly end may take. Either takes a tenth of a second when the machine
 /// has nothing else to do.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// How to start a [`Libvirtd`]. By value: `Config::default().max_clients(2)`.
-#[non_exhaustive]
-#[derive(Clone, Debug, Default)]
-pub struct Config {
-    /// How many clients it serves; the next one waits until another leaves. Default: libvirtd's own,
-    /// 5,000.
-    pub max_clients: Option<u32>,
-    /// After how many seconds of a client's silence the daemon asks whether it lives, and how many
-    /// times, before it hangs up. Default: libvirtd's own, 5 s and 5 times.
-    pub keepalive: Option<(u32, u32)>,
-    /// Whether to listen on a port of the loopback address too, without authentication. Default: no.
-    pub tcp: bool,
-    /// More lines for `libvirtd.conf`. Default: none.
-    pub extra: String,
-}
-
-impl Config {
-    /// Sets [`max_clients`](Self::max_clients).
-    #[must_use]
-    pub fn max_clients(mut self, clients: u32) -> Self {
-        self.max_clients = Some(clients);
-        self
-    }
-
-    /// Sets [`keepalive`](Self::keepalive).
-    #[must_use]
-    pub fn keepalive(mut self, seconds: u32, count: u32) -> Self {
-        self.keepalive = Some((seconds, count));
-        self
-    }
-
-    /// Sets [`tcp`](Self::tcp).
-    #[must_use]
-    pub fn tcp(mut self, listen: bool) -> Self {
-        self.tcp = listen;
-        self
-    }
-
-    /// Sets [`extra`](Self::extra).
-    #[must_use]
-    pub fn extra(mut self, lines: &str) -> Self {
-        self.extra = lines.into();
-        self
-    }
-
-    fn to_text(&self, home: &Home, port: Option<u16>) -> String {
-        let mut text = home.socket_config();
-        text.push_str("auth_unix_rw = \"none\"\nauth_unix_ro = \"none\"\n");
-        // One that is known keeps dmidecode out of it.
-        text.push_str("host_uuid = \"5d0c2d4e-7f0b-4d7c-9d5e-6f1a5f0c0001\"\n");
-        let mut set = |line: std::fmt::Arguments<'_>| {
-            // Writing to a string cannot fail.
-            let _ = writeln!(text, "{line}");
-        };
-        set(format_args!("log_outputs = \"3:file:{}\"", home.path("log/daemon").display()));
-        if let Some(clients) = self.max_clients {
-            set(format_args!("max_clients = {clients}"));
-            set(format_args!("max_anonymous_clients = {clients}"));
-        }
-        if let Some((seconds, count)) = self.keepalive {
-            set(format_args!("keepalive_interval = {seconds}\nkeepalive_count = {count}"));
-        }
-        if let Some(port) = port {
-            set(format_args!("listen_tls = 0\nlisten_tcp = 1\nauth_tcp = \"none\""));
-            set(format_args!("listen_addr = \"127.0.0.1\"\ntcp_port = \"{port}\""));
-        }
-        text + &self.extra
-    }
-}
 
 /// A libvirtd of one's own. Dropping it kills it, and its guests.
 #[derive(Debug)]
@@ -129,10 +64,14 @@ impl Libvirtd {
     }
 
     async fn start_once(config: &Config) -> Result<Self, LaunchError> {
-        let home = Home::new().await?;
+        let home = Home::new(config.lxc, config.host.as_deref()).await?;
         let port = config.tcp.then(free_port).transpose()?;
         fs::write(home.path("libvirtd.conf"), config.to_text(&home, port))
             .map_err(LaunchError::io("write libvirtd.conf"))?;
+        if config.hook {
+            hook::install(&home.path("etc"), &home.path("steps"))
+                .map_err(LaunchError::io("write the hook"))?;
+        }
         let mut daemon = Self { child: None, home, port };
         daemon.start_again().await?;
         Ok(daemon)
@@ -212,6 +151,14 @@ impl Libvirtd {
         lines[lines.len().saturating_sub(40)..].join("\n")
     }
 
+    /// Gives the host another name, for the next start of the daemon. It needs a
+    /// [`Config::host`] to begin with.
+    pub fn rename_host(&mut self, name: &str) {
+        if let Some(host) = &mut self.home.host {
+            *host = name.into();
+        }
+    }
+
     /// Kills it with SIGKILL, and waits until it is gone. Its guests run on; its socket file stays.
     ///
     /// # Cancel safety
@@ -264,7 +211,38 @@ impl Libvirtd {
         rss_kib(self.pid()?)
     }
 
-    /// The process id of a running guest's QEMU.
+    /// How many of its workers are busy: serving calls, or waiting for a domain's lock in one. From its
+    /// admin socket, by `virt-admin`.
+    ///
+    /// # Errors
+    /// That the command failed.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn busy_workers(&self) -> Result<usize, LaunchError> {
+        let socket = self.socket().with_file_name("libvirt-admin-sock");
+        let uri = format!("libvirtd+unix:///system?socket={}", socket.display());
+        let output = Command::new("virt-admin")
+            .args(["--quiet", "--connect", &uri, "server-threadpool-info", "libvirtd"])
+            .env("LC_ALL", "C")
+            .output()
+            .await
+            .map_err(LaunchError::spawn("virt-admin", "libvirt-clients"))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let number = |name: &str| -> Option<usize> {
+            let line = text.lines().find(|line| line.starts_with(name))?;
+            line.rsplit(' ').next()?.parse().ok()
+        };
+        match (number("nWorkers"), number("freeWorkers")) {
+            (Some(all), Some(free)) => Ok(all.saturating_sub(free)),
+            _ => Err(LaunchError::Command {
+                command: "virt-admin server-threadpool-info libvirtd".into(),
+                message: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+            }),
+        }
+    }
+
+    /// The process id of a running guest's QEMU, or of a container's `libvirt_lxc`.
     pub fn guest_pid(&self, name: &str) -> Option<u32> {
         self.home.pid_directories().iter().find_map(|(directory, _)| {
             let file = directory.join(name).with_extension("pid");
@@ -272,11 +250,19 @@ impl Libvirtd {
         })
     }
 
-    /// Kills a running guest's QEMU with SIGKILL, behind the daemon's back. False when it does not
-    /// run.
+    /// Kills a running guest's QEMU, or a container's `libvirt_lxc`, with SIGKILL, behind the daemon's
+    /// back. False when it does not run.
     pub fn kill_guest(&self, name: &str) -> bool {
         let pid = self.guest_pid(name);
         kill_all(pid.as_slice());
+        pid.is_some()
+    }
+
+    /// Stops a running guest's QEMU where it stands: it answers nothing, and does not end. False when it
+    /// does not run.
+    pub fn freeze_guest(&self, name: &str) -> bool {
+        let pid = self.guest_pid(name);
+        pid.into_iter().for_each(|pid| signal(pid, Signal::STOP));
         pid.is_some()
     }
 
@@ -317,6 +303,28 @@ impl Libvirtd {
             .map_err(LaunchError::io("write a guest's disk"))?;
         Ok(guest.to_xml(&disk))
     }
+
+    /// The domain XML of a container, to be defined or created.
+    pub fn furnish_container(&self, container: &Container) -> String {
+        container.to_xml(&self.orders(container.name()))
+    }
+
+    /// Tells the init of a running container what to do.
+    ///
+    /// # Errors
+    /// That the order cannot be written.
+    pub fn order(&self, container: &str, order: Order) -> Result<(), LaunchError> {
+        let file = self.orders(container);
+        // In one step: it looks at any time.
+        let draft = file.with_extension("draft");
+        fs::write(&draft, order.word())
+            .and_then(|()| fs::rename(&draft, &file))
+            .map_err(LaunchError::io("write an order"))
+    }
+
+    fn orders(&self, container: &str) -> PathBuf {
+        self.home.path("orders").join(container)
+    }
 }
 
 impl Drop for Libvirtd {
@@ -330,8 +338,15 @@ impl Drop for Libvirtd {
             .pid_directories()
             .iter()
             .flat_map(|(directory, program)| pids_in(directory, program))
+            // A container outlives its libvirt_lxc; its init is the only child of that.
+            .flat_map(|pid| [pid].into_iter().chain(children(pid)))
             .collect();
+        let groups: Vec<_> = guests.iter().flat_map(|pid| thaw(*pid)).collect();
         kill_all(&guests);
+        for directory in groups {
+            // A group may have been listed twice, or have a process left that ends this moment.
+            let _ = fs::remove_dir(directory);
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Real servers, each started for one test and gone after it.
 //!
 //! ```text
-//!   test ──▶ Tap (optional: counts what passes) ──▶ Libvirtd ──▶ QEMU guests
+//!   test ──▶ Tap (optional: counts what passes) ──▶ Libvirtd ──▶ QEMU guests, LXC containers
 //!     └────▶ Virsh: the other client, which makes things happen
 //!
 //!   test ──▶ StoreTap (optional) ──▶ Xenstored
@@ -27,6 +27,7 @@
 //! # }
 //! ```
 
+mod container;
 mod guest;
 mod home;
 mod libvirtd;
@@ -40,8 +41,9 @@ mod xenstored;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use self::container::{Container, Order};
 pub use self::guest::{Deed, Guest};
-pub use self::libvirtd::{Config, Libvirtd};
+pub use self::libvirtd::{Config, Hook, Libvirtd};
 pub use self::process::rss_kib;
 pub use self::qemu::{Qemu, QemuConfig};
 pub use self::tap::{Seen, Tap};
@@ -67,6 +69,12 @@ pub enum LaunchError {
          path of one of Xen 4.17"
     )]
     NoXenstored,
+    /// Something needs namespaces, which only root may make, and not everywhere.
+    #[error("{what} needs root, in a place where it may make namespaces")]
+    NeedsRoot {
+        /// What was asked for.
+        what: &'static str,
+    },
     /// The operating system refused something.
     #[error("cannot {what}")]
     Io {

@@ -35,6 +35,12 @@ pub(super) fn pids_in(directory: &Path, program: &str) -> Vec<u32> {
         .collect()
 }
 
+/// The pids of a process's children.
+pub(super) fn children(pid: u32) -> Vec<u32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    children.unwrap_or_default().split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
 /// Kills the processes, and waits a moment until they are gone. Blocks: it is for `Drop`.
 pub(super) fn kill_all(pids: &[u32]) {
     for pid in pids {

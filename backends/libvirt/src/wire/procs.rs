@@ -20,6 +20,8 @@ procedures! {
     CONNECT_OPEN = 1;
     /// Closes it again; the server closes the connection after its reply.
     CONNECT_CLOSE = 2;
+    /// uuid → [`Domain`](super::Domain).
+    DOMAIN_LOOKUP_BY_UUID = 24;
     /// → string: the host's name.
     CONNECT_GET_HOSTNAME = 59;
     /// int → bool: whether the server has a feature.
@@ -32,6 +34,8 @@ procedures! {
     CONNECT_DOMAIN_EVENT_REGISTER = 105;
     /// Undoes that.
     CONNECT_DOMAIN_EVENT_DEREGISTER = 106;
+    /// [`Domain`](super::Domain) → bool: whether it exists when it does not run.
+    DOMAIN_IS_PERSISTENT = 151;
     /// int event id: registers for events without a callback id: of servers before 1.2.1.
     CONNECT_DOMAIN_EVENT_REGISTER_ANY = 167;
     /// int event id: undoes that.

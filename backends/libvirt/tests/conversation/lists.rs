@@ -1,5 +1,7 @@
 //! How the domains are listed.
 
+use std::time::Duration;
+
 use virevent_libvirt::wire::{Domain, ListAllDomains, code};
 
 use super::peer::WEB;
@@ -31,13 +33,25 @@ async fn a_domain_that_vanishes_while_it_is_asked_about_is_not_listed() {
     let mut peer = daemon.accept().await;
     peer.bulk = false;
     let (web, _) = peer.until(procs::DOMAIN_GET_STATE).await;
-    let (db, _) = peer.until(procs::DOMAIN_GET_STATE).await;
-    peer.error(&db, code::NO_DOMAIN).await;
     // It stopped after it was listed as running.
     peer.ints(&Header::reply(web.procedure, web.serial), &[5, 1]).await;
+    let (db, _) = peer.until(procs::DOMAIN_GET_STATE).await;
+    peer.error(&db, code::NO_DOMAIN).await;
     tokio::spawn(peer.serve());
     let mut events = subscribed.await.unwrap().unwrap();
     assert_eq!(take(&mut events, 2).await, ["web existing (shutoff (shutdown))", "synced"]);
+}
+
+/// Each could wait for a domain's lock, and keep one of the daemon's workers.
+#[tokio::test(start_paused = true)]
+async fn domains_are_asked_for_their_states_one_at_a_time() {
+    let daemon = Daemon::new();
+    let (_source, _subscribed) = daemon.subscribe(Options::default());
+    let mut peer = daemon.accept().await;
+    peer.bulk = false;
+    peer.until(procs::DOMAIN_GET_STATE).await;
+    let second = tokio::time::timeout(Duration::from_secs(4), peer.until(procs::DOMAIN_GET_STATE));
+    assert!(second.await.is_err());
 }
 
 #[tokio::test(start_paused = true)]

@@ -46,7 +46,14 @@ impl Daemon {
 
     pub(crate) async fn accept(&self) -> Peer {
         let (stream, _) = self.listener.accept().await.unwrap();
-        Peer { stream, frames: Frames::new(), asked: Vec::new(), event_callbacks: 1, bulk: true }
+        Peer {
+            stream,
+            frames: Frames::new(),
+            asked: Vec::new(),
+            registered: Vec::new(),
+            event_callbacks: 1,
+            bulk: true,
+        }
     }
 }
 
@@ -56,6 +63,8 @@ pub(crate) struct Peer {
     frames: Frames,
     /// The procedures called so far.
     pub(crate) asked: Vec<i32>,
+    /// The event ids that it was asked to register.
+    pub(crate) registered: Vec<i32>,
     /// Its answer to the question whether it has callback ids.
     pub(crate) event_callbacks: i32,
     /// Whether it has the bulk list.
@@ -116,6 +125,7 @@ impl Peer {
             procs::CONNECT_GET_HOSTNAME => self.send(&reply, |body| body.string("box")).await,
             procs::CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY => {
                 let event = Register::read(&mut args).unwrap().event;
+                self.registered.push(event);
                 self.ints(&reply, &[event + 100]).await;
             }
             procs::CONNECT_GET_ALL_DOMAIN_STATS if self.bulk => {

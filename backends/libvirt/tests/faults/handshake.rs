@@ -64,6 +64,20 @@ async fn a_reply_to_no_call_is_a_broken_protocol() {
 }
 
 #[tokio::test]
+async fn a_handshake_without_a_reply_names_the_call_that_waits() {
+    for procedure in HANDSHAKE {
+        let daemon = FakeLibvirtd::start().unwrap();
+        let source = hasty_client(&daemon);
+        daemon.change(|faults| faults.held.extend([procedure]));
+        let (error, line) = refusal(&source).await;
+        assert!(matches!(error, Error::Timeout { .. }), "to {procedure}: {line}");
+        assert!(line.contains(procs::name(procedure)), "to {procedure}: {line}");
+        daemon.change(|faults| faults.held.clear());
+        tells_the_truth(&source, daemon.host()).await;
+    }
+}
+
+#[tokio::test]
 async fn a_reply_whose_body_is_nonsense_is_a_clear_error() {
     let nonsense: [&[u8]; 4] = [b"", b"\0", &[0xff; 24], &[0, 0, 0, 9, 0, 0, 0, 1]];
     for procedure in HANDSHAKE.into_iter().chain(SYNC) {

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use virevent::driver::Settings;
+
 use super::*;
 
 #[tokio::test]
@@ -23,9 +25,11 @@ async fn a_half_open_connection_is_noticed_and_replaced() {
 async fn a_daemon_that_accepts_and_says_nothing_is_a_clear_error() {
     let daemon = FakeLibvirtd::start().unwrap();
     daemon.change(|faults| faults.silent = true);
-    let source = hasty_client(&daemon);
+    let short = Settings::default().connect_timeout(Duration::from_millis(200));
+    let source = client(&daemon).settings(short).source();
     let (error, line) = refusal(&source).await;
     assert!(matches!(error, Error::Timeout { .. }), "{line}");
+    assert!(line.contains("connection that was made") && line.contains("max_clients"), "{line}");
     daemon.change(|faults| faults.silent = false);
     tells_the_truth(&source, daemon.host()).await;
 }

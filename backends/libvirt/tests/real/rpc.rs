@@ -6,7 +6,10 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use virevent_libvirt::wire::xdr::{Reader, Writer};
-use virevent_libvirt::wire::{Frames, Header, Open, RemoteError, kind, message, procs, status};
+use virevent_libvirt::wire::{
+    Frames, Header, ListAllDomains, Open, RemoteError, StateStats, StatsRequest, kind, message,
+    procs, status,
+};
 
 const CREATE: i32 = 9;
 const DEFINE_XML: i32 = 11;
@@ -56,6 +59,17 @@ impl Rpc {
 
     pub(crate) fn resume(&mut self, name: &str) {
         self.on(RESUME, name);
+    }
+
+    /// Asks what a list of this crate asks. How many domains there are.
+    pub(crate) fn list(&mut self) -> usize {
+        let stats = self.call(procs::CONNECT_GET_ALL_DOMAIN_STATS, |args| {
+            StatsRequest { domains: Vec::new(), stats: StatsRequest::STATE, flags: 0 }.write(args);
+        });
+        self.call(procs::CONNECT_LIST_ALL_DOMAINS, |args| {
+            ListAllDomains { need_results: true, flags: ListAllDomains::TRANSIENT }.write(args);
+        });
+        StateStats::read_all(&mut Reader::new(&stats)).unwrap().len()
     }
 
     fn on(&mut self, procedure: i32, name: &str) {

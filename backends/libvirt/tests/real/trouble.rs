@@ -37,6 +37,7 @@ async fn a_daemon_with_enough_clients_is_one_clear_error() {
     let second = Libvirt::new(&uri).unwrap().connect_timeout(Duration::from_secs(1)).source();
     let error = second.subscribe_with(Options::default()).await.unwrap_err();
     assert!(matches!(error, Error::Timeout { .. }), "{error}");
+    assert!(error.to_string().contains("max_clients"), "{error}");
     drop(events);
     first.shutdown().await;
     second.subscribe_with(Options::default()).await.unwrap();

@@ -1,0 +1,176 @@
+//! The parameters of a URI: those of the connection, and those for the daemon.
+//!
+//! libvirt's own client takes the parameters that it knows out of the URI, for whatever transport they
+//! are, and passes every other on to the daemon, where the hypervisor's driver may know it. So does this
+//! crate, but for what it cannot do: that is refused, and so is a name that is one slip of a finger away
+//! from a known one. The daemon ignores it, and the connection would go elsewhere than meant.
+
+use super::Mode;
+
+/// Parameters of libvirt's client that this backend has no use for, and what they are for.
+const UNUSED: [(&str, &str); 13] = [
+    ("netcat", "the transport ssh"),
+    ("proxy", "the transport ssh"),
+    ("command", "the transports ssh and ext"),
+    ("keyfile", "the transport ssh"),
+    ("no_verify", "the transports ssh and tls"),
+    ("no_sanity", "the transport tls"),
+    ("no_tty", "the transport ssh"),
+    ("pkipath", "the transport tls"),
+    ("tls_priority", "the transport tls"),
+    ("known_hosts", "the transport ssh"),
+    ("known_hosts_verify", "the transport ssh"),
+    ("sshauth", "the transport ssh"),
+    ("authfile", "authentication by SASL, which this version does not have"),
+];
+
+/// The parameters that this backend uses.
+const USED: [&str; 3] = ["name", "socket", "mode"];
+
+#[derive(Default)]
+pub(super) struct Params {
+    pub(super) name: Option<String>,
+    pub(super) socket: Option<String>,
+    pub(super) mode: Option<Mode>,
+    /// Those that are not the connection's, as they were written: for the daemon.
+    pub(super) others: Vec<String>,
+}
+
+impl Params {
+    pub(super) fn parse(query: &str) -> Result<Self, String> {
+        let mut params = Self::default();
+        for param in query.split(['&', ';']).filter(|param| !param.is_empty()) {
+            let (raw, value) = param.split_once('=').unwrap_or((param, ""));
+            let key = decoded(raw)?.to_ascii_lowercase();
+            match &*key {
+                "name" => params.name = Some(decoded(value)?),
+                "socket" => match decoded(value)? {
+                    path if path.is_empty() => return Err("socket= needs a path".into()),
+                    path => params.socket = Some(path),
+                },
+                "mode" => params.mode = Some(mode(value)?),
+                key => {
+                    refuse_unused(key)?;
+                    refuse_slip(key)?;
+                    params.others.push(param.into());
+                }
+            }
+        }
+        Ok(params)
+    }
+}
+
+fn mode(value: &str) -> Result<Mode, String> {
+    match value {
+        "auto" => Ok(Mode::Auto),
+        "legacy" => Ok(Mode::Legacy),
+        "direct" => Ok(Mode::Direct),
+        _ => Err(format!("{value:?} is no mode: give auto, legacy or direct")),
+    }
+}
+
+fn refuse_unused(key: &str) -> Result<(), String> {
+    match UNUSED.iter().find(|(name, _)| *name == key) {
+        Some((name, purpose)) => Err(format!("{name}= is for {purpose}: take it out")),
+        None => Ok(()),
+    }
+}
+
+fn refuse_slip(key: &str) -> Result<(), String> {
+    let known = USED.into_iter().chain(UNUSED.iter().map(|(name, _)| *name));
+    match known.into_iter().find(|name| is_slip(key.as_bytes(), name.as_bytes())) {
+        Some(name) => Err(format!(
+            "is {key}= meant to be {name}=? To pass {key}= on to the daemon, give the whole URI that \
+             it is to open as name="
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Whether one letter was left out, added, replaced, or exchanged with its neighbour.
+fn is_slip(typed: &[u8], meant: &[u8]) -> bool {
+    let same = typed.iter().zip(meant).take_while(|(a, b)| a == b).count();
+    let typed = &typed[same..];
+    let meant = &meant[same..];
+    match (typed, meant) {
+        ([a, b, typed @ ..], [c, d, meant @ ..]) if a == d && b == c => typed == meant,
+        ([_, typed @ ..], [_, meant @ ..]) if typed.len() == meant.len() => typed == meant,
+        ([_, rest @ ..], meant) if rest.len() == meant.len() => rest == meant,
+        (typed, [_, rest @ ..]) => typed == rest,
+        _ => false,
+    }
+}
+
+/// Undoes percent escapes.
+fn decoded(text: &str) -> Result<String, String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        if *first != b'%' {
+            bytes.push(*first);
+            continue;
+        }
+        let digit = |at: usize| tail.get(at).and_then(|c| char::from(*c).to_digit(16));
+        match (digit(0), digit(1)) {
+            (Some(high), Some(low)) => bytes.push((high * 16 + low) as u8),
+            _ => return Err(format!("{text:?} has a % without two hexadecimal digits: write %25")),
+        }
+        rest = &tail[2..];
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) if !text.contains('\0') => Ok(text),
+        _ => Err(format!("{text:?} is not UTF-8, or has a NUL in it")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(query: &str) -> String {
+        Params::parse(query).err().unwrap_or_else(|| panic!("{query} is accepted"))
+    }
+
+    #[test]
+    fn a_parameter_that_is_not_used_is_refused_by_name() {
+        for (name, purpose) in UNUSED {
+            let error = refusal(&format!("a=1&{name}=x"));
+            assert!(error.contains(name) && error.contains(purpose), "{error}");
+        }
+        assert!(refusal("KeyFile=k").contains("keyfile="));
+    }
+
+    #[test]
+    fn a_parameter_one_letter_from_a_known_one_is_asked_back() {
+        let table = [
+            ("sokcet", "socket"),
+            ("scoket", "socket"),
+            ("soket", "socket"),
+            ("ocket", "socket"),
+            ("sockett", "socket"),
+            ("sockte", "socket"),
+            ("ssocket", "socket"),
+            ("Sacket", "socket"),
+            ("mod", "mode"),
+            ("mdoe", "mode"),
+            ("nane", "name"),
+            ("authfil", "authfile"),
+            ("knownhosts", "known_hosts"),
+            ("pki_path", "pkipath"),
+        ];
+        for (typed, meant) in table {
+            let error = refusal(&format!("{typed}=/x"));
+            assert!(error.contains(&format!("meant to be {meant}=?")), "{typed}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_parameter_unlike_any_known_one_is_for_the_daemon() {
+        let queries =
+            ["a=1", "root=/x", "sock=1", "modest", "na", "tekcos", "auto_answer=1", "soccets"];
+        for query in queries {
+            assert_eq!(Params::parse(query).unwrap().others, [query]);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! A daemon that a hook holds up: the lock of one domain is held for long, every list waits for it, and each
+//! that waits keeps one of the daemon's workers, also when its client has gone.
+//!
+//! `VIREVENT_WATCHERS=10 VIREVENT_SECONDS=600 cargo test --test real sick -- --ignored` for more of it.
+
+use std::time::Instant;
+
+use virevent::{Change, StartCause, StopCause};
+use virevent_testkit::servers::{Config, Guest, Hook, Libvirtd, Virsh};
+
+use super::watcher::{CALL_TIMEOUT, Watcher};
+use super::*;
+
+/// Other domains start and stop; each watcher hears of it.
+async fn rounds(watchers: &mut [Watcher], virsh: &Virsh, rounds: usize) {
+    for _ in 0..rounds {
+        virsh.run(&["start", "well"]).await.unwrap();
+        virsh.run(&["destroy", "well"]).await.unwrap();
+        for watcher in watchers.iter_mut() {
+            watcher.until("well", Change::Started(StartCause::Booted)).await;
+            watcher.until("well", Change::Stopped(StopCause::Destroyed)).await;
+        }
+    }
+}
+
+fn number(variable: &str, default: usize) -> usize {
+    std::env::var(variable).map_or(default, |text| text.parse().expect("a number"))
+}
+
+#[tokio::test]
+#[ignore = "needs libvirtd"]
+async fn a_held_domain_costs_the_daemon_one_worker_a_watcher() {
+    let daemon = Libvirtd::start_with(Config::default().hook(true)).await.unwrap();
+    let virsh = daemon.virsh(daemon.qemu());
+    for name in ["sick", "well"] {
+        virsh.define(&daemon.furnish(&Guest::idle(name)).unwrap()).await.unwrap();
+    }
+    daemon.set_hook("sick", "prepare", Hook::Hang).unwrap();
+    let starting = {
+        let virsh = virsh.clone();
+        tokio::spawn(async move { virsh.run(&["start", "sick"]).await })
+    };
+    while daemon.busy_workers().await.unwrap() != 1 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut watchers = Vec::new();
+    let count = number("VIREVENT_WATCHERS", 3);
+    let long = Duration::from_secs(number("VIREVENT_SECONDS", 12) as u64);
+    for _ in 0..count {
+        watchers.push(Watcher::new(&daemon, CALL_TIMEOUT).await);
+    }
+    // The worker of the start that hangs, that of virsh, and one for each watcher.
+    let fair = 2 + count;
+    let most = async |most: usize, long: Duration| {
+        let since = Instant::now();
+        while since.elapsed() < long {
+            let busy = daemon.busy_workers().await.unwrap();
+            assert!(busy <= most, "{busy} workers are busy after {:?}", since.elapsed());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let times = long.as_secs() as usize / 3;
+    tokio::join!(most(fair, long), rounds(&mut watchers, &virsh, times));
+    assert!(watchers.iter().all(|watcher| watcher.tap.seen().connections == 1));
+
+    // A subscriber that comes and goes takes no other worker, and its end is confirmed.
+    let registered = watchers[1].tap.seen().registered;
+    let kind = "other:8".parse().unwrap();
+    let late = watchers[1].source.subscribe_with(Options::default().kind(kind).wait(true)).await;
+    tokio::time::timeout(CALL_TIMEOUT * 2, late.unwrap().close()).await.unwrap();
+    assert_eq!(watchers[1].tap.seen().registered, registered);
+    most(fair, CALL_TIMEOUT).await;
+
+    // A cut is another connection, and may cost another worker.
+    watchers[0].cut();
+    tokio::join!(most(fair + 1, CALL_TIMEOUT * 6), rounds(&mut watchers, &virsh, 3));
+
+    daemon.set_hook("sick", "prepare", Hook::Pass).unwrap();
+    starting.await.unwrap().unwrap();
+    for watcher in &mut watchers {
+        watcher.is_true(&virsh).await;
+    }
+    while daemon.busy_workers().await.unwrap() > 0 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

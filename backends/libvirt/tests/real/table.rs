@@ -1,0 +1,108 @@
+//! What a user's table says of the domains, folded from the events of one stream, and what virsh says.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use virevent::{Break, Change, Gap, State, Uuid};
+use virevent_testkit::servers::Virsh;
+
+use super::*;
+
+/// A domain's name, its state as virsh calls it, and whether it is persistent.
+pub(crate) type Row = (String, &'static str, bool);
+
+/// Folded as docs/concepts.md says.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    rows: BTreeMap<Uuid, Row>,
+    /// All that was delivered, for a message.
+    story: Vec<String>,
+}
+
+impl Table {
+    pub(crate) fn note(&mut self, event: &DomainEvent) {
+        self.story.push(event.to_string());
+        if let DomainEvent::Gap(Gap { kind: Break::Lagged { anew: true, .. }, .. }) = event {
+            self.rows.clear();
+        }
+        let Some(event) = event.lifecycle() else { return };
+        let uuid = event.domain.uuid();
+        if event.is_gone() {
+            self.rows.remove(&uuid);
+            return;
+        }
+        let known = self.rows.get(&uuid).map_or("shut off", |row| row.1);
+        let state = match (event.change, State::after(event.change)) {
+            (_, Some(state)) => name(state),
+            (Change::Defined(_), None) if !event.domain.is_active() => "shut off",
+            _ => known,
+        };
+        let persistent = event.persistent.unwrap_or(true);
+        self.rows.insert(uuid, (event.domain.name().into(), state, persistent));
+    }
+
+    /// Reads on until the table says what virsh says.
+    pub(crate) async fn until_true(&mut self, events: &mut EventStream, virsh: &Virsh) {
+        self.until_true_within(events, virsh, PATIENCE).await;
+    }
+
+    pub(crate) async fn until_true_within(
+        &mut self,
+        events: &mut EventStream,
+        virsh: &Virsh,
+        within: Duration,
+    ) {
+        let since = Instant::now();
+        loop {
+            while let Ok(event) = next_within(events, Duration::from_millis(50)).await {
+                self.note(&event);
+            }
+            let truth = truth(virsh).await;
+            let mut believed: Vec<Row> = self.rows.values().cloned().collect();
+            believed.sort();
+            if believed == truth {
+                return;
+            }
+            assert!(
+                since.elapsed() < within,
+                "after {within:?} the table says {believed:#?}, and virsh {truth:#?}; delivered was {:#?}",
+                self.story
+            );
+        }
+    }
+}
+
+/// Every domain, as virsh says.
+async fn truth(virsh: &Virsh) -> Vec<Row> {
+    let names = virsh.run(&["list", "--all", "--persistent", "--name"]).await.unwrap();
+    let is_persistent = |name: &str| names.lines().any(|line| line.trim() == name);
+    let all = virsh.list().await.unwrap().into_iter();
+    let row = |(name, state): (String, String)| {
+        let persistent = is_persistent(&name);
+        (name, known(&state), persistent)
+    };
+    let mut rows: Vec<Row> = all.map(row).collect();
+    rows.sort();
+    rows
+}
+
+/// A state as virsh calls it.
+fn name(state: State) -> &'static str {
+    match state {
+        State::Running(_) => "running",
+        State::Blocked => "idle",
+        State::Paused(_) => "paused",
+        State::ShuttingDown(_) => "in shutdown",
+        State::Shutoff(_) => "shut off",
+        State::Crashed(_) => "crashed",
+        State::PmSuspended => "pmsuspended",
+        _ => "no state",
+    }
+}
+
+fn known(state: &str) -> &'static str {
+    ["running", "idle", "paused", "in shutdown", "shut off", "crashed", "pmsuspended"]
+        .into_iter()
+        .find(|known| *known == state)
+        .unwrap_or("no state")
+}

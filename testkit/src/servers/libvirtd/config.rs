@@ -1,0 +1,110 @@
+//! How a libvirtd is started.
+
+use std::fmt::Write as _;
+
+use super::Home;
+
+/// How to start a [`Libvirtd`]. By value: `Config::default().max_clients(2)`.
+#[non_exhaustive]
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// How many clients it serves; the next one waits until another leaves. Default: libvirtd's own,
+    /// 5,000.
+    pub max_clients: Option<u32>,
+    /// After how many seconds of a client's silence the daemon asks whether it lives, and how many
+    /// times, before it hangs up. Default: libvirtd's own, 5 s and 5 times.
+    pub keepalive: Option<(u32, u32)>,
+    /// Whether to listen on a port of the loopback address too, without authentication. Default: no.
+    pub tcp: bool,
+    /// Whether it is to run containers (`lxc:///`), for which it needs root. Default: no.
+    pub lxc: bool,
+    /// What it calls its host, for which it needs root: two daemons of different names can migrate guests
+    /// to each other. Default: the machine's name.
+    pub host: Option<String>,
+    /// Whether it runs a hook at each step of a QEMU guest's life:
+    /// [`Libvirtd::set_hook`](super::Libvirtd::set_hook). Default: no.
+    pub hook: bool,
+    /// More lines for `libvirtd.conf`. Default: none.
+    pub extra: String,
+}
+
+impl Config {
+    /// Sets [`max_clients`](Self::max_clients).
+    #[must_use]
+    pub fn max_clients(mut self, clients: u32) -> Self {
+        self.max_clients = Some(clients);
+        self
+    }
+
+    /// Sets [`keepalive`](Self::keepalive).
+    #[must_use]
+    pub fn keepalive(mut self, seconds: u32, count: u32) -> Self {
+        self.keepalive = Some((seconds, count));
+        self
+    }
+
+    /// Sets [`tcp`](Self::tcp).
+    #[must_use]
+    pub fn tcp(mut self, listen: bool) -> Self {
+        self.tcp = listen;
+        self
+    }
+
+    /// Sets [`lxc`](Self::lxc).
+    #[must_use]
+    pub fn lxc(mut self, containers: bool) -> Self {
+        self.lxc = containers;
+        self
+    }
+
+    /// Sets [`host`](Self::host).
+    #[must_use]
+    pub fn host(mut self, name: &str) -> Self {
+        self.host = Some(name.into());
+        self
+    }
+
+    /// Sets [`hook`](Self::hook).
+    #[must_use]
+    pub fn hook(mut self, run: bool) -> Self {
+        self.hook = run;
+        self
+    }
+
+    /// Sets [`extra`](Self::extra).
+    #[must_use]
+    pub fn extra(mut self, lines: &str) -> Self {
+        self.extra = lines.into();
+        self
+    }
+
+    pub(super) fn to_text(&self, home: &Home, port: Option<u16>) -> String {
+        let mut text = home.socket_config();
+        text.push_str("auth_unix_rw = \"none\"\nauth_unix_ro = \"none\"\n");
+        let mut set = |line: std::fmt::Arguments<'_>| {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "{line}");
+        };
+        // One that is known keeps dmidecode out of it; hosts that migrate to each other have two.
+        let number = self
+            .host
+            .iter()
+            .flat_map(|name| name.bytes())
+            .fold(1_u64, |number, byte| number.wrapping_mul(31).wrapping_add(u64::from(byte)));
+        let number = number & 0xffff_ffff_ffff;
+        set(format_args!("host_uuid = \"5d0c2d4e-7f0b-4d7c-9d5e-{number:012x}\""));
+        set(format_args!("log_outputs = \"3:file:{}\"", home.path("log/daemon").display()));
+        if let Some(clients) = self.max_clients {
+            set(format_args!("max_clients = {clients}"));
+            set(format_args!("max_anonymous_clients = {clients}"));
+        }
+        if let Some((seconds, count)) = self.keepalive {
+            set(format_args!("keepalive_interval = {seconds}\nkeepalive_count = {count}"));
+        }
+        if let Some(port) = port {
+            set(format_args!("listen_tls = 0\nlisten_tcp = 1\nauth_tcp = \"none\""));
+            set(format_args!("listen_addr = \"127.0.0.1\"\ntcp_port = \"{port}\""));
+        }
+        text + &self.extra
+    }
+}
