@@ -131,7 +131,7 @@ impl Session {
             observer: Observer::new(Arc::clone(&host), opener.uri.with_dom0, is_device, past),
             host,
             timeout: opener.timeout,
-            decoder: Decoder::new(),
+            decoder: Decoder::of_replies(),
             timer: Box::pin(sleep(Duration::from_secs(3600))),
             mute: false,
             past: Arc::clone(&opener.past),
