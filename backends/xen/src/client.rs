@@ -59,8 +59,9 @@ impl Client {
 
     /// Queues a request.
     pub(crate) fn ask(&mut self, ask: Ask, now: Instant) {
-        if self.written == self.out.len() {
-            self.out.clear();
+        // What is written is dropped, also where some of the rest always waits.
+        if self.written == self.out.len() || self.written > self.out.len() / 2 {
+            self.out.drain(..self.written);
             self.written = 0;
         }
         let id = self.next_id;

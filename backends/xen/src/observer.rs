@@ -42,7 +42,7 @@ mod phase;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,6 +64,9 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(5);
 
 /// When to list again after an introduction; then after twice that, and so on up to [`LIMIT`].
 const RELIST: Duration = Duration::from_millis(100);
+
+/// After so many domains whose request is read first another has its turn.
+const URGENT_IN_A_ROW: u32 = 16;
 
 /// What outlives a connection: the run that each number had. The guest takes note of a request by
 /// removing it, and then the store does not tell it any more; nor a name or a uuid that is not written.
@@ -101,8 +104,11 @@ pub(crate) struct Observer {
     initial: [bool; 3],
 
     slots: Vec<Option<Box<Slot>>>,
-    /// Domains of which something is to be asked. One that has a request may be there twice.
+    /// Domains of which something is to be asked, each once.
     queue: VecDeque<u16>,
+    /// Domains whose request is to be read before all that, each once.
+    urgent: VecDeque<u16>,
+    urgent_in_a_row: u32,
     listing: Listing,
     list_due: bool,
     list_flying: bool,
@@ -116,8 +122,8 @@ pub(crate) struct Observer {
     sweeping: usize,
     /// How many domains were not looked at yet.
     unseen: usize,
-    /// When domains that run and are not wholly known are told as they are.
-    limits: VecDeque<(Instant, u16)>,
+    /// When domains that run and are not wholly known are told as they are: each once at most.
+    limits: BTreeSet<(Instant, u16)>,
     /// The runs of each uuid: one, but two in a migration within the host. The last is told.
     runs: HashMap<Uuid, Vec<u16>>,
     ledger: Ledger,
@@ -145,6 +151,8 @@ impl Observer {
             initial: [false; 3],
             slots: Vec::new(),
             queue: VecDeque::new(),
+            urgent: VecDeque::new(),
+            urgent_in_a_row: 0,
             listing: Listing::default(),
             list_due: false,
             list_flying: false,
@@ -153,7 +161,7 @@ impl Observer {
             sweep: false,
             sweeping: 0,
             unseen: 0,
-            limits: VecDeque::new(),
+            limits: BTreeSet::new(),
             runs: HashMap::new(),
             ledger: Ledger::default(),
             past,
@@ -271,7 +279,7 @@ impl Observer {
 
     /// When something is to be done although nothing comes; the first of all.
     pub(crate) fn deadline(&self, timeout: Duration) -> Option<Instant> {
-        let limit = self.limits.front().map(|(at, _)| *at);
+        let limit = self.limits.first().map(|(at, _)| *at);
         let relist = self.relist.map(|(at, ..)| at);
         limit.into_iter().chain(relist).chain(self.client.overdue_at(timeout)).min()
     }
@@ -290,8 +298,8 @@ impl Observer {
             // The last look is at the very end.
             self.relist = (at < until).then(|| ((at + wait).min(until), wait * 2, until));
         }
-        while let Some((_, domid)) = self.limits.front().copied().filter(|(at, _)| *at <= now) {
-            self.limits.pop_front();
+        while let Some((_, domid)) = self.limits.first().copied().filter(|(at, _)| *at <= now) {
+            self.limits.pop_first();
             let Some(slot) = self.slot_mut(domid) else { continue };
             let is_late = slot.since.is_some_and(|since| since + LIMIT <= now);
             if is_late && slot.run.is_none() && slot.wanted {
@@ -318,18 +326,29 @@ impl Observer {
             let ask = self.listing.begin();
             self.client.ask(ask, now);
         }
-        while let Some(domid) = self.queue.front().copied() {
-            if !self.client.has_room() {
-                return;
-            }
+        while self.client.has_room() {
+            // Guests that write requests all the time must not keep all the others waiting.
+            let is_urgent = !self.urgent.is_empty()
+                && (self.queue.is_empty() || self.urgent_in_a_row < URGENT_IN_A_ROW);
+            let queue = if is_urgent { &mut self.urgent } else { &mut self.queue };
+            let Some(domid) = queue.front().copied() else { return };
             let ask = self.slot_mut(domid).and_then(|slot| {
                 let ask = slot.next_ask(domid);
-                slot.queued = ask.is_some();
+                let waits = if is_urgent { &mut slot.urgent } else { &mut slot.queued };
+                *waits = ask.is_some();
                 ask
             });
             match ask {
                 Some(ask) => self.client.ask(ask, now),
-                None => drop(self.queue.pop_front()),
+                // What is asked already is asked once more when its answer is there.
+                None if is_urgent => {
+                    self.urgent.pop_front();
+                    self.urgent_in_a_row += 1;
+                }
+                None => {
+                    self.queue.pop_front();
+                    self.urgent_in_a_row = 0;
+                }
             }
         }
     }
@@ -344,11 +363,12 @@ impl Observer {
             self.sweeping += 1;
         }
         slot.due = slot.due.with(bits);
-        let was_queued = std::mem::replace(&mut slot.queued, true);
+        // A guest may take note of a request in no time: it does not wait for all the others.
         if bits == Questions::SHUTDOWN {
-            // A guest may take note of a request in no time: it does not wait for all the others.
-            self.queue.push_front(domid);
-        } else if !was_queued {
+            if !std::mem::replace(&mut slot.urgent, true) {
+                self.urgent.push_back(domid);
+            }
+        } else if !std::mem::replace(&mut slot.queued, true) {
             self.queue.push_back(domid);
         }
     }

@@ -91,6 +91,8 @@ pub(crate) struct Slot {
     pub(crate) wanted: bool,
     /// Whether it waits for its turn.
     pub(crate) queued: bool,
+    /// Whether it waits for its request to be read, which takes precedence.
+    pub(crate) urgent: bool,
     /// Whether it was looked at.
     pub(crate) seen: bool,
 

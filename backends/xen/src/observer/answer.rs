@@ -104,6 +104,9 @@ impl Observer {
             self.sweeping -= 1;
         }
         // It is to be asked once more.
+        if slot.due.has_any(Questions::SHUTDOWN) && !std::mem::replace(&mut slot.urgent, true) {
+            self.urgent.push_back(domid);
+        }
         if !slot.due.is_empty() && !std::mem::replace(&mut slot.queued, true) {
             self.queue.push_back(domid);
         }

@@ -43,7 +43,7 @@ impl Observer {
         }
         if slot.since.is_none() {
             slot.since = Some(now);
-            self.limits.push_back((now + LIMIT, domid));
+            self.limits.insert((now + LIMIT, domid));
         }
         if !slot.read.has_all(Questions::NODES) {
             return;
@@ -61,7 +61,7 @@ impl Observer {
                 // Another domain has this number now.
                 self.end(domid, slot, out);
                 slot.since = Some(now);
-                self.limits.push_back((now + LIMIT, domid));
+                self.limits.insert((now + LIMIT, domid));
             }
         }
         let Some(run) = &mut slot.run else {
@@ -122,7 +122,10 @@ impl Observer {
 
     /// The run that is known under this number, if any, is over.
     fn end(&mut self, domid: u16, slot: &mut Slot, out: &mut Batch) {
-        (slot.since, slot.late) = (None, false);
+        if let Some(since) = slot.since.take() {
+            self.limits.remove(&(since + LIMIT, domid));
+        }
+        slot.late = false;
         let Some(run) = slot.run.take() else { return };
         let uuid = run.domain.uuid();
         let was_told = self.is_told(domid, uuid);

@@ -158,6 +158,7 @@ impl Observer {
         self.phase = Phase::Closing;
         self.list_tag = None;
         self.queue.clear();
+        self.urgent.clear();
     }
 
     /// The answer to a reset of all watches.

@@ -1,6 +1,7 @@
 //! The whole way from a store to a stream, without a socket and on paused time, in whatever order the
 //! test wants requests served and packets read.
 
+mod bounds;
 mod lives;
 mod random;
 mod requests;
