@@ -41,6 +41,7 @@ mod judge;
 mod phase;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -51,6 +52,7 @@ use virevent::driver::{Batch, Interest};
 use virevent::{Error, Kind, Uuid};
 
 use self::phase::Phase;
+use self::verify::Verification;
 use crate::client::{Client, protocol};
 use crate::decode::{REQUEST_EVENT, domid};
 use crate::ledger::Ledger;
@@ -128,6 +130,10 @@ pub(crate) struct Observer {
     runs: HashMap<Uuid, Vec<u16>>,
     ledger: Ledger,
     past: Past,
+    /// What is read again for a list, and not answered.
+    verification: Option<Verification>,
+    /// Whether what changed is left to a list.
+    quiet: bool,
     /// Whether it was said that a node cannot be read.
     warned: bool,
     /// Whether anything was put into the batch.
@@ -165,6 +171,8 @@ impl Observer {
             runs: HashMap::new(),
             ledger: Ledger::default(),
             past,
+            verification: None,
+            quiet: false,
             warned: false,
             told: false,
         }
@@ -185,8 +193,12 @@ impl Observer {
         }
     }
 
+    /// The first time the domains are listed as they are found; then a list verifies.
     pub(crate) fn request_list(&mut self, tag: u64) {
-        self.list_tag = Some(tag);
+        match self.phase {
+            Phase::Telling => self.verify(tag),
+            _ => self.list_tag = Some(tag),
+        }
     }
 
     pub(crate) fn ping(&mut self) {
@@ -244,13 +256,22 @@ impl Observer {
         match target {
             Target::Domain(domid, node) => {
                 // One that was under way when its watch was removed changes nothing.
+                let bits = Questions::of(node);
                 if self.slot(domid).is_some_and(|slot| slot.wanted) {
-                    self.mark(domid, Questions::of(node));
+                    // The first comes of setting the watch.
+                    if self.slot(domid).is_some_and(|slot| slot.read.has_all(bits)) {
+                        self.heard_of(domid);
+                    }
+                    self.mark(domid, bits);
                 }
             }
-            Target::Children => self.list_due = true,
+            Target::Children => {
+                self.list_due = true;
+                self.began();
+            }
             Target::Introduced => {
                 self.list_due = true;
+                self.began();
                 if !std::mem::take(&mut self.initial[0]) {
                     self.ledger.introduced(now);
                 }
@@ -263,17 +284,29 @@ impl Observer {
                         self.list_due = true;
                         if let Some(slot) = self.slot_mut(domid) {
                             slot.shut_down = true;
+                            slot.heard = true;
                             self.mark(domid, Questions::INTRODUCED);
                         }
                     }
                     None => {
-                        (self.sweep, self.list_due) = (true, true);
+                        self.sweep = true;
+                        self.list_due = true;
+                        if let Some(verification) = &mut self.verification {
+                            verification.ended = true;
+                        }
                         if !initial {
                             self.ledger.released(now);
                         }
                     }
                 }
             }
+        }
+    }
+
+    /// An event accounts for domains that are new.
+    fn began(&mut self) {
+        if let Some(verification) = &mut self.verification {
+            verification.began = true;
         }
     }
 
@@ -304,6 +337,7 @@ impl Observer {
             let is_late = slot.since.is_some_and(|since| since + LIMIT <= now);
             if is_late && slot.run.is_none() && slot.wanted {
                 slot.late = true;
+                slot.heard = true;
                 self.mark(domid, Questions::NODES);
             }
         }

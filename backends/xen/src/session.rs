@@ -110,6 +110,11 @@ impl driver::Session for Session {
         self.observer.request_list(tag);
     }
 
+    /// xenstored writes a change's event before the reply to any request that it takes after the change.
+    fn is_ordered(&self) -> bool {
+        true
+    }
+
     fn ping(&mut self) -> bool {
         self.observer.ping();
         true

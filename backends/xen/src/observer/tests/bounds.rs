@@ -10,6 +10,7 @@ pub(super) struct Bench {
     pub(super) observer: Observer,
     pub(super) batch: Batch,
     decoder: Decoder,
+    reversed: bool,
 }
 
 impl Bench {
@@ -17,8 +18,14 @@ impl Bench {
         let rig = Rig::default();
         rig.fill(domains);
         let store = std::mem::take(&mut *rig.store.lock().unwrap());
+        Self::of(store, false)
+    }
+
+    /// With `reversed` of all that waits what was sent last is read first.
+    pub(super) fn of(store: Store, reversed: bool) -> Self {
         let observer = Observer::new("h".into(), false, false, Past::default());
         let mut bench = Self {
+            reversed,
             store,
             observer,
             batch: Batch::new("xenstore:", "h"),
@@ -28,6 +35,11 @@ impl Bench {
         bench.observer.request_list(2);
         bench.serve();
         assert_eq!(bench.observer.phase, Phase::Telling);
+        // The looks that follow an introduction, as setting the watch seems to be, are over.
+        while let Some(at) = bench.observer.deadline(TIMEOUT) {
+            bench.observer.ring(at, TIMEOUT).unwrap();
+            bench.serve();
+        }
         bench
     }
 
@@ -36,6 +48,9 @@ impl Bench {
         loop {
             self.write();
             while self.store.serve() {}
+            if self.reversed {
+                self.store.outbox.make_contiguous().reverse();
+            }
             let mut is_done = true;
             while let Some(bytes) = self.store.give() {
                 is_done = false;

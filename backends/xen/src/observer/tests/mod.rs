@@ -6,6 +6,7 @@ mod lives;
 mod random;
 mod requests;
 mod store;
+mod verify;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -163,6 +164,10 @@ impl driver::Session for Session {
 
     fn request_list(&mut self, tag: u64) {
         self.observer.request_list(tag);
+    }
+
+    fn is_ordered(&self) -> bool {
+        true
     }
 
     async fn advance(&mut self, out: &mut Batch) -> Result<(), Error> {

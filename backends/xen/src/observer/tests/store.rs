@@ -9,6 +9,8 @@ use crate::wire::{Decoder, Header, MAX_PAYLOAD, Operation, Packet, error, packet
 #[derive(Debug, Default)]
 pub(super) struct Store {
     pub(super) nodes: BTreeMap<String, Vec<u8>>,
+    /// When a node was made: children are listed in that order.
+    made: BTreeMap<String, u64>,
     pub(super) introduced: BTreeSet<u16>,
     pub(super) watches: BTreeSet<(String, String)>,
     /// Requests that wait, and packets that were not read yet.
@@ -131,8 +133,9 @@ impl Store {
         self.nodes.get(path)?;
         let below = format!("{path}/");
         let children = self.nodes.keys().filter_map(|key| key.strip_prefix(&below));
-        let names = children.filter(|name| !name.contains('/'));
-        Some(names.flat_map(|name| [name.as_bytes(), b"\0"].concat()).collect())
+        let mut names: Vec<_> = children.filter(|name| !name.contains('/')).collect();
+        names.sort_by_key(|name| self.made.get(&format!("{below}{name}")));
+        Some(names.into_iter().flat_map(|name| [name.as_bytes(), b"\0"].concat()).collect())
     }
 
     fn event(&mut self, path: &str, token: &str) {
@@ -162,6 +165,7 @@ impl Store {
         self.generation += 1;
         for (at, _) in path.match_indices('/').skip(1) {
             self.nodes.entry(path[..at].into()).or_default();
+            self.made.entry(path[..at].into()).or_insert(self.generation);
         }
         self.nodes.insert(path.into(), value.into());
         self.fire(path, false);
@@ -172,6 +176,7 @@ impl Store {
         let below = format!("{path}/");
         let before = self.nodes.len();
         self.nodes.retain(|key, _| key != path && !key.starts_with(&below));
+        self.made.retain(|key, _| key != path && !key.starts_with(&below));
         if self.nodes.len() < before {
             self.fire(path, true);
         }
@@ -220,6 +225,13 @@ impl Store {
     pub(super) fn destroy(&mut self, domid: u16) {
         self.remove(&format!("/local/domain/{domid}"));
         self.release(domid);
+    }
+
+    /// Something happens, and no watch fires.
+    pub(super) fn silently(&mut self, act: impl FnOnce(&mut Self)) {
+        let watches = std::mem::take(&mut self.watches);
+        act(self);
+        self.watches = watches;
     }
 
     fn special(&mut self, path: &str, domid: u16) {
