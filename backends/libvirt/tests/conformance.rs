@@ -73,6 +73,10 @@ mod fake {
         async fn registrations(&self) -> Result<usize, Failure> {
             Ok(self.0.registered().len())
         }
+
+        async fn stop_silently(&self, name: &str) -> Result<(), Failure> {
+            done(self.0.host().silently(|host| host.stop(name)))
+        }
     }
 
     virevent_testkit::conformance_tests!(FakeRig(FakeLibvirtd::start().unwrap()));
@@ -178,6 +182,10 @@ mod real {
 
         virevent_testkit::conformance_tests!(
             #[ignore = "needs libvirtd"]
+            ignore = [
+                "the guests that hide their end have a test of their own":
+                    a_silent_end_is_corrected_by_verification,
+            ],
             RealRig::test().await
         );
     }
@@ -187,6 +195,10 @@ mod real {
 
         virevent_testkit::conformance_tests!(
             #[ignore = "needs libvirtd"]
+            ignore = [
+                "the guests that hide their end have a test of their own":
+                    a_silent_end_is_corrected_by_verification,
+            ],
             RealRig::qemu().await
         );
     }

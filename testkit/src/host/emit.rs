@@ -96,6 +96,9 @@ impl Inner {
     }
 
     pub(super) fn emit(&mut self, emitted: &Emitted) {
+        if self.silent > 0 {
+            return;
+        }
         self.observers.retain(|observer| observer.send(emitted.clone()).is_ok());
     }
 }

@@ -46,6 +46,8 @@ struct Inner {
     uuids: HashSet<Uuid>,
     last_id: u32,
     observers: Vec<mpsc::UnboundedSender<Emitted>>,
+    /// How many act without a word.
+    silent: u32,
 }
 
 /// What the hypervisor says when something happens.
@@ -91,6 +93,7 @@ impl Host {
             uuids: HashSet::new(),
             last_id: 0,
             observers: Vec::new(),
+            silent: 0,
         };
         let (emitted, _) = watch::channel(0);
         let shared =
@@ -121,6 +124,23 @@ impl Host {
         let mut inner = self.lock();
         inner.observers.push(sender);
         (inner.domains.values().cloned().collect(), Observer(receiver))
+    }
+
+    /// Does something and emits nothing, as a hypervisor that ends a run without a word.
+    ///
+    /// What other threads do meanwhile is silent, too.
+    pub fn silently<T>(&self, act: impl FnOnce(&Self) -> T) -> T {
+        struct Silence<'a>(&'a Host);
+
+        impl Drop for Silence<'_> {
+            fn drop(&mut self) {
+                self.0.lock().silent -= 1;
+            }
+        }
+
+        self.lock().silent += 1;
+        let _silence = Silence(self);
+        act(self)
     }
 
     /// Every domain, active or not, by name.

@@ -189,6 +189,9 @@ impl Daemon {
 
     /// Tells watches of changes, each connection's in the order in which they were set.
     pub(super) fn tell(&mut self, changes: &[Change]) {
+        if self.faults.no_events {
+            return;
+        }
         let times = self.faults.repeat + 1;
         for change in changes {
             for connection in self.connections.values_mut() {
@@ -208,6 +211,9 @@ impl Daemon {
 
     /// Tells who watches for it that a domain was introduced or released.
     pub(super) fn tell_special(&mut self, name: &str, domid: u32) {
+        if self.faults.no_events {
+            return;
+        }
         let (one, times) = (format!("{name}/{domid}"), self.faults.repeat + 1);
         let has_depth = self.faults.has_depth();
         for connection in self.connections.values_mut() {

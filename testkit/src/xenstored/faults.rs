@@ -20,6 +20,8 @@ pub struct Faults {
     pub events_before: HashMap<Operation, usize>,
     /// How many times more each watch event is sent. Default: 0.
     pub repeat: usize,
+    /// Whether it sends no watch events of what changes, as one that loses them. Default: no.
+    pub no_events: bool,
     /// What it sends before a reply.
     pub before: HashMap<Operation, Vec<u8>>,
     /// What it sends right behind a reply.
@@ -76,6 +78,7 @@ impl Default for Faults {
             piece: None,
             events_before: HashMap::new(),
             repeat: 0,
+            no_events: false,
             before: HashMap::new(),
             after: HashMap::new(),
             errors: Vec::new(),
