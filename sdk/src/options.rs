@@ -1,5 +1,6 @@
 //! What a subscriber asks for.
 
+use crate::mailbox::Mailbox;
 use crate::{Domain, Error, Kind, Kinds, Selector};
 
 /// How to subscribe. By value: `Options::default().capacity(64).domain("web")`.
@@ -9,6 +10,11 @@ pub struct Options {
     /// How many unread events the mailbox holds before it is compacted. Default: 1,024, a few
     /// hundred kilobytes at the most, which a reader that keeps up never fills.
     pub capacity: usize,
+    /// How many events beyond the capacity the mailbox keeps where the truth needs them. If it needs
+    /// more, the mailbox is reset: it empties, and [`Lagged`](crate::Break::Lagged), all that exists and
+    /// `Synced` follow. Default: 65,536, which no reader should ever meet; a test that wants to see a
+    /// reset sets a few.
+    pub slack: usize,
     /// Which events to receive. Default: all that the source has types for.
     pub filter: Filter,
     /// Whether the stream begins with an [`Existing`](crate::Change::Existing) event for each domain
@@ -22,7 +28,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { capacity: 1024, filter: Filter::default(), existing: true, wait: false }
+        Self {
+            capacity: 1024,
+            slack: Mailbox::SLACK,
+            filter: Filter::default(),
+            existing: true,
+            wait: false,
+        }
     }
 }
 
@@ -31,6 +43,13 @@ impl Options {
     #[must_use]
     pub fn capacity(mut self, events: usize) -> Self {
         self.capacity = events;
+        self
+    }
+
+    /// Sets [`slack`](Options::slack).
+    #[must_use]
+    pub fn slack(mut self, events: usize) -> Self {
+        self.slack = events;
         self
     }
 

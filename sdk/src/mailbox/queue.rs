@@ -14,7 +14,7 @@ use super::compact::compact;
 use crate::{Break, Change, DomainEvent, Gap, Scope};
 
 /// How many events a queue holds beyond its capacity where the truth needs them.
-const SLACK: usize = 65_536;
+pub(crate) const SLACK: usize = 65_536;
 
 /// How many bytes of data of untyped events a queue holds before it is compacted.
 const BYTES: usize = 16 << 20;
@@ -22,6 +22,8 @@ const BYTES: usize = 16 << 20;
 #[derive(Debug)]
 pub(crate) struct Queue {
     source: Arc<str>,
+    /// How many events are kept beyond the capacity where the truth needs them.
+    slack: usize,
     capacity: usize,
     /// At this length the next push compacts. At least twice what the last compaction kept, so that
     /// a push costs a constant however long the queue.
@@ -38,6 +40,7 @@ impl Queue {
     pub(crate) fn new(source: Arc<str>, capacity: usize) -> Self {
         Self {
             source,
+            slack: SLACK,
             capacity,
             threshold: capacity,
             events: VecDeque::new(),
@@ -72,12 +75,17 @@ impl Queue {
         let is_existing =
             |event: &&DomainEvent| matches!(event.change(), Some(Change::Existing(_)));
         let existing = self.events.iter().filter(is_existing).count();
-        if kept - existing > self.capacity.saturating_add(SLACK) {
+        if kept - existing > self.capacity.saturating_add(self.slack) {
             self.missed += self.events.iter().filter(|event| event.is_happening()).count() as u64;
             self.events = VecDeque::new();
             self.stale = true;
         }
         self.threshold = self.capacity.max(2 * kept);
+    }
+
+    /// Sets how many events are kept beyond the capacity.
+    pub(crate) fn set_slack(&mut self, slack: usize) {
+        self.slack = slack;
     }
 
     /// Counts events that were dropped before they came here.
