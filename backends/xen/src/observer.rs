@@ -114,6 +114,10 @@ pub(crate) struct Observer {
     listing: Listing,
     list_due: bool,
     list_flying: bool,
+    /// Whether the list is to be asked for by the clock: for domains that get a place late.
+    relist_due: bool,
+    /// Whether that is all that the list under way is for.
+    is_relist: bool,
     /// Whether there was a list since the last registration.
     was_listed: bool,
     /// When to list again, after how long once more, and until when.
@@ -162,6 +166,8 @@ impl Observer {
             listing: Listing::default(),
             list_due: false,
             list_flying: false,
+            relist_due: false,
+            is_relist: false,
             was_listed: false,
             relist: None,
             sweep: false,
@@ -327,7 +333,7 @@ impl Observer {
             return Err(Error::Timeout { call: call.unwrap_or("a request"), after: timeout });
         }
         if let Some((at, wait, until)) = self.relist.filter(|(at, ..)| *at <= now) {
-            self.list_due = true;
+            self.relist_due = true;
             // The last look is at the very end.
             self.relist = (at < until).then(|| ((at + wait).min(until), wait * 2, until));
         }
@@ -355,8 +361,12 @@ impl Observer {
             let there: Vec<_> = there.map(|(domid, _)| domid).collect();
             there.into_iter().for_each(|domid| self.mark(domid, Questions::INTRODUCED));
         }
-        if self.list_due && !self.list_flying && self.client.has_room() {
-            (self.list_due, self.list_flying) = (false, true);
+        let is_due = self.list_due || self.relist_due;
+        if is_due && !self.list_flying && self.client.has_room() {
+            self.is_relist = !self.list_due;
+            self.list_due = false;
+            self.relist_due = false;
+            self.list_flying = true;
             let ask = self.listing.begin();
             self.client.ask(ask, now);
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 use virevent::EventSource;
-use virevent::driver::Reconnect;
+use virevent::driver::{Reconnect, Settings};
 use virevent_testkit::Failure;
 use virevent_testkit::conformance::Rig;
 use virevent_testkit::xen::Toolstack;
@@ -23,7 +23,9 @@ struct Last(Mutex<Option<Arc<dyn EventSource>>>);
 impl Last {
     fn open(&self, uri: &str) -> Arc<dyn EventSource> {
         let quick = Reconnect::local().max(Duration::from_millis(100));
-        let source = Arc::new(XenStore::new(uri).unwrap().reconnect(quick).source());
+        let settings = Settings::default().verify(Some(VERIFICATION));
+        let store = XenStore::new(uri).unwrap().reconnect(quick).settings(settings);
+        let source = Arc::new(store.source());
         *self.0.lock().unwrap() = Some(Arc::clone(&source) as _);
         source
     }

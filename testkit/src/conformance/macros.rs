@@ -20,6 +20,7 @@ macro_rules! __conformance_checks {
             every_lifecycle_event_says_whether_its_domain_persists
             a_definition_persists_until_it_is_removed
             a_table_folded_from_events_equals_the_list
+            a_silent_end_is_corrected_by_verification
             a_slow_subscriber_gets_lagged_and_the_final_state
             an_outage_is_a_gap_then_inferred_then_synced
             a_restart_in_an_outage_is_a_stop_and_a_start

@@ -134,6 +134,7 @@ pub async fn a_silent_end_is_corrected_by_verification(rig: &dyn Rig) -> Result<
     let source = rig.source();
     let mut told = Told::by(rig, &source, Options::default()).await?;
     let mut story = told.until_synced("web").await?;
+    let corrected = source.counters().corrected;
     let silent = rig.stop_silently("web").await;
     if silent.is_err() {
         rig.stop("web").await?;
@@ -146,6 +147,7 @@ pub async fn a_silent_end_is_corrected_by_verification(rig: &dyn Rig) -> Result<
     let end = story.last().and_then(DomainEvent::lifecycle);
     let is_inferred = end.is_some_and(|event| event.origin == Origin::Inferred);
     expect(is_inferred, "the end as inferred", &story)?;
+    expect(source.counters().corrected == corrected + 1, "one correction counted", &story)?;
     told.silence += 3 * rig.verification();
     told.nothing_about("web").await
 }

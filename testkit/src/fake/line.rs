@@ -48,8 +48,10 @@ pub(super) struct State {
     pub(super) live: Option<Live>,
 }
 
+type ChangeList = dyn FnMut(&mut Vec<Listed>) + Send;
+
 /// What a list is made into.
-pub(super) struct Falsify(pub(super) Box<dyn FnMut(&mut Vec<Listed>) + Send>);
+pub(super) struct Falsify(pub(super) Box<ChangeList>);
 
 impl fmt::Debug for Falsify {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -220,8 +220,10 @@ impl Observer {
         self.was_listed = true;
         let mut sorted = domids.to_vec();
         sorted.sort_unstable();
+        // A place that goes is announced by its nodes; if nothing was, a verification finds out.
         let mut missing: Vec<_> = self.slots().map(|(domid, _)| domid).collect();
-        missing.retain(|domid| *domid != 0 && sorted.binary_search(domid).is_err());
+        let is_whole = !self.is_relist;
+        missing.retain(|domid| is_whole && *domid != 0 && sorted.binary_search(domid).is_err());
         for domid in missing {
             let Some(slot) = self.slot_mut(domid) else { continue };
             slot.listed = false;

@@ -37,7 +37,7 @@ pub(super) struct Verification {
 impl Observer {
     /// Begins to read everything again.
     pub(super) fn verify(&mut self, tag: u64) {
-        let began = self.list_due || self.list_flying || self.relist.is_some();
+        let began = self.list_due || self.relist_due || self.list_flying || self.relist.is_some();
         let lists = if self.list_flying { 2 } else { 1 };
         let ended = self.sweep || self.sweeping > 0;
         self.verification = Some(Verification { tag, lists, began, ended, unread: 0 });
@@ -112,9 +112,12 @@ impl Observer {
             |verification: &mut Verification| verification.lists == 0 && verification.unread == 0;
         let Some(verification) = self.verification.take_if(is_read) else { return };
         let withheld = self.slots().filter(|(_, slot)| slot.withheld);
-        let withheld: Vec<_> = withheld.map(|(domid, _)| domid).collect();
-        self.quiet = true;
-        withheld.into_iter().for_each(|domid| self.judge(domid, now, out));
+        let withheld: Vec<_> = withheld.map(|(domid, slot)| (domid, slot.heard)).collect();
+        for (domid, heard) in withheld {
+            // What an event has announced since is not the list's.
+            self.quiet = !heard;
+            self.judge(domid, now, out);
+        }
         self.quiet = false;
         out.listed(verification.tag, self.listed());
         self.told = true;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use virevent::driver::{self, Batch, Connect, Driver, Interest};
+use virevent::driver::{self, Batch, Connect, Driver, Interest, Reconnect};
 use virevent::{DomainEvent, Error, EventSource, EventStream, Kind, Kinds, Options};
 
 use self::store::Store;
@@ -32,6 +32,10 @@ struct Rig {
     random: Option<Arc<Mutex<fastrand::Rng>>>,
     with_dom0: bool,
     is_device: bool,
+    /// How often the driver verifies; never if it is zero.
+    verify: Duration,
+    /// Of the driver's jitter.
+    seed: u64,
 }
 
 impl Rig {
@@ -58,7 +62,8 @@ impl Rig {
     }
 
     fn source(&self) -> Driver {
-        Driver::builder(self.clone()).build()
+        let reconnect = Reconnect::local().seed(self.seed);
+        Driver::builder(self.clone()).reconnect(reconnect).verify(Some(self.verify)).build()
     }
 
     async fn events(&self) -> EventStream {

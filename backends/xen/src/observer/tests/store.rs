@@ -20,6 +20,8 @@ pub(super) struct Store {
     pub(super) asked: Vec<Operation>,
     /// Whether watches can be held to a depth.
     pub(super) has_depth: bool,
+    /// Whether nothing that happens fires a watch.
+    pub(super) is_silent: bool,
     /// What guests are asked for, each once so many requests in all have been served.
     pub(super) script: VecDeque<(usize, u16, &'static str)>,
     generation: u64,
@@ -151,6 +153,9 @@ impl Store {
         let is_below = |one: &str, other: &str| {
             one == other || one.strip_prefix(other).is_some_and(|rest| rest.starts_with('/'))
         };
+        if self.is_silent {
+            return;
+        }
         for (watched, token) in self.watches.clone() {
             if is_below(path, &watched) {
                 self.event(path, &token);
@@ -229,13 +234,16 @@ impl Store {
 
     /// Something happens, and no watch fires.
     pub(super) fn silently(&mut self, act: impl FnOnce(&mut Self)) {
-        let watches = std::mem::take(&mut self.watches);
+        self.is_silent = true;
         act(self);
-        self.watches = watches;
+        self.is_silent = false;
     }
 
     fn special(&mut self, path: &str, domid: u16) {
         let told = if self.has_depth { format!("{path}/{domid}") } else { path.into() };
+        if self.is_silent {
+            return;
+        }
         for (watched, token) in self.watches.clone() {
             if watched == path {
                 self.event(&told, &token);

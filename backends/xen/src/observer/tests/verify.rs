@@ -86,3 +86,77 @@ fn a_verification_ends_while_events_never_do() {
     }
     panic!("the list is not answered");
 }
+
+/// How often the driver verifies here.
+const VERIFY: Duration = Duration::from_secs(60);
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_change_is_corrected_at_the_next_verification() {
+    type Act = fn(&mut Store);
+    let table: [(Act, &[&str]); 6] = [
+        (
+            |store| store.write("/local/domain/2/name", "db"),
+            &["vm2[2] undefined (renamed) [inferred]", "db[2] defined (renamed) [inferred]"],
+        ),
+        (|store| store.request(2, "poweroff"), &["vm2[2] shutting_down [inferred]"]),
+        (
+            |store| store.write_down(2, 7, "db"),
+            &["vm2[2] stopped [inferred]", "db[2] started [inferred]"],
+        ),
+        (|store| store.release(2), &["vm2[2] stopped [inferred]"]),
+        (|store| store.remove("/local/domain/2"), &["vm2[2] stopped [inferred]"]),
+        (|store| store.start(7, 7, "db"), &["db[7] started [inferred]"]),
+    ];
+    for (act, expected) in table {
+        let rig = Rig { verify: VERIFY, ..Rig::default() };
+        rig.fill(2);
+        let source = rig.source();
+        let mut told = Told(source.subscribe_with(Options::default()).await.unwrap());
+        assert_eq!(told.within(Duration::from_secs(10)).await.len(), 3);
+        rig.act(|store| store.silently(act));
+        assert_eq!(told.within(2 * VERIFY).await, expected);
+        let corrected = source.counters().corrected;
+        let domains = if expected.len() == 2 && expected[1].contains("started") { 2 } else { 1 };
+        assert_eq!(corrected, domains, "{expected:?}");
+        assert!(told.within(10 * VERIFY).await.is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_does_not_change_is_verified_in_silence() {
+    let rig = Rig { verify: VERIFY, with_dom0: true, ..Rig::default() };
+    rig.fill(20);
+    // One that is written and never introduced, and one that is introduced and has no name.
+    rig.act(|store| store.write_down(30, 30, "prepared"));
+    rig.act(|store| {
+        store.write("/local/domain/31/domid", "31");
+        store.introduce(31);
+    });
+    let source = rig.source();
+    let mut told = Told(source.subscribe_with(Options::default()).await.unwrap());
+    told.within(Duration::from_secs(10)).await;
+    rig.act(|store| store.asked.clear());
+    assert!(told.within(11 * VERIFY).await.is_empty());
+    let lists = rig.act(|store| {
+        store.asked.iter().filter(|asked| **asked == crate::wire::Operation::DIRECTORY).count()
+    });
+    assert!((9..=12).contains(&lists), "{lists} lists in 11 intervals");
+    assert_eq!(source.counters().corrected, 0);
+}
+
+/// What comes while everything is read is observed, and does not wait for the list.
+#[tokio::test(start_paused = true)]
+async fn an_event_during_a_verification_is_no_correction() {
+    let rig = Rig { verify: VERIFY, ..Rig::default() };
+    rig.fill(300);
+    let source = rig.source();
+    let mut told = Told(source.subscribe_with(Options::default()).await.unwrap());
+    assert_eq!(told.within(Duration::from_secs(10)).await.len(), 301);
+    rig.act(|store| {
+        store.asked.clear();
+        // The list is asked for, and some of the domains; the last are asked much later.
+        store.script = [(100, 299, "poweroff")].into();
+    });
+    assert_eq!(told.within(2 * VERIFY).await, ["vm299[299] shutting_down (host)"]);
+    assert_eq!(source.counters().corrected, 0);
+}
