@@ -52,6 +52,11 @@ impl Client {
         self.asked.len() < self.most
     }
 
+    /// Whether no more than half of the requests that may be are without an answer.
+    pub(crate) fn is_half_empty(&self) -> bool {
+        self.asked.len() <= self.most / 2
+    }
+
     /// Whether every request has been answered.
     pub(crate) fn is_quiet(&self) -> bool {
         self.asked.is_empty()

@@ -370,10 +370,16 @@ impl Observer {
             let ask = self.listing.begin();
             self.client.ask(ask, now);
         }
+        // One request for each answer would be one system call for each: half of them go at a time,
+        // while the server has the other half to answer.
+        let is_refill = self.client.is_half_empty();
         while self.client.has_room() {
             // Guests that write requests all the time must not keep all the others waiting.
             let is_urgent = !self.urgent.is_empty()
                 && (self.queue.is_empty() || self.urgent_in_a_row < URGENT_IN_A_ROW);
+            if !is_urgent && !is_refill {
+                return;
+            }
             let queue = if is_urgent { &mut self.urgent } else { &mut self.queue };
             let Some(domid) = queue.front().copied() else { return };
             let ask = self.slot_mut(domid).and_then(|slot| {
