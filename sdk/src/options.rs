@@ -1,5 +1,6 @@
 //! What a subscriber asks for.
 
+use crate::mailbox::Mailbox;
 use crate::{Domain, Error, Kind, Kinds, Selector};
 
 /// How to subscribe. By value: `Options::default().capacity(64).domain("web")`.
@@ -10,6 +11,11 @@ pub struct Options {
     /// reader that keeps up never fills. It is compacted at 16 MiB too, names and data counted, or at
     /// 256 bytes for each event of a capacity beyond 65,536.
     pub capacity: usize,
+    /// How many events beyond the capacity the mailbox keeps where the truth needs them. If it needs
+    /// more, the mailbox is reset: it empties, and [`Lagged`](crate::Break::Lagged), all that exists and
+    /// `Synced` follow. Default: 65,536, which no reader should ever meet; a test that wants to see a
+    /// reset sets a few.
+    pub slack: usize,
     /// Which events to receive. Default: all that the source has types for.
     pub filter: Filter,
     /// Whether the stream begins with an [`Existing`](crate::Change::Existing) event for each domain
@@ -23,7 +29,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { capacity: 1024, filter: Filter::default(), existing: true, wait: false }
+        Self {
+            capacity: 1024,
+            slack: Mailbox::SLACK,
+            filter: Filter::default(),
+            existing: true,
+            wait: false,
+        }
     }
 }
 
@@ -32,6 +44,13 @@ impl Options {
     #[must_use]
     pub fn capacity(mut self, events: usize) -> Self {
         self.capacity = events;
+        self
+    }
+
+    /// Sets [`slack`](Options::slack).
+    #[must_use]
+    pub fn slack(mut self, events: usize) -> Self {
+        self.slack = events;
         self
     }
 

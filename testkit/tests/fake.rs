@@ -7,8 +7,8 @@ use std::time::Duration;
 use futures::{FutureExt, StreamExt};
 use tokio::time::Instant;
 use virevent::{
-    Change, End, Error, EventData, EventName, EventSource, EventStream, Fault, FaultKind, Kind,
-    Kinds, Options, RawEvent, Scope, StartCause, Status, StopCause, SuspendCause,
+    Break, Change, DomainEvent, End, Error, EventData, EventName, EventSource, EventStream, Fault,
+    FaultKind, Kind, Kinds, Options, RawEvent, Scope, StartCause, Status, StopCause, SuspendCause,
 };
 use virevent_testkit::assert::{Fold, expect_sequence, next_within, nothing_within, until_synced};
 use virevent_testkit::{Asked, FakeHypervisor};
@@ -294,5 +294,30 @@ async fn a_repeated_event_is_passed_on() {
     let mut fold = Fold::default();
     let mut fresh = fake.subscribe_with(Options::default()).await.unwrap();
     fold.extend(&until_synced(&mut fresh).await.unwrap());
+    fold.check(&fake.domains()).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_takes_few_domains_where_the_slack_is_small() {
+    let fake = FakeHypervisor::new();
+    for n in 0..40 {
+        fake.define(&format!("vm{n}")).unwrap();
+    }
+    let options = Options::default().capacity(4).slack(8);
+    let mut stream = fake.subscribe_with(options).await.unwrap();
+    let mut fold = Fold::default();
+    fold.extend(&until_synced(&mut stream).await.unwrap());
+    // Each has a start and an end that the truth needs, and nothing is read meanwhile.
+    for n in 0..40 {
+        fake.start(&format!("vm{n}")).unwrap();
+        fake.stop(&format!("vm{n}")).unwrap();
+    }
+    fake.undefine("vm7").unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let events = until_synced(&mut stream).await.unwrap();
+    let reset = Break::Lagged { missed: 81, anew: true };
+    assert!(matches!(&events[0], DomainEvent::Gap(gap) if gap.kind == reset), "{}", events[0]);
+    assert_eq!(events.len(), 1 + 39);
+    fold.extend(&events);
     fold.check(&fake.domains()).unwrap();
 }

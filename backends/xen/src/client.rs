@@ -52,6 +52,11 @@ impl Client {
         self.asked.len() < self.most
     }
 
+    /// Whether no more than half of the requests that may be are without an answer.
+    pub(crate) fn is_half_empty(&self) -> bool {
+        self.asked.len() <= self.most / 2
+    }
+
     /// Whether every request has been answered.
     pub(crate) fn is_quiet(&self) -> bool {
         self.asked.is_empty()
@@ -59,8 +64,9 @@ impl Client {
 
     /// Queues a request.
     pub(crate) fn ask(&mut self, ask: Ask, now: Instant) {
-        if self.written == self.out.len() {
-            self.out.clear();
+        // What is written is dropped, also where some of the rest always waits.
+        if self.written == self.out.len() || self.written > self.out.len() / 2 {
+            self.out.drain(..self.written);
             self.written = 0;
         }
         let id = self.next_id;

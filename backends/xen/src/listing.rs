@@ -4,6 +4,8 @@
 //! between names. A change of the directory between two parts is told by its generation, and the list
 //! begins again.
 
+use std::collections::HashSet;
+
 use virevent::Error;
 
 use crate::client::{Outcome, protocol, server_error};
@@ -27,7 +29,7 @@ pub(crate) struct Listing {
 pub(crate) enum Step {
     /// There is more to ask.
     Ask(Ask),
-    /// These are the domains, in order and each once.
+    /// These are the domains, in the order of the store and each once.
     Done(Vec<u16>),
 }
 
@@ -88,10 +90,8 @@ fn domids(names: &[u8]) -> Result<Vec<u16>, Error> {
     if !is_ended || strings(names).any(|name| name.is_empty() || name.contains(&b'/')) {
         return Err(protocol("no names of children to a DIRECTORY of /local/domain".into()));
     }
-    let mut domids: Vec<_> = strings(names).filter_map(domid).collect();
-    domids.sort_unstable();
-    domids.dedup();
-    Ok(domids)
+    let mut known = HashSet::new();
+    Ok(strings(names).filter_map(domid).filter(|domid| known.insert(*domid)).collect())
 }
 
 #[cfg(test)]
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn names_that_are_no_domains_are_passed_over_and_doubles_count_once() {
-        assert_eq!(parts(&[Ok(b"5\x000\x00x\x005\x0040000\x00\xff\x00")]), Ok(vec![0, 5]));
+        assert_eq!(parts(&[Ok(b"5\x000\x00x\x005\x0040000\x00\xff\x00")]), Ok(vec![5, 0]));
         assert_eq!(parts(&[Ok(b"")]), Ok(vec![]));
         assert_eq!(parts(&[Err(b"ENOENT")]), Ok(vec![]));
     }

@@ -41,8 +41,9 @@ mod judge;
 mod phase;
 #[cfg(test)]
 mod tests;
+mod verify;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +52,7 @@ use virevent::driver::{Batch, Interest};
 use virevent::{Error, Kind, Uuid};
 
 use self::phase::Phase;
+use self::verify::Verification;
 use crate::client::{Client, protocol};
 use crate::decode::{REQUEST_EVENT, domid};
 use crate::ledger::Ledger;
@@ -64,6 +66,9 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(5);
 
 /// When to list again after an introduction; then after twice that, and so on up to [`LIMIT`].
 const RELIST: Duration = Duration::from_millis(100);
+
+/// After so many domains whose request is read first another has its turn.
+const URGENT_IN_A_ROW: u32 = 16;
 
 /// What outlives a connection: the run that each number had. The guest takes note of a request by
 /// removing it, and then the store does not tell it any more; nor a name or a uuid that is not written.
@@ -101,11 +106,18 @@ pub(crate) struct Observer {
     initial: [bool; 3],
 
     slots: Vec<Option<Box<Slot>>>,
-    /// Domains of which something is to be asked. One that has a request may be there twice.
+    /// Domains of which something is to be asked, each once.
     queue: VecDeque<u16>,
+    /// Domains whose request is to be read before all that, each once.
+    urgent: VecDeque<u16>,
+    urgent_in_a_row: u32,
     listing: Listing,
     list_due: bool,
     list_flying: bool,
+    /// Whether the list is to be asked for by the clock: for domains that get a place late.
+    relist_due: bool,
+    /// Whether that is all that the list under way is for.
+    is_relist: bool,
     /// Whether there was a list since the last registration.
     was_listed: bool,
     /// When to list again, after how long once more, and until when.
@@ -116,12 +128,16 @@ pub(crate) struct Observer {
     sweeping: usize,
     /// How many domains were not looked at yet.
     unseen: usize,
-    /// When domains that run and are not wholly known are told as they are.
-    limits: VecDeque<(Instant, u16)>,
+    /// When domains that run and are not wholly known are told as they are: each once at most.
+    limits: BTreeSet<(Instant, u16)>,
     /// The runs of each uuid: one, but two in a migration within the host. The last is told.
     runs: HashMap<Uuid, Vec<u16>>,
     ledger: Ledger,
     past: Past,
+    /// What is read again for a list, and not answered.
+    verification: Option<Verification>,
+    /// Whether what changed is left to a list.
+    quiet: bool,
     /// Whether it was said that a node cannot be read.
     warned: bool,
     /// Whether anything was put into the batch.
@@ -145,18 +161,24 @@ impl Observer {
             initial: [false; 3],
             slots: Vec::new(),
             queue: VecDeque::new(),
+            urgent: VecDeque::new(),
+            urgent_in_a_row: 0,
             listing: Listing::default(),
             list_due: false,
             list_flying: false,
+            relist_due: false,
+            is_relist: false,
             was_listed: false,
             relist: None,
             sweep: false,
             sweeping: 0,
             unseen: 0,
-            limits: VecDeque::new(),
+            limits: BTreeSet::new(),
             runs: HashMap::new(),
             ledger: Ledger::default(),
             past,
+            verification: None,
+            quiet: false,
             warned: false,
             told: false,
         }
@@ -177,8 +199,12 @@ impl Observer {
         }
     }
 
+    /// The first time the domains are listed as they are found; then a list verifies.
     pub(crate) fn request_list(&mut self, tag: u64) {
-        self.list_tag = Some(tag);
+        match self.phase {
+            Phase::Telling => self.verify(tag),
+            _ => self.list_tag = Some(tag),
+        }
     }
 
     pub(crate) fn ping(&mut self) {
@@ -236,13 +262,22 @@ impl Observer {
         match target {
             Target::Domain(domid, node) => {
                 // One that was under way when its watch was removed changes nothing.
+                let bits = Questions::of(node);
                 if self.slot(domid).is_some_and(|slot| slot.wanted) {
-                    self.mark(domid, Questions::of(node));
+                    // The first comes of setting the watch.
+                    if self.slot(domid).is_some_and(|slot| slot.read.has_all(bits)) {
+                        self.heard_of(domid);
+                    }
+                    self.mark(domid, bits);
                 }
             }
-            Target::Children => self.list_due = true,
+            Target::Children => {
+                self.list_due = true;
+                self.began();
+            }
             Target::Introduced => {
                 self.list_due = true;
+                self.began();
                 if !std::mem::take(&mut self.initial[0]) {
                     self.ledger.introduced(now);
                 }
@@ -255,11 +290,16 @@ impl Observer {
                         self.list_due = true;
                         if let Some(slot) = self.slot_mut(domid) {
                             slot.shut_down = true;
+                            slot.heard = true;
                             self.mark(domid, Questions::INTRODUCED);
                         }
                     }
                     None => {
-                        (self.sweep, self.list_due) = (true, true);
+                        self.sweep = true;
+                        self.list_due = true;
+                        if let Some(verification) = &mut self.verification {
+                            verification.ended = true;
+                        }
                         if !initial {
                             self.ledger.released(now);
                         }
@@ -269,9 +309,16 @@ impl Observer {
         }
     }
 
+    /// An event accounts for domains that are new.
+    fn began(&mut self) {
+        if let Some(verification) = &mut self.verification {
+            verification.began = true;
+        }
+    }
+
     /// When something is to be done although nothing comes; the first of all.
     pub(crate) fn deadline(&self, timeout: Duration) -> Option<Instant> {
-        let limit = self.limits.front().map(|(at, _)| *at);
+        let limit = self.limits.first().map(|(at, _)| *at);
         let relist = self.relist.map(|(at, ..)| at);
         limit.into_iter().chain(relist).chain(self.client.overdue_at(timeout)).min()
     }
@@ -286,16 +333,17 @@ impl Observer {
             return Err(Error::Timeout { call: call.unwrap_or("a request"), after: timeout });
         }
         if let Some((at, wait, until)) = self.relist.filter(|(at, ..)| *at <= now) {
-            self.list_due = true;
+            self.relist_due = true;
             // The last look is at the very end.
             self.relist = (at < until).then(|| ((at + wait).min(until), wait * 2, until));
         }
-        while let Some((_, domid)) = self.limits.front().copied().filter(|(at, _)| *at <= now) {
-            self.limits.pop_front();
+        while let Some((_, domid)) = self.limits.first().copied().filter(|(at, _)| *at <= now) {
+            self.limits.pop_first();
             let Some(slot) = self.slot_mut(domid) else { continue };
             let is_late = slot.since.is_some_and(|since| since + LIMIT <= now);
             if is_late && slot.run.is_none() && slot.wanted {
                 slot.late = true;
+                slot.heard = true;
                 self.mark(domid, Questions::NODES);
             }
         }
@@ -313,23 +361,44 @@ impl Observer {
             let there: Vec<_> = there.map(|(domid, _)| domid).collect();
             there.into_iter().for_each(|domid| self.mark(domid, Questions::INTRODUCED));
         }
-        if self.list_due && !self.list_flying && self.client.has_room() {
-            (self.list_due, self.list_flying) = (false, true);
+        let is_due = self.list_due || self.relist_due;
+        if is_due && !self.list_flying && self.client.has_room() {
+            self.is_relist = !self.list_due;
+            self.list_due = false;
+            self.relist_due = false;
+            self.list_flying = true;
             let ask = self.listing.begin();
             self.client.ask(ask, now);
         }
-        while let Some(domid) = self.queue.front().copied() {
-            if !self.client.has_room() {
+        // One request for each answer would be one system call for each: half of them go at a time,
+        // while the server has the other half to answer.
+        let is_refill = self.client.is_half_empty();
+        while self.client.has_room() {
+            // Guests that write requests all the time must not keep all the others waiting.
+            let is_urgent = !self.urgent.is_empty()
+                && (self.queue.is_empty() || self.urgent_in_a_row < URGENT_IN_A_ROW);
+            if !is_urgent && !is_refill {
                 return;
             }
+            let queue = if is_urgent { &mut self.urgent } else { &mut self.queue };
+            let Some(domid) = queue.front().copied() else { return };
             let ask = self.slot_mut(domid).and_then(|slot| {
                 let ask = slot.next_ask(domid);
-                slot.queued = ask.is_some();
+                let waits = if is_urgent { &mut slot.urgent } else { &mut slot.queued };
+                *waits = ask.is_some();
                 ask
             });
             match ask {
                 Some(ask) => self.client.ask(ask, now),
-                None => drop(self.queue.pop_front()),
+                // What is asked already is asked once more when its answer is there.
+                None if is_urgent => {
+                    self.urgent.pop_front();
+                    self.urgent_in_a_row += 1;
+                }
+                None => {
+                    self.queue.pop_front();
+                    self.urgent_in_a_row = 0;
+                }
             }
         }
     }
@@ -344,11 +413,12 @@ impl Observer {
             self.sweeping += 1;
         }
         slot.due = slot.due.with(bits);
-        let was_queued = std::mem::replace(&mut slot.queued, true);
+        // A guest may take note of a request in no time: it does not wait for all the others.
         if bits == Questions::SHUTDOWN {
-            // A guest may take note of a request in no time: it does not wait for all the others.
-            self.queue.push_front(domid);
-        } else if !was_queued {
+            if !std::mem::replace(&mut slot.urgent, true) {
+                self.urgent.push_back(domid);
+            }
+        } else if !std::mem::replace(&mut slot.queued, true) {
             self.queue.push_back(domid);
         }
     }

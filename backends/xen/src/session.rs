@@ -110,6 +110,11 @@ impl driver::Session for Session {
         self.observer.request_list(tag);
     }
 
+    /// xenstored writes a change's event before the reply to any request that it takes after the change.
+    fn is_ordered(&self) -> bool {
+        true
+    }
+
     fn ping(&mut self) -> bool {
         self.observer.ping();
         true
@@ -131,7 +136,7 @@ impl Session {
             observer: Observer::new(Arc::clone(&host), opener.uri.with_dom0, is_device, past),
             host,
             timeout: opener.timeout,
-            decoder: Decoder::new(),
+            decoder: Decoder::of_replies(),
             timer: Box::pin(sleep(Duration::from_secs(3600))),
             mute: false,
             past: Arc::clone(&opener.past),

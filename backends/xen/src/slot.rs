@@ -91,8 +91,21 @@ pub(crate) struct Slot {
     pub(crate) wanted: bool,
     /// Whether it waits for its turn.
     pub(crate) queued: bool,
+    /// Whether it waits for its request to be read, which takes precedence.
+    pub(crate) urgent: bool,
     /// Whether it was looked at.
     pub(crate) seen: bool,
+
+    /// What the verification under way has still to read.
+    pub(crate) unread: Questions,
+    /// What was under way when it began: those answers are older.
+    pub(crate) stale: Questions,
+    /// Whether an event accounts for what is read since it began.
+    pub(crate) heard: bool,
+    /// Whether what was read is left to its list.
+    pub(crate) withheld: bool,
+    /// Where it was in the list of the store that had it first.
+    pub(crate) place: usize,
 
     /// Since when it runs and is not wholly known.
     pub(crate) since: Option<Instant>,
@@ -155,6 +168,17 @@ impl Slot {
 
     pub(crate) fn is_identity_settled(&self) -> bool {
         self.is_settled(Questions::IDENTITY)
+    }
+
+    /// What a verification asks of it; whether it has a place, the list says.
+    pub(crate) fn to_verify(&self, domid: u16) -> Questions {
+        let home = if self.homeless { Questions::HOME } else { Questions::NONE };
+        match self.introduced {
+            // Domain 0 is always there.
+            _ if domid == 0 => Questions::NODES,
+            Some(true) => Questions::INTRODUCED.with(Questions::NODES).with(home),
+            _ => Questions::INTRODUCED.with(home),
+        }
     }
 
     /// Whether nothing of it is under way or watched.

@@ -258,3 +258,22 @@ async fn of_50_who_come_at_once_to_a_busy_daemon_all_are_let_in() {
         outcome.unwrap();
     }
 }
+
+/// The daemon lists domains in the order in which their places were made.
+#[tokio::test]
+#[ignore = "needs xenstored"]
+async fn of_two_domains_with_one_uuid_a_new_source_reports_the_later() {
+    let daemon = Xenstored::start().await.unwrap();
+    let xl = daemon.toolstack();
+    let uuid = Uuid::from_u128(7);
+    let first = xl.introduce(Blueprint::named("web").uuid(uuid).domid(20)).unwrap();
+    let mut witness = Told::by(&client(&daemon)).await;
+    let second = xl.introduce(Blueprint::named("copy").uuid(uuid).domid(9)).unwrap();
+    witness.until(1, |event| event.to_string() == "copy[9] started").await;
+    let mut newcomer = Told::by(&client(&daemon)).await;
+    xl.destroy(second).unwrap();
+    for told in [&mut witness, &mut newcomer] {
+        told.expect(&["copy[9] stopped", "web[20] started"]).await;
+    }
+    xl.destroy(first).unwrap();
+}

@@ -64,7 +64,7 @@ fn packets(
 fn is_too_long(bytes: &[u8]) -> bool {
     let mut decoder = Decoder::new();
     decoder.push(bytes);
-    matches!(decoder.next_packet(), Err(TooLong { length: 4097 }))
+    matches!(decoder.next_packet(), Err(TooLong { length: 4097, .. }))
 }
 
 fn view(packet: &Owned) -> Packet<'_> {

@@ -157,7 +157,9 @@ impl EventSource for Driver {
         options.check()?;
         self.start()?;
         let id = self.shared.facts.subscribers.fetch_add(1, Ordering::Relaxed);
-        let mailbox = Arc::new(Mailbox::new(Arc::clone(&self.shared.uri), options.capacity));
+        let mailbox = Arc::new(
+            Mailbox::new(Arc::clone(&self.shared.uri), options.capacity).slack(options.slack),
+        );
         // Made before the wait: dropping this future drops the stream, and so cancels.
         let stream = EventStream::new(id, Arc::clone(&mailbox), self.shared.link.clone());
         let (ready, outcome) = oneshot::channel();

@@ -153,6 +153,15 @@ impl Mailbox {
         self.cancelled.load(Ordering::Acquire)
     }
 
+    /// How many events are kept beyond the capacity by default.
+    pub(crate) const SLACK: usize = queue::SLACK;
+
+    /// Sets how many events are kept beyond the capacity where the truth needs them.
+    pub(crate) fn slack(self, slack: usize) -> Self {
+        self.lock().queue.set_slack(slack);
+        self
+    }
+
     /// Why the stream ended, if it did.
     pub(crate) fn ended(&self) -> Option<End> {
         self.lock().end.clone()

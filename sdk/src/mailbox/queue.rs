@@ -21,7 +21,7 @@ use super::weight::weight;
 use crate::{Break, Change, DomainEvent, Gap, Scope};
 
 /// How many events a queue holds beyond its capacity where the truth needs them.
-pub(super) const SLACK: usize = 65_536;
+pub(crate) const SLACK: usize = 65_536;
 
 /// How many bytes a queue of the default capacity holds before it compacts, and how many the truth may
 /// need. 1,024 lifecycle events take 8.1 MiB if the names of all domains and hosts are 4 KiB long, the
@@ -34,6 +34,8 @@ const BYTES_PER_EVENT: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Queue {
     source: Arc<str>,
+    /// How many events are kept beyond the capacity where the truth needs them.
+    slack: usize,
     capacity: usize,
     events: VecDeque<DomainEvent>,
     /// What the events weigh.
@@ -52,6 +54,7 @@ impl Queue {
     pub(crate) fn new(source: Arc<str>, capacity: usize) -> Self {
         Self {
             source,
+            slack: SLACK,
             capacity,
             events: VecDeque::new(),
             bytes: 0,
@@ -93,7 +96,7 @@ impl Queue {
         let needed = self.events.len() - existing;
         let needed_bytes = self.bytes - existing_bytes;
         let capacity_bytes = byte_capacity(self.capacity);
-        if needed > self.capacity.saturating_add(SLACK) || needed_bytes > capacity_bytes {
+        if needed > self.capacity.saturating_add(self.slack) || needed_bytes > capacity_bytes {
             self.missed += self.events.iter().map(stands_for).sum::<u64>();
             self.events = VecDeque::new();
             self.bytes = 0;
@@ -101,6 +104,11 @@ impl Queue {
         }
         self.max_events = self.capacity.max(2 * self.events.len());
         self.max_bytes = capacity_bytes.max(2 * self.bytes);
+    }
+
+    /// Sets how many events are kept beyond the capacity.
+    pub(crate) fn set_slack(&mut self, slack: usize) {
+        self.slack = slack;
     }
 
     /// Counts events that were dropped before they came here.

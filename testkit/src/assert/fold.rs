@@ -1,13 +1,15 @@
 //! What a reader of a stream believes.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use virevent::driver::Listed;
-use virevent::{Break, Change, Domain, DomainEvent, Gap, State, Uuid};
+use virevent::{Break, Change, Domain, DomainEvent, Gap, ShutoffReason, State, Uuid};
 
 use super::Failure;
 
-/// What a reader of a stream believes, folded from its events: to be compared with the truth.
+/// What a reader of a source's streams believes, folded from events: which domains exist, and how they
+/// are. It is to be compared with the truth, `virsh list --all`.
 ///
 /// ```
 /// # use virevent_testkit::{FakeHypervisor, assert::{Fold, until_synced}};
@@ -23,40 +25,56 @@ use super::Failure;
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fold {
-    active: BTreeMap<Uuid, Run>,
+    active: BTreeMap<Uuid, Known>,
+    inactive: BTreeMap<Uuid, Known>,
 }
 
-/// A run of a domain.
+/// A domain as the events describe it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Run {
-    /// The domain, with the id of the run.
+pub struct Known {
+    /// The domain, with the id of its run if it is active.
     pub domain: Domain,
     /// The state that the events led to.
     pub state: State,
+    /// Whether it exists when it does not run, as the last event says.
+    pub persistent: Option<bool>,
 }
 
 impl Fold {
     /// Takes note of an event.
     pub fn apply(&mut self, event: &DomainEvent) {
         if let DomainEvent::Gap(Gap { kind: Break::Lagged { anew: true, .. }, .. }) = event {
-            self.active.clear();
+            *self = Self::default();
         }
         let Some(lifecycle) = event.lifecycle() else { return };
-        let domain = &lifecycle.domain;
-        match lifecycle.change {
-            Change::Stopped(_) | Change::Existing(State::Shutoff(_)) => {
-                self.active.remove(&domain.uuid());
-            }
-            Change::Existing(_) if !domain.is_active() => {
-                self.active.remove(&domain.uuid());
-            }
-            change => {
-                let (Some(state), true) = (State::after(change), domain.is_active()) else {
-                    return;
-                };
-                self.active.insert(domain.uuid(), Run { domain: domain.clone(), state });
-            }
+        let uuid = lifecycle.domain.uuid();
+        let before = self.active.remove(&uuid).or_else(|| self.inactive.remove(&uuid));
+        if lifecycle.is_gone() {
+            return;
         }
+        let named = before.as_ref().map_or(&lifecycle.domain, |known| &known.domain);
+        let domain = match lifecycle.change {
+            // The event has the id of the run that ended, and the name that it had.
+            Change::Stopped(_) => named.with_id(None),
+            // It has the old name; the definition with the new one follows.
+            Change::Undefined(_) => named.clone(),
+            _ => lifecycle.domain.clone(),
+        };
+        let state = match (lifecycle.change, &before) {
+            (Change::Existing(state), _) => state,
+            (change, before) => {
+                // A definition says nothing of a run, nor does what has no name here.
+                let kept = || before.as_ref().map(|known| known.state);
+                let fresh = match domain.is_active() {
+                    true => State::NoState,
+                    false => State::Shutoff(ShutoffReason::Unspecified),
+                };
+                State::after(change).or_else(kept).unwrap_or(fresh)
+            }
+        };
+        let is_active = domain.is_active();
+        let known = Known { domain, state, persistent: lifecycle.persistent };
+        if is_active { &mut self.active } else { &mut self.inactive }.insert(uuid, known);
     }
 
     /// Takes note of these events.
@@ -65,39 +83,81 @@ impl Fold {
     }
 
     /// The active domains, by uuid.
-    pub fn active(&self) -> &BTreeMap<Uuid, Run> {
+    pub fn active(&self) -> &BTreeMap<Uuid, Known> {
         &self.active
+    }
+
+    /// The domains that exist and do not run, by uuid.
+    pub fn inactive(&self) -> &BTreeMap<Uuid, Known> {
+        &self.inactive
+    }
+
+    /// Every domain that exists.
+    pub fn domains(&self) -> impl Iterator<Item = &Known> {
+        self.active.values().chain(self.inactive.values())
     }
 
     /// Whether the domain of that name is believed to be active.
     pub fn is_active(&self, name: &str) -> bool {
-        self.active.values().any(|run| run.domain.name() == name)
+        self.active.values().any(|known| known.domain.name() == name)
     }
 
-    /// That what is believed is the truth: the same domains are active, in the same runs and states.
+    /// Whether a domain of that name is believed to exist.
+    pub fn exists(&self, name: &str) -> bool {
+        self.domains().any(|known| known.domain.name() == name)
+    }
+
+    /// That what is believed is the truth: the same domains exist, in the same runs and states, and
+    /// outlive their runs or not, as far as either says.
     ///
     /// # Errors
     /// What differs.
     pub fn check(&self, truth: &[Listed]) -> Result<(), Failure> {
         let mut wrong = Vec::new();
-        let mut believed = self.active.clone();
-        for entry in truth.iter().filter(|entry| entry.domain.is_active()) {
-            let (domain, state) = (&entry.domain, entry.state);
+        let mut believed: BTreeMap<_, _> =
+            self.domains().map(|known| (known.domain.uuid(), known)).collect();
+        for entry in truth {
+            let domain = &entry.domain;
             match believed.remove(&domain.uuid()) {
-                None => wrong.push(format!("{domain} is {state}, and believed to be inactive")),
-                Some(run) if run.domain.id() != domain.id() || !run.state.is_same(state) => {
-                    let (known, belief) = (run.domain, run.state);
-                    wrong
-                        .push(format!("{domain} is {state}, and believed to be {known}, {belief}"));
+                None => wrong.push(format!("{domain} is {}, and unknown", entry.state)),
+                Some(known) if !known.is(entry) => {
+                    let is = describe(domain, entry.state, entry.persistent);
+                    wrong.push(format!("{is}, and believed to be {known}"));
                 }
                 Some(_) => {}
             }
         }
-        for run in believed.values() {
-            wrong.push(format!("{} is inactive, and believed to be {}", run.domain, run.state));
+        for known in believed.values() {
+            wrong.push(format!("{} does not exist, and is believed to be {known}", known.domain));
         }
         if wrong.is_empty() { Ok(()) } else { Err(Failure::new(wrong.join("; "))) }
     }
+}
+
+impl Known {
+    fn is(&self, entry: &Listed) -> bool {
+        let is_known = |persistent: &Option<bool>| persistent.is_some();
+        let both = [self.persistent, entry.persistent].iter().all(is_known);
+        self.domain.id() == entry.domain.id()
+            && self.domain.name() == entry.domain.name()
+            && self.state.is_same(entry.state)
+            && (!both || self.persistent == entry.persistent)
+    }
+}
+
+impl fmt::Display for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&describe(&self.domain, self.state, self.persistent))
+    }
+}
+
+fn describe(domain: &Domain, state: State, persistent: Option<bool>) -> String {
+    let kind = match persistent {
+        Some(true) => ", persistent",
+        Some(false) => ", transient",
+        None => "",
+    };
+    format!("{domain} {state}{kind}")
 }
 
 #[cfg(test)]
@@ -106,40 +166,94 @@ mod tests {
 
     use super::*;
     use crate::Host;
+    use crate::host::{Emitted, Observer};
+
+    /// What was emitted, as the driver passes it on: it settles whether a domain persists.
+    fn emitted(observer: &mut Observer) -> Vec<DomainEvent> {
+        let settle = |Emitted { event, now }| match event {
+            DomainEvent::Lifecycle(lifecycle) => {
+                let persists = now.is_some_and(|entry: Listed| entry.persistent == Some(true));
+                lifecycle.persistent(persists).into()
+            }
+            event => event,
+        };
+        std::iter::from_fn(|| observer.try_next()).map(settle).collect()
+    }
+
+    fn folded(events: &[DomainEvent]) -> Fold {
+        let mut fold = Fold::default();
+        fold.extend(events);
+        fold
+    }
 
     #[test]
-    fn a_fold_of_all_that_was_said_is_the_truth_and_a_missed_event_is_found_out() {
+    fn a_fold_of_all_events_equals_the_list() {
         let host = Host::default();
         let mut observer = host.observe();
         host.define("web").unwrap();
         host.create("db").unwrap();
         host.start("web").unwrap();
         host.suspend("web").unwrap();
+        host.define("cache").unwrap();
+        host.rename("cache", "store").unwrap();
+        // One that runs without a definition lives on, and one that gets one persists.
+        host.define("old").unwrap();
+        host.start("old").unwrap();
+        host.undefine("old").unwrap();
+        host.create("new").unwrap();
+        host.define("new").unwrap();
+        host.crash("new").unwrap();
         host.stop("db").unwrap();
-        let said: Vec<_> =
-            std::iter::from_fn(|| observer.try_next()).map(|said| said.event).collect();
-        let mut fold = Fold::default();
-        fold.extend(&said);
+        let events = emitted(&mut observer);
+        let fold = folded(&events);
         fold.check(&host.domains()).unwrap();
-
-        let mut hasty = Fold::default();
-        hasty.extend(&said[..said.len() - 1]);
-        let failure = hasty.check(&host.domains()).unwrap_err().to_string();
-        assert_eq!(failure, "db[1] is inactive, and believed to be running (booted)");
+        assert_eq!((fold.active().len(), fold.inactive().len()), (2, 2));
+        assert!(!fold.exists("db") && !fold.exists("cache") && fold.exists("store"));
     }
 
     #[test]
-    fn what_was_believed_is_forgotten_when_all_is_told_anew() {
+    fn a_fold_that_lacks_an_event_differs_from_the_list() {
+        type Act = fn(&Host);
+        let table: [(Act, &str); 4] = [
+            (|host| drop(host.create("a")), "a[2] is running (booted), and unknown"),
+            (
+                |host| drop(host.stop("db")),
+                "db[1] does not exist, and is believed to be db[1] running (booted), transient",
+            ),
+            (
+                |host| drop(host.define("db")),
+                "db[1] running (booted), persistent, and believed to be db[1] running (booted), \
+                 transient",
+            ),
+            (
+                |host| drop(host.undefine("web")),
+                "web does not exist, and is believed to be web shutoff, persistent",
+            ),
+        ];
+        for (act, expected) in table {
+            let host = Host::default();
+            let mut observer = host.observe();
+            host.create("db").unwrap();
+            host.define("web").unwrap();
+            act(&host);
+            let events = emitted(&mut observer);
+            let fold = folded(&events[..events.len() - 1]);
+            let failure = fold.check(&host.domains()).unwrap_err().to_string();
+            assert_eq!(failure, expected);
+        }
+    }
+
+    #[test]
+    fn a_reset_makes_a_fold_forget() {
         let host = Host::default();
         let mut observer = host.observe();
         host.create("web").unwrap();
-        let mut fold = Fold::default();
-        fold.apply(&observer.try_next().unwrap().event);
-        assert!(fold.is_active("web"));
+        host.define("db").unwrap();
+        let mut fold = folded(&emitted(&mut observer));
         for (anew, believed) in [(false, true), (true, false)] {
             let lagged = Break::Lagged { missed: 1, anew };
             fold.apply(&Gap::new(Scope::source_wide("fake:"), lagged).into());
-            assert_eq!(fold.is_active("web"), believed);
+            assert_eq!((fold.exists("web"), fold.exists("db")), (believed, believed));
         }
     }
 }

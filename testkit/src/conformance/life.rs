@@ -1,6 +1,6 @@
 //! What a subscriber is told while all is well.
 
-use virevent::{Change, DomainEvent, Options};
+use virevent::{Change, DomainEvent, Options, State};
 
 use super::{Rig, Told, expect, last_domain};
 use crate::Failure;
@@ -28,6 +28,11 @@ pub async fn a_new_stream_tells_what_exists_and_then_synced(rig: &dyn Rig) -> Re
     let story = told.until_synced("web").await?;
     let only = story.len() == 2 && existing(&story[0]);
     expect(only, "web as existing, once, and then synced", &story)?;
+    let runs = |event: &DomainEvent| match event.change() {
+        Some(Change::Existing(state)) => matches!(state, State::Running(_) | State::Blocked),
+        _ => false,
+    };
+    expect(runs(&story[0]), "web as running", &story)?;
     expect(story[0].domain().is_some_and(virevent::Domain::is_active), "web with its id", &story)?;
     rig.stop("web").await
 }

@@ -32,14 +32,44 @@
 //! ```
 //!
 //! The expression may `.await`. An attribute before it goes to each test (`#[ignore = "needs libvirtd"]`);
-//! `paused,` before it runs them on tokio's paused time. A check that needs what the rig cannot do
-//! is skipped, and says so on stderr. The rest of the host may be busy: each check looks at its own
-//! domains only.
+//! `paused,` before it runs them on tokio's paused time. The rest of the host may be busy: each check
+//! looks at its own domains only.
+//!
+//! A check that needs what the rig cannot do fails, unless it is ignored with a reason, which the
+//! report then has:
+//!
+//! ```
+//! # use std::sync::Arc;
+//! # use virevent::EventSource;
+//! # use virevent_testkit::conformance::Rig;
+//! # use virevent_testkit::{Failure, FakeHypervisor};
+//! # struct MyRig;
+//! # #[async_trait::async_trait]
+//! # impl Rig for MyRig {
+//! #     fn source(&self) -> Arc<dyn EventSource> { Arc::new(FakeHypervisor::new()) }
+//! #     async fn start(&self, _: &str) -> Result<(), Failure> { Ok(()) }
+//! #     async fn stop(&self, _: &str) -> Result<(), Failure> { Ok(()) }
+//! # }
+//! virevent_testkit::conformance_tests!(
+//!     ignore = [
+//!         "a store knows no pauses":
+//!             a_pause_and_a_resume_are_told
+//!             a_list_has_paused_domains_as_paused,
+//!         "nothing is ever defined": a_definition_and_its_removal_are_told,
+//!     ],
+//!     MyRig
+//! );
+//! # fn main() {}
+//! ```
 
 mod cancel;
 mod lag;
 mod life;
+#[macro_use]
+mod macros;
 mod outage;
+mod states;
+mod truth;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,6 +93,15 @@ pub use self::outage::{
     a_first_subscription_to_a_source_out_of_reach_fails_unless_it_asks_to_wait,
     a_restart_in_an_outage_is_a_stop_and_a_start, an_outage_is_a_gap_then_inferred_then_synced,
     subscribing_in_an_outage_opens_with_disconnected, unreachable_is_never_stopped,
+};
+pub use self::states::{
+    a_list_has_paused_domains_as_paused, a_pause_in_an_outage_is_delivered_and_then_listed,
+    a_paused_domain_is_the_same_after_an_outage,
+};
+pub use self::truth::{
+    a_definition_persists_until_it_is_removed, a_silent_end_is_corrected_by_verification,
+    a_table_folded_from_events_equals_the_list,
+    every_lifecycle_event_says_whether_its_domain_persists,
 };
 use crate::Failure;
 use crate::assert::next_within;
@@ -145,6 +184,20 @@ pub trait Rig: Send + Sync {
         Err(Failure::unsupported("count registrations"))
     }
 
+    /// Ends the domain's run, and sees to it that no event announces that: by a daemon that keeps it to
+    /// itself, or by an event that is dropped on its way.
+    ///
+    /// # Errors
+    /// It could not be done.
+    async fn stop_silently(&self, _name: &str) -> Result<(), Failure> {
+        Err(Failure::unsupported("end a run without an event"))
+    }
+
+    /// How often the source verifies what it believes. Default: 60 s, as that of the driver.
+    fn verification(&self) -> Duration {
+        Duration::from_secs(60)
+    }
+
     /// How long an event may take from its cause to the subscriber. Default: 10 s.
     fn patience(&self) -> Duration {
         Duration::from_secs(10)
@@ -156,95 +209,30 @@ pub trait Rig: Send + Sync {
     }
 }
 
-/// Calls `$then` with the names of all checks, after what it is given.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __conformance_checks {
-    ($then:path, $($given:tt)*) => {
-        $then! {
-            $($given)*
-            a_new_stream_tells_what_exists_and_then_synced
-            a_start_and_a_stop_are_told_in_order_once
-            a_new_run_has_a_new_id
-            a_pause_and_a_resume_are_told
-            a_definition_and_its_removal_are_told
-            a_domain_filter_passes_only_its_domain
-            two_subscribers_get_the_same_events
-            a_slow_subscriber_gets_lagged_and_the_final_state
-            an_outage_is_a_gap_then_inferred_then_synced
-            a_restart_in_an_outage_is_a_stop_and_a_start
-            unreachable_is_never_stopped
-            subscribing_in_an_outage_opens_with_disconnected
-            a_first_subscription_to_a_source_out_of_reach_fails_unless_it_asks_to_wait
-            dropping_the_stream_deregisters
-            dropping_one_of_two_streams_leaves_the_other_alone
-            close_returns_once_deregistered
-            nothing_is_told_after_close
-            a_shutdown_ends_the_stream_after_what_was_told
-        }
-    };
-}
-
-/// One `#[tokio::test]` for each check: see the [module](crate::conformance).
-#[macro_export]
-macro_rules! conformance_tests {
-    (paused, $rig:expr) => {
-        $crate::__conformance_checks! {
-            $crate::__conformance_tests, ($rig) (#[tokio::test(start_paused = true)])
-        }
-    };
-    // One attribute: of several the last could as well begin the expression.
-    (#[$($attribute:tt)*] $rig:expr) => {
-        $crate::__conformance_checks! {
-            $crate::__conformance_tests, ($rig) (#[tokio::test] #[$($attribute)*])
-        }
-    };
-    ($rig:expr) => {
-        $crate::__conformance_checks! {
-            $crate::__conformance_tests, ($rig) (#[tokio::test])
-        }
-    };
-}
-
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __conformance_tests {
-    ($rig:tt $attributes:tt $($check:ident)+) => {
-        $( $crate::__conformance_test! { $rig $attributes $check } )+
-    };
-}
-
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __conformance_test {
-    (($rig:expr) ($($attribute:tt)*) $check:ident) => {
-        $($attribute)*
-        async fn $check() -> ::std::result::Result<(), $crate::Failure> {
-            match $crate::conformance::$check(&$rig).await {
-                Err(failure) if failure.is_unsupported() => {
-                    ::std::eprintln!("skipped: {failure}");
-                    Ok(())
-                }
-                outcome => outcome,
-            }
-        }
-    };
-}
-
 macro_rules! run_all {
     ($make:ident $report:ident $($check:ident)+) => {
         $( $report.push((stringify!($check), $check(&$make().await).await)); )+
     };
 }
 
-/// Runs every check, each on a rig of its own; returns the names of those that were skipped.
+/// A check that was not made, for its rig cannot do what it needs.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// The check.
+    pub check: &'static str,
+    /// What cannot be done.
+    pub reason: String,
+}
+
+/// Runs every check, each on a rig of its own; returns those that were skipped.
 ///
 /// # Errors
 /// The checks that failed, with what was expected and what came.
 ///
 /// # Cancel safety
 /// Dropped midway it leaves the domains of the check under way as they are.
-pub async fn all<R: Rig>(make: impl AsyncFn() -> R) -> Result<Vec<&'static str>, Failure> {
+pub async fn all<R: Rig>(make: impl AsyncFn() -> R) -> Result<Vec<Skipped>, Failure> {
     let mut report: Vec<(&str, Result<(), Failure>)> = Vec::new();
     __conformance_checks!(run_all, make report);
     let mut skipped = Vec::new();
@@ -252,11 +240,34 @@ pub async fn all<R: Rig>(make: impl AsyncFn() -> R) -> Result<Vec<&'static str>,
     for (check, outcome) in report {
         match outcome {
             Ok(()) => {}
-            Err(failure) if failure.is_unsupported() => skipped.push(check),
+            Err(failure) if failure.is_unsupported() => {
+                skipped.push(Skipped { check, reason: failure.to_string() });
+            }
             Err(failure) => failed.push(format!("{check}: {failure}")),
         }
     }
     if failed.is_empty() { Ok(skipped) } else { Err(Failure::new(failed.join("\n"))) }
+}
+
+/// A check that could not be made must not pass for one that succeeded.
+#[doc(hidden)]
+pub fn must_be_supported(outcome: Result<(), Failure>) -> Result<(), Failure> {
+    outcome.map_err(|failure| match failure.is_unsupported() {
+        true => Failure::new(format!(
+            "the check was not made: {failure}. Name it in `ignore = [\"the reason\": ...]`"
+        )),
+        false => failure,
+    })
+}
+
+/// A check that is ignored must be one that cannot be made.
+#[doc(hidden)]
+pub fn must_be_unsupported(outcome: Result<(), Failure>) -> Result<(), Failure> {
+    match outcome {
+        Err(failure) if failure.is_unsupported() => Ok(()),
+        Err(failure) => Err(failure),
+        Ok(()) => Err(Failure::new("the check is ignored, and it can be made: do not ignore it")),
+    }
 }
 
 /// A stream with the patience of its rig.

@@ -13,10 +13,12 @@ fn changes(story: &[DomainEvent]) -> impl Iterator<Item = Change> {
     story.iter().filter_map(DomainEvent::change)
 }
 
-/// Breaks the connection and waits until the stream says so.
-async fn break_and_see(rig: &dyn Rig, told: &mut Told) -> Result<(), Failure> {
-    rig.break_connection().await?;
-    told.until("", "a gap", is_disconnected).await.map(drop)
+impl Told {
+    /// Breaks the connection and waits until the stream says so.
+    pub(super) async fn break_connection(&mut self, rig: &dyn Rig) -> Result<(), Failure> {
+        rig.break_connection().await?;
+        self.until("", "a gap", is_disconnected).await.map(drop)
+    }
 }
 
 /// Each check first learns whether the rig can do it at all.
@@ -33,7 +35,7 @@ async fn subscribe_to_web(rig: &dyn Rig, source: &dyn EventSource) -> Result<Tol
 pub async fn an_outage_is_a_gap_then_inferred_then_synced(rig: &dyn Rig) -> Result<(), Failure> {
     let source = rig.source();
     let mut told = subscribe_to_web(rig, &source).await?;
-    break_and_see(rig, &mut told).await?;
+    told.break_connection(rig).await?;
     rig.start("web").await?;
     rig.heal().await?;
     let story = told.until_synced("web").await?;
@@ -57,7 +59,7 @@ pub async fn a_restart_in_an_outage_is_a_stop_and_a_start(rig: &dyn Rig) -> Resu
     rig.start("web").await?;
     let source = rig.source();
     let mut told = subscribe_to_web(rig, &source).await?;
-    let broken = break_and_see(rig, &mut told).await;
+    let broken = told.break_connection(rig).await;
     if broken.is_ok() {
         rig.stop("web").await?;
         rig.start("web").await?;
@@ -81,7 +83,7 @@ pub async fn unreachable_is_never_stopped(rig: &dyn Rig) -> Result<(), Failure> 
     rig.start("web").await?;
     let source = rig.source();
     let mut told = subscribe_to_web(rig, &source).await?;
-    let broken = break_and_see(rig, &mut told).await;
+    let broken = told.break_connection(rig).await;
     if broken.is_ok() {
         told.nothing_about("web").await?;
         rig.heal().await?;
@@ -103,7 +105,7 @@ pub async fn subscribing_in_an_outage_opens_with_disconnected(
     rig.start("web").await?;
     let source = rig.source();
     let mut first = subscribe_to_web(rig, &source).await?;
-    let broken = break_and_see(rig, &mut first).await;
+    let broken = first.break_connection(rig).await;
     if broken.is_ok() {
         let mut told = Told::by(rig, &source, Options::default()).await?;
         let opening = told.next().await?;

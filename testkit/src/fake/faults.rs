@@ -3,10 +3,11 @@
 use std::io;
 use std::sync::Arc;
 
+use virevent::driver::Listed;
 use virevent::{Error, Fault, Kind, Scope};
 
 use super::FakeHypervisor;
-use super::line::{self, Connects, ENDPOINT};
+use super::line::{self, Connects, ENDPOINT, Falsify};
 
 /// What goes wrong with the connection, and how it is mended.
 impl FakeHypervisor {
@@ -59,6 +60,12 @@ impl FakeHypervisor {
     /// Answers the question which domains there are, as of now.
     pub fn release_lists(&self) {
         self.line.change(|state| state.lists_hang = false);
+    }
+
+    /// From now on a list is what `falsify` makes of the true one: that of a backend that leaves
+    /// domains out, or says of them what is not so.
+    pub fn falsify_lists(&self, falsify: impl FnMut(&mut Vec<Listed>) + Send + 'static) {
+        self.line.change(|state| state.falsify = Some(Falsify(Box::new(falsify))));
     }
 
     /// Registrations and deregistrations are neither done nor confirmed, until

@@ -10,6 +10,7 @@
 //! ```
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
@@ -37,6 +38,7 @@ pub(super) struct State {
     pub(super) journal: Journal,
     pub(super) connects: Connects,
     pub(super) lists_hang: bool,
+    pub(super) falsify: Option<Falsify>,
     pub(super) registrations_hang: bool,
     pub(super) stepping: bool,
     /// The kinds that the server does not have.
@@ -44,6 +46,17 @@ pub(super) struct State {
     /// Counts connections, so that a session knows whether it is still the one.
     connection: u64,
     pub(super) live: Option<Live>,
+}
+
+type ChangeList = dyn FnMut(&mut Vec<Listed>) + Send;
+
+/// What a list is made into.
+pub(super) struct Falsify(pub(super) Box<ChangeList>);
+
+impl fmt::Debug for Falsify {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Falsify")
+    }
 }
 
 /// What becomes of an attempt to connect.
@@ -133,8 +146,15 @@ impl Line {
 
     /// Does what was asked and does not hang.
     pub(super) fn serve(&self, state: &mut State) {
-        let State { lists_hang, registrations_hang, stepping, lacking, live: Some(live), .. } =
-            state
+        let State {
+            lists_hang,
+            falsify,
+            registrations_hang,
+            stepping,
+            lacking,
+            live: Some(live),
+            ..
+        } = state
         else {
             return;
         };
@@ -167,6 +187,9 @@ impl Line {
                 for out in &mut live.out {
                     let inside = list.iter().filter(|entry| out.scope.contains(&entry.domain));
                     out.before.extend(inside.map(|entry| entry.domain.clone()));
+                }
+                if let Some(Falsify(falsify)) = falsify {
+                    falsify(&mut list);
                 }
                 live.ready.push_back(Item::Listed(tag, list));
             }

@@ -136,6 +136,11 @@ impl FakeHypervisor {
         self.host().lifecycle(name, change)
     }
 
+    /// Does something and emits nothing: see [`Host::silently`](crate::Host::silently).
+    pub fn silently<T>(&self, act: impl FnOnce(&Self) -> T) -> T {
+        self.host().silently(|_| act(self))
+    }
+
     /// Emits any event, as it is, and changes nothing.
     pub fn emit(&self, event: impl Into<DomainEvent>) {
         self.host().emit(event);

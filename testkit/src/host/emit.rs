@@ -41,14 +41,24 @@ impl Host {
 
     pub(super) fn fresh(&self, inner: &Inner, name: &str, id: Option<u32>) -> Domain {
         // A renamed domain keeps the uuid that its old name stands for.
-        let taken = |uuid| inner.domains.values().any(|entry| entry.domain.uuid() == uuid);
         let mut uuids = (0..).map(|nth| uuid_of(name, nth));
-        let uuid = uuids.find(|uuid| !taken(*uuid)).unwrap_or_default();
+        let uuid = uuids.find(|uuid| !inner.uuids.contains(uuid)).unwrap_or_default();
         Domain::new(self.source(), self.name(), uuid, name, id)
     }
 }
 
 impl Inner {
+    pub(super) fn add(&mut self, name: &str, entry: Listed) {
+        self.uuids.insert(entry.domain.uuid());
+        self.domains.insert(name.into(), entry);
+    }
+
+    pub(super) fn remove(&mut self, name: &str) {
+        if let Some(entry) = self.domains.remove(name) {
+            self.uuids.remove(&entry.domain.uuid());
+        }
+    }
+
     pub(super) fn find(
         &mut self,
         operation: &'static str,
@@ -86,6 +96,9 @@ impl Inner {
     }
 
     pub(super) fn emit(&mut self, emitted: &Emitted) {
+        if self.silent > 0 {
+            return;
+        }
         self.observers.retain(|observer| observer.send(emitted.clone()).is_ok());
     }
 }

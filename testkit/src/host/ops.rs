@@ -37,7 +37,7 @@ impl Host {
                     let domain = self.fresh(inner, name, None);
                     let state = State::Shutoff(ShutoffReason::Unspecified);
                     let entry = Listed::new(domain, state, Some(true));
-                    inner.domains.insert(name.into(), entry);
+                    inner.add(name, entry);
                     DefineCause::Added
                 }
             };
@@ -60,7 +60,7 @@ impl Host {
             let domain = self.fresh(inner, name, id);
             let state = State::after(change).unwrap_or(State::NoState);
             let entry = Listed::new(domain, state, Some(false));
-            inner.domains.insert(name.into(), entry);
+            inner.add(name, entry);
             inner.tell("create", name, change)
         })
     }
@@ -180,7 +180,7 @@ impl Host {
             entry.persistent = Some(false);
             let domain = entry.domain.clone();
             if !domain.is_active() {
-                inner.domains.remove(name);
+                inner.remove(name);
             }
             inner.tell_of(&domain, Change::Undefined(UndefineCause::Removed));
             Ok(domain)
@@ -203,10 +203,10 @@ impl Host {
             if inner.domains.contains_key(new) {
                 return Err(OpError::NameTaken { operation: "rename to", name: new.into() });
             }
-            inner.domains.remove(old);
+            inner.remove(old);
             inner.tell_of(&entry.domain, Change::Undefined(UndefineCause::Renamed));
             entry.domain = Domain::new(self.source(), self.name(), entry.domain.uuid(), new, None);
-            inner.domains.insert(new.into(), entry);
+            inner.add(new, entry);
             inner.tell("rename", new, Change::Defined(DefineCause::Renamed))
         })
     }
@@ -263,7 +263,7 @@ impl Host {
             entry.state = State::after(change).unwrap_or(entry.state);
             let domain = entry.domain.clone();
             if entry.persistent == Some(false) {
-                inner.domains.remove(name);
+                inner.remove(name);
             }
             inner.tell_of(&domain, change);
             Ok(domain)

@@ -38,6 +38,15 @@ pub enum ScriptError {
         /// The time of the step before.
         before: Duration,
     },
+    /// Nothing is down that could be restored.
+    #[error(
+        "step {step}: there is nothing to restore: go_down comes before it (after lose_connection the \
+         source reconnects by itself)"
+    )]
+    NotDown {
+        /// Which step, from 1.
+        step: usize,
+    },
     /// There are too many steps.
     #[error("a script has at most {limit} steps: split it, or loop in your test")]
     TooManySteps {

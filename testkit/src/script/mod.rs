@@ -36,7 +36,7 @@ const LENGTH_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 ///     .after(Duration::from_millis(500))
 ///     .suspend("web")
 ///     .at(Duration::from_secs(2))
-///     .lose_connection()
+///     .go_down()
 ///     .after(Duration::from_millis(300))
 ///     .stop("web")
 ///     .restore();
@@ -51,6 +51,8 @@ pub struct Script {
     /// The time of what is written next; at the end, when the script ends.
     time: Duration,
     goes_on: bool,
+    /// Whether the hypervisor is down after the last step.
+    is_down: bool,
     /// The first mistake that was made in writing it.
     mistake: Option<ScriptError>,
 }
@@ -97,7 +99,7 @@ impl Script {
     ///
     /// A step does one of: `define`, `create` (a transient domain), `start`, `suspend`, `resume`,
     /// `pm_suspend`, `wake_up`, `shut_down`, `stop`, `crash`, `undefine`, `rename`, `reboot`, each
-    /// with the name of a domain; `lose_connection`, `restore`, `cut_connection`, `go_silent`, each
+    /// with the name of a domain; `lose_connection`, `go_down`, `restore`, `go_silent`, each
     /// `= true`: see the methods of the same names.
     ///
     /// # Errors
@@ -130,7 +132,7 @@ impl Script {
             .after(beat)
             .crash("ci-runner-7")
             .after(beat)
-            .lose_connection()
+            .go_down()
             .after(beat)
             .start("web")
             .stop("db")
@@ -181,6 +183,14 @@ impl Script {
         if self.steps.len() >= STEPS_MAX {
             self.fail(ScriptError::TooManySteps { limit: STEPS_MAX });
             return self;
+        }
+        match step {
+            Step::GoDown => self.is_down = true,
+            Step::Restore if !self.is_down => {
+                self.fail(ScriptError::NotDown { step: self.steps.len() + 1 });
+            }
+            Step::Restore => self.is_down = false,
+            _ => {}
         }
         self.steps.push(Timed { at: self.time, step, line });
         self
@@ -246,21 +256,22 @@ impl Script {
         self.step(Step::Rename(old.into(), new.into()))
     }
 
-    /// The connection is lost, and none can be made until [`restore`](Script::restore): see
-    /// [`FakeHypervisor::go_down`].
+    /// The connection is lost, and the next attempt succeeds: see
+    /// [`FakeHypervisor::lose_connection`].
     pub fn lose_connection(self) -> Self {
         self.step(Step::LoseConnection)
     }
 
-    /// Connections can be made again: see [`FakeHypervisor::restore`].
-    pub fn restore(self) -> Self {
-        self.step(Step::Restore)
+    /// The connection is lost, and none can be made until [`restore`](Script::restore): see
+    /// [`FakeHypervisor::go_down`].
+    pub fn go_down(self) -> Self {
+        self.step(Step::GoDown)
     }
 
-    /// The connection is lost, and the next attempt succeeds: see
-    /// [`FakeHypervisor::lose_connection`].
-    pub fn cut_connection(self) -> Self {
-        self.step(Step::CutConnection)
+    /// After [`go_down`](Script::go_down): connections can be made again. See
+    /// [`FakeHypervisor::restore`].
+    pub fn restore(self) -> Self {
+        self.step(Step::Restore)
     }
 
     /// The connection goes half-open: see [`FakeHypervisor::go_silent`].
@@ -346,6 +357,8 @@ async fn wait_until(time: Instant) {
 
 #[cfg(test)]
 mod tests {
+    use virevent::{EventSource, Options};
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -377,6 +390,27 @@ mod tests {
             impossible.check().unwrap_err().to_string(),
             r#"step 2, at 1s: cannot stop "web": it is shutoff; start it first"#
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lost_connection_is_the_same_in_a_script_and_on_the_fake() {
+        let script = Script::new().lose_connection().after(SECOND);
+        let in_script = FakeHypervisor::new();
+        let by_hand = FakeHypervisor::new();
+        let mut streams = Vec::new();
+        for fake in [&in_script, &by_hand] {
+            let mut stream = fake.subscribe_with(Options::default()).await.unwrap();
+            crate::assert::until_synced(&mut stream).await.unwrap();
+            streams.push(stream);
+        }
+        script.run(&in_script).await.unwrap();
+        by_hand.lose_connection();
+        tokio::time::sleep(SECOND).await;
+        assert_eq!(in_script.journal(), by_hand.journal());
+        assert!(in_script.is_connected() && by_hand.is_connected());
+        // One that goes down stays down.
+        Script::new().go_down().after(60 * SECOND).run(&in_script).await.unwrap();
+        assert!(!in_script.is_connected());
     }
 
     #[test]

@@ -34,12 +34,12 @@ pub enum Step {
     Rename(Box<str>, Box<str>),
     /// [`FakeHypervisor::reboot`].
     Reboot(Box<str>),
-    /// [`FakeHypervisor::go_down`].
+    /// [`FakeHypervisor::lose_connection`].
     LoseConnection,
+    /// [`FakeHypervisor::go_down`].
+    GoDown,
     /// [`FakeHypervisor::restore`].
     Restore,
-    /// [`FakeHypervisor::lose_connection`].
-    CutConnection,
     /// [`FakeHypervisor::go_silent`].
     GoSilent,
 }
@@ -60,9 +60,9 @@ impl Step {
             Self::Undefine(name) => fake.undefine(name).map(drop)?,
             Self::Rename(old, new) => fake.rename(old, new).map(drop)?,
             Self::Reboot(name) => fake.reboot(name).map(drop)?,
-            Self::LoseConnection => fake.go_down(),
+            Self::LoseConnection => fake.lose_connection(),
+            Self::GoDown => fake.go_down(),
             Self::Restore => fake.restore(),
-            Self::CutConnection => fake.lose_connection(),
             Self::GoSilent => fake.go_silent(),
         }
         Ok(())

@@ -44,14 +44,14 @@ const OF_A_DOMAIN: [(&str, MakeStep); 10] = [
 /// Steps that take nothing.
 const FLAGS: [(&str, Step); 4] = [
     ("lose_connection", Step::LoseConnection),
+    ("go_down", Step::GoDown),
     ("restore", Step::Restore),
-    ("cut_connection", Step::CutConnection),
     ("go_silent", Step::GoSilent),
 ];
 
 const ALLOWED: &str = "at or after; one of define, create, start, suspend, resume, pm_suspend, \
     wake_up, shut_down, stop, crash, undefine, rename, reboot (= the name of a domain) or \
-    lose_connection, restore, cut_connection, go_silent (= true); cause with start and stop; to with \
+    lose_connection, go_down, restore, go_silent (= true); cause with start and stop; to with \
     rename";
 
 pub(super) fn parse(text: &str) -> Result<Script, ScriptError> {
@@ -268,7 +268,10 @@ mod tests {
             [[step]]
             lose_connection = true
             [[step]]
+            go_down = true
+            [[step]]
             after = "1s"
+            restore = true
         "#;
         let mut read = Script::from_toml(text).unwrap();
         read.steps.iter_mut().for_each(|step| step.line = None);
@@ -281,7 +284,9 @@ mod tests {
             .at(Duration::from_millis(1500))
             .rename("web", "www")
             .lose_connection()
-            .after(Duration::from_secs(1));
+            .go_down()
+            .after(Duration::from_secs(1))
+            .restore();
         assert_eq!(read, written);
     }
 
@@ -324,6 +329,8 @@ mod tests {
             mistake("[[step]]\nat = \"2s\"\n[[step]]\nat = \"1s\"\n"),
             "line 4, field \"at\": is before the step before it, which is at 2s"
         );
+        let restored = mistake("[[step]]\nlose_connection = true\n[[step]]\nrestore = true\n");
+        assert!(restored.starts_with("line 3: step 2: there is nothing to restore"), "{restored}");
         assert!(mistake("[[step]]\nat = \"1s\"\nafter = \"1s\"\n").ends_with("not both"));
         assert!(
             mistake("[[step]]\nafter = \"25h\"\n").starts_with("line 1: a script lasts at most")

@@ -23,6 +23,12 @@ pub(super) enum Side {
 pub(super) trait Ear: Send + 'static {
     /// The next bytes that one side said.
     fn hear(&mut self, side: Side, bytes: &[u8]);
+
+    /// Appends to `out`, which is empty, what of these bytes is passed on. All by default.
+    fn pass(&mut self, side: Side, bytes: &[u8], out: &mut Vec<u8>) {
+        self.hear(side, bytes);
+        out.extend_from_slice(bytes);
+    }
 }
 
 /// Makes an ear for each connection.
@@ -138,12 +144,14 @@ async fn copy(
     ear: &Mutex<Box<dyn Ear>>,
 ) -> io::Result<()> {
     let mut buffer = vec![0; 65_536];
+    let mut out = Vec::new();
     loop {
         let read = from.read(&mut buffer).await?;
         if read == 0 {
             return Ok(());
         }
-        lock(ear).hear(side, &buffer[..read]);
-        to.write_all(&buffer[..read]).await?;
+        out.clear();
+        lock(ear).pass(side, &buffer[..read], &mut out);
+        to.write_all(&out).await?;
     }
 }

@@ -189,6 +189,9 @@ impl Daemon {
 
     /// Tells watches of changes, each connection's in the order in which they were set.
     pub(super) fn tell(&mut self, changes: &[Change]) {
+        if self.faults.no_events {
+            return;
+        }
         let times = self.faults.repeat + 1;
         for change in changes {
             for connection in self.connections.values_mut() {
@@ -208,6 +211,9 @@ impl Daemon {
 
     /// Tells who watches for it that a domain was introduced or released.
     pub(super) fn tell_special(&mut self, name: &str, domid: u32) {
+        if self.faults.no_events {
+            return;
+        }
         let (one, times) = (format!("{name}/{domid}"), self.faults.repeat + 1);
         let has_depth = self.faults.has_depth();
         for connection in self.connections.values_mut() {
@@ -312,7 +318,11 @@ fn reply(faults: &Faults, header: Header, answer: Result<Vec<u8>, String>) -> Ve
         return vec![Out::Bytes([&header.to_bytes(4_097)[..], &vec![b'x'; length]].concat())];
     }
     let mut bytes = Vec::new();
-    if packet(&mut bytes, &header, &[&body]).is_err() {
+    if operation == Operation::DIRECTORY && body.len() <= faults.longest_list {
+        // oxenstored's may be longer than any packet should be.
+        bytes.extend_from_slice(&header.to_bytes(body.len() as u32));
+        bytes.extend_from_slice(&body);
+    } else if packet(&mut bytes, &header, &[&body]).is_err() {
         // A value that was written with its path left out is never so long; a fault's body may be.
         return vec![Out::End];
     }

@@ -20,6 +20,8 @@ pub struct Faults {
     pub events_before: HashMap<Operation, usize>,
     /// How many times more each watch event is sent. Default: 0.
     pub repeat: usize,
+    /// Whether it sends no watch events of what changes, as one that loses them. Default: no.
+    pub no_events: bool,
     /// What it sends before a reply.
     pub before: HashMap<Operation, Vec<u8>>,
     /// What it sends right behind a reply.
@@ -47,7 +49,7 @@ pub struct Faults {
     /// Operations that it does not know (`ENOSYS`).
     pub lacks: HashSet<Operation>,
     /// The longest list that fits into a reply, in bytes: a longer one is `E2BIG`, and comes in parts
-    /// no longer than that. Default: 4,096, as everywhere.
+    /// no longer than that. Default: 4,096, as the C daemon's; oxenstored knows no limit.
     pub longest_list: usize,
     /// How many times more a directory changes between two of its parts, under the client's hands.
     /// Default: 0.
@@ -76,6 +78,7 @@ impl Default for Faults {
             piece: None,
             events_before: HashMap::new(),
             repeat: 0,
+            no_events: false,
             before: HashMap::new(),
             after: HashMap::new(),
             errors: Vec::new(),
@@ -97,6 +100,13 @@ impl Default for Faults {
 }
 
 impl Faults {
+    /// Lists as oxenstored does (seen of 4.20): a directory of any length comes in one reply, and
+    /// `DIRECTORY_PART` is not known.
+    pub fn list_like_oxenstored(&mut self) {
+        self.longest_list = usize::MAX;
+        self.lacks.insert(Operation::DIRECTORY_PART);
+    }
+
     /// Has requests of this operation refused, all or those for one path: with `"EACCES"`, say, or
     /// with any other word.
     pub fn refuse(&mut self, operation: Operation, path: Option<&str>, error: &str) {

@@ -77,7 +77,16 @@ impl Rig for FakeRig {
     }
 }
 
-virevent_testkit::conformance_tests!(FakeRig(
-    FakeQemu::start("filler").unwrap(),
-    Watched::default()
-));
+virevent_testkit::conformance_tests!(
+    ignore = [
+        "a QEMU is there for as long as it runs: nothing is defined":
+            a_definition_and_its_removal_are_told
+            a_definition_persists_until_it_is_removed,
+        "a QEMU ends with its connection: no end is silent":
+            a_silent_end_is_corrected_by_verification,
+        "one socket has one QEMU, of one name":
+            a_domain_filter_passes_only_its_domain
+            a_table_folded_from_events_equals_the_list,
+    ],
+    FakeRig(FakeQemu::start("filler").unwrap(), Watched::default())
+);

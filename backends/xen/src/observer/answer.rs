@@ -6,6 +6,7 @@ use virevent::driver::Batch;
 
 use super::Observer;
 use super::phase::Phase;
+use super::verify::Verification;
 use crate::client::{Outcome, protocol, server_error};
 use crate::decode::{self, Request};
 use crate::listing::Step;
@@ -98,12 +99,16 @@ impl Observer {
 
     /// What was asked of the domain is answered.
     fn answered(&mut self, domid: u16, bit: Questions) -> Option<&mut Slot> {
+        self.is_read(domid, bit);
         let slot = self.slots.get_mut(usize::from(domid))?.as_deref_mut()?;
         slot.flying = slot.flying.without(bit);
         if bit == Questions::INTRODUCED && !slot.due.has_any(bit) {
             self.sweeping -= 1;
         }
         // It is to be asked once more.
+        if slot.due.has_any(Questions::SHUTDOWN) && !std::mem::replace(&mut slot.urgent, true) {
+            self.urgent.push_back(domid);
+        }
         if !slot.due.is_empty() && !std::mem::replace(&mut slot.queued, true) {
             self.queue.push_back(domid);
         }
@@ -111,11 +116,20 @@ impl Observer {
     }
 
     fn introduced(&mut self, domid: u16, introduced: bool, now: Instant) {
+        let verifies = self.verification.is_some();
         let Some(slot) = self.answered(domid, Questions::INTRODUCED) else { return };
         let before = slot.introduced.replace(introduced);
         slot.note(Questions::INTRODUCED, before == Some(introduced));
+        let unread = Questions::NODES.without(slot.read);
+        let is_silent = verifies && !slot.heard;
         match (before == Some(true), introduced) {
-            (false, true) => self.ledger.appeared(now),
+            (false, true) => {
+                self.ledger.appeared(now);
+                // Not left to the events that its watches fire: where one was lost, others may be.
+                if is_silent {
+                    self.follow_up(domid, unread);
+                }
+            }
             (true, false) => self.ledger.ended(now),
             _ => {}
         }
@@ -152,7 +166,7 @@ impl Observer {
         // A whole domain that is removed fires no watch of its own, nor does one that is written anew:
         // only those on its nodes do.
         if slot.homeless == value.is_some() && node != Node::Shutdown {
-            self.mark(domid, Questions::HOME);
+            self.follow_up(domid, Questions::HOME);
         }
     }
 
@@ -202,31 +216,53 @@ impl Observer {
 
     /// These are the domains that the store has a place for.
     fn listed_are(&mut self, domids: &[u16], now: Instant, out: &mut Batch) {
-        (self.list_flying, self.was_listed) = (false, true);
+        self.list_flying = false;
+        self.was_listed = true;
+        let mut sorted = domids.to_vec();
+        sorted.sort_unstable();
+        // A place that goes is announced by its nodes; if nothing was, a verification finds out.
         let mut missing: Vec<_> = self.slots().map(|(domid, _)| domid).collect();
-        missing.retain(|domid| *domid != 0 && domids.binary_search(domid).is_err());
+        let is_whole = !self.is_relist;
+        missing.retain(|domid| is_whole && *domid != 0 && sorted.binary_search(domid).is_err());
         for domid in missing {
             let Some(slot) = self.slot_mut(domid) else { continue };
             slot.listed = false;
             match slot.introduced {
-                Some(true) if !slot.homeless => self.mark(domid, Questions::HOME),
+                Some(true) if !slot.homeless => self.mark_listed(domid, Questions::HOME),
                 _ => self.judge(domid, now, out),
             }
         }
         let dom0 = self.with_dom0.then_some(0);
-        for domid in dom0.into_iter().chain(domids.iter().copied().filter(|domid| *domid != 0)) {
-            self.listed_is(domid, now, out);
+        let others = domids.iter().copied().filter(|domid| *domid != 0);
+        for (place, domid) in dom0.into_iter().chain(others).enumerate() {
+            self.listed_is(domid, place, now, out);
+        }
+        if let Some(verification) = &mut self.verification {
+            verification.lists = verification.lists.saturating_sub(1);
         }
     }
 
-    fn listed_is(&mut self, domid: u16, now: Instant, out: &mut Batch) {
-        let place = usize::from(domid);
-        if self.slots.len() <= place {
-            self.slots.resize_with(place + 1, || None);
+    /// The list leads to these questions.
+    fn mark_listed(&mut self, domid: u16, bits: Questions) {
+        // Events have the domains listed again and again: only its own list is the verification's.
+        if self.verification.as_ref().is_some_and(|verification| verification.lists > 0) {
+            self.follow_up(domid, bits);
+        } else {
+            self.mark(domid, bits);
         }
-        let slot = self.slots[place].get_or_insert_with(|| {
+    }
+
+    fn listed_is(&mut self, domid: u16, place: usize, now: Instant, out: &mut Batch) {
+        let at = usize::from(domid);
+        if self.slots.len() <= at {
+            self.slots.resize_with(at + 1, || None);
+        }
+        // Of a list that an event has asked for nothing is withheld.
+        let is_silent = |verification: &Verification| verification.lists > 0 && !verification.began;
+        let heard = !self.verification.as_ref().is_some_and(is_silent);
+        let slot = self.slots[at].get_or_insert_with(|| {
             self.unseen += 1;
-            Box::default()
+            Box::new(Slot { place, heard, ..Slot::default() })
         });
         slot.listed = true;
         let due = match (slot.introduced, slot.homeless) {
@@ -239,7 +275,7 @@ impl Observer {
             (Some(true), false) => return,
             _ => Questions::INTRODUCED,
         };
-        self.mark(domid, due);
+        self.mark_listed(domid, due);
     }
 }
 

@@ -35,21 +35,27 @@ impl Observer {
         if slot.watches.contains(&unlike) && !std::mem::replace(&mut slot.queued, true) {
             self.queue.push_back(domid);
         }
-        if !introduced || slot.homeless {
+        let is_gone = !introduced || slot.homeless;
+        if !is_gone {
+            if slot.since.is_none() {
+                slot.since = Some(now);
+                self.limits.insert((now + LIMIT, domid));
+            }
+            if !slot.read.has_all(Questions::NODES) {
+                return;
+            }
+        }
+        slot.seen = true;
+        slot.withheld = self.is_withheld(slot);
+        if slot.withheld {
+            return;
+        }
+        if is_gone {
             slot.shut_down = false;
-            slot.seen = true;
             self.end(domid, slot, out);
             return;
         }
-        if slot.since.is_none() {
-            slot.since = Some(now);
-            self.limits.push_back((now + LIMIT, domid));
-        }
-        if !slot.read.has_all(Questions::NODES) {
-            return;
-        }
         self.identify(domid, slot, now, out);
-        slot.seen = true;
         self.hear(domid, slot, out);
     }
 
@@ -61,7 +67,7 @@ impl Observer {
                 // Another domain has this number now.
                 self.end(domid, slot, out);
                 slot.since = Some(now);
-                self.limits.push_back((now + LIMIT, domid));
+                self.limits.insert((now + LIMIT, domid));
             }
         }
         let Some(run) = &mut slot.run else {
@@ -109,7 +115,7 @@ impl Observer {
         let others = self.runs.entry(uuid).or_default();
         let before = others.last().copied();
         others.push(domid);
-        if self.phase == Phase::Telling {
+        if self.tells() {
             // A migration within the host: from now on the domain is where it goes to.
             if let Some(before) = before.and_then(|before| self.slot(before)?.run.as_ref()) {
                 out.gone(&before.domain, decode::stop_cause(before.course.asked));
@@ -122,7 +128,10 @@ impl Observer {
 
     /// The run that is known under this number, if any, is over.
     fn end(&mut self, domid: u16, slot: &mut Slot, out: &mut Batch) {
-        (slot.since, slot.late) = (None, false);
+        if let Some(since) = slot.since.take() {
+            self.limits.remove(&(since + LIMIT, domid));
+        }
+        slot.late = false;
         let Some(run) = slot.run.take() else { return };
         let uuid = run.domain.uuid();
         let was_told = self.is_told(domid, uuid);
@@ -143,10 +152,14 @@ impl Observer {
         }
     }
 
+    /// Whether changes are delivered, and not left to a list.
+    fn tells(&self) -> bool {
+        self.phase == Phase::Telling && !self.quiet
+    }
+
     /// Whether what happens to this run is told.
     fn is_told(&self, domid: u16, uuid: Uuid) -> bool {
-        self.phase == Phase::Telling
-            && self.runs.get(&uuid).is_some_and(|runs| runs.last() == Some(&domid))
+        self.tells() && self.runs.get(&uuid).is_some_and(|runs| runs.last() == Some(&domid))
     }
 
     /// What the host asks of the guest, and whether the guest has shut down.

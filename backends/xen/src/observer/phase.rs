@@ -66,11 +66,13 @@ impl Observer {
         }
         if self.phase == Phase::Listing && self.was_listed && self.unseen == 0 {
             self.phase = Phase::Telling;
+            self.order_runs();
             // What came until now is all in the list.
             self.ledger = Ledger::default();
             self.past = super::Past::default();
         }
         if self.phase == Phase::Telling {
+            self.finish_verification(now, out);
             if let Some(tag) = self.list_tag.take() {
                 out.listed(tag, self.listed());
                 self.told = true;
@@ -93,7 +95,15 @@ impl Observer {
         }
     }
 
-    fn listed(&self) -> Vec<Listed> {
+    /// Of two runs of one uuid that were there already the one is told that comes later in the list of
+    /// the store: the C daemon lists places in the order in which they were made.
+    fn order_runs(&mut self) {
+        let slots = &self.slots;
+        let place = |domid: &u16| slots.get(usize::from(*domid))?.as_ref().map(|slot| slot.place);
+        self.runs.values_mut().for_each(|domids| domids.sort_by_key(place));
+    }
+
+    pub(super) fn listed(&self) -> Vec<Listed> {
         let told = self.runs.values().filter_map(|runs| self.slot(*runs.last()?)?.run.as_ref());
         // What a Xen store knows exists for as long as it runs.
         told.map(|run| Listed::new(run.domain.clone(), run.course.state(), Some(false))).collect()
@@ -157,7 +167,9 @@ impl Observer {
     pub(super) fn close(&mut self) {
         self.phase = Phase::Closing;
         self.list_tag = None;
+        self.verification = None;
         self.queue.clear();
+        self.urgent.clear();
     }
 
     /// The answer to a reset of all watches.

@@ -37,5 +37,7 @@ mod packet;
 mod payload;
 
 pub use self::operation::Operation;
-pub use self::packet::{Decoder, HEADER_LENGTH, Header, MAX_PAYLOAD, Packet, TooLong, packet};
+pub use self::packet::{
+    Decoder, HEADER_LENGTH, Header, MAX_DIRECTORY, MAX_PAYLOAD, Packet, TooLong, packet,
+};
 pub use self::payload::{DirectoryPart, Malformed, WatchEvent, error, strings};

@@ -8,6 +8,11 @@ pub const HEADER_LENGTH: usize = 16;
 /// The longest payload there can be, both ways: `XENSTORE_PAYLOAD_MAX` in Xen's `xs_wire.h`.
 pub const MAX_PAYLOAD: usize = 4096;
 
+/// The longest reply to a `DIRECTORY` that a client accepts. oxenstored sends a list of any length in one
+/// packet, where the C daemon refuses (`E2BIG`) and sends it in parts. There are 32,752 domain ids, whose
+/// names with their NULs take 196,512 bytes: a longer list is not one of domains.
+pub const MAX_DIRECTORY: usize = 256 * 1024;
+
 /// What one read takes in at most: some two thousand watch events.
 const ROOM: usize = 64 * 1024;
 
@@ -62,17 +67,19 @@ impl Header {
 pub struct Packet<'a> {
     /// What it is.
     pub header: Header,
-    /// What it says, at most [`MAX_PAYLOAD`] bytes.
+    /// What it says, at most [`MAX_PAYLOAD`] bytes; of the reply to a `DIRECTORY` [`MAX_DIRECTORY`].
     pub payload: &'a [u8],
 }
 
-/// A payload is longer than [`MAX_PAYLOAD`]. Of one that was received, what follows cannot be made
-/// sense of; one that is to be sent would make the server hang up.
+/// A payload is longer than it may be. Of one that was received, what follows cannot be made sense of;
+/// one that is to be sent would make the server hang up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a payload of {length} bytes, where {MAX_PAYLOAD} is the most")]
+#[error("a payload of {length} bytes, where {most} is the most")]
 pub struct TooLong {
     /// The length that was given, in bytes.
     pub length: usize,
+    /// The length that is allowed.
+    pub most: usize,
 }
 
 /// Appends a packet to `out`: the header, and as its payload the pieces one after the other. A string
@@ -83,17 +90,21 @@ pub struct TooLong {
 pub fn packet(out: &mut Vec<u8>, header: &Header, pieces: &[&[u8]]) -> Result<(), TooLong> {
     let length = pieces.iter().map(|piece| piece.len()).sum();
     if length > MAX_PAYLOAD {
-        return Err(TooLong { length });
+        return Err(TooLong { length, most: MAX_PAYLOAD });
     }
     out.extend_from_slice(&header.to_bytes(length as u32));
     pieces.iter().for_each(|piece| out.extend_from_slice(piece));
     Ok(())
 }
 
-/// Cuts a stream of bytes into packets. Its memory never grows.
+/// Cuts a stream of bytes into packets. Its memory does not grow, but for a long list while that comes.
 #[derive(Debug)]
 pub struct Decoder {
-    buffer: Box<[u8]>,
+    buffer: Vec<u8>,
+    /// The longest payload of a `DIRECTORY`.
+    max_directory: usize,
+    /// The bytes of the packet that has begun, as far as its header has come.
+    begun: usize,
     /// The first byte that was not given out.
     start: usize,
     /// As far as it is filled.
@@ -107,19 +118,32 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// Nothing yet.
+    /// Nothing yet. No payload may be longer than [`MAX_PAYLOAD`].
     pub fn new() -> Self {
-        Self { buffer: vec![0; ROOM].into(), start: 0, end: 0 }
+        Self { buffer: vec![0; ROOM], max_directory: MAX_PAYLOAD, begun: 0, start: 0, end: 0 }
+    }
+
+    /// Of the packets that a server sends to a client: the reply to a `DIRECTORY` may be as long as
+    /// [`MAX_DIRECTORY`].
+    pub fn of_replies() -> Self {
+        Self { max_directory: MAX_DIRECTORY, ..Self::new() }
     }
 
     /// Room for the next read. Never empty, once [`next_packet`](Self::next_packet) has given out all
     /// there is.
     pub fn spare(&mut self) -> &mut [u8] {
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
-        } else if self.buffer.len() - self.end < HEADER_LENGTH + MAX_PAYLOAD {
+        let is_cramped = self.buffer.len() - self.end < HEADER_LENGTH + MAX_PAYLOAD;
+        if self.start == self.end || is_cramped || self.begun > self.buffer.len() - self.start {
             self.buffer.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        // A long list has a buffer of its length until it has been given out.
+        if self.begun > self.buffer.len() {
+            self.buffer.resize(self.begun, 0);
+        } else if self.begun <= ROOM && self.end < ROOM && self.buffer.len() > ROOM {
+            self.buffer.truncate(ROOM);
+            self.buffer.shrink_to_fit();
         }
         &mut self.buffer[self.end..]
     }
@@ -150,14 +174,18 @@ impl Decoder {
         };
         let word =
             |at: usize| u32::from_ne_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        let operation = Operation(word(0));
         let length = word(12) as usize;
-        if length > MAX_PAYLOAD {
-            return Err(TooLong { length });
+        let is_list = operation == Operation::DIRECTORY;
+        let most = if is_list { self.max_directory } else { MAX_PAYLOAD };
+        if length > most {
+            return Err(TooLong { length, most });
         }
+        self.begun = HEADER_LENGTH + length;
         let Some(payload) = rest.get(..length) else { return Ok(None) };
-        self.start += HEADER_LENGTH + length;
-        let header =
-            Header { operation: Operation(word(0)), request: word(4), transaction: word(8) };
+        self.start += self.begun;
+        self.begun = 0;
+        let header = Header { operation, request: word(4), transaction: word(8) };
         Ok(Some(Packet { header, payload }))
     }
 
@@ -229,31 +257,66 @@ mod tests {
     #[test]
     fn what_is_too_long_is_refused_both_ways_and_never_cut_short() {
         let mut bytes = vec![7];
-        let (much, length) = ([0; MAX_PAYLOAD], MAX_PAYLOAD + 1);
-        assert_eq!(packet(&mut bytes, &READ, &[&much, b"\0"]), Err(TooLong { length }));
+        let much = [0; MAX_PAYLOAD];
+        let most = MAX_PAYLOAD;
+        let length = MAX_PAYLOAD + 1;
+        assert_eq!(packet(&mut bytes, &READ, &[&much, b"\0"]), Err(TooLong { length, most }));
         assert_eq!(bytes, [7]);
         for length in [MAX_PAYLOAD + 1, u32::MAX as usize] {
-            let mut decoder = Decoder::new();
+            let mut decoder = Decoder::of_replies();
             decoder.push(&READ.to_bytes(length as u32));
-            assert_eq!(decoder.next_packet(), Err(TooLong { length }));
+            assert_eq!(decoder.next_packet(), Err(TooLong { length, most }));
         }
+    }
+
+    #[test]
+    fn a_client_accepts_a_long_list_and_a_server_no_long_request() {
+        let list = Header::request(Operation::DIRECTORY, 4);
+        for length in [MAX_PAYLOAD + 1, ROOM - HEADER_LENGTH, ROOM, MAX_DIRECTORY] {
+            let names = vec![b'7'; length];
+            let mut bytes = list.to_bytes(length as u32).to_vec();
+            bytes.extend_from_slice(&names);
+            packet(&mut bytes, &READ, &[b"web"]).unwrap();
+            for piece in [1_000, 4_096, ROOM, 2 * MAX_DIRECTORY] {
+                let mut decoder = Decoder::of_replies();
+                let mut rest = &bytes[..];
+                let mut found = Vec::new();
+                while !rest.is_empty() {
+                    let taken = decoder.push(&rest[..piece.min(rest.len())]);
+                    assert!(taken > 0);
+                    rest = &rest[taken..];
+                    while let Some(packet) = decoder.next_packet().unwrap() {
+                        found.push((packet.header, packet.payload.to_vec()));
+                    }
+                }
+                assert_eq!(found, [(list, names.clone()), (READ, b"web".to_vec())]);
+                decoder.spare();
+                assert_eq!(decoder.buffer.capacity(), ROOM, "the list's buffer is given back");
+            }
+        }
+        let mut decoder = Decoder::of_replies();
+        decoder.push(&list.to_bytes(MAX_DIRECTORY as u32 + 1));
+        assert!(decoder.next_packet().is_err());
+        let mut decoder = Decoder::new();
+        decoder.push(&list.to_bytes(MAX_PAYLOAD as u32 + 1));
+        assert!(decoder.next_packet().is_err());
     }
 
     #[test]
     fn no_bytes_make_the_decoder_panic_or_grow() {
         let mut random = fastrand::Rng::with_seed(5);
         for _ in 0..200 {
-            let mut decoder = Decoder::new();
+            let mut decoder = Decoder::of_replies();
             for _ in 0..random.usize(1..20) {
                 let bytes: Vec<_> = (0..random.usize(1..6_000))
                     .map(|_| if random.u8(0..3) == 0 { random.u8(..) } else { 0 })
                     .collect();
                 decoder.push(&bytes);
                 while let Ok(Some(packet)) = decoder.next_packet() {
-                    assert!(packet.payload.len() <= MAX_PAYLOAD);
+                    assert!(packet.payload.len() <= MAX_DIRECTORY);
                 }
             }
-            assert_eq!(decoder.buffer.len(), ROOM);
+            assert!(decoder.buffer.len() <= HEADER_LENGTH + MAX_DIRECTORY);
         }
     }
 }

@@ -39,6 +39,32 @@ async fn a_big_list_comes_in_parts_and_begins_again_when_it_changes() {
     assert!(line.contains("Xen 4.9 is needed"), "{line}");
 }
 
+/// oxenstored lists 1,200 domains in one reply of some 4,900 bytes.
+#[tokio::test]
+async fn a_list_longer_than_a_packet_is_read_at_once() {
+    let rig = Rig::with(Faults::list_like_oxenstored);
+    for n in 0..1_200 {
+        let _ = rig.fake.toolstack().introduce(&*format!("vm{n}")).unwrap();
+    }
+    let mut told = Told(rig.subscribe().await.unwrap());
+    assert_eq!(until_synced(&mut told.0).await.unwrap().len(), 1_200);
+    assert_eq!(rig.fake.calls(Operation::DIRECTORY_PART), 0);
+    let _ = rig.fake.toolstack().introduce("web").unwrap();
+    told.expect(&["web[1201] started"]).await;
+}
+
+/// No list of domains is so long: it is refused before it is taken in.
+#[tokio::test]
+async fn a_list_beyond_the_bound_is_a_broken_protocol() {
+    let rig = Rig::with(|faults| {
+        faults.list_like_oxenstored();
+        faults.bodies.insert(Operation::DIRECTORY, b"7\0".repeat(200_000));
+    });
+    let _ = rig.fake.toolstack().introduce("web").unwrap();
+    let line = rig.refusal().await.to_line();
+    assert!(line.contains("a payload of 400000 bytes"), "{line}");
+}
+
 #[tokio::test]
 async fn a_daemon_that_names_the_domain_is_asked_for_that_one_only() {
     let rig = Rig::with(|faults| faults.features = Some(4));

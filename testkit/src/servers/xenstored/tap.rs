@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::Xenstored;
@@ -18,6 +19,7 @@ const WATCH_EVENT: u32 = 15;
 pub struct StoreTap {
     relay: Relay,
     seen: Arc<Mutex<StoreSeen>>,
+    drops_events: Arc<AtomicBool>,
 }
 
 /// What has passed so far.
@@ -30,7 +32,7 @@ pub struct StoreSeen {
     pub connections: u64,
     /// Requests of clients by the number of the operation: 2 is `READ`, 4 `WATCH`, 11 `WRITE`.
     pub requests: BTreeMap<u32, u64>,
-    /// Watch events of the daemon.
+    /// Watch events of the daemon, those that were dropped included.
     pub events: u64,
 }
 
@@ -45,9 +47,18 @@ impl StoreTap {
     /// Outside a tokio runtime.
     pub fn before(daemon: &Xenstored) -> Result<Self, LaunchError> {
         let seen = Arc::<Mutex<StoreSeen>>::default();
-        let for_ears = Arc::clone(&seen);
-        let ears = move || -> Box<dyn Ear> { Box::new(Connection::new(Arc::clone(&for_ears))) };
-        Ok(Self { relay: Relay::before(daemon.socket(), ears)?, seen })
+        let drops_events = Arc::<AtomicBool>::default();
+        let for_ears = (Arc::clone(&seen), Arc::clone(&drops_events));
+        let ears = move || -> Box<dyn Ear> {
+            let (seen, drops_events) = &for_ears;
+            Box::new(Connection::new(Arc::clone(seen), Arc::clone(drops_events)))
+        };
+        Ok(Self { relay: Relay::before(daemon.socket(), ears)?, seen, drops_events })
+    }
+
+    /// Whether watch events are dropped on their way to clients, which never hear of them. Default: no.
+    pub fn drop_events(&self, drop: bool) {
+        self.drops_events.store(drop, Ordering::SeqCst);
     }
 
     /// Cuts the connections, and removes the socket: to its clients the daemon is gone.
@@ -85,29 +96,40 @@ impl StoreTap {
 /// One connection, counted as open while it lives.
 struct Connection {
     seen: Arc<Mutex<StoreSeen>>,
+    drops_events: Arc<AtomicBool>,
     client: Operations,
     daemon: Operations,
 }
 
 impl Connection {
-    fn new(seen: Arc<Mutex<StoreSeen>>) -> Self {
+    fn new(seen: Arc<Mutex<StoreSeen>>, drops_events: Arc<AtomicBool>) -> Self {
         let mut now = lock(&seen);
         now.open += 1;
         now.connections += 1;
         drop(now);
-        Self { seen, client: Operations::default(), daemon: Operations::default() }
+        let client = Operations::default();
+        let daemon = Operations::default();
+        Self { seen, drops_events, client, daemon }
     }
 }
 
 impl Ear for Connection {
     fn hear(&mut self, side: Side, bytes: &[u8]) {
+        self.pass(side, bytes, &mut Vec::new());
+    }
+
+    fn pass(&mut self, side: Side, bytes: &[u8], out: &mut Vec<u8>) {
         let mut seen = lock(&self.seen);
+        let drops_events = self.drops_events.load(Ordering::SeqCst);
         match side {
-            Side::Client => self.client.push(bytes, |operation| {
+            Side::Client => self.client.push(bytes, out, |operation| {
                 *seen.requests.entry(operation).or_default() += 1;
+                true
             }),
-            Side::Server => self.daemon.push(bytes, |operation| {
-                seen.events += u64::from(operation == WATCH_EVENT);
+            Side::Server => self.daemon.push(bytes, out, |operation| {
+                let is_event = operation == WATCH_EVENT;
+                seen.events += u64::from(is_event);
+                !(is_event && drops_events)
             }),
         }
     }
@@ -119,22 +141,28 @@ impl Drop for Connection {
     }
 }
 
-/// Finds the operations in a stream of packets that comes in pieces.
+/// Finds the operations in a stream of packets that comes in pieces, and lets some pass.
 #[derive(Debug, Default)]
 struct Operations {
     header: Vec<u8>,
     /// Bytes of the present payload that are still to come.
-    skip: usize,
+    rest: usize,
+    /// Whether the present packet passes.
+    passes: bool,
 }
 
 const HEADER: usize = 16;
 
 impl Operations {
-    fn push(&mut self, mut bytes: &[u8], mut found: impl FnMut(u32)) {
+    /// Appends the packets to `out` that `passes` says yes to. A header is passed on once it is whole.
+    fn push(&mut self, mut bytes: &[u8], out: &mut Vec<u8>, mut passes: impl FnMut(u32) -> bool) {
         while !bytes.is_empty() {
-            let passed = self.skip.min(bytes.len());
-            self.skip -= passed;
-            bytes = &bytes[passed..];
+            let payload = self.rest.min(bytes.len());
+            if self.passes {
+                out.extend_from_slice(&bytes[..payload]);
+            }
+            self.rest -= payload;
+            bytes = &bytes[payload..];
             let (begun, rest) = bytes.split_at(bytes.len().min(HEADER - self.header.len()));
             self.header.extend_from_slice(begun);
             bytes = rest;
@@ -142,8 +170,11 @@ impl Operations {
                 let word = |at: usize| {
                     u32::from_ne_bytes([0, 1, 2, 3].map(|byte| self.header[4 * at + byte]))
                 };
-                found(word(0));
-                self.skip = usize::try_from(word(3)).unwrap_or(usize::MAX);
+                self.passes = passes(word(0));
+                self.rest = usize::try_from(word(3)).unwrap_or(usize::MAX);
+                if self.passes {
+                    out.extend_from_slice(&self.header);
+                }
                 self.header.clear();
             }
         }
@@ -162,11 +193,17 @@ mod tests {
         };
         let stream = [packet(4, 20), packet(15, 0), packet(2, 61)].concat();
         for size in 1..stream.len() {
-            let (mut operations, mut found) = (Operations::default(), Vec::new());
+            let mut operations = Operations::default();
+            let mut found = Vec::new();
+            let mut passed = Vec::new();
             for piece in stream.chunks(size) {
-                operations.push(piece, |operation| found.push(operation));
+                operations.push(piece, &mut passed, |operation| {
+                    found.push(operation);
+                    operation != WATCH_EVENT
+                });
             }
             assert_eq!(found, [4, 15, 2], "in pieces of {size}");
+            assert_eq!(passed, [packet(4, 20), packet(2, 61)].concat());
         }
     }
 }

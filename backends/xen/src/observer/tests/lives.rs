@@ -1,5 +1,6 @@
 //! Domains that come, go, and are written bit by bit.
 
+use super::bounds::Bench;
 use super::*;
 
 #[tokio::test(start_paused = true)]
@@ -150,4 +151,47 @@ async fn a_migration_within_the_host_is_told_as_where_it_went_to() {
     assert_eq!(told.lines().await, ["web--incoming[4] stopped", "web[3] started"]);
     rig.act(|store| store.destroy(3));
     assert_eq!(told.lines().await, ["web[3] stopped"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_domains_with_one_uuid_all_report_the_later() {
+    // Whichever number it has, and whichever comes first in the alphabet.
+    for (first, second) in [(3, 4), (4, 3), (10, 9)] {
+        for is_late in [false, true] {
+            let rig = Rig::default();
+            rig.act(|store| store.start(first, 1, "web"));
+            let mut told = if is_late { None } else { Some(rig.synced().await) };
+            rig.act(|store| store.start(second, 1, "copy"));
+            if let Some(told) = &mut told {
+                let lines = told.lines().await;
+                assert_eq!(lines.last().unwrap(), &format!("copy[{second}] started"));
+            }
+            let mut told = match told {
+                Some(told) => told,
+                None => {
+                    let mut told = Told(rig.events().await);
+                    let lines = told.lines().await;
+                    assert_eq!(lines[0], format!("copy[{second}] existing (running)"));
+                    told
+                }
+            };
+            // The other is reported once the later one has ended.
+            rig.act(|store| store.destroy(second));
+            let expected = [format!("copy[{second}] stopped"), format!("web[{first}] started")];
+            assert_eq!(told.lines().await, expected);
+        }
+    }
+}
+
+#[test]
+fn the_later_of_one_uuid_is_found_whichever_answers_first() {
+    for reversed in [false, true] {
+        let mut store = Store::default();
+        store.start(4, 1, "web");
+        store.start(3, 1, "copy");
+        let bench = Bench::of(store, reversed);
+        let listed = bench.observer.listed();
+        assert_eq!(listed.len(), 1);
+        assert_eq!(listed[0].domain.name(), "copy");
+    }
 }

@@ -1,17 +1,19 @@
 //! The whole way from a store to a stream, without a socket and on paused time, in whatever order the
 //! test wants requests served and packets read.
 
+mod bounds;
 mod lives;
 mod random;
 mod requests;
 mod store;
+mod verify;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use virevent::driver::{self, Batch, Connect, Driver, Interest};
+use virevent::driver::{self, Batch, Connect, Driver, Interest, Reconnect};
 use virevent::{DomainEvent, Error, EventSource, EventStream, Kind, Kinds, Options};
 
 use self::store::Store;
@@ -30,6 +32,10 @@ struct Rig {
     random: Option<Arc<Mutex<fastrand::Rng>>>,
     with_dom0: bool,
     is_device: bool,
+    /// How often the driver verifies; never if it is zero.
+    verify: Duration,
+    /// Of the driver's jitter.
+    seed: u64,
 }
 
 impl Rig {
@@ -56,7 +62,8 @@ impl Rig {
     }
 
     fn source(&self) -> Driver {
-        Driver::builder(self.clone()).build()
+        let reconnect = Reconnect::local().seed(self.seed);
+        Driver::builder(self.clone()).reconnect(reconnect).verify(Some(self.verify)).build()
     }
 
     async fn events(&self) -> EventStream {
@@ -162,6 +169,10 @@ impl driver::Session for Session {
 
     fn request_list(&mut self, tag: u64) {
         self.observer.request_list(tag);
+    }
+
+    fn is_ordered(&self) -> bool {
+        true
     }
 
     async fn advance(&mut self, out: &mut Batch) -> Result<(), Error> {

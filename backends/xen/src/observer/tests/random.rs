@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use virevent::DomainEvent;
+use virevent::{DomainEvent, EventSource, Kind, Options};
 
 use super::{Rig, Told};
 
@@ -56,18 +56,25 @@ fn seeds() -> u64 {
     std::env::var("VIREVENT_SEEDS").map_or(60, |text| text.parse().unwrap())
 }
 
-#[tokio::test(start_paused = true)]
-async fn whatever_happens_in_whichever_order_what_was_told_ends_as_the_store_says() {
+/// Lives through random stories, of which some events are lost if there is `silence`.
+async fn live(verify: Duration, silence: bool) {
     for seed in 0..seeds() {
         let mut random = fastrand::Rng::with_seed(seed);
         let turns = Some(Arc::new(Mutex::new(random.fork())));
-        let rig = Rig { random: turns, ..Rig::default() };
+        let rig = Rig { random: turns, verify, seed, ..Rig::default() };
+        let source = rig.source();
+        let subscribe = async || {
+            let options = Options::default().kind(Kind::Lifecycle).kind(Kind::Other);
+            Told(source.subscribe_with(options.capacity(100_000)).await.unwrap())
+        };
         rig.act(|store| store.has_depth = seed % 3 == 0);
         let mut truth = std::collections::BTreeMap::<u16, (u128, String)>::new();
-        let mut told = if random.bool() { Some(Told(rig.events().await)) } else { None };
+        let mut told = if random.bool() { Some(subscribe().await) } else { None };
         let mut events = Vec::new();
         for step in 0..random.usize(1..60) {
             let domid = random.u16(1..6);
+            let is_silent = silence && random.u8(0..3) == 0;
+            rig.act(|store| store.is_silent = is_silent);
             match (random.u8(0..8), truth.contains_key(&domid)) {
                 (0..3, false) => {
                     // The same uuid never runs twice at once, but comes again.
@@ -111,16 +118,17 @@ async fn whatever_happens_in_whichever_order_what_was_told_ends_as_the_store_say
                 }
                 _ => {}
             }
+            rig.act(|store| store.is_silent = false);
             for _ in 0..random.usize(0..30) {
                 tokio::task::yield_now().await;
             }
             if told.is_none() && random.u8(0..10) == 0 {
-                told = Some(Told(rig.events().await));
+                told = Some(subscribe().await);
             }
         }
         let mut told = match told {
             Some(told) => told,
-            None => Told(rig.events().await),
+            None => subscribe().await,
         };
         events.extend(told.events(Duration::from_secs(8)).await);
         let truth: std::collections::BTreeMap<_, _> = truth
@@ -129,10 +137,29 @@ async fn whatever_happens_in_whichever_order_what_was_told_ends_as_the_store_say
             .collect();
         let lines: Vec<_> = events.iter().map(ToString::to_string).collect();
         assert_eq!(believed(&events), truth, "seed {seed}: {lines:#?}");
+        let corrected = source.counters().corrected;
+        assert!(silence || corrected == 0, "seed {seed}: {corrected} corrected: {lines:#?}");
         let watches = rig.act(|store| store.watches.len());
         let special = if seed % 3 == 0 { 3 } else { 2 };
         assert_eq!(watches, special + 3 * truth.len(), "seed {seed}");
         told.0.close().await;
         assert!(rig.act(|store| store.watches.is_empty()));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_in_any_order_add_up_to_what_the_store_has() {
+    live(Duration::ZERO, false).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn verification_finds_nothing_where_no_event_is_lost() {
+    for verify in [Duration::from_millis(50), Duration::from_secs(2)] {
+        live(verify, false).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn verification_makes_up_for_events_that_are_lost() {
+    live(Duration::from_secs(2), true).await;
 }

@@ -9,6 +9,8 @@ use crate::wire::{Decoder, Header, MAX_PAYLOAD, Operation, Packet, error, packet
 #[derive(Debug, Default)]
 pub(super) struct Store {
     pub(super) nodes: BTreeMap<String, Vec<u8>>,
+    /// When a node was made: children are listed in that order.
+    made: BTreeMap<String, u64>,
     pub(super) introduced: BTreeSet<u16>,
     pub(super) watches: BTreeSet<(String, String)>,
     /// Requests that wait, and packets that were not read yet.
@@ -18,6 +20,8 @@ pub(super) struct Store {
     pub(super) asked: Vec<Operation>,
     /// Whether watches can be held to a depth.
     pub(super) has_depth: bool,
+    /// Whether nothing that happens fires a watch.
+    pub(super) is_silent: bool,
     /// What guests are asked for, each once so many requests in all have been served.
     pub(super) script: VecDeque<(usize, u16, &'static str)>,
     generation: u64,
@@ -131,8 +135,9 @@ impl Store {
         self.nodes.get(path)?;
         let below = format!("{path}/");
         let children = self.nodes.keys().filter_map(|key| key.strip_prefix(&below));
-        let names = children.filter(|name| !name.contains('/'));
-        Some(names.flat_map(|name| [name.as_bytes(), b"\0"].concat()).collect())
+        let mut names: Vec<_> = children.filter(|name| !name.contains('/')).collect();
+        names.sort_by_key(|name| self.made.get(&format!("{below}{name}")));
+        Some(names.into_iter().flat_map(|name| [name.as_bytes(), b"\0"].concat()).collect())
     }
 
     fn event(&mut self, path: &str, token: &str) {
@@ -148,6 +153,9 @@ impl Store {
         let is_below = |one: &str, other: &str| {
             one == other || one.strip_prefix(other).is_some_and(|rest| rest.starts_with('/'))
         };
+        if self.is_silent {
+            return;
+        }
         for (watched, token) in self.watches.clone() {
             if is_below(path, &watched) {
                 self.event(path, &token);
@@ -162,6 +170,7 @@ impl Store {
         self.generation += 1;
         for (at, _) in path.match_indices('/').skip(1) {
             self.nodes.entry(path[..at].into()).or_default();
+            self.made.entry(path[..at].into()).or_insert(self.generation);
         }
         self.nodes.insert(path.into(), value.into());
         self.fire(path, false);
@@ -172,6 +181,7 @@ impl Store {
         let below = format!("{path}/");
         let before = self.nodes.len();
         self.nodes.retain(|key, _| key != path && !key.starts_with(&below));
+        self.made.retain(|key, _| key != path && !key.starts_with(&below));
         if self.nodes.len() < before {
             self.fire(path, true);
         }
@@ -222,8 +232,18 @@ impl Store {
         self.release(domid);
     }
 
+    /// Something happens, and no watch fires.
+    pub(super) fn silently(&mut self, act: impl FnOnce(&mut Self)) {
+        self.is_silent = true;
+        act(self);
+        self.is_silent = false;
+    }
+
     fn special(&mut self, path: &str, domid: u16) {
         let told = if self.has_depth { format!("{path}/{domid}") } else { path.into() };
+        if self.is_silent {
+            return;
+        }
         for (watched, token) in self.watches.clone() {
             if watched == path {
                 self.event(&told, &token);

@@ -1,0 +1,107 @@
+//! What an observer holds while nothing is answered.
+
+use super::*;
+use crate::observer::phase::Phase;
+use crate::wire::{Header, packet};
+
+/// An observer on its own that has listed `domains`, with its store and what it emits.
+pub(super) struct Bench {
+    pub(super) store: Store,
+    pub(super) observer: Observer,
+    pub(super) batch: Batch,
+    decoder: Decoder,
+    reversed: bool,
+}
+
+impl Bench {
+    pub(super) fn synced(domains: u16) -> Self {
+        let rig = Rig::default();
+        rig.fill(domains);
+        let store = std::mem::take(&mut *rig.store.lock().unwrap());
+        Self::of(store, false)
+    }
+
+    /// With `reversed` of all that waits what was sent last is read first.
+    pub(super) fn of(store: Store, reversed: bool) -> Self {
+        let observer = Observer::new("h".into(), false, false, Past::default());
+        let mut bench = Self {
+            reversed,
+            store,
+            observer,
+            batch: Batch::new("xenstore:", "h"),
+            decoder: Decoder::of_replies(),
+        };
+        bench.observer.set_interest(&[Kind::Lifecycle].into_iter().collect(), 1);
+        bench.observer.request_list(2);
+        bench.serve();
+        assert_eq!(bench.observer.phase, Phase::Telling);
+        // The looks that follow an introduction, as setting the watch seems to be, are over.
+        while let Some(at) = bench.observer.deadline(TIMEOUT) {
+            bench.observer.ring(at, TIMEOUT).unwrap();
+            bench.serve();
+        }
+        bench
+    }
+
+    /// Lets the store answer, and the observer ask, until there is nothing more to ask.
+    pub(super) fn serve(&mut self) {
+        loop {
+            self.write();
+            while self.store.serve() {}
+            if self.reversed {
+                self.store.outbox.make_contiguous().reverse();
+            }
+            let mut is_done = true;
+            while let Some(bytes) = self.store.give() {
+                is_done = false;
+                self.read(&bytes);
+            }
+            if is_done {
+                return;
+            }
+        }
+    }
+
+    /// The observer asks what it can.
+    pub(super) fn write(&mut self) {
+        // The first may end a phase of registration, the second begins the next.
+        self.observer.pump(Instant::now(), &mut self.batch);
+        self.observer.pump(Instant::now(), &mut self.batch);
+        let unwritten = self.observer.client.unwritten();
+        self.store.take(unwritten);
+        let bytes = unwritten.len();
+        self.observer.client.wrote(bytes);
+    }
+
+    /// These bytes come from the store.
+    pub(super) fn read(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            bytes = &bytes[self.decoder.push(bytes)..];
+            while let Some(packet) = self.decoder.next_packet().unwrap() {
+                self.observer.receive(&packet, Instant::now(), &mut self.batch).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn events_take_no_memory_while_requests_are_unanswered() {
+    let mut bench = Bench::synced(200);
+    for round in 0..20_000_u32 {
+        let domid = round % 200 + 1;
+        let mut bytes = Vec::new();
+        for (letter, node) in [("v", "vm"), ("n", "name"), ("s", "control/shutdown")] {
+            let path = format!("/local/domain/{domid}/{node}\0");
+            let token = format!("{letter}{domid}\0");
+            let pieces = [path.as_bytes(), token.as_bytes()];
+            packet(&mut bytes, &Header::watch_event(), &pieces).unwrap();
+        }
+        bench.read(&bytes);
+        bench.write();
+    }
+    assert_eq!(bench.store.inbox.len(), 64, "as many requests as may be unanswered");
+    let waiting = bench.observer.queue.len() + bench.observer.urgent.len();
+    assert!(waiting <= 400, "{waiting} entries for 200 domains");
+    bench.serve();
+    assert!(bench.observer.queue.is_empty() && bench.observer.urgent.is_empty());
+}
