@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
@@ -152,4 +153,29 @@ async fn a_waker_may_poll_the_stream_at_once() {
         expect_sequence(&mut second, &[format!("web[1] {event} *")]).await.unwrap();
         assert_eq!(inline.0.lock().unwrap().1, seen);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_whose_waker_panics_harms_no_other_subscriber() {
+    let (fake, first, mut second) = two_subscribers().await;
+    let waker = Waker::from(Arc::new(Panics::default()));
+    let mut close = Box::pin(first.close());
+    assert!(close.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    fake.suspend("web").unwrap();
+    expect_sequence(&mut second, &["web[1] suspended *"]).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watcher_of_health_whose_waker_panics_harms_no_subscriber() {
+    let (fake, _first, mut second) = two_subscribers().await;
+    let waker = Waker::from(Arc::new(Panics::default()));
+    let mut health = fake.health();
+    {
+        let mut wait = Box::pin(health.wait_for(|status| *status == virevent::Status::Shutdown));
+        assert!(wait.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        fake.lose_connection();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    expect_sequence(&mut second, &["lost sight *", "synced *"]).await.unwrap();
 }

@@ -18,7 +18,8 @@ use super::scopes::Scopes;
 use super::session::{Interest, Session};
 use super::sync_buffer::SyncBuffer;
 use super::verify::{Question, Verifier};
-use super::{Config, Facts, Ready};
+use super::{Config, Facts, Ready, answer};
+use crate::mailbox::contain_panic;
 use crate::{Capabilities, End, Error, Fault, Kind, Kinds, Scope, Status};
 
 /// After a connection was lost twice with a list unanswered, the next list waits. The server may keep a
@@ -166,10 +167,13 @@ impl Core {
     }
 
     pub(super) fn set_status(&self, status: Status) {
-        self.status.send_if_modified(|current| {
-            let changed = *current != status;
-            *current = status;
-            changed
+        // It wakes whoever waits for a status.
+        contain_panic(|| {
+            self.status.send_if_modified(|current| {
+                let changed = *current != status;
+                *current = status;
+                changed
+            });
         });
     }
 
@@ -192,7 +196,7 @@ impl Core {
             let wanted = waiting.subscriber.options.filter.kinds.as_ref().unwrap_or(&typed);
             if wanted.iter().all(|kind| self.calls.is_registered(kind)) {
                 self.fanout.admit(waiting.subscriber, &self.batch.roster, &self.scopes);
-                let _ = waiting.ready.send(Ok(()));
+                answer(waiting.ready, Ok(()));
             } else {
                 self.waiting.push(waiting);
             }
@@ -202,7 +206,7 @@ impl Core {
     fn admit_all_in_outage(&mut self, fault: &Fault) {
         for waiting in self.waiting.drain(..) {
             self.fanout.admit_in_outage(waiting.subscriber, fault);
-            let _ = waiting.ready.send(Ok(()));
+            answer(waiting.ready, Ok(()));
         }
     }
 
@@ -238,7 +242,7 @@ impl Core {
                 End::Failed(error) => error.clone(),
                 _ => Error::Shutdown,
             };
-            let _ = waiting.ready.send(Err(error));
+            answer(waiting.ready, Err(error));
         }
     }
 
@@ -254,7 +258,7 @@ impl Core {
             .into_iter()
             .partition(|waiting| waiting.subscriber.options.wait && !error.is_refusal());
         for waiting in others {
-            let _ = waiting.ready.send(Err(error.clone()));
+            answer(waiting.ready, Err(error.clone()));
         }
         if !patient.is_empty() {
             self.waiting.extend(patient);
@@ -407,7 +411,7 @@ impl Core {
     /// Nothing is registered for those who left: by the server's word, or for want of a connection.
     pub(super) fn confirm_closed(&mut self) {
         for closing in self.closing.drain(..) {
-            let _ = closing.done.send(());
+            answer(closing.done, ());
         }
     }
 

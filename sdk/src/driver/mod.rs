@@ -49,7 +49,7 @@ use self::core::Core;
 pub use self::session::{Connect, Interest, Session};
 pub use self::settings::Settings;
 use self::task::Task;
-use crate::mailbox::Mailbox;
+use crate::mailbox::{Mailbox, contain_panic};
 use crate::{Capabilities, Counters, Error, EventSource, EventStream, Health, Options, Status};
 
 /// An [`EventSource`] made of a [`Connect`]. Cheap to clone; all clones are the same source.
@@ -110,6 +110,14 @@ pub(crate) enum Command {
 
 /// Where the outcome of a subscription goes.
 type Ready = oneshot::Sender<Result<(), Error>>;
+
+/// Answers a command. It wakes whoever awaits the answer, and the panic of such a waker must not end
+/// the task.
+fn answer<T>(to: oneshot::Sender<T>, value: T) {
+    contain_panic(|| {
+        let _ = to.send(value);
+    });
+}
 
 /// The way to the task. Sending needs no runtime and never blocks; each subscriber sends at most a
 /// handful of commands, so the channel is bounded by their number.

@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::backoff::Backoff;
 use super::core::Core;
 use super::fanout::Subscriber;
-use super::{Command, Config, Connect, Session};
+use super::{Command, Config, Connect, Session, answer};
 use crate::{End, Error, Status};
 
 /// After being synced for this long a source has proved that its troubles are over.
@@ -118,7 +118,7 @@ impl<C: Connect> Task<C> {
         self.core.set_status(Status::Shutdown);
         self.core.end(&End::Shutdown);
         for done in self.stopping.drain(..) {
-            let _ = done.send(());
+            answer(done, ());
         }
     }
 
@@ -174,7 +174,7 @@ impl<C: Connect> Task<C> {
         match command {
             Command::Subscribe { id, mailbox, options, ready } => {
                 if !self.stopping.is_empty() {
-                    let _ = ready.send(Err(Error::Shutdown));
+                    answer(ready, Err(Error::Shutdown));
                     return phase;
                 }
                 // Cancelled before we heard of it: its cancellation found nothing to remove.

@@ -18,6 +18,7 @@ use std::task::{Context, Poll};
 
 pub(crate) use self::queue::Queue;
 use self::waking::Reader;
+pub(crate) use self::waking::contain_panic;
 use crate::{DomainEvent, End};
 
 #[derive(Debug)]

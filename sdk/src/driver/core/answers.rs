@@ -6,13 +6,13 @@ use std::time::SystemTime;
 use tokio::time::Instant;
 
 use super::{Blocking, Core};
-use crate::driver::Listed;
 use crate::driver::inference::Inference;
 use crate::driver::observe::is_half_started;
 use crate::driver::reconcile::{confirmed, merge, merge_late};
 use crate::driver::roster::{ByKey, Entry, Key};
 use crate::driver::session::Session;
 use crate::driver::verify::{Finding, ReplyOf};
+use crate::driver::{Listed, answer};
 use crate::{End, Error, Kind, Kinds, Origin, Status};
 
 impl Core {
@@ -57,7 +57,7 @@ impl Core {
         for waiting in std::mem::take(&mut self.waiting) {
             match waiting.subscriber.misses(refused) {
                 Some(kind) => {
-                    let _ = waiting.ready.send(Err(self.unsupported(kind)));
+                    answer(waiting.ready, Err(self.unsupported(kind)));
                 }
                 None => self.waiting.push(waiting),
             }

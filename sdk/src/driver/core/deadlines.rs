@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Core, Waiting};
+use crate::driver::answer;
 use crate::driver::session::Session;
 use crate::{Error, Status};
 
@@ -61,7 +62,7 @@ impl Core {
         self.closing = others;
         for closing in late {
             // Late or never: the server will have heard of it, and nothing is delivered anyway.
-            let _ = closing.done.send(());
+            answer(closing.done, ());
         }
         self.steer(session);
     }

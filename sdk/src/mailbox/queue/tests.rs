@@ -137,10 +137,10 @@ fn a_queue_that_must_keep_too_many_bytes_goes_stale() {
 #[test]
 fn existing_domains_alone_never_make_a_queue_stale() {
     let mut queue = Queue::new("s:".into(), 1);
-    for uuid in 0..2 * SLACK as u128 {
+    for uuid in 0..3 * SLACK as u128 {
         queue.push(named(uuid, "d", EXISTING));
     }
-    assert_eq!(drain(&mut queue).len(), 2 * SLACK);
+    assert_eq!(drain(&mut queue).len(), 3 * SLACK);
     let name = "n".repeat(4096);
     for uuid in 0..3 * BYTES as u128 / 4096 {
         queue.push(named(uuid, &name, EXISTING));
@@ -156,6 +156,7 @@ fn a_push_to_a_long_queue_seldom_compacts() {
         for uuid in 0..events {
             queue.push(named(uuid, &name, EXISTING));
             limits.push((queue.max_events, queue.max_bytes));
+            assert!(queue.events.len() <= queue.max_events && queue.bytes <= queue.max_bytes);
         }
         limits.dedup();
         assert!(limits.len() < 20, "each compaction sets another limit: {limits:?}");
@@ -171,4 +172,36 @@ fn what_a_burst_allocated_is_given_back() {
     drop(drain(&mut queue));
     drop(drain(&mut queue));
     assert!(queue.events.capacity() <= 4 * 1024);
+}
+
+#[test]
+fn what_was_missed_elsewhere_alone_is_something_to_read() {
+    let mut queue = Queue::new("s:".into(), 8);
+    assert!(queue.is_empty());
+    queue.add_missed(3);
+    assert!(!queue.is_empty());
+    let told = drain(&mut queue);
+    let missed = Break::Lagged { missed: 3, anew: false };
+    assert!(matches!(&told[..], [DomainEvent::Gap(gap)] if gap.kind == missed), "{told:?}");
+}
+
+#[test]
+fn a_reset_that_nothing_was_missed_for_is_none() {
+    let mut queue = Queue::new("s:".into(), 1);
+    queue.renew(2);
+    for _ in 0..9 {
+        queue.push(named(1, "d", STOPPED));
+    }
+    let told = drain(&mut queue);
+    assert!(
+        matches!(&told[0], DomainEvent::Gap(Gap { kind: Break::Lagged { anew: false, .. }, .. })),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn a_reset_makes_room_for_what_it_consists_of() {
+    let mut queue = Queue::new("s:".into(), 1);
+    queue.renew(100);
+    assert_eq!(queue.max_events, 200);
 }
