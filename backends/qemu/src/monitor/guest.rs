@@ -41,31 +41,35 @@ impl Guest {
         out.domain(self.uuid, &self.name, Some(self.id))
     }
 
-    /// Delivers an event of the guest.
+    /// Delivers an event that the story has heard already.
+    #[inline]
     pub(super) fn tell(&mut self, change: Change, at: SystemTime, out: &mut Batch) {
-        self.tell_as(Origin::Observed, change, at, out);
+        self.told = self.story.state();
+        self.deliver(Origin::Observed, change, at, out);
     }
 
     /// Delivers that the run began.
     pub(super) fn tell_start(&mut self, origin: Origin, out: &mut Batch) {
+        let change = Change::Started(self.story.start_cause());
+        self.told = State::after(change).unwrap_or(self.told);
         let at = out.received();
-        self.tell_as(origin, Change::Started(self.story.start_cause()), at, out);
+        self.deliver(origin, change, at, out);
     }
 
-    fn tell_as(&mut self, origin: Origin, change: Change, at: SystemTime, out: &mut Batch) {
-        let domain = self.domain(out);
-        let mut event = Lifecycle::new(domain, change, at);
+    #[inline]
+    fn deliver(&mut self, origin: Origin, change: Change, at: SystemTime, out: &mut Batch) {
+        let mut event = Lifecycle::new(self.domain(out), change, at);
         event.origin = origin;
         event.persistent = Some(false);
         out.event(event);
-        self.told = State::after(change).unwrap_or(self.told);
     }
 
     /// Delivers a pause whose cause was asked for.
     pub(super) fn tell_pause(&mut self, status: Option<&str>, out: &mut Batch) {
         if let Some((at, _)) = self.pause.take() {
             let change = self.story.paused(status);
-            self.tell(change, at, out);
+            self.told = State::after(change).unwrap_or(self.told);
+            self.deliver(Origin::Observed, change, at, out);
         }
     }
 
