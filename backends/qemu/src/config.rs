@@ -39,7 +39,7 @@ pub(crate) struct Config {
     pub(crate) host: Arc<str>,
     /// How long to wait for a greeting.
     pub(crate) greeting: Duration,
-    /// After how much silence to ask whether QEMU lives.
+    /// How often to ask QEMU for its run state.
     pub(crate) interval: Duration,
     /// How long it may take to answer.
     pub(crate) answer: Duration,
@@ -85,6 +85,12 @@ impl Config {
         }
         self.greeting = settings.connect_timeout.map_or(self.greeting, lasting);
         self.answer = settings.call_timeout.map_or(self.answer, lasting);
+    }
+
+    /// By when a session has done all that it is asked for, or has said why not: a list waits for the
+    /// answer of a QEMU that hangs until that is an outage.
+    pub(crate) fn deadline(&self) -> Duration {
+        self.greeting.saturating_add(self.answer).saturating_add(Duration::from_secs(30))
     }
 
     /// QEMU greeted, and has not answered a question since.

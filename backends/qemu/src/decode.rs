@@ -11,6 +11,9 @@
 //! | `GUEST_PANICKED`, `GUEST_CRASHLOADED` | crashed: panicked, crashloaded |
 //! | any other | passed on whole, by its name |
 //!
+//! After `RESUME`, `WAKEUP` and `RESET` only the run state tells how the guest is now
+//! ([`Story::take_doubt`]): it may sleep on, have left for another host, or wait to be continued.
+//!
 //! `POWERDOWN` is passed on: it says that the power button was pressed, and nothing of whether the
 //! guest obeys. A panic that the guest survives (`-action panic=none`) is crashed like any; QEMU is then
 //! asked how the guest is. A `STOP` that comes with a shutdown or a panic (`-no-shutdown`, `-action
@@ -25,9 +28,11 @@
 //! | `SHUTDOWN` guest-shutdown, guest-reset, subsystem-reset | shutdown |
 //! | `SHUTDOWN` host-qmp-quit, host-signal, host-ui, host-qmp-system-reset; `WATCHDOG` poweroff | destroyed |
 //! | `SHUTDOWN` guest-panic; `GUEST_PANICKED` | crashed |
-//! | `MIGRATION` completed, on the side that it left | migrated |
+//! | `MIGRATION` completed, on the side that it left; the run state `postmigrate`, or `finish-migrate` when QEMU is told to quit | migrated |
 //! | `SHUTDOWN` snapshot-load | from_snapshot |
 //! | `SHUTDOWN` host-error; nothing at all | failed |
+//!
+//! Where nothing could be heard, for there was no connection, there is no cause.
 
 use serde::Deserialize;
 use virevent::{
@@ -42,12 +47,8 @@ use crate::wire::Event;
 pub enum Said {
     /// A step in the life of the domain.
     Change(Change),
-    /// The same, after which the guest may go on: only the run state tells how it is now.
-    ChangeAndAsk(Change),
     /// The guest rebooted.
     Reboot,
-    /// The guest rebooted out of an end, and only the run state tells how it is now.
-    RebootAndAsk,
     /// It was paused, and only the run state tells why.
     Ask,
     /// Nothing new: it is part of what was told.
@@ -68,6 +69,12 @@ pub struct Story {
     ending: Option<StopCause>,
     /// It has announced that it is about to end.
     is_leaving: bool,
+    /// It has announced what a `STOP` or a `SHUTDOWN` is to follow.
+    is_stopping: bool,
+    /// At the last look the guest was about to arrive on another host.
+    is_moving: bool,
+    /// What was heard leaves open how the guest is now.
+    is_in_doubt: bool,
 }
 
 /// The members of any event's data that matter here.
@@ -99,6 +106,9 @@ impl Story {
             pause: None,
             ending: None,
             is_leaving: false,
+            is_stopping: false,
+            is_moving: false,
+            is_in_doubt: false,
         };
         story.look(status);
         story
@@ -116,7 +126,29 @@ impl Story {
 
     /// Why the run ended, if it has: what was announced, and else that it failed.
     pub fn stop_cause(&self) -> StopCause {
-        self.ending.unwrap_or(StopCause::Failed)
+        self.announced_cause().unwrap_or(StopCause::Failed)
+    }
+
+    /// The cause of its end that was announced.
+    pub fn announced_cause(&self) -> Option<StopCause> {
+        self.ending
+    }
+
+    /// The guest had left for another host when its QEMU was told to quit, as only its migration says.
+    pub fn left(&mut self) {
+        self.ending = Some(StopCause::Migrated);
+    }
+
+    /// Whether what was heard since the last call leaves open how the guest is now, so that QEMU is to be
+    /// asked: after a `RESUME`, a `WAKEUP` or a `RESET` a guest may sleep, be paused, or be about to move.
+    pub fn take_doubt(&mut self) -> bool {
+        std::mem::take(&mut self.is_in_doubt)
+    }
+
+    /// Whether this run state is from before what was announced: a guest that has panicked, or says that
+    /// its memory is on the disk, runs on until QEMU stops it. Believed at the second time.
+    pub fn is_before_announced(&mut self, status: &str) -> bool {
+        std::mem::take(&mut self.is_stopping) && status == "running"
     }
 
     /// QEMU was asked for its run state, and is in this one.
@@ -140,7 +172,19 @@ impl Story {
         if self.is_leaving {
             return;
         }
-        self.state = state(status);
+        self.is_moving = status == "finish-migrate";
+        let state = state(status);
+        // A run state says less than the event that led to it.
+        let is_vaguer = state.is_same(self.state)
+            && matches!(
+                state,
+                State::Running(RunningReason::Unspecified)
+                    | State::Paused(PausedReason::Unspecified)
+                    | State::ShuttingDown(ShuttingDownReason::Unspecified)
+            );
+        if !is_vaguer {
+            self.state = state;
+        }
         // What was to come has come, or tells itself by the run state.
         self.pause = None;
         self.ending = match (status, self.ending) {
@@ -183,35 +227,49 @@ impl Story {
             "STOP" => self.stop(),
             "RESUME" => {
                 let migrated = self.incoming;
-                (self.incoming, self.pause, self.ending) = (false, None, None);
+                self.incoming = false;
+                self.pause = None;
+                self.ending = None;
                 self.is_leaving = false;
+                self.is_moving = false;
+                // Since 9.0 a guest that sleeps is still asleep after `stop` and `cont`.
+                self.is_in_doubt = true;
                 Said::Change(Change::Resumed(match migrated {
                     true => ResumeCause::Migrated,
                     false => ResumeCause::Unpaused,
                 }))
             }
             "RESET" => {
-                // It was kept after a shutdown or a panic, and begins anew.
-                (self.ending, self.is_leaving) = (None, false);
-                match self.state {
-                    State::Crashed(_) | State::ShuttingDown(_) => Said::RebootAndAsk,
-                    _ => Said::Reboot,
-                }
+                // One that was kept after a shutdown or a panic begins again.
+                self.ending = None;
+                self.is_leaving = false;
+                self.is_moving = false;
+                // Out of an end, a pause or a sleep it may be `prelaunch` or `paused` now.
+                self.is_in_doubt = true;
+                Said::Reboot
             }
             "SHUTDOWN" => self.shutdown(&Data::of(event)),
             "SUSPEND" => Said::Change(Change::PmSuspended(PmSuspendCause::Memory)),
-            "SUSPEND_DISK" => Said::Change(Change::PmSuspended(PmSuspendCause::Disk)),
-            "WAKEUP" => Said::Change(Change::Started(StartCause::Wakeup)),
+            "SUSPEND_DISK" => {
+                self.is_stopping = true;
+                Said::Change(Change::PmSuspended(PmSuspendCause::Disk))
+            }
+            "WAKEUP" => {
+                // Before 9.0 also said of a guest that is migrated away in its sleep.
+                self.is_in_doubt = true;
+                Said::Change(Change::Started(StartCause::Wakeup))
+            }
             "GUEST_PANICKED" => {
                 let crashed = Change::Crashed(CrashCause::Panicked);
                 match Data::of(event).action {
                     // The guest goes on, and its end has another cause.
-                    Some("run") => Said::ChangeAndAsk(crashed),
+                    Some("run") => self.is_in_doubt = true,
                     _ => {
                         self.ending = Some(StopCause::Crashed);
-                        Said::Change(crashed)
+                        self.is_stopping = true;
                     }
                 }
+                Said::Change(crashed)
             }
             // It goes on in the kernel that was kept for the crash: the model has it running still.
             "GUEST_CRASHLOADED" => Said::Change(Change::Crashed(CrashCause::Crashloaded)),
@@ -221,13 +279,14 @@ impl Story {
             }
             _ => Said::Other,
         };
-        if let Said::Change(change) | Said::ChangeAndAsk(change) = said {
+        if let Said::Change(change) = said {
             self.state = State::after(change).unwrap_or(self.state);
         }
         said
     }
 
     fn stop(&mut self) -> Said {
+        self.is_stopping = false;
         match (self.state, self.pause.take()) {
             (State::ShuttingDown(_), _) => Said::Nothing,
             // Where the guest goes on after it, a pause is one of its own.
@@ -235,12 +294,14 @@ impl Story {
             (_, Some(cause)) => Said::Change(Change::Suspended(cause)),
             (_, None) => {
                 self.state = State::Paused(PausedReason::Unspecified);
+                self.is_in_doubt = true;
                 Said::Ask
             }
         }
     }
 
     fn shutdown(&mut self, data: &Data<'_>) -> Said {
+        self.is_stopping = false;
         let by_guest = data.guest.unwrap_or(false);
         let (cause, ending) = match data.reason {
             Some("guest-shutdown" | "guest-reset" | "subsystem-reset") => {
@@ -267,11 +328,13 @@ impl Story {
                 _ => Said::Change(Change::ShuttingDown(cause)),
             };
         }
-        // The QEMU that a guest has left is told to quit.
-        let has_left = self.ending == Some(StopCause::Migrated) && cause == ShutdownCause::Host;
-        if !has_left {
-            self.ending = Some(ending);
-        }
+        // The QEMU that a guest has left is told to quit. One that was about to arrive has: a manager ends
+        // the source once the migration is completed.
+        let has_left = self.ending == Some(StopCause::Migrated) || self.is_moving;
+        self.ending = match cause {
+            ShutdownCause::Host if has_left => Some(StopCause::Migrated),
+            _ => Some(ending),
+        };
         self.is_leaving = true;
         Said::Change(Change::ShuttingDown(cause))
     }
@@ -283,7 +346,11 @@ impl Story {
             ("WATCHDOG", Some("poweroff"), _) => self.ending = Some(StopCause::Destroyed),
             ("BLOCK_IO_ERROR", Some("stop"), _) => self.pause = Some(SuspendCause::IoError),
             // On the other side it arrives: there it resumes before, or is left paused.
-            ("MIGRATION", _, Some("completed")) if self.incoming => self.incoming = false,
+            ("MIGRATION", _, Some("completed")) if self.incoming => {
+                self.incoming = false;
+                // One that arrives asleep, or is not let go, sends no RESUME.
+                self.is_in_doubt = true;
+            }
             ("MIGRATION", _, Some("completed")) if !self.state.is_running() => {
                 self.ending = Some(StopCause::Migrated);
             }

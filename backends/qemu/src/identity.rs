@@ -8,6 +8,7 @@ use std::collections::HashSet;
 
 use virevent::Uuid;
 
+use crate::ADVICE;
 use crate::uri::Endpoint;
 
 /// The namespace of derived uuids: made up once, at random.
@@ -81,8 +82,9 @@ impl Uuids {
         }
         if mine != uuid {
             tracing::warn!(
-                %endpoint, %uuid, instead = %mine,
-                "another QEMU has this uuid already: give each a -uuid of its own"
+                target: ADVICE,
+                "{endpoint} has the uuid {uuid} that another QEMU has already, and is known by {mine}: \
+                 give each a -uuid of its own",
             );
         }
         mine

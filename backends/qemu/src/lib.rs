@@ -53,7 +53,8 @@
 //! # Stopped, or out of reach?
 //!
 //! The end of the process is stopped, and is told at once, in an outage too; its cause is what QEMU
-//! announced before, and failed if it announced nothing: see [`decode`]. A connection that closes while
+//! announced before, failed if it announced nothing, and none if it could not: see [`decode`]. A
+//! connection that closes while
 //! the process lives is a [`Gap`](virevent::Gap), and so is a QEMU that does not answer. Over TCP, and
 //! where a manager made the socket for QEMU, the process cannot be watched; then it counts as stopped
 //! once nobody listens any more. In a directory that is asked at the very file to which we were
@@ -65,6 +66,7 @@
 //! QEMU serves one client a socket and leaves the next one waiting, without a word. Ours waits for its
 //! turn and says so. It holds the monitor while there is a subscriber, and lets go of it with the last.
 
+mod answers;
 mod config;
 pub mod decode;
 mod directory;
@@ -91,6 +93,10 @@ use crate::config::{Config, every, lasting};
 pub use crate::directory::QmpDir;
 use crate::session::Opener;
 use crate::uri::encoded;
+
+/// The target of log records that a user should act upon: a wrong path, a pattern that takes too much.
+/// Each is one line that says what to do, said once.
+const ADVICE: &str = "virevent::advice";
 
 /// How to reach a QEMU. By value:
 /// `Qmp::new("qmp:/run/vm.sock")?.greeting_timeout(Duration::from_secs(2)).source()`.
@@ -131,8 +137,9 @@ impl Qmp {
         self
     }
 
-    /// After how much silence to ask whether QEMU lives, and how long it may take to answer before it
-    /// is out of reach. Default: 5 s, and 10 s; from 1 ms to thirty years. An interval of zero is never.
+    /// How often to ask QEMU for its run state, which is also its sign of life and is compared with what
+    /// was delivered, and how long it may take to answer before it is out of reach. Default: 5 s, and
+    /// 10 s; from 1 ms to thirty years. An interval of zero is never.
     pub fn keepalive(mut self, interval: Duration, answer: Duration) -> Self {
         (self.config.interval, self.config.answer) = (every(interval), lasting(answer));
         self
@@ -163,8 +170,8 @@ impl Qmp {
 
     /// The source. Does no I/O before the first subscription.
     pub fn source(self) -> Driver {
-        let greeting = self.config.greeting;
-        driver(Opener(Arc::new(self.config)), greeting, self.reconnect, self.settings)
+        let deadline = self.config.deadline();
+        driver(Opener(Arc::new(self.config)), deadline, self.reconnect, self.settings)
     }
 }
 
@@ -172,7 +179,7 @@ impl Qmp {
 /// silence could not tell the end of a process.
 fn driver(
     connect: impl Connect,
-    greeting: Duration,
+    deadline: Duration,
     reconnect: Reconnect,
     mut settings: Settings,
 ) -> Driver {
@@ -180,11 +187,10 @@ fn driver(
     settings.call_timeout = None;
     settings.idle_timeout = None;
     settings.keepalive = None;
-    let connecting = greeting.saturating_add(Duration::from_secs(30));
     Driver::builder(connect)
         .keepalive(None, 0)
-        .connect_timeout(connecting)
-        .call_timeout(connecting)
+        .connect_timeout(deadline)
+        .call_timeout(deadline)
         .idle_timeout(Duration::ZERO)
         .reconnect(reconnect)
         .settings(&settings)

@@ -8,7 +8,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -21,6 +21,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 use virevent::Error;
 
+use crate::answers::{Cpu, Name, Status, Uuid};
 use crate::config::Config;
 use crate::file::Way;
 use crate::identity::{self, Identity};
@@ -74,29 +75,6 @@ pub(crate) struct Link {
     mute: bool,
 }
 
-#[derive(Deserialize)]
-struct Name {
-    name: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Uuid {
-    #[serde(rename = "UUID")]
-    uuid: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Cpu {
-    #[serde(rename = "thread-id")]
-    thread: Option<u32>,
-}
-
-/// The answer to `query-status`.
-#[derive(Deserialize)]
-pub(crate) struct Status {
-    pub(crate) status: String,
-}
-
 impl Opened {
     /// Connects, by this way if there is one already, waits for its turn, and asks what is to be known.
     ///
@@ -111,12 +89,25 @@ impl Opened {
         progress.is_connected.store(true, Ordering::Relaxed);
         link.greeting(&progress).await?;
         progress.greeted.get_or_init(Instant::now);
-        let asked = tokio::time::timeout(ANSWERS, Self::ask(link, &config)).await;
+        Self::again(config, link, way, progress).await
+    }
+
+    /// Asks what is to be known, on a connection on which QEMU has just greeted.
+    ///
+    /// # Errors
+    /// QEMU hangs up, does not answer, or does not speak QMP.
+    pub(crate) async fn again(
+        config: Arc<Config>,
+        link: Link,
+        way: Option<Arc<Way>>,
+        progress: Arc<Progress>,
+    ) -> Result<Self, Error> {
+        let asked = tokio::time::timeout(ANSWERS, Self::ask(link, &config, &progress)).await;
         let opened = asked.unwrap_or_else(|_| Err(config.mute(ANSWERS)))?;
         Ok(Self { way, ..opened })
     }
 
-    async fn ask(mut link: Link, config: &Config) -> Result<Self, Error> {
+    async fn ask(mut link: Link, config: &Config, progress: &Progress) -> Result<Self, Error> {
         let mut early = Early::default();
         // Before QEMU is asked anything: see there.
         let maker = link.maker()?;
@@ -126,14 +117,20 @@ impl Opened {
         // Before QEMU 2.12 there is no such question; a machine may have no CPU at all.
         let cpus: Option<Vec<Cpu>> = link.query("query-cpus-fast", &mut early).await?;
         let process = match (maker, cpus.as_deref()) {
-            (Some(maker), Some([first, ..])) => {
-                first.thread.and_then(|thread| maker.with_thread(thread))
+            (Some(maker), Some([Cpu { thread: Some(thread) }, ..])) => {
+                let thread = *thread;
+                link.proved(move |path| maker.with_thread(thread, path)).await?
             }
-            (Some(maker), Some([])) => link.proved(maker).await?,
+            (Some(maker), Some([])) => link.proved(move |path| maker.with_connection(path)).await?,
             _ => None,
         };
-        let thread = cpus.and_then(|cpus| cpus.first()?.thread);
+        let thread = cpus.as_ref().and_then(|cpus| cpus.first()?.thread);
         let status: Option<Status> = link.query("query-status", &mut early).await?;
+        let is_machine = status.is_some() || name.is_some() || uuid.is_some() || cpus.is_some();
+        if !is_machine {
+            progress.is_foreign.store(true, Ordering::Relaxed);
+            return Err(not_a_machine(&link.endpoint));
+        }
         let Some(Status { status }) = status else {
             let detail = format!("{} does not tell its run state", link.endpoint);
             return Err(Error::Protocol { detail });
@@ -236,6 +233,16 @@ impl Link {
                         early.bytes += line.len();
                         early.lines.push(line.into());
                     }
+                    // It does not understand what we ask.
+                    Message::Reply(None, Reply::Error(error)) => {
+                        let detail = format!("{} refuses {name}: {}", self.endpoint, error.get());
+                        return Err(Error::Protocol { detail });
+                    }
+                    Message::Greeting => {
+                        let detail =
+                            format!("{} greets in the midst of our questions", self.endpoint);
+                        return Err(Error::Protocol { detail });
+                    }
                     Message::Event(_) => {
                         let detail = format!("more events than answers from {}", self.endpoint);
                         return Err(Error::Protocol { detail });
@@ -305,11 +312,14 @@ impl Link {
         maker.map_err(|error| unreachable(&self.endpoint, error))
     }
 
-    /// The maker of the socket as the QEMU without a virtual CPU that serves it, or `None`.
-    async fn proved(&self, maker: Maker) -> Result<Option<Process>, Error> {
-        let Some(path) = self.bound_to() else { return Ok(None) };
-        let proof = blocking(move || maker.with_connection(&path)).await;
-        proof.map_err(|error| unreachable(&self.endpoint, error))
+    /// The maker of the socket as the QEMU that serves it, if this proves it.
+    async fn proved(
+        &self,
+        proof: impl FnOnce(&Path) -> io::Result<Option<Process>> + Send + 'static,
+    ) -> Result<Option<Process>, Error> {
+        let path = self.bound_to().unwrap_or_default();
+        let proved = blocking(move || proof(&path)).await;
+        proved.map_err(|error| unreachable(&self.endpoint, error))
     }
 
     /// The path of the socket, as whoever made it gave it.
@@ -331,6 +341,15 @@ fn foreign(endpoint: &Endpoint, said: &[u8], progress: &Progress) -> Error {
         String::from_utf8_lossy(&said[..said.len().min(60)]),
     );
     Error::Protocol { detail }
+}
+
+/// It speaks QMP, and has no run state: a storage daemon answers nothing that is about a machine.
+fn not_a_machine(endpoint: &Endpoint) -> Error {
+    let reason = "it speaks QMP but is no virtual machine, for it does not know query-status: most likely \
+                  a storage daemon (qemu-storage-daemon); give the socket of a QEMU's -qmp, or in a \
+                  directory a pattern that leaves this one out (?pattern=*.qmp)";
+    let source = Arc::new(io::Error::from(io::ErrorKind::Unsupported));
+    Error::Unreachable { endpoint: endpoint.to_string(), reason: reason.into(), source }
 }
 
 /// Whether it may be the beginning of an object, as all of QMP is.

@@ -18,7 +18,10 @@
 
 mod connecting;
 mod deadlines;
+mod departure;
 mod guest;
+mod hearing;
+mod questions;
 mod trouble;
 
 use std::pin::Pin;
@@ -28,17 +31,17 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 use virevent::driver::{Batch, Listed};
-use virevent::{Change, Error, Fault, Lifecycle, Reboot, Scope};
+use virevent::{Change, Error, Fault, Scope, StopCause, Uuid};
 
 use self::connecting::{Attempt, LONELY};
-use self::guest::{Guest, other};
+use self::departure::Departure;
+use self::guest::Guest;
+use self::questions::{Questions, Subject};
 use crate::config::Config;
-use crate::decode::Said;
 use crate::identity::Uuids;
-use crate::link::{Link, Status, broken};
+use crate::link::Link;
 use crate::uri::Endpoint;
 use crate::wants::Wants;
-use crate::wire::{Event, Message, Reply};
 
 /// How long a closed connection may be the first sign of the end of the process.
 const GRACE: Duration = Duration::from_millis(500);
@@ -46,15 +49,11 @@ const GRACE: Duration = Duration::from_millis(500);
 /// How long a pause waits for the run state that tells its cause.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// After how long a migration that is about to be completed is looked at again. Who moves guests may
-/// end the QEMU that one has left at once.
+/// After how long QEMU is asked again when its answer is from before what it has announced.
 const AGAIN: Duration = Duration::from_millis(20);
 
 /// How long a process that has ended may leave its socket open before that is not waited for.
 const LAST_WORDS: Duration = Duration::from_millis(100);
-
-/// No more is asked of a QEMU that does not take in what was asked, in bytes.
-const UNSENT: usize = 4096;
 
 /// After how long a part at which nobody is looks again, at first.
 const SOON: Duration = Duration::from_millis(10);
@@ -73,8 +72,9 @@ pub(crate) enum Role {
 pub(crate) struct Shared {
     pub(crate) wants: Wants,
     pub(crate) uuids: Uuids,
-    /// Whether the driver waits for a list. What it contains is not told besides, and an outage of the
-    /// source is told after it.
+    /// Whether the driver waits for a first list, after a start or an outage of the source. What it
+    /// contains is not told besides, and an outage of the source is told after it. A list that verifies
+    /// is another matter: all goes on while it is under way.
     pub(crate) is_listing: bool,
     /// The directory of the sockets cannot be read, and that is the outage: until it can, nobody tries
     /// to connect.
@@ -102,14 +102,19 @@ pub(crate) struct Monitor {
     is_parked: bool,
     /// The path does not lead to this socket any more.
     is_unlinked: bool,
-    /// The question for the run state that is not answered yet.
-    question: Option<(u64, Instant)>,
+    questions: Questions,
+    /// The question whose answer a list waits for.
+    verification: Option<u64>,
     /// When to ask again, for the last answer was of a moment that passes.
     look_at: Option<Instant>,
+    /// Whether the guest is on its way to another host.
+    departure: Departure,
     /// When QEMU last said anything.
     heard: Instant,
     /// When it last let us in.
     opened_at: Instant,
+    /// From when on an end could not announce itself, for there was no connection.
+    unheard_from: Option<Instant>,
     /// What is wrong, and when it becomes an outage.
     trouble: Option<(Instant, Fault)>,
     /// The outage that was told.
@@ -136,10 +141,13 @@ impl Monitor {
             is_first: true,
             is_parked: false,
             is_unlinked: false,
-            question: None,
+            questions: Questions::new(now),
+            verification: None,
             look_at: None,
+            departure: Departure::default(),
             heard: now,
             opened_at: now,
+            unheard_from: None,
             trouble: None,
             outage: None,
             timer: Box::pin(sleep_until(now)),
@@ -174,10 +182,36 @@ impl Monitor {
         Self { runs: self.runs, ..Self::new(Arc::clone(&self.config), self.role) }
     }
 
-    /// The QEMU, if there is one.
-    pub(crate) fn listed(&self, out: &mut Batch) -> Option<Listed> {
-        let guest = self.guest.as_ref()?;
-        Some(Listed::new(guest.domain(out), guest.story.state(), Some(false)))
+    /// The QEMU, if there is one that can be reached.
+    pub(crate) fn listed(&mut self, out: &mut Batch) -> Option<Listed> {
+        let guest = self.guest.as_mut().filter(|_| self.outage.is_none())?;
+        guest.told = guest.story.state();
+        Some(Listed::new(guest.domain(out), guest.told, Some(false)))
+    }
+
+    /// Whether it is out of reach, as was told.
+    pub(crate) fn is_out(&self) -> bool {
+        self.outage.is_some()
+    }
+
+    /// Whether the QEMU here is this domain.
+    pub(crate) fn is_domain(&self, uuid: Uuid) -> bool {
+        self.guest.as_ref().is_some_and(|guest| guest.uuid == uuid)
+    }
+
+    /// Asks QEMU how it is, for a list: see [`is_verified`](Self::is_verified).
+    pub(crate) fn verify(&mut self) {
+        if let Some(link) = &mut self.link {
+            self.questions.ask(Subject::Status, link, Instant::now());
+            self.verification = self.questions.newest();
+        }
+    }
+
+    /// Whether the list need not wait for this QEMU: it has answered since, there is none, or it is out
+    /// of reach, as was told. One whose connection has just broken is waited for until either is known.
+    pub(crate) fn is_verified(&self) -> bool {
+        let has_answered = self.link.is_some() && self.verification.is_none();
+        has_answered || self.guest.is_none() || self.outage.is_some()
     }
 
     /// Whether there is no run and no way to one: it may be forgotten once its file is gone.
@@ -255,112 +289,6 @@ impl Monitor {
         }
     }
 
-    fn poll_link(&mut self, cx: &mut Context<'_>, shared: &mut Shared, out: &mut Batch) -> bool {
-        let Some(mut link) = self.link.take() else { return false };
-        let outcome = match link.poll_io(cx) {
-            Poll::Pending => {
-                self.link = Some(link);
-                return false;
-            }
-            Poll::Ready(Ok(())) => self.hear_all(&mut link, shared, out),
-            Poll::Ready(Err(error)) => Err(error),
-        };
-        match outcome {
-            Ok(()) => self.link = Some(link),
-            Err(error) => self.lost(&error, shared, out),
-        }
-        true
-    }
-
-    fn hear_all(
-        &mut self,
-        link: &mut Link,
-        shared: &mut Shared,
-        out: &mut Batch,
-    ) -> Result<(), Error> {
-        self.heard = Instant::now();
-        let mut ask = false;
-        while let Some(line) = link.next_line()? {
-            match Message::read(line).map_err(|error| broken(&error))? {
-                Message::Event(event) => ask |= self.hear(&event, &shared.wants, out),
-                Message::Reply(Some(id), reply)
-                    if self.question.is_some_and(|(asked, _)| asked == id) =>
-                {
-                    self.answered(&reply, shared, out);
-                }
-                other => tracing::debug!(?other, "passed over what is no answer to us"),
-            }
-        }
-        if ask && link.unsent.len() < UNSENT {
-            // An answer that is under way may be older than the pause.
-            self.question = Some((link.send("query-status"), self.heard));
-        }
-        Ok(())
-    }
-
-    /// Takes in an event. True if the run state is to be asked for.
-    #[inline]
-    fn hear(&mut self, event: &Event<'_>, wants: &Wants, out: &mut Batch) -> bool {
-        let Some(guest) = &mut self.guest else { return false };
-        let at = event.at.unwrap_or_else(|| out.received());
-        let said = guest.story.hear(event);
-        match said {
-            Said::Change(change) => {
-                guest.tell_pause(None, out);
-                let domain = guest.domain(out);
-                out.event(Lifecycle::new(domain, change, at));
-            }
-            Said::ChangeAndAsk(change) => {
-                guest.tell_pause(None, out);
-                let domain = guest.domain(out);
-                out.event(Lifecycle::new(domain, change, at));
-                guest.is_reborn = true;
-                return true;
-            }
-            Said::Reboot | Said::RebootAndAsk => {
-                guest.tell_pause(None, out);
-                let domain = guest.domain(out);
-                out.event(Reboot::new(domain, at));
-                guest.is_reborn = said == Said::RebootAndAsk;
-                return guest.is_reborn;
-            }
-            Said::Ask => {
-                guest.tell_pause(None, out);
-                guest.pause = Some((at, self.heard + LOOK));
-                return true;
-            }
-            Said::Nothing => {}
-            Said::Other => other(guest, event, at, wants, out),
-        }
-        false
-    }
-
-    fn answered(&mut self, reply: &Reply<'_>, shared: &mut Shared, out: &mut Batch) {
-        self.question = None;
-        let status = match reply {
-            Reply::Return(value) => serde_json::from_str::<Status>(value.get()).ok(),
-            Reply::Error(_) => None,
-        };
-        let status = status.as_ref().map(|answer| &*answer.status);
-        let (is_out, mut is_reborn) = (self.outage.is_some(), false);
-        if let Some(guest) = &mut self.guest {
-            guest.tell_pause(status, out);
-            if let Some(status) = status.filter(|_| std::mem::take(&mut guest.is_reborn)) {
-                guest.story.look(status);
-                is_reborn = true;
-            }
-            if let Some(status) = status.filter(|status| is_out || *status == "postmigrate") {
-                guest.story.look(status);
-            }
-            // Without the event of it, only the run state says that the guest has left.
-            self.look_at = (status == Some("finish-migrate")).then(|| self.heard + AGAIN);
-        }
-        if is_reborn {
-            self.tell_state(shared, out);
-        }
-        self.recovered(shared, out);
-    }
-
     /// True if the process has ended, and that was told.
     fn poll_process(&mut self, cx: &mut Context<'_>, shared: &mut Shared, out: &mut Batch) -> bool {
         let Some(guest) = &mut self.guest else { return false };
@@ -383,18 +311,33 @@ impl Monitor {
     fn ended(&mut self, shared: &mut Shared, out: &mut Batch) {
         let Some(mut guest) = self.guest.take() else { return };
         guest.tell_pause(None, out);
-        let (domain, cause) = (guest.domain(out), guest.story.stop_cause());
+        let domain = guest.domain(out);
+        let now = Instant::now();
+        let is_unheard = self.unheard_from.is_some_and(|from| now >= from);
+        let unannounced = if is_unheard { StopCause::Unspecified } else { StopCause::Failed };
+        let cause = guest.story.announced_cause().unwrap_or(unannounced);
         tracing::debug!(%domain, ?cause, "QEMU has ended");
         // What is only known to be gone would be applied after a list that is under way.
         if self.outage.is_some() && !shared.is_listing {
             out.gone(&domain, cause);
         } else {
             let at = out.received();
-            out.event(Lifecycle::new(domain, Change::Stopped(cause), at));
+            guest.tell(Change::Stopped(cause), at, out);
         }
         shared.uuids.release(guest.uuid);
-        (self.link, self.attempt, self.question) = (None, None, None);
+        self.link = None;
+        self.attempt = None;
+        self.unheard_from = None;
+        self.forget_questions();
         self.look_now();
         self.recovered(shared, out);
+    }
+
+    /// The connection on which QEMU was asked is gone.
+    fn forget_questions(&mut self) {
+        self.questions = Questions::new(Instant::now());
+        self.verification = None;
+        self.look_at = None;
+        self.departure = Departure::default();
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! | QEMU says of its virtual CPUs | the process is QEMU if |
 //! |---|---|
-//! | the first is this thread | that is a thread of the process |
+//! | the first is this thread | that is a thread of the process, by the number that it has in the process's own pid namespace (`NSpid` in `/proc/PID/task/TID/status`); in another namespace than ours the next line holds, too |
 //! | there are none (`-machine none`) | it holds the other end of a connection to the socket, by `/proc/PID/net/unix` and `/proc/PID/fd`: a manager that keeps what it made holds the end that listens |
 //! | nothing (before 2.12) | never |
 //!
@@ -74,10 +74,20 @@ impl Maker {
         Ok(pidfd.flatten().map(|pidfd| Self { pid: number, pidfd }))
     }
 
-    /// It is the QEMU whose first virtual CPU is this thread, or `None`.
-    pub(crate) fn with_thread(self, thread: u32) -> Option<Process> {
-        let has_it = Path::new(&format!("/proc/{}/task/{thread}", self.pid)).exists();
-        self.proved(has_it)
+    /// It is the QEMU that serves the socket bound to this path and whose first virtual CPU is this
+    /// thread, or `None`. May take its time.
+    ///
+    /// # Errors
+    /// There are as many open files as there may be.
+    pub(crate) fn with_thread(self, thread: u32, socket: &Path) -> io::Result<Option<Process>> {
+        let found = unless_out_of_files(find(self.pid, thread))?.unwrap_or(Found::Nothing);
+        let is_proved = match found {
+            Found::Nothing => false,
+            Found::Here => true,
+            // In another namespace a thread of another process may have the same number.
+            Found::Elsewhere => unless_out_of_files(serves(self.pid, socket))?.unwrap_or(false),
+        };
+        Ok(self.proved(is_proved))
     }
 
     /// It is the QEMU without a virtual CPU that serves the socket bound to this path, or `None`. Reads
@@ -101,6 +111,50 @@ impl Maker {
         let ended = AsyncFd::new(self.pidfd).ok()?;
         Some(Process { pid: self.pid, ended })
     }
+}
+
+/// The most threads of a process that are looked at.
+const THREADS: usize = 4096;
+
+/// Where a thread was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// The process has no such thread.
+    Nothing,
+    /// In our pid namespace.
+    Here,
+    /// In a pid namespace below ours, where each process has a number of its own: a container's.
+    Elsewhere,
+}
+
+/// Looks for the thread of the process that calls itself by this number.
+fn find(pid: u32, thread: u32) -> io::Result<Found> {
+    let directory = format!("/proc/{pid}/task");
+    let status = |thread: &str| fs::read_to_string(format!("{directory}/{thread}/status"));
+    if let Ok(text) = status(&thread.to_string()) {
+        match numbers(&text).as_slice() {
+            // Before Linux 4.1.
+            [] => return Ok(Found::Here),
+            [number] if *number == thread => return Ok(Found::Here),
+            _ => {}
+        }
+    }
+    for entry in fs::read_dir(&directory)?.take(THREADS) {
+        let name = entry?.file_name();
+        // A thread that has ended meanwhile is not the one.
+        let Ok(text) = status(&name.to_string_lossy()) else { continue };
+        let numbers = numbers(&text);
+        if numbers.len() > 1 && numbers.last() == Some(&thread) {
+            return Ok(Found::Elsewhere);
+        }
+    }
+    Ok(Found::Nothing)
+}
+
+/// The numbers of a thread, from our pid namespace down to its own (`NSpid` in `proc_pid_status(5)`).
+fn numbers(status: &str) -> Vec<u32> {
+    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    line.into_iter().flat_map(str::split_whitespace).filter_map(|id| id.parse().ok()).collect()
 }
 
 /// Whether the process holds a connection that was accepted at the socket bound to this path.
@@ -159,6 +213,15 @@ mod tests {
     use std::os::unix::net::{UnixListener, UnixStream};
 
     use super::*;
+
+    #[test]
+    fn a_thread_is_found_by_its_number_in_its_own_namespace() {
+        let own = std::process::id();
+        assert_eq!(find(own, own).unwrap(), Found::Here);
+        assert_eq!(find(own, u32::MAX).unwrap(), Found::Nothing);
+        assert_eq!(numbers("Name:\tq\nNSpid:\t4711\t12\t7\nNSpgid:\t1\n"), [4711, 12, 7]);
+        assert!(numbers("Name:\tq\n").is_empty());
+    }
 
     #[test]
     fn who_listens_or_connects_serves_nobody_before_it_accepts() {

@@ -59,7 +59,15 @@ impl driver::Session for Session {
     }
 
     fn request_list(&mut self, tag: u64) {
+        // Else it is the list of a connection that QEMU has just answered on.
+        if !self.shared.is_listing {
+            self.monitor.verify();
+        }
         self.list = Some(tag);
+    }
+
+    fn is_ordered(&self) -> bool {
+        true
     }
 
     async fn advance(&mut self, out: &mut Batch) -> Result<(), Error> {
@@ -68,7 +76,10 @@ impl driver::Session for Session {
                 out.interest_done(tag, &refused);
                 return Ok(());
             }
-            if let Some(tag) = self.list.take() {
+            // Another is asked for when QEMU is back.
+            self.list.take_if(|_| self.monitor.is_out());
+            let may_list = self.shared.is_listing || self.monitor.is_verified();
+            if let Some(tag) = self.list.take_if(|_| may_list) {
                 let entry = self.monitor.listed(out);
                 out.listed(tag, entry.into_iter().collect());
                 // What is wrong is told after it.
@@ -79,3 +90,6 @@ impl driver::Session for Session {
         poll_fn(|cx| self.monitor.poll(cx, &mut self.shared, out)).await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -104,7 +104,9 @@ pub(crate) fn decoded(text: &str) -> Result<Vec<u8>, String> {
             bytes.push(*first);
             continue;
         }
-        let digits = tail.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        // `from_str_radix` would take a sign for a digit.
+        let digits = tail.get(..2).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+        let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
         let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
         bytes.push(byte.ok_or("after a % come two hexadecimal digits; write % itself as %25")?);
         rest = &tail[2..];
@@ -159,6 +161,8 @@ mod tests {
             ("qmp:", "whole path"),
             ("qmp:/run/%zz", "%25"),
             ("qmp:/run/%", "%25"),
+            ("qmp:/run/%+f", "%25"),
+            ("qmp:/run/%-1", "%25"),
             ("qmp:/run/vm.sock?x=1", "no parameters"),
             ("qmp:/run/%00", "NUL"),
             ("qmp+tcp://:4444", "host and port"),

@@ -6,6 +6,7 @@
 mod familiar;
 mod lines;
 
+use std::io::Write;
 use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
@@ -146,7 +147,8 @@ fn loosely(line: &str) -> Result<Strict<'_>, serde_json::Error> {
 
 /// Appends a command without arguments.
 pub fn command(out: &mut Vec<u8>, name: &str, id: u64) {
-    out.extend(format!("{{\"execute\":\"{name}\",\"id\":{id}}}\n").as_bytes());
+    // Writing into a Vec cannot fail, and allocates nothing once it has grown.
+    let _ = writeln!(out, "{{\"execute\":\"{name}\",\"id\":{id}}}");
 }
 
 #[cfg(test)]

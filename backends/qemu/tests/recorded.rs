@@ -46,10 +46,8 @@ fn told(bytes: &[u8], piece: usize, random: &mut Rng) -> Vec<String> {
                         asked = false;
                     }
                     match said {
-                        Said::Change(change) | Said::ChangeAndAsk(change) => {
-                            told.push(change.to_string());
-                        }
-                        Said::Reboot | Said::RebootAndAsk => told.push("rebooted".into()),
+                        Said::Change(change) => told.push(change.to_string()),
+                        Said::Reboot => told.push("rebooted".into()),
                         Said::Ask => asked = true,
                         Said::Nothing => {}
                         Said::Other => told.push(event.name.to_owned()),

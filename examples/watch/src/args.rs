@@ -54,7 +54,7 @@ What to print:
 
 Environment:
   VIREVENT_LOG        warn, info or debug: what the library logs, on stderr;
-                      unset: nothing
+                      unset: only what you should act upon
 
 Exit status: 0 when it ended as asked, 1 when a hypervisor could not be reached
 or refused, 2 when the command line is wrong.

@@ -9,6 +9,7 @@
 //!
 //! Both ways lead over [`Flat`], a struct with every field that any kind has.
 
+mod data;
 mod read;
 mod text;
 mod write;
@@ -16,10 +17,10 @@ mod write;
 use std::borrow::Cow;
 
 use serde::de::{Deserialize, Deserializer, Error as _};
-use serde::ser::{Error as _, Serialize, Serializer};
-use serde_json::Value;
+use serde::ser::{Serialize, Serializer};
 use uuid::Uuid;
 
+use self::data::Data;
 use self::text::{Hex, Stamp, Text};
 use super::DomainEvent;
 use crate::Domain;
@@ -28,7 +29,7 @@ use crate::Domain;
 /// [`EventData::Json`](crate::EventData::Json) is no JSON.
 impl Serialize for DomainEvent {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Flat::from_event(self).map_err(S::Error::custom)?.serialize(serializer)
+        Flat::from_event(self).serialize(serializer)
     }
 }
 
@@ -77,7 +78,7 @@ struct Flat<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     event: Option<FlatName<'a>>,
     #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "present")]
-    data: Option<Value>,
+    data: Option<Data<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hex: Option<Text<Hex<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -142,8 +143,8 @@ enum FlatName<'a> {
 }
 
 /// A field that is there counts, even when it is `null`.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
-    Value::deserialize(deserializer).map(Some)
+fn present<'de, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Data<'a>>, D::Error> {
+    Data::deserialize(deserializer).map(Some)
 }
 
 /// Compiles the example of that page.

@@ -85,6 +85,10 @@ impl Connection {
                     // Before that QEMU sends no events, and keeps none.
                     Order::Send(bytes) if negotiated => self.write(&mut writer, &bytes).await?,
                     Order::Send(_) => {}
+                    Order::Greet => {
+                        negotiated = false;
+                        self.write(&mut writer, GREETING.as_bytes()).await?;
+                    }
                     Order::Cut => return Ok(()),
                 },
                 line = lines.next_line() => {

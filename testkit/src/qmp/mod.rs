@@ -94,6 +94,7 @@ struct Guest {
 
 enum Order {
     Send(Vec<u8>),
+    Greet,
     Cut,
 }
 
@@ -268,6 +269,12 @@ impl FakeQemu {
     /// Sends these bytes to the client that is served.
     pub fn send(&self, bytes: &[u8]) {
         self.order(Order::Send(bytes.to_vec()));
+    }
+
+    /// Greets the client that is served once more, and answers nothing until that has negotiated again:
+    /// as QEMU 11 does when its monitor is removed and made again (`object-del`, `object-add`).
+    pub fn greet_again(&self) {
+        self.order(Order::Greet);
     }
 
     /// Hangs up on the client that is served. It goes on to listen.

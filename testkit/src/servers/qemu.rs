@@ -39,6 +39,7 @@ pub struct QemuConfig {
     tcp: Option<u16>,
     guest: Option<Guest>,
     running: bool,
+    in_namespace: bool,
     args: Vec<String>,
 }
 
@@ -81,6 +82,13 @@ impl QemuConfig {
         self
     }
 
+    /// Runs in a pid namespace of its own, as in a container: processes and threads have other numbers
+    /// there. [`Qemu::pid`] is then that of `unshare`, whose end ends QEMU. Needs root.
+    pub fn in_pid_namespace(mut self) -> Self {
+        self.in_namespace = true;
+        self
+    }
+
     /// More arguments.
     pub fn args(mut self, args: &[&str]) -> Self {
         self.args.extend(args.iter().map(ToString::to_string));
@@ -102,7 +110,12 @@ impl QemuConfig {
             for left_behind in [&socket, &control] {
                 let _ = std::fs::remove_file(left_behind);
             }
-            let mut child = Command::new("qemu-system-x86_64")
+            let mut command = Command::new("qemu-system-x86_64");
+            if self.in_namespace {
+                command = Command::new("unshare");
+                command.args(["--pid", "--fork", "--kill-child", "qemu-system-x86_64"]);
+            }
+            let mut child = command
                 .args(self.arguments(&socket, &control, home.path())?)
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())

@@ -75,7 +75,7 @@ fn a_run_state_says_which_announcements_before_it_are_over() {
     ];
     for (event, data, cause) in announced {
         let announcing = || {
-            let mut story = Story::new("finish-migrate");
+            let mut story = Story::new("paused");
             heard(&mut story, event, data);
             assert_eq!(story.stop_cause(), cause);
             // On a new connection.
@@ -113,11 +113,50 @@ fn a_pause_that_was_announced_before_a_look_is_not_the_cause_of_a_later_one() {
 }
 
 #[test]
-fn how_a_guest_is_after_a_reset_out_of_its_end_is_asked_for() {
+fn an_event_that_leaves_the_state_open_raises_a_doubt() {
+    let table = [
+        ("RESUME", "{}", true),
+        ("WAKEUP", "{}", true),
+        ("RESET", "{}", true),
+        ("STOP", "{}", true),
+        ("GUEST_PANICKED", r#"{"action": "run"}"#, true),
+        ("GUEST_PANICKED", r#"{"action": "pause"}"#, false),
+        ("SUSPEND", "{}", false),
+        ("SHUTDOWN", "{}", false),
+        ("RTC_CHANGE", "{}", false),
+    ];
+    for (event, data, is_in_doubt) in table {
+        let mut story = Story::new("running");
+        heard(&mut story, event, data);
+        assert_eq!(story.take_doubt(), is_in_doubt, "{event}");
+        assert!(!story.take_doubt());
+    }
+}
+
+#[test]
+fn a_run_state_from_before_an_announced_stop_is_not_believed_once() {
     let mut story = Story::new("running");
-    assert_eq!(heard(&mut story, "RESET", "{}"), Said::Reboot);
     heard(&mut story, "GUEST_PANICKED", r#"{"action": "pause"}"#);
-    assert_eq!(heard(&mut story, "RESET", "{}"), Said::RebootAndAsk);
+    assert!(story.is_before_announced("running"));
+    assert!(!story.is_before_announced("running"));
+    heard(&mut story, "SUSPEND_DISK", "{}");
+    heard(&mut story, "SHUTDOWN", r#"{"guest": true, "reason": "guest-shutdown"}"#);
+    assert!(!story.is_before_announced("running"));
+}
+
+#[test]
+fn a_guest_that_is_told_to_quit_while_it_arrives_elsewhere_has_migrated() {
+    let quit = r#"{"guest": false, "reason": "host-qmp-quit"}"#;
+    let mut story = Story::new("paused");
+    story.look("finish-migrate");
+    heard(&mut story, "SHUTDOWN", quit);
+    assert_eq!(story.stop_cause(), StopCause::Migrated);
+    // A migration that failed, or was cancelled, leaves the guest here.
+    let mut story = Story::new("paused");
+    story.look("finish-migrate");
+    story.look("paused");
+    heard(&mut story, "SHUTDOWN", quit);
+    assert_eq!(story.stop_cause(), StopCause::Destroyed);
 }
 
 #[test]

@@ -1,7 +1,9 @@
-//! Sub-directories that cannot be read: who is in them is not known.
+//! Directories that cannot be read: which QEMUs are in them is not known.
 //!
-//! Those that were known before go on; whether others have come is what cannot be told. So each is a gap
-//! of a domain that stands for whoever is there, of the sub-directory's name.
+//! A sub-directory that cannot be read is a gap of a domain that stands for whatever is there, of the
+//! sub-directory's name: QEMUs that were known before go on. So is the directory itself, by its path, as
+//! long as it has not been there: it may be about to come, or its path may be wrong, and a source that only
+//! looks empty says nothing of that. One that was there and is removed is an empty host.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -10,6 +12,7 @@ use virevent::driver::Batch;
 use virevent::{Domain, Error, Fault, Scope};
 
 use super::place::Place;
+use crate::ADVICE;
 use crate::identity::{self, Uuids};
 use crate::uri::Endpoint;
 
@@ -31,11 +34,11 @@ struct Gap {
 
 impl Gaps {
     /// These cannot be read, and all others can.
-    pub(crate) fn see(&mut self, unread: &[(PathBuf, Error)]) {
+    pub(crate) fn see<'a>(&mut self, unread: impl Iterator<Item = &'a (PathBuf, Error)>) {
         let mut left = std::mem::take(&mut self.unread);
         for (directory, error) in unread {
             let gap = left.remove(directory).unwrap_or_else(|| {
-                tracing::warn!(%error, "a sub-directory cannot be read");
+                tracing::warn!(target: ADVICE, "{}", error.to_line());
                 self.is_news = true;
                 Gap { fault: error.to_fault(), told: None }
             });

@@ -18,6 +18,7 @@ use virevent::Error;
 use super::look::{Found, look};
 use super::notices::{Notices, Watching};
 use super::place::Place;
+use crate::ADVICE;
 
 /// How long there is between the beginnings of two looks at least.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -55,7 +56,6 @@ pub(crate) struct Lookout {
     is_blind: bool,
     /// That monitors of libvirt's are passed over was said.
     is_told_of_libvirt: bool,
-    is_told_of_absence: bool,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -85,7 +85,6 @@ impl Lookout {
             every: net,
             is_blind: false,
             is_told_of_libvirt: false,
-            is_told_of_absence: false,
             timer: Box::pin(sleep_until(now)),
         }
     }
@@ -162,25 +161,20 @@ impl Lookout {
     fn looked(&mut self, look: Look) -> Result<Found, Error> {
         if self.goes_blind(&look) {
             tracing::warn!(
-                directory = %self.place.directory.display(),
-                "cannot be watched by inotify, and is looked at once a second: raise the limits \
-                 fs.inotify.max_user_instances and max_user_watches"
+                target: ADVICE,
+                "{} cannot be watched by inotify, and is looked at once a second: raise the limits \
+                 fs.inotify.max_user_instances and max_user_watches",
+                self.place.directory.display(),
             );
         }
         self.pause = PAUSE.max(look.took * SHARE);
         if let Ok(found) = &look.outcome {
-            if found.is_absent && !self.is_told_of_absence {
-                tracing::warn!(
-                    directory = %self.place.directory.display(),
-                    "is not there, or not yet: it counts as empty, and is watched for"
-                );
-            }
-            self.is_told_of_absence = found.is_absent;
             if let Some(path) = found.of_libvirt.as_ref().filter(|_| !self.is_told_of_libvirt) {
                 tracing::warn!(
-                    monitor = %path.display(),
-                    "left to libvirt, as all of that kind: watch qemu:///system, or give the guest a \
-                     second -qmp"
+                    target: ADVICE,
+                    "{} is left to libvirt, as all of that kind: watch qemu:///system, or give the \
+                     guest a second -qmp",
+                    path.display(),
                 );
                 self.is_told_of_libvirt = true;
             }

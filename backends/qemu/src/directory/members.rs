@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use virevent::Uuid;
 use virevent::driver::{Batch, Listed};
 
 use super::look::{Found, Socket};
@@ -33,6 +34,8 @@ pub(crate) struct Members {
     by_path: HashMap<PathBuf, usize>,
     /// Those of which it is not known whether there is a QEMU.
     unsettled: usize,
+    /// Those that a list waits for.
+    unverified: usize,
     ready: Ready,
 }
 
@@ -42,7 +45,20 @@ struct Member {
     /// Whether the path still leads to the file.
     is_there: bool,
     is_settled: bool,
+    /// A list waits for its answer.
+    is_unverified: bool,
     call: Arc<Call>,
+}
+
+/// What a look at one domain has come to.
+#[derive(Debug)]
+pub(crate) enum Looked {
+    /// Its QEMU has not answered yet.
+    Pending,
+    /// How it is; `None` if it is no more.
+    At(Option<Listed>),
+    /// Its QEMU cannot be reached.
+    Failed,
 }
 
 /// What a turn has come to.
@@ -165,9 +181,51 @@ impl Members {
         }
     }
 
-    /// The QEMUs that there are.
-    pub(crate) fn list(&self, out: &mut Batch) -> Vec<Listed> {
-        self.slots.iter().flatten().filter_map(|member| member.monitor.listed(out)).collect()
+    /// The QEMUs that there are, and can be reached.
+    pub(crate) fn list(&mut self, out: &mut Batch) -> Vec<Listed> {
+        self.slots.iter_mut().flatten().filter_map(|member| member.monitor.listed(out)).collect()
+    }
+
+    /// Asks each QEMU how it is, for a list.
+    pub(crate) fn verify(&mut self) {
+        for at in 0..self.slots.len() {
+            let Some(member) = self.slot(at) else { continue };
+            member.monitor.verify();
+            // What is queued is written by a poll.
+            member.call.list();
+            let is_new = !std::mem::replace(&mut member.is_unverified, true);
+            self.unverified += usize::from(is_new);
+            self.note(at, &mut Turn::default());
+        }
+    }
+
+    /// Asks the QEMU that is this domain how it is: see [`look`](Self::look).
+    pub(crate) fn verify_one(&mut self, uuid: Uuid) {
+        if let Some(member) = self.of_domain(uuid) {
+            member.monitor.verify();
+            member.call.list();
+        }
+    }
+
+    /// How this domain is, by the answer to [`verify_one`](Self::verify_one).
+    pub(crate) fn look(&mut self, uuid: Uuid, out: &mut Batch) -> Looked {
+        match self.of_domain(uuid) {
+            None => Looked::At(None),
+            Some(member) if !member.monitor.is_verified() => Looked::Pending,
+            Some(member) => match member.monitor.listed(out) {
+                Some(found) => Looked::At(Some(found)),
+                None => Looked::Failed,
+            },
+        }
+    }
+
+    fn of_domain(&mut self, uuid: Uuid) -> Option<&mut Member> {
+        self.slots.iter_mut().flatten().find(|member| member.monitor.is_domain(uuid))
+    }
+
+    /// Whether the list waits for none: see [`Monitor::is_verified`].
+    pub(crate) fn are_verified(&self) -> bool {
+        self.unverified == 0
     }
 
     fn slot(&mut self, at: usize) -> Option<&mut Member> {
@@ -188,8 +246,14 @@ impl Members {
         self.by_path.insert(socket.path.clone(), at);
         self.unsettled += 1;
         let call = self.ready.call(at);
-        let (is_there, is_settled) = (true, false);
-        self.slots[at] = Some(Member { monitor, socket, is_there, is_settled, call });
+        self.slots[at] = Some(Member {
+            monitor,
+            socket,
+            is_there: true,
+            is_settled: false,
+            is_unverified: false,
+            call,
+        });
     }
 
     fn relink(&mut self, at: usize) {
@@ -214,6 +278,9 @@ impl Members {
         let settles = !member.is_settled && !member.monitor.is_first();
         let is_parting = !member.is_there && member.monitor.is_vacant();
         member.is_settled |= settles;
+        let is_verified = member.is_unverified && (is_parting || member.monitor.is_verified());
+        member.is_unverified &= !is_verified;
+        self.unverified -= usize::from(is_verified);
         if settles {
             self.unsettled -= 1;
             turn.is_settled = true;

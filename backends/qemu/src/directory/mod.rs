@@ -27,7 +27,7 @@ use virevent::driver::{Driver, Reconnect, Settings};
 
 use self::lookout::Busy;
 use self::place::Place;
-use self::session::Opener;
+pub(crate) use self::session::Opener;
 use crate::config::{Config, every, lasting};
 use crate::driver;
 use crate::uri::{Endpoint, encoded};
@@ -36,11 +36,12 @@ use crate::uri::{Endpoint, encoded};
 /// `QmpDir::new("qmp-dir:/run/qemu")?.greeting_timeout(Duration::from_secs(2)).source()`.
 ///
 /// Sockets are found by the patterns of the URI, `*.sock` and `*.monitor` if it has none, in the
-/// directory and one level below it. A directory that is not there, or not yet, is an empty host.
+/// directory and one level below it. A directory that is not there, or not yet, is an empty host, and a
+/// gap that says so.
 #[derive(Clone, Debug)]
 #[must_use = "call source()"]
 pub struct QmpDir {
-    opener: Opener,
+    pub(crate) opener: Opener,
     reconnect: Reconnect,
     settings: Settings,
 }
@@ -90,9 +91,9 @@ impl QmpDir {
         self
     }
 
-    /// After how much silence to ask whether a QEMU lives, and how long it may take to answer before
-    /// it is out of reach. Default: 5 s, and 10 s; from 1 ms to thirty years. An interval of zero is
-    /// never.
+    /// How often to ask each QEMU for its run state, which is also its sign of life and is compared with
+    /// what was delivered, and how long it may take to answer before it is out of reach. Default: 5 s,
+    /// and 10 s; from 1 ms to thirty years. An interval of zero is never.
     pub fn keepalive(mut self, interval: Duration, answer: Duration) -> Self {
         (self.opener.config.interval, self.opener.config.answer) =
             (every(interval), lasting(answer));
@@ -124,8 +125,8 @@ impl QmpDir {
 
     /// The source. Does no I/O before the first subscription.
     pub fn source(self) -> Driver {
-        let greeting = self.opener.config.greeting;
-        driver(self.opener, greeting, self.reconnect, self.settings)
+        let deadline = self.opener.config.deadline();
+        driver(self.opener, deadline, self.reconnect, self.settings)
     }
 }
 

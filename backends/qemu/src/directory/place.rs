@@ -54,7 +54,18 @@ impl Place {
     /// What stands for whoever is in a sub-directory that cannot be read.
     pub(crate) fn name_of_directory(&self, directory: &Path) -> String {
         let below = directory.strip_prefix(&self.directory).unwrap_or(directory);
-        below.to_string_lossy().into_owned()
+        // The directory itself has its whole path for a name.
+        let shown = if below.as_os_str().is_empty() { directory } else { below };
+        shown.to_string_lossy().into_owned()
+    }
+
+    /// The error that it is that the directory is not there.
+    pub(crate) fn absent(&self) -> Error {
+        let endpoint = self.directory.display().to_string();
+        let reason = "the directory is not there, or not yet: it counts as empty, and is watched for; check \
+                      the path, or make the directory before the first QEMU starts";
+        let source = Arc::new(io::Error::from(io::ErrorKind::NotFound));
+        Error::Unreachable { endpoint, reason: reason.into(), source }
     }
 
     /// The error that it is to be unable to read `path`.
@@ -179,6 +190,8 @@ mod tests {
             ("qmp-dir:", "whole path"),
             ("qmp-dir://host/run", "whole path"),
             ("qmp-dir:/run/%zz", "%25"),
+            ("qmp-dir:/run/%+f", "%25"),
+            ("qmp-dir:/run?pattern=%+f", "%25"),
             ("qmp-dir:/run/%00", "NUL"),
             ("qmp-dir:/run#x", "%23"),
             ("qmp-dir:/run?glob=*", "pattern=..."),

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 use virevent::driver::{self, Batch, Connect, Interest};
-use virevent::{Error, Kind};
+use virevent::{Domain, Error, Kind, Uuid};
 
 use super::gaps::Gaps;
 use super::lookout::{Busy, Lookout};
-use super::members::Members;
+use super::members::{Looked, Members};
 use super::place::Place;
 use crate::config::Config;
 use crate::monitor::Shared;
@@ -49,6 +49,7 @@ impl Connect for Opener {
             watch: Some(Watch::new(self)),
             interest: None,
             list: None,
+            look: None,
             patience: Box::pin(sleep_until(Instant::now())),
         };
         // The first look says whether there is anything to be had.
@@ -67,6 +68,8 @@ pub(crate) struct Session {
     interest: Option<(u64, Vec<Kind>)>,
     /// A list that is asked for, and since when.
     list: Option<(u64, Instant)>,
+    /// The domain that is asked about.
+    look: Option<(u64, Uuid)>,
     patience: Pin<Box<Sleep>>,
 }
 
@@ -74,6 +77,8 @@ struct Watch {
     lookout: Lookout,
     members: Members,
     gaps: Gaps,
+    /// The directory has been there.
+    was_there: bool,
     /// When the directory was first read.
     looked_at: Option<Instant>,
     /// Why it cannot be read.
@@ -90,6 +95,7 @@ impl Watch {
             lookout: Lookout::new(Arc::clone(&opener.place), opener.net, Arc::clone(&opener.busy)),
             members: Members::default(),
             gaps: Gaps::default(),
+            was_there: false,
             looked_at: None,
             trouble: None,
             is_out: false,
@@ -121,8 +127,22 @@ impl driver::Session for Session {
     }
 
     fn request_list(&mut self, tag: u64) {
-        self.shared.is_listing = true;
+        // Else it is a first list, of QEMUs that have just been asked.
+        if let Some(watch) = self.watch.as_mut().filter(|_| !self.shared.is_listing) {
+            watch.members.verify();
+        }
         self.list = Some((tag, Instant::now()));
+    }
+
+    fn request_state(&mut self, domain: &Domain, tag: u64) -> bool {
+        let Some(watch) = &mut self.watch else { return false };
+        watch.members.verify_one(domain.uuid());
+        self.look = Some((tag, domain.uuid()));
+        true
+    }
+
+    fn is_ordered(&self) -> bool {
+        true
     }
 
     async fn advance(&mut self, out: &mut Batch) -> Result<(), Error> {
@@ -146,7 +166,7 @@ impl Session {
             looked => looked.is_ready(),
         };
         let moved = self.poll_members(cx, out).is_ready();
-        let answered = self.poll_list(cx, out).is_ready();
+        let answered = self.poll_list(cx, out).is_ready() | self.answer_look(out);
         let told = self.tell_trouble(out) | self.tell_gaps(out);
         if looked || moved || answered || told { Poll::Ready(()) } else { Poll::Pending }
     }
@@ -163,7 +183,9 @@ impl Session {
             members.reopen();
         }
         let (place, config) = (&self.opener.place, &self.opener.config);
-        watch.gaps.see(&found.unread);
+        watch.was_there |= !found.is_absent;
+        let absent = (!watch.was_there).then(|| (place.directory.clone(), place.absent()));
+        watch.gaps.see(found.unread.iter().chain(&absent));
         members.see(found, place, config, shared, out);
         watch.trouble = None;
         if std::mem::take(&mut watch.is_out) {
@@ -200,7 +222,12 @@ impl Session {
         if watch.trouble.is_some() {
             return Poll::Pending;
         }
-        if !watch.is_settled() {
+        if !self.shared.is_listing {
+            // Each has answered, or is an outage of its own.
+            if !watch.members.are_verified() {
+                return Poll::Pending;
+            }
+        } else if !watch.is_settled() {
             let Some(looked_at) = watch.looked_at else { return Poll::Pending };
             let since = since.max(looked_at);
             let due = (since.max(watch.settled_at) + SETTLING).min(since + SETTLED);
@@ -217,6 +244,22 @@ impl Session {
         self.list = None;
         self.shared.is_listing = false;
         Poll::Ready(())
+    }
+
+    /// Answers the question about one domain once its QEMU has answered. True if it did.
+    fn answer_look(&mut self, out: &mut Batch) -> bool {
+        let Some((tag, uuid)) = self.look else { return false };
+        let looked = match &mut self.watch {
+            Some(watch) => watch.members.look(uuid, out),
+            None => Looked::Failed,
+        };
+        match looked {
+            Looked::Pending => return false,
+            Looked::At(found) => out.looked(tag, found),
+            Looked::Failed => out.look_failed(tag),
+        }
+        self.look = None;
+        true
     }
 
     /// Tells which sub-directories cannot be read. True if there is news.

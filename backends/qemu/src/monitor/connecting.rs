@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use virevent::driver::Batch;
-use virevent::{Change, Error, Lifecycle, Origin, Reboot, Scope};
+use virevent::{Change, Error, Origin, Reboot, Scope};
 
-use super::guest::{Guest, other, start};
-use super::{GRACE, Monitor, Role, SOON, Shared};
+use super::guest::{Guest, other};
+use super::{GRACE, Monitor, Role, Shared};
+use crate::ADVICE;
 use crate::config::Config;
 use crate::decode::{Said, Story};
 use crate::file::Way;
 use crate::identity;
-use crate::link::{Opened, Progress};
+use crate::link::{Link, Opened, Progress};
 use crate::reach::{is_nobody, is_refused};
 use crate::wants::Wants;
 use crate::wire::Message;
@@ -39,6 +40,20 @@ impl Attempt {
     fn new(config: &Arc<Config>, way: Option<Arc<Way>>, now: Instant) -> Self {
         let progress = Arc::<Progress>::default();
         let opening = Box::pin(Opened::at(Arc::clone(config), way, Arc::clone(&progress)));
+        Self { opening, began: now, progress }
+    }
+
+    /// On a connection on which QEMU has greeted again.
+    pub(super) fn again(
+        config: &Arc<Config>,
+        link: Link,
+        way: Option<Arc<Way>>,
+        now: Instant,
+    ) -> Self {
+        let progress = Arc::<Progress>::default();
+        progress.is_connected.store(true, Ordering::Relaxed);
+        progress.greeted.get_or_init(|| now);
+        let opening = Box::pin(Opened::again(Arc::clone(config), link, way, Arc::clone(&progress)));
         Self { opening, began: now, progress }
     }
 
@@ -110,9 +125,11 @@ impl Monitor {
     fn pass_over(&mut self, error: &Error, shared: &mut Shared, out: &mut Batch) {
         if !std::mem::replace(&mut self.is_warned, true) {
             tracing::warn!(
-                socket = %self.config.endpoint, %error,
-                "passed over, as long as its file does not change: give a pattern that only the sockets \
-                 of -qmp match, as in ?pattern=*.qmp"
+                target: ADVICE,
+                "{} is passed over, as long as its file does not change: give a pattern that only the \
+                 sockets of -qmp match, as in ?pattern=*.qmp ({})",
+                self.config.endpoint,
+                error.to_line(),
             );
         }
         (self.is_first, self.is_foreign) = (false, true);
@@ -131,15 +148,14 @@ impl Monitor {
     }
 
     /// How long to wait before the next attempt.
-    fn patience(&mut self) -> Duration {
-        match self.role {
+    pub(super) fn patience(&mut self) -> Duration {
+        let most = match self.role {
             Role::Source => self.config.retry,
             // There may be many of them, and of most it is told when something happens.
-            Role::Part => {
-                let next = (self.pause * 2).min(SELDOM);
-                std::mem::replace(&mut self.pause, next)
-            }
-        }
+            Role::Part => SELDOM,
+        };
+        let next = (self.pause * 2).min(most);
+        std::mem::replace(&mut self.pause, next).min(most)
     }
 
     fn failed(&mut self, error: &Error, now: Instant, shared: &mut Shared, out: &mut Batch) {
@@ -199,9 +215,10 @@ impl Monitor {
                 let name = identity.name.clone().unwrap_or_else(|| self.config.name.clone());
                 let uuid = identity.uuid.unwrap_or_else(|| identity::uuid(None, host, endpoint));
                 let uuid = shared.uuids.claim(uuid, host, endpoint);
-                let (story, id) = (Story::new(&status), identity.id().unwrap_or(self.runs));
-                let (ended, pause, is_reborn) = (None, None, false);
-                let guest = Guest {
+                let story = Story::new(&status);
+                let id = identity.id().unwrap_or(self.runs);
+                let told = story.state();
+                let mut guest = Guest {
                     identity,
                     name,
                     uuid,
@@ -209,9 +226,9 @@ impl Monitor {
                     story,
                     process,
                     way,
-                    ended,
-                    pause,
-                    is_reborn,
+                    ended: None,
+                    pause: None,
+                    told,
                 };
                 let origin = match (&self.outage, self.role) {
                     (None, _) => Some(Origin::Observed),
@@ -220,18 +237,21 @@ impl Monitor {
                 };
                 // Otherwise a list tells it.
                 if let Some(origin) = origin.filter(|_| !shared.is_listing) {
-                    start(&guest, origin, out);
+                    guest.tell_start(origin, out);
                     is_told = true;
                 }
                 self.guest = Some(guest);
             }
         }
-        self.link = Some(link);
-        (self.heard, self.opened_at) = (now, now);
-        (self.pause, self.loneliness) = (SOON, LONELY);
+        self.heard = now;
+        self.opened_at = now;
+        self.unheard_from = None;
+        self.forget_questions();
+        self.loneliness = LONELY;
         is_told |= self.hear_early(&early, &shared.wants, out);
         if let Some(guest) = &mut self.guest {
             guest.story.look(&status);
+            self.look_at = self.departure.see_status(&status, now);
         }
         // After what led to it.
         if is_told {
@@ -240,12 +260,7 @@ impl Monitor {
         self.is_first = false;
         self.recovered(shared, out);
         // What was read together with the last answer waits for no further word.
-        if let Some(mut link) = self.link.take() {
-            match self.hear_all(&mut link, shared, out) {
-                Ok(()) => self.link = Some(link),
-                Err(error) => self.lost(&error, shared, out),
-            }
-        }
+        self.take_in(link, shared, out);
     }
 
     /// Takes in the events that came before the run state did. True if only that tells whether the
@@ -260,23 +275,20 @@ impl Monitor {
             // Changes are contained in the run state, which was told later.
             match guest.story.hear(&event) {
                 Said::Other => other(guest, &event, at, wants, out),
-                Said::Reboot | Said::RebootAndAsk => {
+                Said::Reboot => {
                     let domain = guest.domain(out);
                     out.event(Reboot::new(domain, at));
                 }
                 // The end that it announced is in no run state.
                 Said::Change(change @ (Change::ShuttingDown(_) | Change::Crashed(_))) => {
-                    let domain = guest.domain(out);
-                    out.event(Lifecycle::new(domain, change, at));
-                }
-                Said::ChangeAndAsk(change) => {
-                    may_survive = true;
-                    let domain = guest.domain(out);
-                    out.event(Lifecycle::new(domain, change, at));
+                    may_survive |= guest.story.take_doubt();
+                    guest.tell(change, at, out);
                 }
                 Said::Change(_) | Said::Ask | Said::Nothing => {}
             }
         }
+        // The run state that was told later is the answer.
+        guest.story.take_doubt();
         may_survive
     }
 }

@@ -5,6 +5,7 @@ use virevent::driver::Batch;
 use virevent::{Error, Fault, FaultKind};
 
 use super::connecting::Attempt;
+use super::questions::Subject;
 use super::{LAST_WORDS, Monitor, Role, Shared};
 
 impl Monitor {
@@ -33,19 +34,26 @@ impl Monitor {
                 return Ok(true);
             }
         }
-        if let Some((_, since)) = self.question {
+        if let Some(since) = self.questions.since() {
             if now >= since + self.config.answer && self.trouble.is_none() {
                 let error = self.config.mute(self.config.answer);
                 self.trouble = Some((now, Fault::new(FaultKind::Timeout, &error.to_line())));
                 if self.config.may_be_half_open() {
-                    (self.link, self.question, self.retry_at) = (None, None, now);
+                    self.link = None;
+                    self.unheard_from = Some(now);
+                    self.forget_questions();
+                    self.retry_at = now;
                 }
             }
         } else if let Some(link) = &mut self.link {
-            let quiet = self.heard + self.config.interval;
-            if now >= self.look_at.map_or(quiet, |at| at.min(quiet)) {
+            let due = self.questions.asked_at() + self.config.interval;
+            if now >= self.look_at.map_or(due, |at| at.min(due)) {
                 self.look_at = None;
-                self.question = Some((link.send("query-status"), now));
+                // First, so that the answer says how to take that about the run state.
+                if self.departure.is_possible() {
+                    self.questions.ask(Subject::Migration, link, now);
+                }
+                self.questions.ask(Subject::Status, link, now);
                 return Ok(true);
             }
         }
@@ -67,15 +75,15 @@ impl Monitor {
     pub(super) fn next_deadline(&self, shared: &Shared) -> Option<Instant> {
         let (guest, attempt) = (self.guest.as_ref(), self.attempt.as_ref());
         let calm = self.trouble.is_none();
+        let may_ask = self.link.is_some() && self.questions.is_empty();
         let deadlines = [
             guest.and_then(|guest| guest.pause).map(|(_, due)| due),
             guest.and_then(|guest| guest.ended).map(|ended| ended + LAST_WORDS),
             attempt.filter(|_| calm).map(|attempt| attempt.silent_since() + self.config.greeting),
             attempt.and_then(|attempt| self.given_up_at(attempt)),
-            self.question.filter(|_| calm).map(|(_, since)| since + self.config.answer),
-            (self.link.is_some() && self.question.is_none())
-                .then(|| self.heard + self.config.interval),
-            self.look_at.filter(|_| self.link.is_some() && self.question.is_none()),
+            self.questions.since().filter(|_| calm).map(|since| since + self.config.answer),
+            may_ask.then(|| self.questions.asked_at() + self.config.interval),
+            self.look_at.filter(|_| may_ask),
             (self.link.is_none() && self.attempt.is_none() && self.may_connect(shared))
                 .then_some(self.retry_at),
             self.trouble.as_ref().filter(|_| self.may_tell_trouble(shared)).map(|(due, _)| *due),

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 use virevent::driver::Batch;
-use virevent::{Change, Domain, EventData, EventName, Lifecycle, Origin, RawEvent, Uuid};
+use virevent::{Change, Domain, EventData, EventName, Lifecycle, Origin, RawEvent, State, Uuid};
 
 use crate::decode::Story;
 use crate::file::Way;
@@ -32,8 +32,8 @@ pub(super) struct Guest {
     pub(super) ended: Option<Instant>,
     /// A pause whose cause is asked for: when it was, and when it is told without.
     pub(super) pause: Option<(SystemTime, Instant)>,
-    /// It was reset after its end, or may have survived a crash: how it is now is asked for.
-    pub(super) is_reborn: bool,
+    /// The state that the driver believes, by what was told.
+    pub(super) told: State,
 }
 
 impl Guest {
@@ -41,22 +41,51 @@ impl Guest {
         out.domain(self.uuid, &self.name, Some(self.id))
     }
 
-    /// Tells a pause whose cause was asked for.
+    /// Delivers an event that the story has heard already.
+    #[inline]
+    pub(super) fn tell(&mut self, change: Change, at: SystemTime, out: &mut Batch) {
+        self.told = self.story.state();
+        self.deliver(Origin::Observed, change, at, out);
+    }
+
+    /// Delivers that the run began.
+    pub(super) fn tell_start(&mut self, origin: Origin, out: &mut Batch) {
+        let change = Change::Started(self.story.start_cause());
+        self.told = State::after(change).unwrap_or(self.told);
+        let at = out.received();
+        self.deliver(origin, change, at, out);
+    }
+
+    #[inline]
+    fn deliver(&mut self, origin: Origin, change: Change, at: SystemTime, out: &mut Batch) {
+        let mut event = Lifecycle::new(self.domain(out), change, at);
+        event.origin = origin;
+        event.persistent = Some(false);
+        out.event(event);
+    }
+
+    /// Delivers a pause whose cause was asked for.
     pub(super) fn tell_pause(&mut self, status: Option<&str>, out: &mut Batch) {
         if let Some((at, _)) = self.pause.take() {
             let change = self.story.paused(status);
-            let domain = self.domain(out);
-            out.event(Lifecycle::new(domain, change, at));
+            self.told = State::after(change).unwrap_or(self.told);
+            self.deliver(Origin::Observed, change, at, out);
         }
     }
-}
 
-/// Tells that a run began.
-pub(super) fn start(guest: &Guest, origin: Origin, out: &mut Batch) {
-    let (domain, at) = (guest.domain(out), out.received());
-    let mut event = Lifecycle::new(domain, Change::Started(guest.story.start_cause()), at);
-    event.origin = origin;
-    out.event(event);
+    /// Reports the state; the driver derives what changed.
+    pub(super) fn tell_state(&mut self, out: &mut Batch) {
+        let domain = self.domain(out);
+        self.told = self.story.state();
+        out.state(domain, self.told);
+    }
+
+    /// Reports the state if it is not the one that the driver believes.
+    pub(super) fn tell_difference(&mut self, out: &mut Batch) {
+        if self.told != self.story.state() {
+            self.tell_state(out);
+        }
+    }
 }
 
 /// Passes on an event that has no type, if anybody wants it.

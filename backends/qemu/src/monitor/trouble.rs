@@ -6,8 +6,10 @@ use tokio::time::Instant;
 use virevent::driver::Batch;
 use virevent::{Domain, Error, Scope};
 
-use super::{GRACE, Monitor, Role, Shared};
+use super::connecting::Attempt;
+use super::{GRACE, Monitor, Role, SOON, Shared};
 use crate::identity;
+use crate::link::{Link, broken};
 
 impl Monitor {
     /// The connection is gone, or of no use.
@@ -17,14 +19,32 @@ impl Monitor {
         if let Some(guest) = &mut self.guest {
             guest.tell_pause(None, out);
         }
-        self.question = None;
-        // At once, but not in a tight circle with one that breaks each connection.
-        self.retry_at = now.max(self.opened_at + self.config.retry);
+        self.forget_questions();
+        let wait = match now.duration_since(self.opened_at) >= self.config.retry {
+            true => {
+                self.pause = SOON;
+                Duration::ZERO
+            }
+            // Not in a tight circle with one that breaks each connection.
+            false => self.patience(),
+        };
+        self.retry_at = now + wait;
         // A broken protocol is no sign of an end.
         let grace = if matches!(error, Error::Protocol { .. }) { Duration::ZERO } else { GRACE };
+        self.unheard_from = Some(now + grace);
         self.trouble = Some((now + grace, error.to_fault()));
         self.tell_trouble(now, shared, out);
         self.desert(shared, out);
+    }
+
+    /// QEMU greets on a connection that was negotiated: its monitor was removed and made again. What
+    /// happened in between is lost. The connection is kept, for another client may wait for its turn.
+    pub(super) fn renegotiate(&mut self, link: Link, shared: &mut Shared, out: &mut Batch) {
+        let again = "QEMU greets again: its monitor was removed and made again, and what happened \
+                     in between is lost";
+        self.lost(&broken(&again), shared, out);
+        let way = self.guest.as_ref().and_then(|guest| guest.way.clone());
+        self.attempt = Some(Attempt::again(&self.config, link, way, Instant::now()));
     }
 
     /// Gives up a socket that is gone, and that no QEMU was known behind. A run goes on: its process
@@ -92,10 +112,9 @@ impl Monitor {
     }
 
     /// Tells the state of the guest. A list that is under way is newer, and tells it instead.
-    pub(super) fn tell_state(&self, shared: &Shared, out: &mut Batch) {
-        if let Some(guest) = self.guest.as_ref().filter(|_| !shared.is_listing) {
-            let domain = guest.domain(out);
-            out.state(domain, guest.story.state());
+    pub(super) fn tell_state(&mut self, shared: &Shared, out: &mut Batch) {
+        if let Some(guest) = self.guest.as_mut().filter(|_| !shared.is_listing) {
+            guest.tell_state(out);
         }
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use virevent::driver::Settings;
 use virevent::{EventSource, Options};
 use virevent_qemu::QmpDir;
 use virevent_testkit::assert::{next_within, nothing_within};
@@ -130,6 +131,46 @@ async fn what_is_no_monitor_is_no_domain_and_is_left_alone_until_its_file_change
     fs::remove_file(&file).unwrap();
     let _serial = place.qemu("serial");
     assert_eq!(next(&mut events).await, "serial started (booted)");
+}
+
+#[tokio::test]
+async fn verification_goes_on_beside_a_qemu_that_hangs() {
+    let place = Place::new();
+    let web = place.qemu("web");
+    let db = place.qemu("db");
+    let source = QmpDir::new(&place.uri())
+        .unwrap()
+        .keepalive(10 * PATIENCE, SILENCE)
+        .settings(Settings::default().verify(Some(SILENCE)))
+        .source();
+    let (mut events, existing) = watch(&source).await;
+    assert_eq!(existing, ["db existing (running)", "web existing (running)"]);
+    db.change(|faults| faults.unanswered = vec!["query-status".into()]);
+    assert_eq!(next(&mut events).await, "lost sight of domain db");
+    for (status, told) in [("suspended", "web pm_suspended"), ("running", "web started (wakeup)")] {
+        web.set_status(status);
+        assert!(next(&mut events).await.starts_with(told));
+    }
+    // It was left out of each list, and is still there.
+    db.change(|faults| faults.unanswered.clear());
+    db.cut();
+    assert_eq!(next(&mut events).await, "synced with domain db");
+    goes_on(&db, "db", &mut events).await;
+    let health = source.health();
+    assert!(health.verified().is_some());
+}
+
+#[tokio::test]
+async fn a_storage_daemon_is_no_domain_of_a_directory() {
+    let place = Place::new();
+    let _web = place.qemu("web");
+    let daemon = place.qemu("daemon");
+    let lacks = ["query-name", "query-uuid", "query-cpus-fast", "query-status"];
+    daemon.change(|faults| faults.lacks = lacks.map(String::from).to_vec());
+    let (mut events, existing) = place.watch().await;
+    assert_eq!(existing, ["web existing (running)"]);
+    nothing_within(&mut events, SILENCE).await.unwrap();
+    assert_eq!(daemon.accepted(), 1, "it is left alone");
 }
 
 #[tokio::test]

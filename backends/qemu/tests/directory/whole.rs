@@ -6,12 +6,12 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::Duration;
 
-use virevent::{EventSource, Options, Status};
+use virevent::{Break, DomainEvent, EventSource, Gap, Options, Status};
 use virevent_qemu::QmpDir;
-use virevent_testkit::assert::nothing_within;
+use virevent_testkit::assert::{next_within, nothing_within, until_synced};
 use virevent_testkit::qmp::FakeQemu;
 
-use super::{Place, SILENCE, goes_on, next, some, watch};
+use super::{PATIENCE, Place, SILENCE, goes_on, next, some, watch};
 
 #[tokio::test]
 async fn a_directory_may_come_late_and_level_by_level() {
@@ -19,15 +19,37 @@ async fn a_directory_may_come_late_and_level_by_level() {
     let uri = format!("{}/e/f", place.uri());
     let source = QmpDir::new(&uri).unwrap().source();
     let (mut events, existing) = watch(&source).await;
+    // A domain of its path stands for what may be there.
     assert!(existing.is_empty(), "{existing:?}");
-    for directory in ["", "e", "e/f", "e/f/g"] {
+    assert!(next(&mut events).await.starts_with("lost sight of domain /"));
+    for directory in ["", "e", "e/f"] {
         nothing_within(&mut events, Duration::from_millis(50)).await.unwrap();
         place.make(directory);
     }
+    assert!(next(&mut events).await.starts_with("synced with domain /"));
+    place.make("e/f/g");
     let _web = place.qemu("e/f/web");
     assert_eq!(next(&mut events).await, "e/f/web started (booted)");
     let _db = place.qemu("e/f/g/db");
     assert_eq!(next(&mut events).await, "e/f/g/db started (booted)");
+}
+
+#[tokio::test]
+async fn a_directory_that_is_not_there_is_a_gap_that_says_so() {
+    let place = Place::absent();
+    let source = QmpDir::new(&place.uri()).unwrap().source();
+    for _ in 0..2 {
+        // The second subscriber is told as well.
+        let mut events = source.subscribe_with(Options::default()).await.unwrap();
+        let told = until_synced(&mut events).await.unwrap();
+        assert!(told.is_empty(), "{told:?}");
+        let event = next_within(&mut events, PATIENCE).await.unwrap();
+        let DomainEvent::Gap(Gap { kind: Break::Disconnected { fault }, .. }) = event else {
+            panic!("{event}");
+        };
+        assert!(fault.to_string().contains("the directory is not there"), "{fault}");
+        assert!(fault.to_string().contains(&place.path("").display().to_string()), "{fault}");
+    }
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ mod causes;
 mod lines;
 mod outages;
 mod refusals;
+mod silent;
 
 use std::time::Duration;
 

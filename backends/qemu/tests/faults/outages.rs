@@ -1,6 +1,7 @@
 //! A connection that breaks, or brings no answer.
 
 use virevent::{EventSource, FaultKind, Options};
+use virevent_qemu::Qmp;
 use virevent_testkit::assert::{next_within, until_synced};
 use virevent_testkit::qmp::FakeQemu;
 
@@ -42,7 +43,7 @@ async fn a_question_that_fails_after_a_broken_connection_makes_no_other_qemu() {
     assert_eq!(gap(&mut events).await, FaultKind::Closed);
     qemu.boot("web").unwrap();
     qemu.change(|faults| faults.hang_up = false);
-    assert_eq!(next(&mut events).await, "web stopped (failed) [inferred]");
+    assert_eq!(next(&mut events).await, "web stopped [inferred]");
 }
 
 #[tokio::test]
@@ -112,4 +113,92 @@ async fn the_monitor_is_free_as_soon_as_nobody_listens() {
         events.close().await;
         qemu.until(|qemu| !qemu.is_held()).await;
     }
+}
+
+#[tokio::test]
+async fn a_second_greeting_on_a_connection_is_a_gap_and_a_resync() {
+    let (qemu, mut events) = watched().await;
+    qemu.set_status("paused");
+    qemu.greet_again();
+    assert_eq!(gap(&mut events).await, FaultKind::Protocol);
+    assert_eq!(next(&mut events).await, "web suspended (paused) [inferred]");
+    assert!(next(&mut events).await.starts_with("synced"));
+    qemu.cont();
+    assert_eq!(next(&mut events).await, "web resumed (unpaused)");
+    assert_eq!(qemu.accepted(), 1, "it is negotiated on the connection that there is");
+}
+
+#[tokio::test]
+async fn a_greeting_in_an_outage_ends_it() {
+    let qemu = FakeQemu::start("web").unwrap();
+    let source = client(&qemu).keepalive(SHORT, SHORT).source();
+    let mut events = source.subscribe_with(all()).await.unwrap();
+    until_synced(&mut events).await.unwrap();
+    // Its monitor is removed: nothing answers.
+    qemu.change(|faults| faults.unanswered = vec!["query-status".into()]);
+    assert_eq!(gap(&mut events).await, FaultKind::Timeout);
+    qemu.change(|faults| faults.unanswered.clear());
+    qemu.greet_again();
+    assert!(next(&mut events).await.starts_with("synced"));
+    goes_on(&qemu, &mut events).await;
+}
+
+#[tokio::test]
+async fn a_refused_question_is_no_sign_of_life() {
+    let qemu = FakeQemu::start("web").unwrap();
+    let source = client(&qemu).keepalive(SHORT, SHORT).source();
+    let mut events = source.subscribe_with(all()).await.unwrap();
+    until_synced(&mut events).await.unwrap();
+    qemu.change(|faults| faults.lacks = vec!["query-status".into()]);
+    assert_eq!(gap(&mut events).await, FaultKind::Protocol);
+    qemu.change(|faults| faults.lacks.clear());
+    assert!(next(&mut events).await.starts_with("synced"));
+    goes_on(&qemu, &mut events).await;
+}
+
+#[tokio::test]
+async fn a_question_that_qemu_does_not_understand_is_a_gap() {
+    let qemu = FakeQemu::start("web").unwrap();
+    let source = client(&qemu).keepalive(SHORT, 100 * SHORT).source();
+    let mut events = source.subscribe_with(all()).await.unwrap();
+    until_synced(&mut events).await.unwrap();
+    // As of a QEMU 7.2 that garbles what it is given on this connection.
+    qemu.change(|faults| faults.unanswered = vec!["query-status".into()]);
+    let asked = qemu.calls("query-status");
+    qemu.until(|qemu| qemu.calls("query-status") > asked).await;
+    qemu.send(b"{\"error\": {\"class\": \"GenericError\", \"desc\": \"JSON parse error\"}}\r\n");
+    assert_eq!(gap(&mut events).await, FaultKind::Protocol);
+    qemu.change(|faults| faults.unanswered.clear());
+    // The connection that brings no answer is given up first.
+    qemu.cut();
+    assert!(next(&mut events).await.starts_with("synced"));
+}
+
+#[tokio::test]
+async fn the_end_of_a_qemu_over_tcp_is_no_gap() {
+    for _ in 0..3 {
+        let qemu = FakeQemu::start_tcp("web").unwrap();
+        // As often as by default.
+        let source = Qmp::new(&qemu.uri()).unwrap().source();
+        let mut events = source.subscribe_with(all()).await.unwrap();
+        until_synced(&mut events).await.unwrap();
+        // On its way out it closes its connection first, and listens for a moment more.
+        qemu.change(|faults| faults.hang_up = true);
+        qemu.cut();
+        qemu.until(|qemu| qemu.accepted() >= 2).await;
+        qemu.kill();
+        assert_eq!(next(&mut events).await, "web stopped (failed)");
+    }
+}
+
+#[tokio::test]
+async fn an_end_in_a_gap_has_the_cause_that_was_announced_before_it() {
+    let (qemu, mut events) = watched().await;
+    qemu.emit("SHUTDOWN", r#"{"guest": true, "reason": "guest-shutdown"}"#);
+    assert_eq!(next(&mut events).await, "web shutting_down (guest)");
+    qemu.change(|faults| faults.hang_up = true);
+    qemu.cut();
+    assert_eq!(gap(&mut events).await, FaultKind::Closed);
+    qemu.kill();
+    assert_eq!(next(&mut events).await, "web stopped (shutdown) [inferred]");
 }

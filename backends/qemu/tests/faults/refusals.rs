@@ -53,3 +53,13 @@ async fn a_qemu_that_hangs_up_midway_through_the_questions_is_a_clear_error() {
         assert!(error.contains("hung up in the midst"), "{error}");
     }
 }
+
+#[tokio::test]
+async fn a_storage_daemon_is_no_virtual_machine() {
+    let qemu = FakeQemu::start("web").unwrap();
+    let lacks = ["query-name", "query-uuid", "query-cpus-fast", "query-status"];
+    qemu.change(|faults| faults.lacks = lacks.map(String::from).to_vec());
+    let error = refusal(&qemu).await;
+    assert!(error.contains("no virtual machine") && error.contains("storage daemon"), "{error}");
+    assert!(!error.contains("broken protocol"), "{error}");
+}

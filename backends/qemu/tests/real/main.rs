@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 use virevent::{EventSource, EventStream, Kind, Options};
 use virevent_qemu::Qmp;
 use virevent_testkit::assert::{in_short, next_within, until_synced};
-use virevent_testkit::servers::{Qemu, QemuConfig};
+use virevent_testkit::servers::{Guest, Qemu, QemuConfig};
 
 /// Far longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -31,7 +31,12 @@ fn all() -> Options {
 
 /// A stream that is synced, and what it told until then.
 async fn watch(uri: &str, options: Options) -> (EventStream, Vec<String>) {
-    let source = Qmp::new(uri).unwrap().look_every(Duration::from_millis(20)).source();
+    // No keepalive comes in time: what is delivered is so for another reason.
+    let source = Qmp::new(uri)
+        .unwrap()
+        .look_every(Duration::from_millis(20))
+        .keepalive(10 * PATIENCE, PATIENCE)
+        .source();
     let mut events = source.subscribe_with(options).await.unwrap();
     let told = until_synced(&mut events).await.unwrap();
     (events, told.iter().map(in_short).collect())
@@ -169,14 +174,69 @@ async fn many_subscribers_share_the_one_monitor_and_the_last_frees_it() {
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn a_qemu_on_a_tcp_port_comes_and_goes() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let mut qemu = QemuConfig::default().name("web").tcp(free).running().start().await.unwrap();
-    let (mut events, existing) = watch(&qemu.uri(), Options::default()).await;
+async fn the_end_of_a_qemu_on_a_tcp_port_is_no_gap() {
+    for command in ["quit", "quit", "quit", "KILL", "KILL", "KILL"] {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut qemu = QemuConfig::default().name("web").tcp(free).running().start().await.unwrap();
+        // It is looked for as often as by default.
+        let source = Qmp::new(&qemu.uri()).unwrap().source();
+        let mut events = source.subscribe_with(all()).await.unwrap();
+        until_synced(&mut events).await.unwrap();
+        // As of a connection that is older than that.
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        let expected = if command == "quit" {
+            qemu.run("quit").await.unwrap();
+            vec!["web shutting_down (host)", "web stopped (destroyed)"]
+        } else {
+            qemu.signal(command);
+            vec!["web stopped (failed)"]
+        };
+        assert_eq!(told_until(&mut events, "stopped").await, expected);
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs qemu"]
+async fn a_real_storage_daemon_is_no_virtual_machine() {
+    let home = tempfile::Builder::new().prefix("vq").tempdir().unwrap();
+    let socket = home.path().join("vm.sock");
+    let chardev = format!("socket,id=m,path={},server=on,wait=off", socket.display());
+    let mut daemon = tokio::process::Command::new("qemu-storage-daemon")
+        .args(["--chardev", &chardev, "--monitor", "chardev=m"])
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let uri = format!("qmp:{}", socket.display());
+    let source = Qmp::new(&uri).unwrap().source();
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let error = loop {
+        let error = source.subscribe_with(Options::default()).await.unwrap_err().to_line();
+        if !error.contains("no such socket") {
+            break error;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "it does not listen");
+    };
+    assert!(error.contains("no virtual machine"), "{error}");
+    daemon.kill().await.unwrap();
+}
+
+#[tokio::test]
+#[ignore = "needs qemu and root"]
+async fn a_qemu_in_a_pid_namespace_is_told_from_the_next_there() {
+    let guest = || QemuConfig::default().name("web").guest(Guest::idle("web")).running();
+    let home = tempfile::Builder::new().prefix("vq").tempdir().unwrap();
+    let socket = home.path().join("vm.sock");
+    let mut first = guest().in_pid_namespace().socket(&socket).start().await.unwrap();
+    let (mut events, existing) = watch(&first.uri(), Options::default()).await;
     assert_eq!(existing, ["web existing (running)"]);
-    qemu.run("quit").await.unwrap();
-    let told = told_until(&mut events, "stopped").await;
-    assert_eq!(told, ["web shutting_down (host)", "web stopped (destroyed)"]);
+    for _ in 0..5 {
+        // It listens before the one before it has ended, and its threads have the same numbers.
+        let second = guest().in_pid_namespace().socket(&socket).start().await.unwrap();
+        first.signal("KILL");
+        let told = told_until(&mut events, "started").await;
+        assert_eq!(told, ["web stopped (failed)", "web started (booted)"]);
+        first = second;
+    }
 }
 
 /// Kills a QEMU that is not our child.

@@ -1,37 +1,86 @@
 //! A guest that goes from one QEMU to another.
 
+use std::time::Duration;
+
+use tempfile::TempDir;
 use tokio::time::Instant;
 use virevent::Options;
-use virevent_testkit::servers::{Guest, QemuConfig};
+use virevent_testkit::servers::{Guest, Qemu, QemuConfig};
 
 use super::{PATIENCE, told_until, watch};
+
+/// Two QEMUs, between which a guest can move.
+struct Hosts {
+    here: Qemu,
+    there: Qemu,
+    way: String,
+    _home: TempDir,
+}
+
+impl Hosts {
+    async fn start() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let way = format!("unix:{}", home.path().join("way").display());
+        let config = QemuConfig::default().name("web").guest(Guest::idle("web"));
+        let here = config.clone().start().await.unwrap();
+        let there = config.running().args(&["-incoming", &way]).start().await.unwrap();
+        Self { here, there, way, _home: home }
+    }
+
+    async fn migrate(&mut self) {
+        let to = format!(r#"{{"uri": "{}"}}"#, self.way);
+        self.here.run_with("migrate", &to).await.unwrap();
+    }
+
+    async fn until_completed(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.here.run("query-migrate").await.unwrap().contains("completed") {
+            assert!(Instant::now() < deadline, "the migration is not completed");
+        }
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs qemu"]
+async fn a_paused_guest_that_leaves_without_an_event_has_migrated() {
+    for wait in [0, 50, 200] {
+        let mut hosts = Hosts::start().await;
+        let (mut leaving, _) = watch(&hosts.here.uri(), Options::default()).await;
+        hosts.here.run("cont").await.unwrap();
+        hosts.here.run("stop").await.unwrap();
+        assert_eq!(told_until(&mut leaving, "suspended").await.len(), 2);
+        // The user takes a while before the guest is moved, and the network is as slow as for a guest of
+        // common size.
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+        let slow = r#"{"max-bandwidth": 2000000}"#;
+        hosts.here.run_with("migrate-set-parameters", slow).await.unwrap();
+        hosts.migrate().await;
+        hosts.until_completed().await;
+        hosts.here.run("quit").await.unwrap();
+        let told = told_until(&mut leaving, "stopped").await;
+        assert_eq!(told, ["web shutting_down (host)", "web stopped (migrated)"], "{wait} ms");
+    }
+}
 
 #[tokio::test]
 #[ignore = "needs qemu"]
 async fn a_guest_that_moves_has_migrated_on_either_side() {
-    let way = tempfile::tempdir().unwrap();
-    let way = format!("unix:{}", way.path().join("way").display());
-    let config = QemuConfig::default().name("web").guest(Guest::idle("web"));
-    let mut here = config.clone().start().await.unwrap();
-    let mut there = config.running().args(&["-incoming", &way]).start().await.unwrap();
-    let (mut leaving, _) = watch(&here.uri(), Options::default()).await;
-    let (mut coming, existing) = watch(&there.uri(), Options::default()).await;
+    let mut hosts = Hosts::start().await;
+    let (mut leaving, _) = watch(&hosts.here.uri(), Options::default()).await;
+    let (mut coming, existing) = watch(&hosts.there.uri(), Options::default()).await;
     assert_eq!(existing, ["web existing (paused (migration))"]);
-    here.run("cont").await.unwrap();
+    hosts.here.run("cont").await.unwrap();
     // As libvirt does: only with it QEMU says when the guest has left.
     let events = r#"{"capabilities": [{"capability": "events", "state": true}]}"#;
-    here.run_with("migrate-set-capabilities", events).await.unwrap();
-    here.run_with("migrate", &format!(r#"{{"uri": "{way}"}}"#)).await.unwrap();
+    hosts.here.run_with("migrate-set-capabilities", events).await.unwrap();
+    hosts.migrate().await;
     assert_eq!(told_until(&mut coming, "resumed").await, ["web resumed (migrated)"]);
     let told = told_until(&mut leaving, "suspended").await;
     assert_eq!(told, ["web resumed (unpaused)", "web suspended (migrated)"]);
-    let deadline = Instant::now() + PATIENCE;
-    while !here.run("query-migrate").await.unwrap().contains("completed") {
-        assert!(Instant::now() < deadline, "the migration is not completed");
-    }
-    here.run("quit").await.unwrap();
+    hosts.until_completed().await;
+    hosts.here.run("quit").await.unwrap();
     let told = told_until(&mut leaving, "stopped").await;
     assert_eq!(told, ["web shutting_down (host)", "web stopped (migrated)"]);
-    there.run("quit").await.unwrap();
+    hosts.there.run("quit").await.unwrap();
     assert_eq!(told_until(&mut coming, "stopped").await.last().unwrap(), "web stopped (destroyed)");
 }

@@ -170,6 +170,18 @@ fn what_the_library_logs_is_on_standard_error_if_it_is_asked_for() {
 }
 
 #[test]
+fn a_directory_that_is_not_there_is_said_once_on_standard_error() {
+    let home = tempfile::tempdir().unwrap();
+    let uri = format!("qmp-dir:{}/qemu", home.path().display());
+    let outcome = run(&["--quiet", "--for", "0.5", &uri]);
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+    let lines: Vec<_> = outcome.stderr.lines().collect();
+    let [line] = lines[..] else { panic!("{outcome:?}") };
+    assert!(line.starts_with("watch: ") && line.contains("is not there"), "{line}");
+    assert!(line.contains(&uri["qmp-dir:".len()..]), "{line}");
+}
+
+#[test]
 fn who_waits_is_told_of_a_gap_where_nothing_can_be_reached() {
     let outcome = run(&["--json", "--wait", "--for", "0.5", NOWHERE]);
     assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""));

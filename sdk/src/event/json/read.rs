@@ -109,7 +109,7 @@ impl Flat<'_> {
             Some(FlatName::Name(name)) => EventName::Name((&**name).into()),
         };
         let data = match (&self.data, &self.hex) {
-            (Some(data), _) => EventData::Json(data.to_string().into()),
+            (Some(data), _) => EventData::Json(data.text().into()),
             (None, Some(hex)) => EventData::Bytes(hex.0.0.to_vec().into()),
             (None, None) => return Err(self.lacks("data\" or \"hex")),
         };

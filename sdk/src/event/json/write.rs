@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 
+use super::data::Data;
 use super::text::{Hex, Stamp, Text};
 use super::{Flat, FlatDomain, FlatName};
 use crate::{Break, Change, DomainEvent, EventData, EventName, Gap, RawEvent, Scope, State};
 
 impl<'a> Flat<'a> {
-    pub(super) fn from_event(event: &'a DomainEvent) -> Result<Self, serde_json::Error> {
-        Ok(match event {
+    pub(super) fn from_event(event: &'a DomainEvent) -> Self {
+        match event {
             DomainEvent::Lifecycle(event) => Self {
                 source: Some(event.domain.source().into()),
                 domain: Some(FlatDomain::of(&event.domain)),
@@ -25,14 +26,14 @@ impl<'a> Flat<'a> {
                 at: Some(Text(Stamp(event.at))),
                 ..Self::default()
             },
-            DomainEvent::Other(event) => Self::from_raw(event)?,
+            DomainEvent::Other(event) => Self::from_raw(event),
             DomainEvent::Synced(synced) => Self {
                 kind: "synced".into(),
                 domains: Some(synced.domains),
                 ..Self::from_scope(&synced.scope)
             },
             DomainEvent::Gap(gap) => Self::from_gap(gap),
-        })
+        }
     }
 
     fn from_change(change: Change) -> Self {
@@ -65,16 +66,16 @@ impl<'a> Flat<'a> {
         }
     }
 
-    fn from_raw(event: &'a RawEvent) -> Result<Self, serde_json::Error> {
+    fn from_raw(event: &'a RawEvent) -> Self {
         let (data, hex) = match event.data() {
-            EventData::Json(text) => (Some(serde_json::from_str(text)?), None),
+            EventData::Json(text) => (Some(Data::of(text)), None),
             EventData::Bytes(bytes) => (None, Some(Text(Hex(Cow::Borrowed(bytes))))),
         };
         let name = match event.name() {
             EventName::Number(number) => FlatName::Number(*number),
             EventName::Name(name) => FlatName::Name(Cow::Borrowed(name)),
         };
-        Ok(Self {
+        Self {
             kind: "other".into(),
             event: Some(name),
             data,
@@ -84,7 +85,7 @@ impl<'a> Flat<'a> {
             source: Some(event.source().into()),
             domain: event.domain.as_ref().map(FlatDomain::of),
             ..Self::default()
-        })
+        }
     }
 
     fn from_gap(gap: &'a Gap) -> Self {
