@@ -14,8 +14,8 @@
 use super::inference::Inference;
 use super::roster::{Entry, Key, Roster};
 use crate::{
-    Change, DefineCause, Domain, DomainEvent, Lifecycle, PausedReason, Reboot, RunningReason,
-    ShutoffReason, StartCause, State, StopCause, UndefineCause,
+    Change, DefineCause, Domain, DomainEvent, Lifecycle, PausedReason, Reboot, ResumeCause,
+    RunningReason, ShutoffReason, StartCause, State, StopCause, UndefineCause,
 };
 
 /// What becomes of an event.
@@ -196,8 +196,10 @@ fn run_state(roster: &mut Roster, key: Key, event: &Lifecycle, before: &mut Infe
     }
     let run = event.domain.with_id(Some(run));
     begin(roster, key, &run, after.unwrap_or(BEGUN), before);
-    // libvirt sends resumed before started: the start is still to come, or fails without a word.
-    let is_start = matches!(event.change, Change::Resumed(_));
+    // libvirt sends resumed (unpaused) before started: the start is still to come, or fails without a word.
+    // A guest that migrates in is resumed last.
+    let is_start =
+        matches!(event.change, Change::Resumed(ResumeCause::Unpaused | ResumeCause::Unspecified));
     if let Some(entry) = roster.get_mut(key) {
         entry.unannounced = is_start;
         if !is_start {

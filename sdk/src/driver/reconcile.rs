@@ -25,7 +25,8 @@ use super::roster::{ByKey, Entry, Key, Roster};
 use super::scopes::Scopes;
 use super::sync_buffer::SyncBuffer;
 use crate::{
-    Change, DefineCause, DomainEvent, Lifecycle, Origin, ShutoffReason, State, UndefineCause,
+    Change, DefineCause, DomainEvent, Lifecycle, Origin, PausedReason, ShutoffReason, State,
+    UndefineCause,
 };
 
 /// What to deliver of a list.
@@ -148,6 +149,13 @@ fn take(
     out: &mut Vec<DomainEvent>,
     doubted: &mut Vec<Key>,
 ) {
+    // Of a run that is over by the list: its place in the story is not known, and it changes no state.
+    if let DomainEvent::Reboot(reboot) = &event {
+        let key = roster.key(&reboot.domain);
+        if roster.get(key).and_then(|entry| entry.domain.id()) != reboot.domain.id() {
+            return;
+        }
+    }
     let mut before = Inference::new(Origin::Inferred, now);
     let mut judged = |key, _: &DomainEvent, trust| match trust {
         Trust::Doubted => doubted.push(key),
@@ -201,9 +209,23 @@ pub(super) fn confirmed(known: Option<&Entry>, listed: Entry) -> Option<Entry> {
     if is_known_run || !listed.domain.is_active() || !is_half_started(listed.state) {
         return Some(listed);
     }
-    let domain = listed.domain.with_id(None);
+    without_run(listed)
+}
+
+/// A listed domain as events have it that came before the list: a start that is under way has not been
+/// heard of, but for a guest that migrates in, whose start comes first.
+fn as_events_know_it(listed: Entry) -> Option<Entry> {
+    match listed.state {
+        State::Paused(PausedReason::StartingUp) if listed.domain.is_active() => without_run(listed),
+        _ => Some(listed),
+    }
+}
+
+/// The domain without the run that it is in, if it exists then.
+fn without_run(entry: Entry) -> Option<Entry> {
+    let domain = entry.domain.with_id(None);
     let state = State::Shutoff(ShutoffReason::Unspecified);
-    (listed.persistent != Some(false)).then_some(Entry { domain, state, ..listed })
+    (entry.persistent != Some(false)).then_some(Entry { domain, state, ..entry })
 }
 
 /// For each held event, whether the list contains it.
@@ -221,7 +243,7 @@ fn contained(
     // Up to which event the story of each domain is in the list.
     let mut until: ByKey<usize> = ByKey::default();
     for (key, story) in stories {
-        let entry = listed.get(&key).cloned().and_then(|entry| confirmed(None, entry));
+        let entry = listed.get(&key).cloned().and_then(as_events_know_it);
         let events: Vec<_> = story.iter().map(|(_, event)| *event).collect();
         let place = place(&events, entry.as_ref());
         if let Some((index, _)) = place.checked_sub(1).and_then(|last| story.get(last)) {
@@ -359,8 +381,8 @@ fn is_same_run(event: &Lifecycle, entry: &Entry) -> bool {
 mod tests {
     use super::*;
     use crate::{
-        CrashCause, Domain, PausedReason, PmSuspendCause, ResumeCause, RunningReason, StartCause,
-        StopCause, SuspendCause, Uuid,
+        CrashCause, Domain, PmSuspendCause, ResumeCause, RunningReason, StartCause, StopCause,
+        SuspendCause, Uuid,
     };
 
     const RUNNING: State = State::Running(RunningReason::Booted);

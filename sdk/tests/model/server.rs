@@ -91,6 +91,7 @@ const OFF: State = State::Shutoff(ShutoffReason::Shutdown);
 const RUNNING: State = State::Running(RunningReason::Booted);
 const PAUSED: State = State::Paused(PausedReason::User);
 const STARTING: State = State::Paused(PausedReason::StartingUp);
+const ARRIVING: State = State::Paused(PausedReason::Migration);
 
 impl Server {
     pub(crate) fn new(variant: Variant) -> Self {
@@ -268,7 +269,7 @@ impl Inner {
                 let number = truth.number;
                 let (name, run) = (truth.name.clone(), truth.run);
                 self.send(
-                    Kind::Reboot,
+                    &Kind::Reboot,
                     Box::new(move |batch| {
                         let domain = batch.domain(uuid(number), &name, run);
                         let at = SystemTime::UNIX_EPOCH;
@@ -282,6 +283,18 @@ impl Inner {
                 truth.state = STARTING;
                 truth.is_starting = true;
                 self.domains[usize::from(number)] = truth;
+            }
+            Deed::Arrive if inactive => {
+                self.last_id += 1;
+                truth.run = Some(self.last_id);
+                truth.state = ARRIVING;
+                truth.is_starting = true;
+                self.set(truth, &[(Id::Current, Change::Started(StartCause::Migrated))]);
+            }
+            Deed::EndStart if truth.is_starting && truth.state == ARRIVING => {
+                truth.is_starting = false;
+                truth.state = State::Running(RunningReason::Migrated);
+                self.set(truth, &[(Id::Current, Change::Resumed(ResumeCause::Migrated))]);
             }
             Deed::EndStart if truth.is_starting => {
                 truth.is_starting = false;
@@ -350,11 +363,11 @@ impl Inner {
 
     /// The domain is so now, and this is what is said of it.
     fn set(&mut self, truth: Truth, changes: &[(Id, Change)]) {
-        let number = usize::from(truth.number);
-        self.domains[number] = truth.clone();
         for (id, change) in changes {
             self.emit(&truth, *id, *change);
         }
+        let number = usize::from(truth.number);
+        self.domains[number] = truth;
     }
 
     fn emit(&mut self, truth: &Truth, id: Id, change: Change) {
@@ -366,7 +379,7 @@ impl Inner {
             Id::Of(run) => Some(run),
         };
         self.send(
-            Kind::Lifecycle,
+            &Kind::Lifecycle,
             Box::new(move |batch| {
                 let domain = batch.domain(uuid(truth.number), &truth.name, run);
                 match change {
@@ -382,9 +395,9 @@ impl Inner {
         );
     }
 
-    fn send(&mut self, kind: Kind, word: Word) {
+    fn send(&mut self, kind: &Kind, word: Word) {
         let Some(line) = &mut self.line else { return };
-        if !line.registered.contains(&kind) {
+        if !line.registered.contains(kind) {
             return;
         }
         // Only where what is believed is verified may events be late: replies then overtake them.
