@@ -74,9 +74,12 @@ impl Core {
             return;
         }
         if !self.is_live() {
-            // What comes after the last subscriber left is for nobody.
-            let wanted = self.is_wanted();
-            events.drain(..).filter(|_| wanted).for_each(|event| self.buffer.event(event));
+            if self.is_wanted() {
+                events.drain(..).for_each(|event| self.buffer.event(event));
+            } else {
+                events.clear();
+                self.miss();
+            }
             return;
         }
         if self.is_overdue {
@@ -95,6 +98,13 @@ impl Core {
                 _ => {}
             }
         });
+    }
+
+    /// What comes after the last subscriber left is for nobody. A list that was asked for before may lack it,
+    /// and so does what was held.
+    fn miss(&mut self) {
+        self.buffer.clear();
+        self.calls.is_stale = true;
     }
 
     pub(super) fn tell(&mut self, events: &mut Vec<DomainEvent>) {
@@ -193,8 +203,9 @@ impl Core {
         due: &mut Vec<DomainEvent>,
     ) {
         if !self.is_live() {
-            if self.is_wanted() {
-                self.buffer.level(domain, level);
+            match self.is_wanted() {
+                true => self.buffer.level(domain, level),
+                false => self.miss(),
             }
             return;
         }
