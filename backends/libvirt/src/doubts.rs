@@ -32,6 +32,26 @@ impl Doubts {
     /// Takes note of an event. Returns what it leaves open.
     #[inline]
     pub(crate) fn hear(&mut self, event: &DomainEvent) -> Option<Scope> {
+        match event {
+            DomainEvent::Lifecycle(event) if !self.matters(event.change) => None,
+            event => self.weigh(event),
+        }
+    }
+
+    /// Nearly all changes do not.
+    #[inline]
+    fn matters(&self, change: Change) -> bool {
+        match change {
+            Change::Started(StartCause::Migrated) | Change::Crashed(_) => true,
+            Change::Started(_) | Change::Resumed(_) | Change::Stopped(_) => {
+                !self.crashed.is_empty()
+            }
+            _ => false,
+        }
+    }
+
+    #[cold]
+    fn weigh(&mut self, event: &DomainEvent) -> Option<Scope> {
         let (domain, is_open) = match event {
             DomainEvent::Lifecycle(event) => {
                 match event.change {
@@ -63,12 +83,11 @@ impl Doubts {
         self.crashed.contains(&domain.uuid())
     }
 
-    #[inline]
     fn note(&mut self, domain: &Domain, crashed: bool) {
-        if crashed && self.crashed.len() < MAX_CRASHED {
-            self.crashed.insert(domain.uuid());
-        } else if !crashed && !self.crashed.is_empty() {
+        if !crashed {
             self.crashed.remove(&domain.uuid());
+        } else if self.crashed.len() < MAX_CRASHED {
+            self.crashed.insert(domain.uuid());
         }
     }
 }

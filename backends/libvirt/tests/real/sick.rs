@@ -35,19 +35,22 @@ async fn a_held_domain_costs_the_daemon_one_worker_a_watcher() {
     for name in ["sick", "well"] {
         virsh.define(&daemon.furnish(&Guest::idle(name)).unwrap()).await.unwrap();
     }
+    let count = number("VIREVENT_WATCHERS", 3);
+    let long = Duration::from_secs(number("VIREVENT_SECONDS", 12) as u64);
+    let mut watchers = Vec::new();
+    for _ in 0..count {
+        let mut watcher = Watcher::new(&daemon, CALL_TIMEOUT).await;
+        watcher.is_true(&virsh).await;
+        watchers.push(watcher);
+    }
     daemon.set_hook("sick", "prepare", Hook::Hang).unwrap();
     let starting = {
         let virsh = virsh.clone();
         tokio::spawn(async move { virsh.run(&["start", "sick"]).await })
     };
-    while daemon.busy_workers().await.unwrap() != 1 {
+    // Each watcher verifies every second, and its list hangs.
+    while daemon.busy_workers().await.unwrap() != 1 + count {
         tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    let mut watchers = Vec::new();
-    let count = number("VIREVENT_WATCHERS", 3);
-    let long = Duration::from_secs(number("VIREVENT_SECONDS", 12) as u64);
-    for _ in 0..count {
-        watchers.push(Watcher::new(&daemon, CALL_TIMEOUT).await);
     }
     // The worker of the start that hangs, that of virsh, and one for each watcher.
     let fair = 2 + count;
@@ -66,18 +69,20 @@ async fn a_held_domain_costs_the_daemon_one_worker_a_watcher() {
     // A subscriber that comes and goes takes no other worker, and its end is confirmed.
     let registered = watchers[1].tap.seen().registered;
     let kind = "other:8".parse().unwrap();
-    let late = watchers[1].source.subscribe_with(Options::default().kind(kind).wait(true)).await;
+    let late = watchers[1].source.subscribe_with(Options::default().kind(kind)).await;
     tokio::time::timeout(CALL_TIMEOUT * 2, late.unwrap().close()).await.unwrap();
     assert_eq!(watchers[1].tap.seen().registered, registered);
     most(fair, CALL_TIMEOUT).await;
 
-    // A cut is another connection, and may cost another worker.
+    // A cut is another connection, and may cost another worker. So does a watcher that begins now; it waits
+    // for its first list.
     watchers[0].cut();
-    tokio::join!(most(fair + 1, CALL_TIMEOUT * 6), rounds(&mut watchers, &virsh, 3));
+    let mut late = Watcher::new(&daemon, CALL_TIMEOUT).await;
+    tokio::join!(most(fair + 2, CALL_TIMEOUT * 6), rounds(&mut watchers, &virsh, 3));
 
     daemon.set_hook("sick", "prepare", Hook::Pass).unwrap();
     starting.await.unwrap().unwrap();
-    for watcher in &mut watchers {
+    for watcher in watchers.iter_mut().chain([&mut late]) {
         watcher.is_true(&virsh).await;
     }
     while daemon.busy_workers().await.unwrap() > 0 {

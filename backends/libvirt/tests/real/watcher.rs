@@ -40,7 +40,11 @@ impl Watcher {
         loop {
             let event = match next_within(&mut self.events, PATIENCE).await {
                 Ok(event) => event,
-                Err(failure) => panic!("{failure}, and no {name} {change}: {:#?}", self.table),
+                Err(failure) => panic!(
+                    "{failure}, and no {name} {change}: {:#?}, {:?}",
+                    self.table,
+                    self.tap.seen()
+                ),
             };
             self.table.note(&event);
             let about = event.domain().is_some_and(|domain| domain.name() == name);

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::Home;
 
-/// How to start a [`Libvirtd`]. By value: `Config::default().max_clients(2)`.
+/// How to start a [`Libvirtd`](super::Libvirtd). By value: `Config::default().max_clients(2)`.
 #[non_exhaustive]
 #[derive(Clone, Debug, Default)]
 pub struct Config {
