@@ -217,10 +217,14 @@ impl Client {
                     listing.without_bulk(&mut self.calls);
                     return Ok(());
                 }
-                if let Some(step) = listing.error(list_call, error.code, &mut self.calls) {
-                    self.step(step, out);
-                    return Ok(());
+                match listing.error(list_call, error.code, &mut self.calls) {
+                    Some(step) => self.step(step, out),
+                    None => {
+                        self.listing = None;
+                        out.list_failed(tag, server_error(call.procedure, error));
+                    }
                 }
+                return Ok(());
             }
             Purpose::Look(tag, look_call) => {
                 if let Some(look) = self.look.as_mut().filter(|look| look.tag == tag) {

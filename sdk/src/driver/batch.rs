@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::roster::Roster;
 use crate::domain::Host;
-use crate::{Domain, DomainEvent, Fault, Kind, Scope, State, StopCause};
+use crate::{Domain, DomainEvent, Error, Fault, Kind, Scope, State, StopCause};
 
 /// What one read of a session brought: events in their order, and answers.
 ///
@@ -28,6 +28,7 @@ pub(super) enum Control {
     Gone(Domain, StopCause),
     InterestDone(u64, Vec<Kind>),
     Listed(u64, Vec<Listed>),
+    ListFailed(u64, Error),
     Outage(Scope, Fault),
     Restored(Scope),
     Looked(u64, Option<Listed>),
@@ -121,6 +122,12 @@ impl Batch {
     /// The answer to [`request_list`](super::Session::request_list): every domain there is.
     pub fn listed(&mut self, tag: u64, list: Vec<Listed>) {
         self.control(Control::Listed(tag, list));
+    }
+
+    /// The server refuses the list. Where it was to make the domains known, the connection ends with this
+    /// error; where it was to verify them, the driver asks again later.
+    pub fn list_failed(&mut self, tag: u64, error: Error) {
+        self.control(Control::ListFailed(tag, error));
     }
 
     /// One of the many sockets or hosts behind this session is out of reach; or with

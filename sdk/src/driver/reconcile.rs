@@ -209,23 +209,25 @@ pub(super) fn confirmed(known: Option<&Entry>, listed: Entry) -> Option<Entry> {
     if is_known_run || !listed.domain.is_active() || !is_half_started(listed.state) {
         return Some(listed);
     }
-    without_run(listed)
+    without_run(&listed)
 }
 
 /// A listed domain as events have it that came before the list: a start that is under way has not been
 /// heard of, but for a guest that migrates in, whose start comes first.
 fn as_events_know_it(listed: Entry) -> Option<Entry> {
     match listed.state {
-        State::Paused(PausedReason::StartingUp) if listed.domain.is_active() => without_run(listed),
+        State::Paused(PausedReason::StartingUp) if listed.domain.is_active() => {
+            without_run(&listed)
+        }
         _ => Some(listed),
     }
 }
 
 /// The domain without the run that it is in, if it exists then.
-fn without_run(entry: Entry) -> Option<Entry> {
+fn without_run(entry: &Entry) -> Option<Entry> {
     let domain = entry.domain.with_id(None);
     let state = State::Shutoff(ShutoffReason::Unspecified);
-    (entry.persistent != Some(false)).then_some(Entry { domain, state, ..entry })
+    (entry.persistent != Some(false)).then_some(Entry { domain, state, ..entry.clone() })
 }
 
 /// For each held event, whether the list contains it.

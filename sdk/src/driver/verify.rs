@@ -181,6 +181,14 @@ impl Verifier {
         }
     }
 
+    /// A list failed: the next one, and the looks that were due, come later.
+    pub(super) fn all_failed(&mut self, now: Instant) {
+        self.listed_all(now);
+        let due = self.doubts.iter().filter(|(_, doubt)| doubt.due <= now);
+        let due: Vec<Key> = due.map(|(key, _)| *key).collect();
+        due.into_iter().for_each(|key| self.failed(key, now));
+    }
+
     fn put_off(&mut self, key: Key, now: Instant) {
         let most = self.interval.unwrap_or(Duration::MAX);
         if let Some(doubt) = self.doubts.get_mut(&key) {

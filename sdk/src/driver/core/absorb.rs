@@ -130,6 +130,7 @@ impl Core {
         match control {
             Control::InterestDone(tag, refused) => self.interest_done(session, tag, refused)?,
             Control::Listed(tag, list) => self.listed(session, tag, list, now),
+            Control::ListFailed(tag, error) => self.list_failed(session, tag, error, now)?,
             Control::Looked(tag, found) => self.looked(session, tag, Ok(found), now),
             Control::LookFailed(tag) => self.looked(session, tag, Err(()), now),
             Control::Doubt(scope) => self.doubt(&scope, now),

@@ -102,6 +102,30 @@ impl Core {
         self.steer(session);
     }
 
+    /// # Errors
+    /// The list was to make the domains known: nothing is without it.
+    pub(super) fn list_failed<S: Session>(
+        &mut self,
+        session: &mut S,
+        tag: u64,
+        error: Error,
+        now: Instant,
+    ) -> Result<(), Error> {
+        let Some((_, question)) = self.calls.blocking.take_if(|(pending, _)| pending.tag == tag)
+        else {
+            return Ok(());
+        };
+        self.hung = 0;
+        if matches!(question, Blocking::Sync) && !self.calls.is_stale {
+            return Err(error);
+        }
+        tracing::warn!(source = %self.source, %error, "the server refuses a list to verify with");
+        self.verifier.all_failed(now);
+        self.verifier.answered();
+        self.steer(session);
+        Ok(())
+    }
+
     /// The list that makes the domains known.
     fn sync(&mut self, list: Vec<Listed>, now: Instant) {
         let at = self.batch.received();

@@ -156,6 +156,33 @@ async fn a_look_that_fails_is_repeated_later() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_verifying_list_that_is_refused_is_asked_for_later() {
+    let (wire, source) = Wire::alive();
+    let mut events = subscribe(&wire, &source, &[running(3)]).await;
+    wire.say(|batch| batch.doubt(Scope::Domain(web(Some(3)))));
+    for _ in 0..3 {
+        wire.asked_to_list().await;
+        let tag = wire.server(|server| server.lists.remove(0));
+        let began = Instant::now();
+        let busy = Error::Server {
+            call: "list",
+            code: 38,
+            domain: 0,
+            message: "out of memory".into(),
+            help: "",
+            refusal: false,
+        };
+        wire.say(move |batch| batch.list_failed(tag, busy));
+        wire.asked_to_list().await;
+        assert!(began.elapsed() > secs(3), "{:?}", began.elapsed());
+    }
+    wire.list(&[paused(3)]).await;
+    wire.list(&[paused(3)]).await;
+    told(&mut events, &["web[3] suspended (paused) [inferred]"]).await;
+    assert_eq!(source.counters().reconnects, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_an_interval_nothing_is_verified() {
     let (wire, builder) = Wire::builder();
     wire.server(|server| server.answers_pings = true);
