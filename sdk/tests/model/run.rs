@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::{FutureExt, StreamExt};
 use tokio::task::JoinHandle;
 use virevent::driver::{Driver, Reconnect};
-use virevent::{Error, EventSource, EventStream, Kind, Kinds, Options};
+use virevent::{Error, EventSource, EventStream, Kind, Kinds, Options, Status};
 
 use crate::server::{Server, uuid};
 use crate::steps::{Sort, Step};
@@ -172,7 +172,17 @@ impl Play {
             server.refuse(false);
             server.end_starts();
         });
-        // A list that was lost again and again may wait for minutes; a doubt for the interval, twice.
+        // A list that was lost again and again waits for up to five minutes.
+        for _ in 0..400 {
+            self.serve().await;
+            self.admit().await;
+            let is_out = !matches!(self.driver.health().status(), Status::Synced | Status::Idle);
+            if !is_out && self.waiting.is_empty() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        // A doubt waits for the interval, twice.
         let seconds = if self.variant.verify { 120 } else { 20 };
         for second in 0..seconds {
             self.serve().await;
