@@ -174,6 +174,11 @@ impl Batch {
         self.controls.push((self.events.len(), control));
     }
 
+    /// The next event is received at another time.
+    pub(super) fn forget_time(&mut self) {
+        self.received = None;
+    }
+
     pub(super) fn clear(&mut self) {
         self.events.clear();
         self.controls.clear();

@@ -52,6 +52,8 @@ pub(super) struct Core {
     verifier: Verifier,
     /// How many connections in a row were lost with a list unanswered.
     hung: u32,
+    /// Before that no list is asked for: the last ones were never answered.
+    list_not_before: Option<Instant>,
     /// When the domains were last known whole; `None` while they are not.
     pub(super) synced: Option<Instant>,
     status: watch::Sender<Status>,
@@ -86,9 +88,7 @@ struct Calls {
     is_stale: bool,
     /// The protocol cannot tell of a single domain.
     cannot_look: bool,
-    /// When the list may be asked for that makes the domains known.
-    list_due: Option<Instant>,
-    /// Since when streams wait for it.
+    /// Since when the list is wanted that makes the domains known.
     list_since: Option<Instant>,
 }
 
@@ -143,6 +143,7 @@ impl Core {
             calls: Calls::default(),
             verifier: Verifier::new(config.verify, config.reconnect.seeded()),
             hung: 0,
+            list_not_before: None,
             synced: None,
             status,
             facts,
@@ -293,7 +294,10 @@ impl Core {
             .blocking
             .as_ref()
             .is_some_and(|(pending, _)| pending.since.elapsed() >= self.call_timeout);
-        self.hung = if has_hung { self.hung.saturating_add(1) } else { self.hung };
+        if has_hung {
+            self.hung = self.hung.saturating_add(1);
+            self.list_not_before = Instant::now().checked_add(list_wait(self.hung));
+        }
         self.calls.reset();
         self.scopes.clear();
         self.verifier.stop();
@@ -351,15 +355,14 @@ impl Core {
         }
         let now = Instant::now();
         if self.synced.is_none() && self.scopes.whole().is_none() {
-            self.calls.list_due.get_or_insert_with(|| now + list_wait(self.hung));
             self.calls.list_since.get_or_insert(now);
         }
-        if self.calls.blocking.is_some() {
+        if self.calls.blocking.is_some() || self.scopes.whole().is_some() {
             return;
         }
         if self.synced.is_some() {
             self.ask(session, now);
-        } else if self.calls.list_due.is_some_and(|due| due <= now) {
+        } else if self.list_not_before.is_none_or(|not_before| not_before <= now) {
             let pending = self.calls.pending();
             session.request_list(pending.tag);
             self.calls.blocking = Some((pending, Blocking::Sync));
@@ -399,7 +402,6 @@ impl Core {
         self.outage = None;
         self.is_overdue = false;
         self.calls.is_stale = true;
-        self.calls.list_due = None;
         self.calls.list_since = None;
         self.batch.roster.clear();
         self.scopes.clear();

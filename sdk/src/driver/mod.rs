@@ -246,6 +246,25 @@ struct Config {
     refusal_timeout: Duration,
 }
 
+/// As good as never, and still a time that a clock can be set to: ten years.
+const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+impl Config {
+    fn set_verify(&mut self, interval: Option<Duration>) {
+        self.verify = often(interval);
+    }
+
+    fn set_keepalive(&mut self, interval: Option<Duration>, count: u32) {
+        self.keepalive_interval = often(interval);
+        self.keepalive_count = count;
+    }
+}
+
+/// An interval: none is never, and so is one of zero.
+fn often(interval: Option<Duration>) -> Option<Duration> {
+    interval.filter(|interval| !interval.is_zero()).map(|interval| interval.min(NEVER))
+}
+
 impl<C: Connect> Builder<C> {
     /// How to reconnect. Default: [`Reconnect::local`].
     pub fn reconnect(mut self, reconnect: Reconnect) -> Self {
@@ -277,8 +296,7 @@ impl<C: Connect> Builder<C> {
     /// interval apart, before the connection is given up: after `interval * (count + 1)` of silence.
     /// Default: 5 s, 5 times. `None` never asks.
     pub fn keepalive(mut self, interval: Option<Duration>, count: u32) -> Self {
-        self.config.keepalive_interval = interval.filter(|interval| !interval.is_zero());
-        self.config.keepalive_count = count;
+        self.config.set_keepalive(interval, count);
         self
     }
 
@@ -286,7 +304,7 @@ impl<C: Connect> Builder<C> {
     /// looks again at a domain that is in doubt. Default: 60 s, with a jitter of a tenth. Zero is taken
     /// for `None`.
     pub fn verify(mut self, interval: Option<Duration>) -> Self {
-        self.config.verify = interval.filter(|interval| !interval.is_zero());
+        self.config.set_verify(interval);
         self
     }
 

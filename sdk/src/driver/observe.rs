@@ -94,7 +94,8 @@ pub(super) fn observe(
 /// A guest's reboot may give the run a new id: LXC's id is the process of the container's init.
 pub(super) fn reboot(roster: &mut Roster, key: Key, event: &Reboot) {
     let id = event.domain.id();
-    if id.is_none() || roster.has_ended(key, id) {
+    // While a list is awaited the run may be another, of which no start was seen.
+    if id.is_none() || !roster.is_whole || roster.has_ended(key, id) {
         return;
     }
     if let Some(entry) = roster.get_mut(key) {
@@ -117,8 +118,9 @@ fn start(roster: &mut Roster, key: Key, event: &Lifecycle, before: &mut Inferenc
             return DROP.doubted_if(!entry.state.is_same(state));
         }
     }
+    let is_late = roster.has_ended(key, Some(id));
     begin(roster, key, &event.domain, state, before);
-    DELIVER
+    DELIVER.doubted_if(is_late)
 }
 
 /// A run begins; one that was known before is over.

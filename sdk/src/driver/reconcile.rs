@@ -25,8 +25,8 @@ use super::roster::{ByKey, Entry, Key, Roster};
 use super::scopes::Scopes;
 use super::sync_buffer::SyncBuffer;
 use crate::{
-    Change, DefineCause, DomainEvent, Lifecycle, Origin, PausedReason, ShutoffReason, State,
-    UndefineCause,
+    Change, DefineCause, Domain, DomainEvent, Lifecycle, Origin, PausedReason, ShutoffReason,
+    State, UndefineCause,
 };
 
 /// What to deliver of a list.
@@ -42,7 +42,7 @@ pub(super) struct Merged {
     /// How many events were held that could not be kept.
     pub(super) missed: u64,
     /// Domains to be looked at again.
-    pub(super) doubted: Vec<Key>,
+    pub(super) doubted: Vec<(Key, Domain)>,
 }
 
 /// Makes the roster what the list and the held events say, and says what to deliver of it. `is_known` says
@@ -109,7 +109,6 @@ pub(super) fn merge_late(
     now: SystemTime,
 ) -> Merged {
     let mut doubted = Vec::new();
-    let mut actual = roster.like();
     let mut listed: ByKey<Entry> = ByKey::default();
     for entry in list {
         let key = roster.key(&entry.domain);
@@ -117,6 +116,8 @@ pub(super) fn merge_late(
     }
     let (held, _) = buffer.take_events();
     let contained = contained(roster, &listed, &held);
+    // Only now: it has a place for each host that was listed.
+    let mut actual = roster.like();
     for (key, entry) in listed {
         if let Some(found) = confirmed(roster.get(key), entry) {
             actual.insert(key, found);
@@ -147,7 +148,7 @@ fn take(
     mut event: DomainEvent,
     now: SystemTime,
     out: &mut Vec<DomainEvent>,
-    doubted: &mut Vec<Key>,
+    doubted: &mut Vec<(Key, Domain)>,
 ) {
     // Of a run that is over by the list: its place in the story is not known, and it changes no state.
     if let DomainEvent::Reboot(reboot) = &event {
@@ -157,9 +158,9 @@ fn take(
         }
     }
     let mut before = Inference::new(Origin::Inferred, now);
-    let mut judged = |key, _: &DomainEvent, trust| match trust {
-        Trust::Doubted => doubted.push(key),
-        Trust::Restored => doubted.retain(|doubted| *doubted != key),
+    let mut judged = |key, event: &DomainEvent, trust| match trust {
+        Trust::Doubted => doubted.extend(event.domain().map(|domain| (key, domain.clone()))),
+        Trust::Restored => doubted.retain(|(doubted, _)| *doubted != key),
         Trust::Unchanged => {}
     };
     let is_delivered = observe_one(roster, &mut event, &mut before, &mut judged);
@@ -174,7 +175,7 @@ fn relist(
     unreachable: &Scopes,
     is_known: bool,
     now: SystemTime,
-    doubted: &mut Vec<Key>,
+    doubted: &mut Vec<(Key, Domain)>,
 ) -> Vec<DomainEvent> {
     let mut inference = Inference::new(Origin::Inferred, now);
     // Of what is out of reach the list says nothing.
@@ -194,7 +195,7 @@ fn relist(
     entries.sort_by(|(_, one), (_, other)| one.domain.name().cmp(other.domain.name()));
     for (key, entry) in entries {
         if is_half_started(entry.state) && entry.domain.is_active() {
-            doubted.push(key);
+            doubted.push((key, entry.domain.clone()));
         }
         let found = if is_known { confirmed(roster.get(key), entry) } else { Some(entry) };
         inference.correct(roster, key, found);

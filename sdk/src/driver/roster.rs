@@ -33,6 +33,12 @@ const DOMAINS: usize = 1 << 20;
 /// How many bytes the names of all domains may have together: 256 for each of 262,144 domains.
 const NAMES: usize = 64 << 20;
 
+/// More hosts than any fleet has.
+const HOSTS: usize = 1 << 16;
+
+/// Of how many domains it is kept which run a list ended.
+const ENDED: usize = 1 << 16;
+
 /// How much of a domain's name is kept, in bytes. No hypervisor has names that long; a server that is
 /// not to be trusted could fill every mailbox with them.
 const NAME: usize = 4096;
@@ -235,6 +241,9 @@ impl Roster {
     /// A list showed that this run is over.
     pub(super) fn end_run(&mut self, key: Key, run: Option<u32>) {
         if let Some(run) = run {
+            if self.ended.len() >= ENDED {
+                self.ended.clear();
+            }
             self.ended.insert(key, run);
         }
     }
@@ -267,6 +276,7 @@ impl Roster {
         let (limit, bound) = match () {
             () if self.entries.len() > DOMAINS => ("domains", DOMAINS),
             () if self.names > NAMES => ("bytes of domain names", NAMES),
+            () if self.hosts.len() > HOSTS => ("hosts", HOSTS),
             () => return Ok(()),
         };
         Err(Error::LimitExceeded { limit, bound })

@@ -81,11 +81,10 @@ impl Settings {
             config.reconnect = reconnect.clone();
         }
         if let Some((interval, count)) = self.keepalive {
-            config.keepalive_interval = interval.filter(|interval| !interval.is_zero());
-            config.keepalive_count = count;
+            config.set_keepalive(interval, count);
         }
         if let Some(interval) = self.verify {
-            config.verify = interval.filter(|interval| !interval.is_zero());
+            config.set_verify(interval);
         }
         config.connect_timeout = self.connect_timeout.unwrap_or(config.connect_timeout);
         config.call_timeout = self.call_timeout.unwrap_or(config.call_timeout);

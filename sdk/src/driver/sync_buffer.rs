@@ -10,9 +10,12 @@ use crate::{Domain, DomainEvent, State, StopCause};
 /// How many events are held while a list is under way. Beyond it they are compacted like a mailbox.
 const HELD: usize = 65_536;
 
-/// How many words of a level-triggered hypervisor are held: one for each domain, so more than any host
-/// has domains. Beyond it another list is asked for.
-const LEVELS: usize = 1 << 20;
+/// How many bytes the domains of a level-triggered hypervisor may take, of each of which the newest word is
+/// held. Beyond it another list is asked for.
+const LEVELS: usize = 64 << 20;
+
+/// What a domain takes beside its name.
+const LEVEL: usize = 256;
 
 /// What came while a list was under way.
 #[derive(Debug)]
@@ -25,12 +28,21 @@ pub(super) struct SyncBuffer {
     levels: Vec<(Domain, Result<State, StopCause>)>,
     /// Where in `levels` a domain is.
     places: HashMap<ScopeKey, usize>,
+    /// What they take.
+    level_bytes: usize,
 }
 
 impl SyncBuffer {
     pub(super) fn new(source: Arc<str>) -> Self {
         let queue = Queue::new(Arc::clone(&source), HELD);
-        Self { source, queue, missed: 0, levels: Vec::new(), places: HashMap::new() }
+        Self {
+            source,
+            queue,
+            missed: 0,
+            levels: Vec::new(),
+            places: HashMap::new(),
+            level_bytes: 0,
+        }
     }
 
     pub(super) fn clear(&mut self) {
@@ -42,16 +54,22 @@ impl SyncBuffer {
     }
 
     pub(super) fn level(&mut self, domain: Domain, level: Result<State, StopCause>) {
+        if self.is_stale() {
+            return;
+        }
         let place = *self.places.entry(ScopeKey::of(&domain)).or_insert(self.levels.len());
         match self.levels.get_mut(place) {
             Some(known) => *known = (domain, level),
-            None => self.levels.push((domain, level)),
+            None => {
+                self.level_bytes += LEVEL + domain.name().len();
+                self.levels.push((domain, level));
+            }
         }
     }
 
     /// Whether so much came that only another list can tell the truth.
     pub(super) fn is_stale(&self) -> bool {
-        self.queue.is_stale() || self.levels.len() > LEVELS
+        self.queue.is_stale() || self.level_bytes > LEVELS
     }
 
     /// Gives up what came so far, but for how much it was.
@@ -71,6 +89,7 @@ impl SyncBuffer {
     /// The words on domains, each domain's newest.
     pub(super) fn take_levels(&mut self) -> Vec<(Domain, Result<State, StopCause>)> {
         self.places.clear();
+        self.level_bytes = 0;
         std::mem::take(&mut self.levels)
     }
 }

@@ -18,6 +18,9 @@ use crate::{End, Error, Status};
 /// After being synced for this long a source has proved that its troubles are over.
 const PROVEN: Duration = Duration::from_secs(10);
 
+/// How long a shutdown waits for the server to confirm that nothing is registered.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// How long a process that was suspended may take to read what has come meanwhile.
 const CATCHING_UP: Duration = Duration::from_secs(1);
 
@@ -37,6 +40,8 @@ pub(super) struct Task<C: Connect> {
     is_reads_turn: bool,
     /// Those who wait for the end of the source.
     stopping: Vec<oneshot::Sender<()>>,
+    /// When it ends though the server has not confirmed that nothing is registered.
+    stop_at: Option<Instant>,
 }
 
 enum Phase<S> {
@@ -54,6 +59,8 @@ struct Up<S> {
     heard: Instant,
     /// How many times it was asked since then; `None` if the protocol has no way.
     pings: Option<u32>,
+    /// It has been asked on this connection.
+    is_probed: bool,
     /// A deadline that has passed and is put off, and until when: there was something to read.
     spared: Option<(Instant, Instant)>,
     /// Since when nobody is subscribed.
@@ -92,6 +99,7 @@ impl<C: Connect> Task<C> {
             refused: None,
             is_reads_turn: false,
             stopping: Vec::new(),
+            stop_at: None,
         }
     }
 
@@ -111,7 +119,8 @@ impl<C: Connect> Task<C> {
                 Woken::Read(outcome) => self.read(phase, outcome).await,
                 Woken::Timer => self.timer(phase).await,
             };
-            if !self.stopping.is_empty() && self.is_quiet(&phase) {
+            let is_late = self.stop_at.is_some_and(|at| at <= Instant::now());
+            if !self.stopping.is_empty() && (is_late || self.is_quiet(&phase)) {
                 break;
             }
         }
@@ -143,7 +152,8 @@ impl<C: Connect> Task<C> {
                 }
             }
             Phase::Up(up) => {
-                let deadline = self.config.deadline(&self.core, up);
+                let deadline =
+                    self.config.deadline(&self.core, up).into_iter().chain(self.stop_at).min();
                 // Setting a timer costs more than letting it ring early once in a while.
                 if deadline.is_some_and(|at| at < timer.deadline()) || timer.is_elapsed() {
                     let far = || Instant::now() + Duration::from_secs(3600);
@@ -188,6 +198,7 @@ impl<C: Connect> Task<C> {
             Command::Retell { id } => self.core.retell(id),
             Command::Shutdown { done } => {
                 self.stopping.push(done);
+                self.stop_at.get_or_insert_with(|| Instant::now() + SHUTDOWN_TIMEOUT);
                 self.core.end(&End::Shutdown);
             }
         }
@@ -220,8 +231,15 @@ impl<C: Connect> Task<C> {
         tracing::info!(source = self.connect.uri(), "connected");
         self.core.connected(&mut session);
         let now = Instant::now();
-        let mut up =
-            Up { session, alive: now, heard: now, pings: Some(0), spared: None, parked: None };
+        let mut up = Up {
+            session,
+            alive: now,
+            heard: now,
+            pings: Some(0),
+            is_probed: false,
+            spared: None,
+            parked: None,
+        };
         up.park(self.core.is_parked(), now);
         Phase::Up(Box::new(up))
     }
@@ -291,6 +309,11 @@ impl<C: Connect> Task<C> {
         if self.core.act_due().is_some_and(|due| due <= now) {
             self.core.act(&mut up.session, now);
         }
+        if !up.is_probed && self.core.answer_due(false).is_some_and(|due| due <= now) {
+            // Only asking shows whether the protocol has a way to ask.
+            up.is_probed = true;
+            up.pings = up.pings.filter(|_| up.session.ping());
+        }
         let has_keepalive = self.config.has_keepalive(up);
         let silence = self.config.silence(up, now);
         let answer_due = self.core.answer_due(has_keepalive).filter(|due| *due <= now);
@@ -299,6 +322,7 @@ impl<C: Connect> Task<C> {
             if self.config.next_ping(up).is_some_and(|due| now >= due) {
                 let asked = up.pings.unwrap_or(0) + 1;
                 up.alive = now;
+                up.is_probed = true;
                 up.pings = up.session.ping().then_some(asked);
             }
             return phase;
@@ -338,7 +362,9 @@ impl<C: Connect> Task<C> {
 impl Config {
     /// When the next of the deadlines of a connection is due.
     fn deadline<S>(&self, core: &Core, up: &Up<S>) -> Option<Instant> {
-        let answer = core.answer_due(self.has_keepalive(up)).map(|due| match up.spared {
+        // Until it has been asked, the protocol may have no keepalive.
+        let has_keepalive = up.is_probed && self.has_keepalive(up);
+        let answer = core.answer_due(has_keepalive).map(|due| match up.spared {
             Some((spared, until)) if spared == due => until,
             _ => due,
         });

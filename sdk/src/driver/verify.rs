@@ -32,6 +32,9 @@ const FEW: usize = 4;
 /// Of more doubts no account is kept one by one: all domains are listed.
 const MANY: usize = 4096;
 
+/// Of how many domains it is kept when their last event came.
+const TOUCHED: usize = 1 << 16;
+
 #[derive(Debug)]
 pub(super) struct Verifier {
     interval: Option<Duration>,
@@ -43,8 +46,12 @@ pub(super) struct Verifier {
     clock: u64,
     /// When the last event of a domain came, since there has been anything to verify.
     touched: ByKey<u64>,
+    /// Of domains that are not in `touched`: no event came after this.
+    floor: u64,
     /// A question is under way.
     is_asking: bool,
+    /// No doubt is due earlier.
+    earliest: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -91,7 +98,9 @@ impl Verifier {
             doubts: HashMap::default(),
             clock: 0,
             touched: HashMap::default(),
+            floor: 0,
             is_asking: false,
+            earliest: None,
         }
     }
 
@@ -108,6 +117,7 @@ impl Verifier {
         self.doubts.clear();
         self.touched.clear();
         self.is_asking = false;
+        self.earliest = None;
     }
 
     /// All domains are doubted: they are listed soon.
@@ -126,12 +136,14 @@ impl Verifier {
         if self.doubts.len() >= MANY {
             return self.doubt_all(now);
         }
+        let due = now + FIRST_LOOK;
         self.doubts.entry(key).or_insert_with(|| Doubt {
             domain: domain.clone(),
-            due: now + FIRST_LOOK,
+            due,
             wait: FIRST_LOOK * 2,
             first: None,
         });
+        self.is_due(due);
     }
 
     /// What was doubted has come true.
@@ -147,6 +159,11 @@ impl Verifier {
     /// An event of the domain came.
     pub(super) fn touch(&mut self, key: Key) {
         self.clock += 1;
+        if self.touched.len() >= TOUCHED {
+            // As if an event of every domain had come: what was asked before proves nothing.
+            self.touched.clear();
+            self.floor = self.clock;
+        }
         self.touched.insert(key, self.clock);
     }
 
@@ -158,11 +175,15 @@ impl Verifier {
 
     /// When to ask next.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.doubts.values().map(|doubt| doubt.due).chain(self.next).min()
+        self.earliest.into_iter().chain(self.next).min()
     }
 
     /// What to ask now, of a session that can or cannot look at a single domain.
-    pub(super) fn question(&self, now: Instant, can_look: bool) -> Option<Question> {
+    pub(super) fn question(&mut self, now: Instant, can_look: bool) -> Option<Question> {
+        if self.due().is_none_or(|due| due > now) {
+            return None;
+        }
+        self.earliest = self.doubts.values().map(|doubt| doubt.due).min();
         let all_due = self.next.is_some_and(|next| next <= now);
         let due = self.doubts.iter().filter(|(_, doubt)| doubt.due <= now);
         let mut due = due.take(FEW + 1);
@@ -192,9 +213,15 @@ impl Verifier {
     fn put_off(&mut self, key: Key, now: Instant) {
         let most = self.interval.unwrap_or(Duration::MAX);
         if let Some(doubt) = self.doubts.get_mut(&key) {
-            doubt.due = now + doubt.wait;
+            let due = now + doubt.wait;
+            doubt.due = due;
             doubt.wait = (doubt.wait * 2).min(most.max(FIRST_LOOK));
+            self.is_due(due);
         }
+    }
+
+    fn is_due(&mut self, due: Instant) {
+        self.earliest = Some(self.earliest.map_or(due, |earliest| earliest.min(due)));
     }
 
     /// A reply says how a domain is. `is_open` says that its start is still under way.
@@ -219,7 +246,7 @@ impl Verifier {
             }
             return Finding::Nothing;
         }
-        let last_event = self.touched.get(&key).copied().unwrap_or(0);
+        let last_event = self.touched.get(&key).copied().unwrap_or(self.floor);
         let first = self.doubts.get(&key).and_then(|doubt| doubt.first.as_ref());
         let confirms = first
             .is_some_and(|first| last_event <= first.asked && says_the_same(&first.found, found));
@@ -235,6 +262,7 @@ impl Verifier {
         if let Some(doubt) = self.doubts.get_mut(&key) {
             doubt.first = is_untouched.then(|| Reply { found: found.cloned(), asked });
             doubt.due = now + FIRST_LOOK;
+            self.is_due(now + FIRST_LOOK);
         }
         if !is_untouched {
             self.put_off(key, now);
@@ -251,9 +279,8 @@ impl Verifier {
     /// The question is answered. When nothing is doubted any more, events need not be noted down.
     pub(super) fn answered(&mut self) {
         self.is_asking = false;
-        if self.doubts.is_empty() {
-            self.touched.clear();
-        }
+        let doubts = &self.doubts;
+        self.touched.retain(|key, _| doubts.contains_key(key));
     }
 }
 

@@ -172,9 +172,11 @@ impl Core {
             }
             // A list of now would say that nothing is there: it is asked for when all is back.
             self.calls.blocking = None;
-            self.calls.list_due = None;
             self.calls.list_since = None;
-            self.is_overdue = false;
+            if std::mem::take(&mut self.is_overdue) {
+                // It has been delivered.
+                self.buffer.clear();
+            }
             self.verifier.stop();
             self.answer_in_outage(&fault);
             self.set_status(Status::Disconnected(fault));

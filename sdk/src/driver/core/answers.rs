@@ -86,7 +86,7 @@ impl Core {
         else {
             return;
         };
-        self.hung = 0;
+        self.list_answered();
         match question {
             _ if self.calls.is_stale => {}
             Blocking::Verify { asked } if self.synced.is_some() => {
@@ -115,7 +115,7 @@ impl Core {
         else {
             return Ok(());
         };
-        self.hung = 0;
+        self.list_answered();
         if matches!(question, Blocking::Sync) && !self.calls.is_stale {
             return Err(error);
         }
@@ -124,6 +124,11 @@ impl Core {
         self.verifier.answered();
         self.steer(session);
         Ok(())
+    }
+
+    fn list_answered(&mut self) {
+        self.hung = 0;
+        self.list_not_before = None;
     }
 
     /// The list that makes the domains known.
@@ -137,18 +142,11 @@ impl Core {
         };
         self.verifier.answered();
         self.verifier.listed_all(now);
-        for key in &merged.doubted {
-            if let Some(entry) = self.batch.roster.get(*key) {
-                self.verifier.doubt(*key, &entry.domain.clone(), now);
-            }
-        }
-        for entry in merged.listed.iter().filter(|entry| is_half_started(entry.state)) {
-            let key = self.batch.roster.key(&entry.domain);
-            self.verifier.doubt(key, &entry.domain, now);
+        for (key, domain) in &merged.doubted {
+            self.verifier.doubt(*key, domain, now);
         }
         self.synced = Some(now);
         self.is_overdue = false;
-        self.calls.list_due = None;
         self.calls.list_since = None;
         self.set_verified(at);
         let told = if is_known { merged.difference.len() } else { 0 };
@@ -193,7 +191,7 @@ impl Core {
         else {
             return;
         };
-        self.hung = 0;
+        self.list_answered();
         if self.synced.is_some() && !self.calls.is_stale {
             match found {
                 Ok(found) => {
@@ -252,7 +250,13 @@ impl Core {
         let found = listed.and_then(|listed| confirmed(believed, listed));
         let reply = ReplyOf { believed, found: found.as_ref(), asked, is_open };
         match self.verifier.reply(key, &reply, session.is_ordered(), now) {
-            Finding::Nothing => {}
+            // A list may know what no event said.
+            Finding::Nothing => {
+                let persistent = found.and_then(|found| found.persistent);
+                if let Some(entry) = roster.get_mut(key).filter(|e| e.persistent.is_none()) {
+                    entry.persistent = persistent;
+                }
+            }
             Finding::Wrong => {
                 let found = found.map(|found| Entry { from_list: false, ..found });
                 inference.correct(roster, key, found);

@@ -17,7 +17,8 @@ impl Core {
     /// answer is not the end of the connection: only those who wait for it have a deadline.
     pub(in crate::driver) fn answer_due(&self, has_keepalive: bool) -> Option<Instant> {
         let due = |since: Instant| since.checked_add(self.call_timeout);
-        let waiting = self.waiting.iter().filter_map(|waiting| due(waiting.since)).min();
+        // They wait in the order in which they came.
+        let waiting = self.waiting.first().and_then(|waiting| due(waiting.since));
         let registration = self.fatal_registration(has_keepalive).and_then(due);
         let list = self.fatal_list(has_keepalive).and_then(due);
         let live = self.list_awaited().and_then(due);
@@ -30,7 +31,9 @@ impl Core {
         let is_free = self.calls.blocking.is_none() && self.calls.interest.is_none();
         let ask = match self.synced {
             Some(_) => self.verifier.due(),
-            None => self.calls.list_due,
+            None => self.calls.list_since.map(|since| {
+                self.list_not_before.map_or(since, |not_before| not_before.max(since))
+            }),
         };
         closing.into_iter().chain(ask.filter(|_| is_free)).min()
     }
@@ -92,13 +95,28 @@ impl Core {
             std::mem::take(&mut self.waiting).into_iter().partition(|w| is_due(w.since));
         self.waiting = others;
         if !overdue.is_empty() {
-            self.fail(overdue, &timeout(call));
+            self.fail_overdue(overdue, &timeout(call), now);
         }
         if self.list_awaited().is_some_and(is_due) {
             self.go_on_without_list(&timeout(call), now);
         }
         self.steer(session);
         Ok(())
+    }
+
+    /// An answer that subscriptions wait for is overdue.
+    fn fail_overdue(&mut self, overdue: Vec<Waiting>, error: &Error, now: Instant) {
+        if self.synced.is_none() {
+            return self.fail(overdue, error);
+        }
+        // The source is not out of reach, only a registration is late: who asked to wait, waits.
+        for waiting in overdue {
+            if waiting.subscriber.options.wait {
+                self.waiting.push(Waiting { since: now, ..waiting });
+            } else {
+                let _ = waiting.ready.send(Err(error.clone()));
+            }
+        }
     }
 
     /// The list is overdue: what was held and what comes is delivered inside the gap.
@@ -118,5 +136,7 @@ impl Core {
         self.tell(&mut held);
         let missed = self.fanout.missed(missed);
         self.lagged(missed);
+        // What is read next was received later.
+        self.batch.forget_time();
     }
 }
