@@ -318,6 +318,7 @@ async fn a_transient_domain_of_a_level_triggered_server_leaves_no_ghost() {
     wire.say(|batch| batch.state(web(Some(7)), RUNNING));
     wire.say(|batch| batch.state(web(None), OFF));
     told(&mut events, &["web[7] started (booted)", "web[7] stopped (shutdown)"]).await;
+    nothing_within(&mut events, secs(1)).await.unwrap();
     told(&mut source.subscribe().await.unwrap(), &["synced with wire: (0 domains)"]).await;
 }
 

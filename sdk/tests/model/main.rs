@@ -28,8 +28,8 @@ use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use crate::run::{Variant, play};
 use crate::steps::{Step, script};
 
-/// In CI; a hundred thousand by command.
-const CASES: u32 = 1000;
+/// In CI, for each variant; a hundred thousand by command.
+const CASES: u32 = 600;
 
 fn check(variant: Variant) {
     let cases = std::env::var("VIREVENT_MODEL_CASES").ok().and_then(|cases| cases.parse().ok());

@@ -140,6 +140,67 @@ async fn a_newcomer_waits_for_a_kind_that_is_being_taken_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_late_registration_is_no_outage_of_a_synced_source() {
+    let (wire, source) = Wire::alive();
+    let lifecycle = Options::default().kind(Kind::Lifecycle);
+    let mut first = subscribe_with(&wire, &source, lifecycle.clone(), &[running(3)]).await;
+    wire.asked_to_list().await;
+    wire.server(|server| server.held = Some(Vec::new()));
+    let reboots = Options::default().kind(Kind::Reboot);
+    let patient = {
+        let (source, options) = (source.clone(), reboots.clone().wait(true));
+        tokio::spawn(async move { source.subscribe_with(options).await })
+    };
+    tokio::task::yield_now().await;
+    source.subscribe_with(reboots).await.unwrap_err();
+    assert_eq!(source.health().status(), Status::Synced);
+    let mut later = source.subscribe_with(lifecycle).await.unwrap();
+    told(&mut later, &["web[3] existing *", "synced with *"]).await;
+    wire.confirm();
+    until_synced(&mut patient.await.unwrap().unwrap()).await.unwrap();
+    wire.event(Some(3), SUSPENDED);
+    told(&mut first, &["web[3] suspended (paused)"]).await;
+    told(&mut later, &["web[3] suspended (paused)"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn subscriptions_that_fail_do_not_put_the_next_list_off() {
+    let (wire, source) = Wire::alive();
+    for _ in 0..2 {
+        let events = source.subscribe_with(Options::default().wait(true)).await.unwrap();
+        wire.hang_up();
+        drop(events);
+        tokio::time::sleep(secs(60)).await;
+    }
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let (outcome, ()) = tokio::join!(source.subscribe(), async {
+            tokio::time::sleep(secs(9)).await;
+            if wire.server(|server| !server.lists.is_empty()) {
+                wire.list(&[running(3)]).await;
+            }
+        });
+        if outcome.is_ok() {
+            break;
+        }
+        assert!(attempts < 40, "no list was ever asked for");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_ends_though_no_deregistration_is_confirmed() {
+    let (wire, source) = Wire::alive();
+    let mut events = subscribe(&wire, &source, &[running(3)]).await;
+    wire.asked_to_list().await;
+    wire.server(|server| server.held = Some(Vec::new()));
+    let began = Instant::now();
+    source.shutdown().await;
+    assert!(began.elapsed() <= secs(6), "{:?}", began.elapsed());
+    assert!(events.next().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn commands_do_not_hold_up_events() {
     let (wire, source) = Wire::alive();
     let mut events = subscribe(&wire, &source, &[running(3)]).await;

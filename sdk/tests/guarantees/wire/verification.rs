@@ -195,6 +195,15 @@ async fn without_an_interval_nothing_is_verified() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_interval_of_ever_is_an_interval() {
+    let (wire, builder) = Wire::builder();
+    wire.server(|server| server.answers_pings = true);
+    let source = builder.verify(Some(Duration::MAX)).build();
+    let mut events = subscribe(&wire, &source, &[running(3)]).await;
+    nothing_within(&mut events, secs(600)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_out_of_reach_is_not_corrected() {
     let (wire, source, mut events) = looking(&[running(3)]).await;
     wire.say(|batch| batch.outage(Scope::Domain(web(Some(3))), fault()));
