@@ -4,6 +4,7 @@
 mod absorb;
 mod answers;
 mod deadlines;
+mod steer;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,23 +12,17 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
+use self::steer::list_wait;
 use super::batch::Batch;
 use super::fanout::{Fanout, Subscriber};
 use super::roster::Key;
 use super::scopes::Scopes;
 use super::session::{Interest, Session};
 use super::sync_buffer::SyncBuffer;
-use super::verify::{Question, Verifier};
+use super::verify::Verifier;
 use super::{Config, Facts, Ready, answer};
 use crate::mailbox::contain_panic;
 use crate::{Capabilities, End, Error, Fault, Kind, Kinds, Scope, Status};
-
-/// After a connection was lost twice with a list unanswered, the next list waits. The server may keep a
-/// thread for each list that hangs, also when its client has gone.
-const LIST_RETRY: Duration = Duration::from_secs(30);
-
-/// The longest such wait.
-const LIST_RETRY_MOST: Duration = Duration::from_secs(300);
 
 #[derive(Debug)]
 pub(super) struct Core {
@@ -329,67 +324,6 @@ impl Core {
         }
     }
 
-    /// Asks the session for whatever is still missing to serve the subscribers.
-    pub(super) fn steer<S: Session>(&mut self, session: &mut S) {
-        if self.calls.interest.is_some() {
-            return;
-        }
-        let wanted = self.interest();
-        if wanted != self.calls.registered {
-            if self.calls.registered.is_empty() {
-                // What came until now is of a registration that is over, and was followed by what we
-                // did not hear.
-                self.buffer.clear();
-            }
-            let pending = self.calls.pending();
-            session.set_interest(&wanted, pending.tag);
-            if wanted.is_empty() {
-                self.unsync();
-            }
-            self.calls.interest = Some((pending, wanted));
-            return;
-        }
-        self.confirm_closed();
-        if wanted.is_empty() {
-            return;
-        }
-        let now = Instant::now();
-        if self.synced.is_none() && self.scopes.whole().is_none() {
-            self.calls.list_since.get_or_insert(now);
-        }
-        if self.calls.blocking.is_some() || self.scopes.whole().is_some() {
-            return;
-        }
-        if self.synced.is_some() {
-            self.ask(session, now);
-        } else if self.list_not_before.is_none_or(|not_before| not_before <= now) {
-            let pending = self.calls.pending();
-            session.request_list(pending.tag);
-            self.calls.blocking = Some((pending, Blocking::Sync));
-            self.calls.is_stale = false;
-            if !self.is_overdue {
-                self.set_status(Status::Syncing);
-            }
-        }
-    }
-
-    /// Asks what is due to be verified.
-    fn ask<S: Session>(&mut self, session: &mut S, now: Instant) {
-        let Some(question) = self.verifier.question(now, !self.calls.cannot_look) else { return };
-        let pending = self.calls.pending();
-        if let Question::One(key, domain) = question {
-            if session.request_state(&domain, pending.tag) {
-                let asked = self.verifier.ask();
-                self.calls.blocking = Some((pending, Blocking::Look { key, asked }));
-                return;
-            }
-            self.calls.cannot_look = true;
-        }
-        session.request_list(pending.tag);
-        let asked = self.verifier.ask();
-        self.calls.blocking = Some((pending, Blocking::Verify { asked }));
-    }
-
     /// The connection is dropped, and nobody cares.
     pub(super) fn forget(&mut self) {
         self.calls.reset();
@@ -417,25 +351,6 @@ impl Core {
         }
     }
 
-    fn interest(&self) -> Interest {
-        let mut kinds = Kinds::default();
-        let mut typed = false;
-        let waiting = self.waiting.iter().map(|waiting| &waiting.subscriber);
-        for subscriber in self.fanout.iter().chain(waiting) {
-            match &subscriber.options.filter.kinds {
-                Some(named) => kinds.extend(named.iter().cloned()),
-                None => typed = true,
-            }
-        }
-        if typed {
-            kinds.extend(self.facts.capabilities().kinds.iter().cloned());
-        }
-        if self.is_wanted() {
-            kinds.insert(Kind::Lifecycle);
-        }
-        Interest { kinds }
-    }
-
     /// How long the source has been synced.
     pub(super) fn synced_for(&self, now: Instant) -> Option<Duration> {
         self.synced.map(|since| now - since)
@@ -447,15 +362,6 @@ impl Calls {
     fn is_registered(&self, kind: &Kind) -> bool {
         self.registered.contains(kind)
             && self.interest.as_ref().is_none_or(|(_, changed)| changed.contains(kind))
-    }
-}
-
-/// How long the list waits after so many connections that were lost with a list unanswered. The first of them
-/// costs the next list nothing: it may have been the connection's fault.
-fn list_wait(hung: u32) -> Duration {
-    match hung.checked_sub(2) {
-        None => Duration::ZERO,
-        Some(more) => LIST_RETRY.saturating_mul(1 << more.min(8)).min(LIST_RETRY_MOST),
     }
 }
 

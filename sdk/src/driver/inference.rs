@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_domain_stopped_and_was_undefined_unless_it_was_transient() {
+    fn a_missing_domain_stopped_and_was_undefined_if_persistent() {
         let persistent = entry(Some(3), RUNNING, Some(true));
         assert_eq!(told(Some(persistent), None), ["web[3] stopped", "web undefined"]);
         let transient = entry(Some(3), RUNNING, Some(false));

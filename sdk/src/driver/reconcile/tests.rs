@@ -1,0 +1,269 @@
+//! What is delivered when a list comes.
+
+use super::*;
+use crate::{
+    Change, CrashCause, DefineCause, Lifecycle, PmSuspendCause, ResumeCause, RunningReason,
+    StartCause, StopCause, SuspendCause, UndefineCause, Uuid,
+};
+
+const RUNNING: State = State::Running(RunningReason::Booted);
+const PAUSED: State = State::Paused(PausedReason::User);
+const OFF: State = State::Shutoff(ShutoffReason::Shutdown);
+const STARTED: Change = Change::Started(StartCause::Booted);
+const RESUMED: Change = Change::Resumed(ResumeCause::Unpaused);
+const SUSPENDED: Change = Change::Suspended(SuspendCause::Paused);
+const STOPPED: Change = Change::Stopped(StopCause::Shutdown);
+const DEFINED: Change = Change::Defined(DefineCause::Added);
+const UNDEFINED: Change = Change::Undefined(UndefineCause::Removed);
+
+fn entry(id: Option<u32>, state: State) -> Listed {
+    let domain = Domain::new("s:", "h", Uuid::from_u128(1), "web", id);
+    Listed::new(domain, state, Some(true))
+}
+
+fn event(id: Option<u32>, change: Change) -> Lifecycle {
+    let domain = Domain::new("s:", "h", Uuid::from_u128(1), "web", id);
+    Lifecycle::new(domain, change, SystemTime::UNIX_EPOCH)
+}
+
+/// What is delivered to those who knew the domains when `old` was known, `held` came, and `list` is the
+/// answer.
+fn told(old: Option<Listed>, held: &[(Option<u32>, Change)], list: Option<Listed>) -> Vec<String> {
+    let events: Vec<_> = held.iter().map(|(id, change)| event(*id, *change)).collect();
+    merged(old, events, list).0
+}
+
+/// The same, and how the domain is known to be in the end.
+fn merged(
+    old: Option<Listed>,
+    held: Vec<Lifecycle>,
+    list: Option<Listed>,
+) -> (Vec<String>, Option<Entry>) {
+    let host = crate::domain::Host::new("s:".into(), "h".into());
+    let mut roster = Roster::new(host);
+    let key = roster.key(&event(None, DEFINED).domain);
+    if let Some(old) = old {
+        roster.insert(key, Entry::listed(old));
+    }
+    let mut buffer = SyncBuffer::new("s:".into());
+    held.into_iter().for_each(|event| buffer.event(event.into()));
+    let list = list.into_iter().collect();
+    let reachable = Scopes::default();
+    let at = SystemTime::UNIX_EPOCH;
+    let merged = merge(&mut roster, list, &mut buffer, &reachable, true, at);
+    let told = merged.difference.iter().chain(&merged.observed);
+    (told.map(ToString::to_string).collect(), roster.get(key).cloned())
+}
+
+#[test]
+fn a_held_start_that_the_list_contains_is_told_once() {
+    let held = [(Some(6), RESUMED), (Some(6), STARTED)];
+    assert_eq!(
+        told(Some(entry(None, OFF)), &held, Some(entry(Some(6), RUNNING))),
+        ["web[6] resumed (unpaused)", "web[6] started (booted)"]
+    );
+}
+
+#[test]
+fn a_held_event_that_is_newer_than_the_list_is_told_after_it() {
+    let running = entry(Some(5), RUNNING);
+    assert_eq!(
+        told(Some(running.clone()), &[(None, STOPPED)], Some(running)),
+        ["web[5] stopped (shutdown)"]
+    );
+    assert_eq!(
+        told(None, &[(Some(6), STARTED)], Some(entry(None, OFF))),
+        ["web defined [inferred]", "web[6] started (booted)"]
+    );
+}
+
+#[test]
+fn a_held_stop_of_the_run_before_the_listed_one_is_contained_in_it() {
+    assert_eq!(
+        told(
+            Some(entry(Some(5), RUNNING)),
+            &[(Some(5), SUSPENDED), (None, STOPPED)],
+            Some(entry(Some(6), RUNNING))
+        ),
+        [
+            "web[5] suspended (paused)",
+            "web[5] stopped (shutdown)",
+            "web[6] started (booted) [inferred]"
+        ]
+    );
+}
+
+#[test]
+fn a_stop_and_start_that_the_list_contains_are_told_once() {
+    assert_eq!(
+        told(
+            Some(entry(Some(5), RUNNING)),
+            &[(None, STOPPED), (Some(6), STARTED), (Some(6), SUSPENDED)],
+            Some(entry(Some(6), PAUSED))
+        ),
+        ["web[5] stopped (shutdown)", "web[6] started (booted)", "web[6] suspended (paused)"]
+    );
+}
+
+#[test]
+fn what_happened_after_the_part_that_the_list_contains_is_told() {
+    assert_eq!(
+        told(
+            Some(entry(Some(5), RUNNING)),
+            &[(None, STOPPED), (Some(6), STARTED), (None, STOPPED)],
+            Some(entry(None, OFF))
+        ),
+        ["web[5] stopped (shutdown)", "web[6] started (booted)", "web[6] stopped (shutdown)"]
+    );
+}
+
+#[test]
+fn a_whole_run_between_the_registration_and_the_list_is_told() {
+    let held = [(Some(6), STARTED), (Some(6), SUSPENDED), (None, STOPPED)];
+    assert_eq!(
+        told(None, &held, None),
+        ["web[6] started (booted)", "web[6] suspended (paused)", "web[6] stopped (shutdown)"]
+    );
+}
+
+#[test]
+fn an_update_of_a_domain_that_is_gone_from_the_list_leaves_no_ghost() {
+    let (off, held) = (entry(None, OFF), [(None, Change::Defined(DefineCause::Updated))]);
+    assert_eq!(told(Some(off.clone()), &held, Some(off.clone())), ["web defined (updated)"]);
+    assert_eq!(told(Some(off), &held, None), ["web defined (updated)", "web undefined [inferred]"]);
+}
+
+#[test]
+fn a_domain_undefined_and_defined_again_before_the_list_is_there() {
+    let off = entry(None, OFF);
+    let held = [(None, UNDEFINED), (None, DEFINED)];
+    let both = ["web undefined (removed)", "web defined (added)"];
+    assert_eq!(told(Some(off.clone()), &held, Some(off.clone())), both);
+    assert_eq!(told(Some(off), &held, None), both);
+}
+
+fn named(name: &str, change: Change) -> Lifecycle {
+    let domain = Domain::new("s:", "h", Uuid::from_u128(1), name, None);
+    Lifecycle::new(domain, change, SystemTime::UNIX_EPOCH)
+}
+
+#[test]
+fn a_redefinition_does_not_hide_a_start_of_the_outage() {
+    let updated = Change::Defined(DefineCause::Updated);
+    assert_eq!(
+        told(Some(entry(None, OFF)), &[(Some(5), updated)], Some(entry(Some(5), RUNNING))),
+        ["web[5] started (booted) [inferred]", "web[5] defined (updated)"]
+    );
+}
+
+#[test]
+fn a_rename_does_not_hide_a_stop_of_the_outage() {
+    let renames = vec![
+        named("web", Change::Undefined(UndefineCause::Renamed)),
+        named("www", Change::Defined(DefineCause::Renamed)),
+    ];
+    let domain = Domain::new("s:", "h", Uuid::from_u128(1), "www", None);
+    let list = Listed::new(domain, OFF, Some(true));
+    let (told, known) = merged(Some(entry(Some(5), RUNNING)), renames, Some(list));
+    assert_eq!(
+        told,
+        [
+            "web undefined (renamed)",
+            "www defined (renamed)",
+            "www[5] stopped (shutdown) [inferred]"
+        ]
+    );
+    let known = known.unwrap().domain;
+    assert_eq!((known.name(), known.id()), ("www", None));
+}
+
+#[test]
+fn a_wakeup_is_no_start_and_a_crash_after_it_keeps_its_cause() {
+    let asleep = entry(Some(5), State::PmSuspended);
+    let held = [
+        (Some(5), Change::Started(StartCause::Wakeup)),
+        (Some(5), Change::Crashed(CrashCause::Panicked)),
+        (None, Change::Stopped(StopCause::Crashed)),
+    ];
+    let expected =
+        ["web[5] started (wakeup)", "web[5] crashed (panicked)", "web[5] stopped (crashed)"];
+    assert_eq!(told(Some(asleep), &held, Some(entry(None, OFF))), expected);
+    let running = entry(Some(5), RUNNING);
+    let slept = [(Some(5), Change::PmSuspended(PmSuspendCause::Memory))];
+    let held = [&slept[..], &held[..]].concat();
+    assert_eq!(told(Some(running), &held, Some(entry(None, OFF)))[1..], expected);
+}
+
+#[test]
+fn a_stop_of_a_run_that_nobody_was_told_of_is_dropped() {
+    let off = entry(None, OFF);
+    for id in [None, Some(5)] {
+        let stop = [(id, Change::Stopped(StopCause::Crashed))];
+        assert_eq!(told(Some(off.clone()), &stop, Some(off.clone())), [""; 0]);
+    }
+}
+
+#[test]
+fn a_run_that_is_seen_in_its_pause_has_begun() {
+    let paused = entry(Some(6), PAUSED);
+    let held = [(Some(6), SUSPENDED)];
+    assert_eq!(
+        told(Some(entry(Some(5), RUNNING)), &held, Some(paused)),
+        ["web[5] stopped [inferred]", "web[6] started [inferred]", "web[6] suspended (paused)",]
+    );
+}
+
+#[test]
+fn a_start_that_is_under_way_is_not_inferred() {
+    let starting = entry(Some(6), State::Paused(PausedReason::StartingUp));
+    assert_eq!(told(Some(entry(None, OFF)), &[], Some(starting.clone())), [""; 0]);
+    let held = [(Some(6), RESUMED), (Some(6), STARTED)];
+    assert_eq!(
+        told(Some(entry(None, OFF)), &held, Some(starting)),
+        ["web[6] resumed (unpaused)", "web[6] started (booted)"]
+    );
+}
+
+#[test]
+fn a_server_that_lists_a_domain_twice_is_not_believed_twice() {
+    let host = crate::domain::Host::new("s:".into(), "h".into());
+    let mut roster = Roster::new(host);
+    let mut buffer = SyncBuffer::new("s:".into());
+    let list = vec![entry(Some(5), RUNNING), entry(Some(6), PAUSED)];
+    let reachable = Scopes::default();
+    let at = SystemTime::UNIX_EPOCH;
+    let merged = merge(&mut roster, list, &mut buffer, &reachable, true, at);
+    let told: Vec<_> = merged.difference.iter().map(ToString::to_string).collect();
+    assert_eq!(told, ["web defined [inferred]", "web[5] started (booted) [inferred]"]);
+    assert_eq!(merged.listed.len(), 1);
+}
+
+#[test]
+fn what_is_gone_is_inferred_first_and_then_the_rest_by_name() {
+    let host = crate::domain::Host::new("s:".into(), "h".into());
+    let mut roster = Roster::new(host);
+    let domain = |number: u128, name: &str| {
+        Domain::new("s:", "h", Uuid::from_u128(number), name, Some(number as u32))
+    };
+    for (number, name) in [(1, "d"), (2, "a"), (3, "c")] {
+        let domain = domain(number, name);
+        let key = roster.key(&domain);
+        roster.insert(key, Entry::seen(domain, RUNNING, Some(false)));
+    }
+    let listed = |number, name| Listed::new(domain(number, name), RUNNING, Some(false));
+    let list = vec![listed(5, "e"), listed(4, "b"), listed(3, "c")];
+    let mut buffer = SyncBuffer::new("s:".into());
+    let reachable = Scopes::default();
+    let at = SystemTime::UNIX_EPOCH;
+    let merged = merge(&mut roster, list, &mut buffer, &reachable, true, at);
+    let told: Vec<_> = merged.difference.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        [
+            "a[2] stopped [inferred]",
+            "d[1] stopped [inferred]",
+            "b[4] started (booted) [inferred]",
+            "e[5] started (booted) [inferred]",
+        ]
+    );
+}
