@@ -1,6 +1,7 @@
 //! What a hypervisor may say that the fake one does not: word for word, on a connection by hand.
 
 mod calls;
+mod events;
 mod reach;
 mod verification;
 
