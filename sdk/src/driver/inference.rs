@@ -302,4 +302,16 @@ mod tests {
         assert_eq!(told(Some(running), Some(paused.clone())), ["web[3] suspended (paused)"]);
         assert_eq!(told(Some(paused), Some(resumed)), ["web[3] resumed (unpaused)"]);
     }
+
+    #[test]
+    fn a_definition_that_comes_or_goes_is_told_of_the_run() {
+        let persistent = entry(Some(3), RUNNING, Some(true));
+        let transient = entry(Some(3), RUNNING, Some(false));
+        let unsaid = entry(Some(3), RUNNING, None);
+        assert_eq!(told(Some(persistent.clone()), Some(transient.clone())), ["web[3] undefined"]);
+        assert_eq!(told(Some(transient.clone()), Some(persistent.clone())), ["web[3] defined"]);
+        assert_eq!(told(Some(unsaid.clone()), Some(persistent.clone())), ["web[3] defined"]);
+        assert_eq!(told(Some(unsaid.clone()), Some(transient)), [""; 0]);
+        assert_eq!(told(Some(persistent), Some(unsaid)), [""; 0]);
+    }
 }

@@ -160,6 +160,49 @@ async fn a_reader_too_slow_for_even_the_final_states_is_told_anew() {
     assert_eq!(lines[1..], ["web[1] existing (running (booted))", "synced with fake: (1 domain)"]);
 }
 
+/// A stream without `Existing` events whose mailbox overflows: it needs a reset.
+async fn stale(fake: &FakeHypervisor) -> virevent::EventStream {
+    let options = Options::default().capacity(4).slack(0).existing(false);
+    let mut events = fake.subscribe_with(options).await.unwrap();
+    assert!(until_synced(&mut events).await.unwrap().is_empty());
+    (0..20).for_each(|number| emit_run(fake, number));
+    tokio::time::sleep(secs(1)).await;
+    events
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_says_what_exists_whatever_the_options() {
+    let (fake, _others) = synced().await;
+    let mut events = stale(&fake).await;
+    let told = drain(&mut events).await;
+    assert_eq!(missed(&told[0]), 40);
+    assert_eq!(
+        crate::lines(&told[1..]),
+        ["web[1] existing (running (booted))", "synced with fake: (1 domain)"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_in_an_outage_says_what_exists_at_its_end() {
+    let (fake, _others) = synced().await;
+    let mut events = stale(&fake).await;
+    fake.go_down();
+    fake.create("db").unwrap();
+    let told = drain(&mut events).await;
+    assert_eq!(missed(&told[0]), 40);
+    assert!(told.len() == 2 && told[1].to_string().starts_with("lost sight of"), "{told:?}");
+    fake.restore();
+    let told = drain(&mut events).await;
+    assert_eq!(
+        crate::lines(&told),
+        [
+            "db[2] existing (running (booted))",
+            "web[1] existing (running (booted))",
+            "synced with fake: (2 domains)"
+        ]
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_a_reader_missed_is_told_before_its_stream_ends() {
     const DOMAINS: u64 = 140_000;

@@ -1,6 +1,7 @@
 //! What a hypervisor may say that the fake one does not: word for word, on a connection by hand.
 
 mod calls;
+mod events;
 mod reach;
 mod verification;
 
@@ -8,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use futures::{FutureExt, StreamExt};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use virevent::driver::{Batch, Builder, Connect, Driver, Interest, Listed, Session};
 use virevent::{
     Change, Domain, DomainEvent, Error, EventSource, EventSourceExt, Fault, FaultKind, Lifecycle,
@@ -23,7 +24,11 @@ type Word = Box<dyn FnOnce(&mut Batch) + Send>;
 
 /// The server's end: what it says is what it is told to, and it confirms registrations.
 #[derive(Clone, Debug)]
-struct Wire(Arc<Mutex<Server>>);
+struct Wire {
+    server: Arc<Mutex<Server>>,
+    /// Rings whenever the driver connects or asks for something.
+    asked: Arc<Notify>,
+}
 
 #[derive(Debug)]
 struct Server {
@@ -69,7 +74,7 @@ impl Wire {
             interest: Interest::default(),
             connections: 0,
         };
-        let wire = Self(Arc::new(Mutex::new(server)));
+        let wire = Self { server: Arc::new(Mutex::new(server)), asked: Arc::default() };
         (wire.clone(), Driver::builder(wire))
     }
 
@@ -81,7 +86,14 @@ impl Wire {
     }
 
     fn server<T>(&self, act: impl FnOnce(&mut Server) -> T) -> T {
-        act(&mut self.0.lock().unwrap())
+        act(&mut self.server.lock().unwrap())
+    }
+
+    /// The driver acts on the server: those that wait for that look again.
+    fn ask<T>(&self, act: impl FnOnce(&mut Server) -> T) -> T {
+        let outcome = self.server(act);
+        self.asked.notify_waiters();
+        outcome
     }
 
     fn say(&self, word: impl FnOnce(&mut Batch) + Send + 'static) {
@@ -128,8 +140,12 @@ impl Wire {
     /// After ten minutes: it never comes.
     async fn until(&self, reached: impl Fn(&Server) -> bool) {
         let waited = async {
-            while !self.server(|server| reached(server)) {
-                tokio::time::sleep(Duration::from_millis(1)).await;
+            loop {
+                let asked = self.asked.notified();
+                if self.server(|server| reached(server)) {
+                    return;
+                }
+                asked.await;
             }
         };
         tokio::time::timeout(secs(600), waited).await.unwrap();
@@ -153,7 +169,7 @@ impl Connect for Wire {
 
     async fn connect(&self) -> Result<Line, Error> {
         let (line, words) = mpsc::unbounded_channel();
-        let host = self.server(|server| {
+        let host = self.ask(|server| {
             server.line = Some(line);
             server.connections += 1;
             server.host
@@ -168,7 +184,7 @@ impl Session for Line {
     }
 
     fn set_interest(&mut self, interest: &Interest, tag: u64) {
-        let is_held = self.wire.server(|server| {
+        let is_held = self.wire.ask(|server| {
             server.interest = interest.clone();
             server.held.as_mut().map(|held| held.push(tag)).is_some()
         });
@@ -178,11 +194,11 @@ impl Session for Line {
     }
 
     fn request_list(&mut self, tag: u64) {
-        self.wire.server(|server| server.lists.push(tag));
+        self.wire.ask(|server| server.lists.push(tag));
     }
 
     fn request_state(&mut self, _: &Domain, tag: u64) -> bool {
-        self.wire.server(|server| server.looks.as_mut().map(|looks| looks.push(tag)).is_some())
+        self.wire.ask(|server| server.looks.as_mut().map(|looks| looks.push(tag)).is_some())
     }
 
     fn is_ordered(&self) -> bool {

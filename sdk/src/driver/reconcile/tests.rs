@@ -267,3 +267,26 @@ fn what_is_gone_is_inferred_first_and_then_the_rest_by_name() {
         ]
     );
 }
+
+#[test]
+fn a_reboot_keeps_its_place_in_a_story_that_is_listed() {
+    let host = crate::domain::Host::new("s:".into(), "h".into());
+    let mut roster = Roster::new(host);
+    let mut buffer = SyncBuffer::new("s:".into());
+    let reboot = crate::Reboot::new(event(Some(6), STARTED).domain, SystemTime::UNIX_EPOCH);
+    buffer.event(event(Some(6), STARTED).into());
+    buffer.event(reboot.clone().into());
+    buffer.event(event(Some(6), SUSPENDED).into());
+    buffer.event(reboot.into());
+    let list = vec![entry(Some(6), PAUSED)];
+    let reachable = Scopes::default();
+    let at = SystemTime::UNIX_EPOCH;
+    let merged = merge(&mut roster, list, &mut buffer, &reachable, true, at);
+    let told: Vec<_> = merged.difference.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told[..3],
+        ["web[6] started (booted)", "web[6] rebooted", "web[6] suspended (paused)"]
+    );
+    let told: Vec<_> = merged.observed.iter().map(ToString::to_string).collect();
+    assert_eq!(told, ["web[6] rebooted"], "it came after all that the list contains");
+}

@@ -216,3 +216,24 @@ async fn commands_do_not_hold_up_events() {
     assert!(first.is_some(), "the event waits behind {answered} commands");
     assert!(answered < 400, "{answered} of 500 came before the event");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_the_next_server_has_is_registered() {
+    let (wire, source) = Wire::alive();
+    wire.server(|server| server.held = Some(Vec::new()));
+    let subscriber = source.clone();
+    let subscriber = tokio::spawn(async move { subscriber.subscribe().await.unwrap() });
+    wire.until(|server| server.held.as_ref().is_some_and(|held| !held.is_empty())).await;
+    let tag = wire.server(|server| server.held.take().unwrap()[0]);
+    wire.say(move |batch| batch.interest_done(tag, &[Kind::Reboot]));
+    wire.list(&[]).await;
+    let mut events = subscriber.await.unwrap();
+    assert!(!source.capabilities().kinds.contains(&Kind::Reboot));
+    assert!(source.capabilities().lacking.contains(&Kind::Reboot));
+    wire.hang_up();
+    wire.list(&[]).await;
+    told(&mut events, &["synced *", "lost sight of *", "synced *"]).await;
+    assert!(source.capabilities().kinds.contains(&Kind::Reboot));
+    assert!(source.capabilities().lacking.is_empty());
+    assert!(wire.server(|server| server.interest.contains(&Kind::Reboot)));
+}

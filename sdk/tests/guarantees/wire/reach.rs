@@ -152,3 +152,20 @@ async fn word_of_a_run_that_is_over_says_nothing_of_the_next() {
     });
     nothing_within(&mut events, secs(1)).await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_part_that_is_back_is_in_reach_for_newcomers() {
+    let (wire, source) = Wire::new();
+    let mut events = subscribe(&wire, &source, &[running(3)]).await;
+    wire.say(|batch| batch.outage(Scope::Domain(web(Some(3))), fault()));
+    wire.say(|batch| batch.restored(Scope::Domain(web(Some(3)))));
+    told(&mut events, &["lost sight of domain web *", "synced with domain web *"]).await;
+    let mut late = source.subscribe().await.unwrap();
+    told(&mut late, &["web[3] existing *", "synced with wire: (1 domain)"]).await;
+    nothing_within(&mut late, secs(1)).await.unwrap();
+    wire.say(|batch| {
+        let domain = batch.domain(web(None).uuid(), "web", Some(3));
+        batch.state(domain, State::Paused(virevent::PausedReason::User));
+    });
+    told(&mut events, &["web[3] suspended (paused)"]).await;
+}
