@@ -77,6 +77,9 @@ impl Inference {
                 return self.appeared(new);
             }
         }
+        if same_run && old.unannounced {
+            self.started(&Entry { persistent: old.persistent, ..new.clone() });
+        }
         // The run that it was in while its definition changed: the one that goes on, or none.
         let run = if same_run { new.domain.clone() } else { new.domain.with_id(None) };
         if old.domain.name() != new.domain.name() {
@@ -94,11 +97,11 @@ impl Inference {
             }
             _ => {}
         }
-        if new.domain.is_active() {
-            match same_run {
-                true if !old.unannounced => self.run_state(old.state, new),
-                _ => self.started(new),
-            }
+        match same_run {
+            _ if !new.domain.is_active() => {}
+            true if old.unannounced => {}
+            true => self.run_state(old.state, new),
+            false => self.started(new),
         }
     }
 
@@ -244,6 +247,13 @@ mod tests {
         assert_eq!(told(Some(seen.clone()), None), ["web[3] started", "web[3] stopped"]);
         let running = entry(Some(3), RUNNING, Some(false));
         assert_eq!(told(Some(seen), Some(running)), ["web[3] started (booted)"]);
+    }
+
+    #[test]
+    fn a_run_that_was_seen_begins_before_it_is_defined() {
+        let seen = Entry { unannounced: true, ..entry(Some(3), RUNNING, Some(false)) };
+        let defined = entry(Some(3), RUNNING, Some(true));
+        assert_eq!(told(Some(seen), Some(defined)), ["web[3] started (booted)", "web[3] defined"]);
     }
 
     #[test]
