@@ -12,6 +12,7 @@ mod print;
 mod stats;
 mod streams;
 
+use futures::future::join_all;
 use std::future::pending;
 use std::io::{self, Write};
 use std::path::Path;
@@ -109,7 +110,12 @@ async fn watch(args: &Args, sources: &[Arc<dyn EventSource>]) -> Result<ExitCode
         streams = Streams::open(sources, &args.options) => {
             streams.map_err(|(uri, error)| Failure(1, about(&uri, &error)))?
         }
-        () = stop.asked() => return Ok(ExitCode::SUCCESS),
+        () = stop.asked() => {
+            // A server that is asked to deregister, and whose client is gone before it answers, has to cope
+            // with that: libvirtd 9.0 was seen to crash.
+            join_all(sources.iter().map(|source| source.shutdown())).await;
+            return Ok(ExitCode::SUCCESS);
+        }
     };
     let mut printer = match (args.quiet, args.json) {
         (true, _) => Printer::nothing(),

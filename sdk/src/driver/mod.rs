@@ -249,9 +249,12 @@ struct Config {
 /// As good as never, and still a time that a clock can be set to: ten years.
 const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
+/// What is believed is not verified more often, whatever is asked for: each list costs the hypervisor.
+const LEAST_VERIFY: Duration = Duration::from_millis(100);
+
 impl Config {
     fn set_verify(&mut self, interval: Option<Duration>) {
-        self.verify = often(interval);
+        self.verify = often(interval).map(|interval| interval.max(LEAST_VERIFY));
     }
 
     fn set_keepalive(&mut self, interval: Option<Duration>, count: u32) {
@@ -301,8 +304,8 @@ impl<C: Connect> Builder<C> {
     }
 
     /// How often to compare all that is believed of the domains with a list. `None` never compares, nor
-    /// looks again at a domain that is in doubt. Default: 60 s, with a jitter of a tenth. Zero is taken
-    /// for `None`.
+    /// looks again at a domain that is in doubt. Default: 60 s, with a jitter of a tenth; at least 100 ms.
+    /// Zero is taken for `None`.
     pub fn verify(mut self, interval: Option<Duration>) -> Self {
         self.config.set_verify(interval);
         self

@@ -109,6 +109,8 @@ impl<C: Connect> Task<C> {
         let mut timer = pin!(sleep_until(Instant::now()));
         loop {
             let woken = self.wait(&mut phase, timer.as_mut()).await;
+            // A session that always has something must not keep the other tasks of its thread waiting.
+            tokio::task::coop::consume_budget().await;
             self.is_reads_turn = matches!(woken, Woken::Command(_));
             phase = match woken {
                 Woken::Command(None) => break,

@@ -26,6 +26,9 @@ use crate::Domain;
 /// How long after a doubt, or after a reply that differs from what is believed, to look.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
 
+/// Between two questions: whatever a session answers, they never come in a loop.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// As many domains are asked for one by one; for more a list costs less.
 const FEW: usize = 4;
 
@@ -52,6 +55,8 @@ pub(super) struct Verifier {
     is_asking: bool,
     /// No doubt is due earlier.
     earliest: Option<Instant>,
+    /// The next question waits for that, whatever is due.
+    not_before: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -101,6 +106,7 @@ impl Verifier {
             floor: 0,
             is_asking: false,
             earliest: None,
+            not_before: None,
         }
     }
 
@@ -168,14 +174,16 @@ impl Verifier {
     }
 
     /// A question is sent now. What comes from now on may or may not be in its reply.
-    pub(super) fn ask(&mut self) -> u64 {
+    pub(super) fn ask(&mut self, now: Instant) -> u64 {
         self.is_asking = true;
+        self.not_before = now.checked_add(PAUSE);
         self.clock
     }
 
     /// When to ask next.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.earliest.into_iter().chain(self.next).min()
+        let due = self.earliest.into_iter().chain(self.next).min()?;
+        Some(self.not_before.map_or(due, |not_before| not_before.max(due)))
     }
 
     /// What to ask now, of a session that can or cannot look at a single domain.
@@ -192,6 +200,20 @@ impl Verifier {
             return Some(Question::All);
         }
         Some(Question::One(*key, doubt.domain.clone()))
+    }
+
+    /// A list is compared. Doubts that were due and that it did not answer: of domains that are neither listed
+    /// nor believed to exist nothing is left to doubt, others (out of reach now) are looked at later.
+    pub(super) fn compared_all(&mut self, now: Instant, exists: impl Fn(Key) -> bool) {
+        let unanswered = self.doubts.iter().filter(|(_, doubt)| doubt.due <= now);
+        let unanswered: Vec<Key> = unanswered.map(|(key, _)| *key).collect();
+        for key in unanswered {
+            match exists(key) {
+                true => self.put_off(key, now),
+                false => self.trust(key),
+            }
+        }
+        self.listed_all(now);
     }
 
     /// A look failed: the next one comes later.

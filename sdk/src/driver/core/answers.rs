@@ -169,8 +169,9 @@ impl Core {
         for (key, listed) in self.compared(list) {
             self.compare(session, key, listed, asked, now, &mut inference);
         }
+        let roster = &self.batch.roster;
+        self.verifier.compared_all(now, |key| roster.get(key).is_some());
         self.verifier.answered();
-        self.verifier.listed_all(now);
         self.set_verified(at);
         self.tell(&mut inference.events);
     }

@@ -67,14 +67,14 @@ impl Core {
         let pending = self.calls.pending();
         if let Question::One(key, domain) = question {
             if session.request_state(&domain, pending.tag) {
-                let asked = self.verifier.ask();
+                let asked = self.verifier.ask(now);
                 self.calls.blocking = Some((pending, Blocking::Look { key, asked }));
                 return;
             }
             self.calls.cannot_look = true;
         }
         session.request_list(pending.tag);
-        let asked = self.verifier.ask();
+        let asked = self.verifier.ask(now);
         self.calls.blocking = Some((pending, Blocking::Verify { asked }));
     }
 

@@ -183,6 +183,49 @@ async fn a_verifying_list_that_is_refused_is_asked_for_later() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_doubt_of_a_domain_that_is_gone_is_over() {
+    let (wire, source) = Wire::alive();
+    let transient = Listed::new(web(Some(3)), RUNNING, Some(false));
+    let mut events = subscribe(&wire, &source, &[transient]).await;
+    wire.say(|batch| batch.doubt(Scope::Domain(web(Some(3)))));
+    wire.event(None, STOPPED);
+    told(&mut events, &["web[3] stopped (destroyed)"]).await;
+    wire.list(&[]).await;
+    nothing_within(&mut events, secs(30)).await.unwrap();
+    assert!(wire.server(|server| server.lists.is_empty()), "there is nothing left to look at");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_doubt_of_what_is_out_of_reach_is_put_off() {
+    let (wire, source) = Wire::alive();
+    let mut events = subscribe(&wire, &source, &[running(3)]).await;
+    wire.say(|batch| batch.doubt(Scope::Domain(web(Some(3)))));
+    wire.say(|batch| batch.outage(Scope::Domain(web(Some(3))), fault()));
+    told(&mut events, &["lost sight of domain web on *"]).await;
+    let mut lists = Vec::new();
+    for _ in 0..4 {
+        let began = Instant::now();
+        wire.list(&[]).await;
+        lists.push(began.elapsed().as_secs());
+    }
+    assert_eq!(lists, [2, 4, 8, 16]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn questions_never_come_in_a_loop() {
+    let (wire, builder) = Wire::builder();
+    wire.server(|server| server.answers_pings = true);
+    let source = builder.verify(Some(Duration::from_nanos(1))).build();
+    let mut events = subscribe(&wire, &source, &[running(3)]).await;
+    let began = Instant::now();
+    for _ in 0..20 {
+        wire.list(&[running(3)]).await;
+    }
+    assert!(began.elapsed() > secs(1), "{:?}", began.elapsed());
+    nothing_within(&mut events, secs(1)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_an_interval_nothing_is_verified() {
     let (wire, builder) = Wire::builder();
     wire.server(|server| server.answers_pings = true);
