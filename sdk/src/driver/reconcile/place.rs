@@ -41,7 +41,7 @@ pub(super) fn contained(
 }
 
 /// Where in the story of a domain the list was taken: after how many of its events.
-fn place(story: &[&Lifecycle], listed: Option<&Entry>) -> usize {
+pub(super) fn place(story: &[&Lifecycle], listed: Option<&Entry>) -> usize {
     let definitions = neighbours(story, is_definition);
     let runs = neighbours(story, is_of_run);
     let starts = starts(story);
