@@ -250,19 +250,17 @@ impl Roster {
 
     /// Whether a list showed that this run is over.
     pub(super) fn has_ended(&self, key: Key, run: Option<u32>) -> bool {
-        !self.ended.is_empty() && run.is_some() && self.ended.get(&key).copied() == run
+        run.is_some() && self.ended.get(&key).copied() == run
     }
 
     /// Whether a list showed a run of this domain to be over.
     pub(super) fn has_ended_any(&self, key: Key) -> bool {
-        !self.ended.is_empty() && self.ended.contains_key(&key)
+        self.ended.contains_key(&key)
     }
 
     /// A new run begins: its id may be one that was used before.
     pub(super) fn begin_run(&mut self, key: Key) {
-        if !self.ended.is_empty() {
-            self.ended.remove(&key);
-        }
+        self.ended.remove(&key);
     }
 
     /// Forgets which runs a list ended: the next list says it afresh.
