@@ -104,4 +104,20 @@ mod tests {
         assert_eq!(waits(4), waits(4));
         assert_ne!(waits(4), waits(5));
     }
+
+    #[test]
+    fn a_remote_server_is_given_more_time_than_a_local_one() {
+        let longest = |reconnect: Reconnect| {
+            let mut backoff = Backoff::new(reconnect.seed(1));
+            (0..2000).map(|_| backoff.next()).max().unwrap().as_secs()
+        };
+        assert_eq!(longest(Reconnect::local()), 4);
+        assert_eq!(longest(Reconnect::remote()), 29);
+    }
+
+    #[test]
+    fn a_seed_is_handed_on() {
+        assert_eq!(Reconnect::local().seed(7).seeded(), Some(7));
+        assert_eq!(Reconnect::local().seeded(), None);
+    }
 }

@@ -373,3 +373,30 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subscriber_that_leaves_leaves_no_trace() {
+        let mut fanout = Fanout::new("s:".into());
+        let kinds = Kinds::typed();
+        for id in 0..4 {
+            let options = match id {
+                0 => Options::default(),
+                _ => Options::default().domain("web").domain(Uuid::from_u128(id.into())),
+            };
+            let mailbox = Arc::new(Mailbox::new("s:".into(), 1));
+            fanout.add(Subscriber::new(id, mailbox, options, &kinds));
+        }
+        fanout.remove(1);
+        assert_eq!(fanout.by_name["web"], [2, 3]);
+        assert_eq!(fanout.by_uuid.len(), 2);
+        for id in [0, 2, 3, 9] {
+            fanout.remove(id);
+        }
+        assert!(fanout.is_empty() && fanout.everything.is_empty());
+        assert!(fanout.by_name.is_empty() && fanout.by_uuid.is_empty());
+    }
+}

@@ -324,4 +324,39 @@ mod tests {
         assert_eq!(told(Some(unsaid.clone()), Some(transient)), [""; 0]);
         assert_eq!(told(Some(persistent), Some(unsaid)), [""; 0]);
     }
+
+    #[test]
+    fn the_end_of_a_sleep_is_a_wakeup() {
+        let asleep = entry(Some(3), State::PmSuspended, Some(true));
+        let running = entry(Some(3), RUNNING, Some(true));
+        let paused = entry(Some(3), PAUSED, Some(true));
+        assert_eq!(told(Some(asleep.clone()), Some(running)), ["web[3] started (wakeup)"]);
+        assert_eq!(told(Some(asleep), Some(paused)), ["web[3] suspended (paused)"]);
+    }
+
+    #[test]
+    fn a_domain_without_a_state_that_runs_has_not_changed() {
+        let idle = entry(Some(3), State::NoState, Some(true));
+        let running = entry(Some(3), RUNNING, Some(true));
+        let paused = entry(Some(3), PAUSED, Some(true));
+        assert_eq!(told(Some(idle.clone()), Some(running)), [""; 0]);
+        assert_eq!(told(Some(idle), Some(paused)), ["web[3] suspended (paused)"]);
+    }
+
+    #[test]
+    fn a_correction_remembers_which_run_is_over() {
+        let ends = |found: Option<Entry>| {
+            let mut roster = Roster::new(crate::domain::Host::new("s:".into(), "h".into()));
+            let old = entry(Some(3), RUNNING, Some(true));
+            let key = roster.key(&old.domain);
+            roster.insert(key, old);
+            let mut inference = Inference::new(Origin::Inferred, SystemTime::UNIX_EPOCH);
+            inference.correct(&mut roster, key, found);
+            roster.has_ended(key, Some(3))
+        };
+        assert!(ends(None));
+        assert!(ends(Some(entry(None, OFF, Some(true)))));
+        assert!(ends(Some(entry(Some(4), RUNNING, Some(true)))));
+        assert!(!ends(Some(entry(Some(3), PAUSED, Some(true)))));
+    }
 }

@@ -11,6 +11,9 @@
 //!
 //! The same rules serve events as they arrive and events that were held back for a list.
 
+#[cfg(test)]
+mod tests;
+
 use super::inference::Inference;
 use super::roster::{Entry, Key, Roster};
 use crate::{

@@ -250,19 +250,17 @@ impl Roster {
 
     /// Whether a list showed that this run is over.
     pub(super) fn has_ended(&self, key: Key, run: Option<u32>) -> bool {
-        !self.ended.is_empty() && run.is_some() && self.ended.get(&key).copied() == run
+        run.is_some() && self.ended.get(&key).copied() == run
     }
 
     /// Whether a list showed a run of this domain to be over.
     pub(super) fn has_ended_any(&self, key: Key) -> bool {
-        !self.ended.is_empty() && self.ended.contains_key(&key)
+        self.ended.contains_key(&key)
     }
 
     /// A new run begins: its id may be one that was used before.
     pub(super) fn begin_run(&mut self, key: Key) {
-        if !self.ended.is_empty() {
-            self.ended.remove(&key);
-        }
+        self.ended.remove(&key);
     }
 
     /// Forgets which runs a list ended: the next list says it afresh.
@@ -319,7 +317,8 @@ mod tests {
         let mut roster = roster();
         let long = "ä".repeat(NAME);
         let domain = roster.intern(Uuid::from_u128(1), &long, Some(7));
-        assert!(domain.name().len() <= NAME && domain.name().ends_with("ä…"));
+        assert!((NAME - 1..=NAME).contains(&domain.name().len()));
+        assert!(domain.name().ends_with("ä…"));
         assert_eq!(roster.intern(Uuid::from_u128(1), &long, Some(7)), domain);
         let most = "x".repeat(NAME);
         assert_eq!(roster.intern(Uuid::from_u128(2), &most, None).name(), most);
@@ -361,5 +360,90 @@ mod tests {
         let key = roster.key(&domain);
         roster.remove(key);
         assert!(roster.check_bounds().is_ok(), "what is removed counts no more");
+    }
+
+    #[test]
+    fn the_bytes_of_names_are_counted_exactly() {
+        let mut roster = roster();
+        let named = |name| Domain::new("s:", "h", Uuid::from_u128(1), name, None);
+        let key = roster.key(&named("web"));
+        insert(&mut roster, &named("web"));
+        assert_eq!(roster.names, 3);
+        insert(&mut roster, &named("a longer one"));
+        assert_eq!(roster.names, 12);
+        roster.rename(key, &named("short"));
+        assert_eq!(roster.names, 5);
+        insert(&mut roster, &Domain::new("s:", "h", Uuid::from_u128(2), "db", None));
+        assert_eq!(roster.names, 7);
+        roster.remove(key);
+        assert_eq!(roster.names, 2);
+    }
+
+    #[test]
+    fn domains_and_hosts_are_bounded_in_number() {
+        let mut roster = roster();
+        let entry = Entry::seen(
+            roster.intern(Uuid::nil(), "", None),
+            State::Shutoff(ShutoffReason::Unspecified),
+            None,
+        );
+        roster.entries.reserve(DOMAINS + 1);
+        for uuid in 0..DOMAINS as u128 {
+            roster.entries.insert(Key { host: 0, uuid }, entry.clone());
+        }
+        assert!(roster.check_bounds().is_ok());
+        roster.entries.insert(Key { host: 0, uuid: u128::MAX }, entry);
+        let error = roster.check_bounds().unwrap_err().to_string();
+        assert!(error.contains("domains"), "{error}");
+        roster.clear();
+        for number in 1..HOSTS {
+            roster.intern_on(&number.to_string(), Uuid::nil(), "web", None);
+        }
+        assert!(roster.check_bounds().is_ok());
+        roster.intern_on("one more", Uuid::nil(), "web", None);
+        let error = roster.check_bounds().unwrap_err().to_string();
+        assert!(error.contains("hosts"), "{error}");
+    }
+
+    #[test]
+    fn a_list_agrees_with_what_is_believed_of_name_run_state_and_persistence() {
+        use crate::{PausedReason, RunningReason};
+
+        let running = State::Running(RunningReason::Booted);
+        let paused = State::Paused(PausedReason::User);
+        let off = State::Shutoff(ShutoffReason::Shutdown);
+        let entry = |name, id, state, persistent| {
+            Entry::seen(Domain::new("s:", "h", Uuid::from_u128(1), name, id), state, persistent)
+        };
+        let believed = entry("web", Some(3), running, Some(true));
+        let agrees = |other: &Entry| {
+            assert_eq!(believed.agrees(other), other.agrees(&believed));
+            believed.agrees(other)
+        };
+        let unpaused = State::Running(RunningReason::Unpaused);
+        assert!(agrees(&entry("web", Some(3), unpaused, Some(true))));
+        assert!(agrees(&entry("web", Some(3), unpaused, None)));
+        assert!(agrees(&entry("web", Some(3), State::NoState, Some(true))));
+        assert!(!agrees(&entry("web", Some(3), paused, Some(true))));
+        assert!(!agrees(&entry("web", Some(3), running, Some(false))));
+        assert!(!agrees(&entry("web", Some(4), running, Some(true))));
+        assert!(!agrees(&entry("www", Some(3), running, Some(true))));
+        assert!(!agrees(&entry("web", None, off, Some(true))));
+        let failed = State::Shutoff(ShutoffReason::Failed);
+        let inactive = entry("web", None, failed, None);
+        assert!(inactive.agrees(&entry("web", None, paused, None)), "an inactive one has no state");
+    }
+
+    #[test]
+    fn a_list_that_ended_a_run_is_forgotten_in_bounds() {
+        let mut roster = roster();
+        let key = |uuid| Key { host: 0, uuid };
+        for uuid in 0..=ENDED as u128 {
+            roster.end_run(key(uuid), Some(3));
+        }
+        assert_eq!(roster.ended.len(), 1);
+        assert!(roster.has_ended(key(ENDED as u128), Some(3)));
+        roster.end_run(key(ENDED as u128), None);
+        assert!(roster.has_ended(key(ENDED as u128), Some(3)), "no run was over");
     }
 }

@@ -93,3 +93,34 @@ impl SyncBuffer {
         std::mem::take(&mut self.levels)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::RunningReason;
+
+    #[test]
+    fn levels_are_bounded_in_bytes_and_each_domain_counts_once() {
+        const NAME: usize = 4000;
+        let name = "n".repeat(NAME);
+        let mut buffer = SyncBuffer::new("s:".into());
+        let mut say = |number: usize| {
+            let domain = Domain::new("s:", "h", Uuid::from_u128(number as u128), &name, Some(1));
+            buffer.level(domain, Ok(State::Running(RunningReason::Booted)));
+            buffer.is_stale()
+        };
+        let most = LEVELS / (LEVEL + NAME);
+        for number in 0..most {
+            assert!(!say(number) && !say(number), "{number}");
+        }
+        assert!(say(most));
+        assert!(say(most + 1));
+        assert_eq!(buffer.take_levels().len(), most + 1, "more is not kept");
+        assert!(!buffer.is_stale());
+        buffer
+            .level(Domain::new("s:", "h", Uuid::from_u128(0), "web", None), Err(StopCause::Failed));
+        assert_eq!(buffer.take_levels().len(), 1);
+    }
+}

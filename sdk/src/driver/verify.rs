@@ -15,6 +15,9 @@
 //! is believed, if no event of the domain came from the sending of the first request to the second reply.
 //! Where a session is ordered, one reply is enough.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::time::Duration;
 

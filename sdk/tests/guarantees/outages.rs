@@ -300,13 +300,16 @@ async fn a_scoped_outage_is_a_gap_and_a_synced_of_that_scope_alone() {
 
 #[tokio::test(start_paused = true)]
 async fn health_can_be_awaited() {
-    let (fake, _events) = synced().await;
+    let (fake, events) = synced().await;
     let mut health = fake.health();
     assert_eq!(health.status(), Status::Synced);
     fake.go_down();
     health.wait_for(|status| matches!(status, Status::Disconnected(_))).await;
     fake.restore();
     health.wait_for(|status| *status == Status::Synced).await;
+    drop(events);
+    let idle = health.wait_for(|status| *status == Status::Idle);
+    tokio::time::timeout(secs(1), idle).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

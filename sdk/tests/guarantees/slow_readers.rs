@@ -234,3 +234,27 @@ async fn a_capacity_of_none_is_an_error() {
     let error = error.unwrap_err().to_string();
     assert!(error.contains("capacity") && error.contains("1 or more"), "{error}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn counters_add_up_what_each_subscriber_missed() {
+    let (fake, _others) = synced().await;
+    let small = || Options::default().capacity(4);
+    let mut streams = Vec::new();
+    for options in [small(), small(), small().domain("web"), small().domain("web")] {
+        let mut events = fake.subscribe_with(options).await.unwrap();
+        until_synced(&mut events).await.unwrap();
+        streams.push(events);
+    }
+    for _ in 0..10 {
+        fake.stop("web").unwrap();
+        fake.start("web").unwrap();
+        tokio::time::sleep(secs(1)).await;
+    }
+    let mut sum = 0;
+    for events in &mut streams {
+        let told = drain(events).await;
+        assert!(missed(&told[0]) > 10, "{told:?}");
+        sum += missed(&told[0]);
+    }
+    assert_eq!(fake.counters().missed, sum);
+}

@@ -3,6 +3,7 @@
 mod calls;
 mod events;
 mod reach;
+mod stale;
 mod verification;
 
 use std::sync::{Arc, Mutex};
@@ -106,6 +107,12 @@ impl Wire {
             let (domain, at) = (batch.domain(web(id).uuid(), "web", id), batch.received());
             batch.event(Lifecycle::new(domain, change, at));
         });
+    }
+
+    /// Answers a question of this number with a list, and leaves in its place what was asked for.
+    fn list_of(&self, tag: u64, domains: &[Listed]) {
+        let domains = domains.to_vec();
+        self.say(move |batch| batch.listed(tag, domains));
     }
 
     /// Answers the list that was asked for first.

@@ -158,8 +158,9 @@ impl Core {
     fn part_lost<S: Session>(&mut self, session: &mut S, scope: Scope, fault: Fault) {
         let is_whole = scope.is_source();
         // Streams that are in an outage already know.
-        let is_news =
-            self.synced.is_some() || (is_whole && self.outage.is_none() && self.fanout.knows());
+        let is_repeated = is_whole && self.scopes.whole().is_some();
+        let is_untold = is_whole && self.outage.is_none() && self.fanout.knows();
+        let is_news = !is_repeated && (self.synced.is_some() || is_untold);
         if is_news {
             self.facts.add(|facts| &facts.gaps, 1);
             let missed = self.fanout.broke(&scope, &fault);

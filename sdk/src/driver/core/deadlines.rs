@@ -114,7 +114,7 @@ impl Core {
             if waiting.subscriber.options.wait {
                 self.waiting.push(Waiting { since: now, ..waiting });
             } else {
-                let _ = waiting.ready.send(Err(error.clone()));
+                answer(waiting.ready, Err(error.clone()));
             }
         }
     }

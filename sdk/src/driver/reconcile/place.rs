@@ -41,14 +41,14 @@ pub(super) fn contained(
 }
 
 /// Where in the story of a domain the list was taken: after how many of its events.
-fn place(story: &[&Lifecycle], listed: Option<&Entry>) -> usize {
+pub(super) fn place(story: &[&Lifecycle], listed: Option<&Entry>) -> usize {
     let definitions = neighbours(story, is_definition);
     let runs = neighbours(story, is_of_run);
     let starts = starts(story);
     // Before the listed run began it was not there to be listed.
     let run = listed.and_then(|entry| entry.domain.id());
     let begins_listed = |at: &usize| starts[*at] && story[*at].domain.id() == run;
-    let earliest = run.and_then(|_| (0..story.len()).rfind(begins_listed)).map_or(0, |at| at + 1);
+    let earliest = run.and_then(|_| (0..story.len()).rfind(begins_listed)).unwrap_or(0);
     let fits = |place: &usize| {
         let (before, after) = definitions[*place];
         let (run_before, run_after) = runs[*place];
@@ -109,9 +109,8 @@ fn is_defined_after(event: &Lifecycle, listed: Option<&Entry>) -> bool {
         Change::Defined(_) => listed.is_some_and(|entry| {
             entry.persistent != Some(false) && entry.domain.name() == event.domain.name()
         }),
-        // The definition under the new name follows.
-        Change::Undefined(UndefineCause::Renamed) => true,
-        _ => listed.is_none_or(|entry| entry.persistent != Some(true)),
+        // The definition that follows does not fit before a list that shows it.
+        _ => true,
     }
 }
 

@@ -290,3 +290,142 @@ fn a_reboot_keeps_its_place_in_a_story_that_is_listed() {
     let told: Vec<_> = merged.observed.iter().map(ToString::to_string).collect();
     assert_eq!(told, ["web[6] rebooted"], "it came after all that the list contains");
 }
+
+const CRASHED: Change = Change::Crashed(CrashCause::Panicked);
+
+/// Where in a story of `web` its list was taken.
+fn place_of(held: &[(Option<u32>, Change)], list: Option<Listed>) -> usize {
+    let events: Vec<_> = held.iter().map(|(id, change)| event(*id, *change)).collect();
+    place::place(&events.iter().collect::<Vec<_>>(), list.map(Entry::listed).as_ref())
+}
+
+fn transient(id: u32, state: State) -> Listed {
+    Listed { persistent: Some(false), ..entry(Some(id), state) }
+}
+
+#[test]
+fn a_list_stands_before_an_event_of_another_sort_that_it_lacks() {
+    let five = Some(5);
+    let held = [(five, SUSPENDED), (five, RESUMED), (five, UNDEFINED)];
+    assert_eq!(place_of(&held, Some(transient(5, RUNNING))), 3);
+    assert_eq!(place_of(&held, Some(entry(five, RUNNING))), 0);
+    assert_eq!(
+        told(Some(entry(five, RUNNING)), &held, Some(transient(5, RUNNING))),
+        ["web[5] suspended (paused)", "web[5] resumed (unpaused)", "web[5] undefined (removed)"]
+    );
+    let held = [(five, UNDEFINED), (None, STOPPED)];
+    assert_eq!(place_of(&held, Some(entry(five, RUNNING))), 0);
+    assert_eq!(place_of(&held, Some(transient(5, RUNNING))), 1);
+    assert_eq!(place_of(&held, None), 2);
+}
+
+#[test]
+fn a_definition_of_a_run_is_contained_in_a_list_that_shows_it() {
+    let held = [(Some(5), DEFINED), (Some(5), SUSPENDED), (Some(5), RESUMED)];
+    assert_eq!(place_of(&held, Some(transient(5, RUNNING))), 0);
+    assert_eq!(place_of(&held, Some(entry(Some(5), RUNNING))), 1);
+    assert_eq!(place_of(&held, Some(entry(Some(5), PAUSED))), 2);
+    assert_eq!(
+        told(Some(transient(5, RUNNING)), &held[..1], Some(entry(Some(5), RUNNING))),
+        ["web[5] defined (added)"]
+    );
+}
+
+#[test]
+fn a_redefinition_under_another_name_is_told_once() {
+    let events = vec![
+        named("web", DEFINED),
+        named("web", UNDEFINED),
+        named("www", DEFINED),
+        named("www", UNDEFINED),
+    ];
+    let domain = Domain::new("s:", "h", Uuid::from_u128(1), "www", None);
+    let list = Listed::new(domain, OFF, Some(true));
+    let story: Vec<_> = events.iter().collect();
+    assert_eq!(place::place(&story, Some(&Entry::listed(list.clone()))), 3);
+    let (told, known) = merged(None, events, Some(list));
+    assert_eq!(
+        told,
+        [
+            "web defined (added)",
+            "web undefined (removed)",
+            "www defined (added)",
+            "www undefined (removed)"
+        ]
+    );
+    assert!(known.is_none());
+}
+
+#[test]
+fn a_list_stands_where_the_state_of_the_run_fits() {
+    let crashed = State::Crashed(crate::CrashedReason::Panicked);
+    let held = [(Some(6), STARTED), (Some(6), SUSPENDED), (Some(6), RESUMED), (Some(6), CRASHED)];
+    assert_eq!(place_of(&held, Some(entry(None, OFF))), 0);
+    assert_eq!(place_of(&held, Some(entry(Some(6), RUNNING))), 1);
+    assert_eq!(place_of(&held, Some(entry(Some(6), PAUSED))), 2);
+    assert_eq!(place_of(&held, Some(entry(Some(6), crashed))), 4);
+}
+
+#[test]
+fn a_resume_begins_a_run_only_right_before_its_start() {
+    let paused = || Some(entry(Some(5), PAUSED));
+    assert_eq!(place_of(&[(Some(5), RESUMED), (Some(5), SUSPENDED)], paused()), 0);
+    assert_eq!(place_of(&[(Some(5), RESUMED), (Some(6), STARTED)], paused()), 0);
+    assert_eq!(place_of(&[(Some(5), RESUMED), (Some(5), STARTED)], paused()), 2);
+    let stopped = [(None, STOPPED), (Some(6), RESUMED), (Some(6), STARTED)];
+    assert_eq!(place_of(&stopped, Some(entry(None, OFF))), 1);
+    assert_eq!(place_of(&stopped, Some(entry(Some(6), RUNNING))), 3);
+}
+
+#[test]
+fn a_start_under_way_leaves_the_domain_inactive_until_it_is_through() {
+    let starting = Some(entry(Some(6), State::Paused(PausedReason::StartingUp)));
+    let (told, known) = merged(Some(entry(None, OFF)), Vec::new(), starting);
+    assert_eq!(told, [""; 0]);
+    let known = known.unwrap();
+    assert_eq!(known.domain.id(), None);
+    assert_eq!(known.state, State::Shutoff(ShutoffReason::Unspecified));
+}
+
+/// A roster that knows `web`, and a buffer that holds these events.
+fn holding(old: Listed, held: &[Lifecycle]) -> (Roster, SyncBuffer) {
+    let mut roster = Roster::new(crate::domain::Host::new("s:".into(), "h".into()));
+    let key = roster.key(&old.domain);
+    roster.insert(key, Entry::listed(old));
+    let mut buffer = SyncBuffer::new("s:".into());
+    held.iter().for_each(|held| buffer.event(held.clone().into()));
+    (roster, buffer)
+}
+
+#[test]
+fn a_start_that_gets_through_settles_its_own_doubt_only() {
+    let other = Domain::new("s:", "h", Uuid::from_u128(2), "db", Some(9));
+    let other = Lifecycle::new(other, RESUMED, SystemTime::UNIX_EPOCH);
+    let held = [other, event(Some(6), RESUMED), event(Some(6), STARTED)];
+    let (mut roster, mut buffer) = holding(entry(None, OFF), &held);
+    let at = SystemTime::UNIX_EPOCH;
+    let list = vec![entry(None, OFF)];
+    let merged = merge(&mut roster, list, &mut buffer, &Scopes::default(), true, at);
+    let doubted: Vec<_> = merged.doubted.iter().map(|(_, domain)| domain.name()).collect();
+    assert_eq!(doubted, ["db"]);
+}
+
+#[test]
+fn a_start_under_way_in_a_late_list_is_doubted() {
+    let (mut roster, mut buffer) = holding(entry(Some(5), RUNNING), &[]);
+    let arriving = entry(Some(5), State::Paused(PausedReason::Migration));
+    let at = SystemTime::UNIX_EPOCH;
+    let merged = merge_late(&mut roster, vec![arriving], &mut buffer, &Scopes::default(), at);
+    assert_eq!(merged.doubted.len(), 1);
+}
+
+#[test]
+fn which_runs_are_over_is_forgotten_at_the_next_list() {
+    let (mut roster, mut buffer) = holding(entry(Some(5), RUNNING), &[]);
+    let key = roster.key(&event(None, DEFINED).domain);
+    roster.end_run(key, Some(4));
+    let at = SystemTime::UNIX_EPOCH;
+    let list = vec![entry(Some(5), RUNNING)];
+    merge(&mut roster, list, &mut buffer, &Scopes::default(), true, at);
+    assert!(!roster.has_ended_any(key));
+}

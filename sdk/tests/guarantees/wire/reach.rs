@@ -169,3 +169,46 @@ async fn a_part_that_is_back_is_in_reach_for_newcomers() {
     });
     told(&mut events, &["web[3] suspended (paused)"]).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn all_that_is_lost_twice_is_one_outage() {
+    let (wire, source) = Wire::new();
+    let mut events = subscribe(&wire, &source, &[running(3)]).await;
+    for _ in 0..2 {
+        wire.say(|batch| batch.outage(batch.source_scope(), fault()));
+        wire.say(|batch| batch.outage(batch.source_scope(), fault()));
+        wire.say(|batch| batch.restored(batch.source_scope()));
+        wire.asked_to_list().await;
+        tokio::time::sleep(secs(1)).await;
+        assert_eq!(source.health().status(), Status::Syncing);
+        // Lost again before it is whole.
+        wire.server(|server| server.lists.clear());
+        wire.say(|batch| batch.outage(batch.source_scope(), fault()));
+        wire.say(|batch| batch.restored(batch.source_scope()));
+        wire.list(&[running(3)]).await;
+        told(&mut events, &["lost sight of *", "synced with *"]).await;
+    }
+    assert_eq!(source.counters().gaps, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_that_is_lost_during_a_list_is_a_gap_after_it() {
+    let (wire, source) = Wire::new();
+    let mut events = subscribe(&wire, &source, &[running(3)]).await;
+    wire.say(|batch| batch.restored(batch.source_scope()));
+    wire.asked_to_list().await;
+    wire.say(|batch| batch.outage(Scope::Domain(web(Some(3))), fault()));
+    wire.list(&[]).await;
+    told(&mut events, &["synced with wire: (1 domain)", "lost sight of domain web *"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_in_reach_beside_an_outage_of_a_part_is_believed() {
+    let (wire, source) = Wire::new();
+    let mut events = subscribe(&wire, &source, &[running(3)]).await;
+    wire.hang_up();
+    wire.asked_to_list().await;
+    wire.say(|batch| batch.outage(Scope::on_host("wire:", "far"), fault()));
+    wire.list(&[]).await;
+    told(&mut events, &["lost sight of wire:*", "web[3] stopped [inferred]"]).await;
+}

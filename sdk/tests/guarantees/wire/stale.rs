@@ -1,0 +1,187 @@
+//! Answers that are too late, and answers that do not come.
+
+use tokio::time::Instant;
+use virevent::{Kind, PausedReason};
+
+use super::*;
+
+fn paused(id: u32) -> Listed {
+    Listed::new(web(Some(id)), State::Paused(PausedReason::User), Some(true))
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_to_a_question_of_the_past_is_not_believed() {
+    let (wire, source) = Wire::alive();
+    let mut events = subscribe(&wire, &source, &[running(3)]).await;
+    wire.hang_up();
+    told(&mut events, &["lost sight of *"]).await;
+    wire.asked_to_list().await;
+    let past = wire.server(|server| server.lists.remove(0));
+    wire.say(|batch| {
+        batch.outage(batch.source_scope(), fault());
+        batch.restored(batch.source_scope());
+    });
+    wire.asked_to_list().await;
+    // Neither a number of this connection nor one of those before counts.
+    (0..=past).for_each(|tag| wire.list_of(tag, &[running(9)]));
+    nothing_within(&mut events, secs(1)).await.unwrap();
+    wire.list(&[running(3)]).await;
+    told(&mut events, &["synced with *"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_of_the_connection_before_is_not_believed() {
+    let (wire, source) = Wire::alive();
+    let mut events = subscribe(&wire, &source, &[running(3)]).await;
+    wire.asked_to_list().await;
+    let past = wire.server(|server| server.lists[0]);
+    wire.hang_up();
+    told(&mut events, &["lost sight of *"]).await;
+    wire.asked_to_list().await;
+    assert!(wire.server(|server| server.lists[0]) > past, "no number is used twice");
+    (0..=past).for_each(|tag| wire.list_of(tag, &[running(9)]));
+    nothing_within(&mut events, secs(1)).await.unwrap();
+    wire.list(&[running(3)]).await;
+    told(&mut events, &["synced with *"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_is_answered_by_its_own_number_only() {
+    let (wire, source) = Wire::alive();
+    wire.server(|server| {
+        server.is_ordered = true;
+        server.looks = Some(Vec::new());
+    });
+    let mut events = subscribe(&wire, &source, &[running(3)]).await;
+    wire.say(|batch| batch.doubt(Scope::Domain(web(Some(3)))));
+    wire.asked_to_look().await;
+    let tag = wire.server(|server| server.looks.as_ref().unwrap()[0]);
+    wire.say(move |batch| batch.looked(tag - 1, Some(paused(3))));
+    wire.list_of(tag, &[paused(3)]);
+    nothing_within(&mut events, secs(1)).await.unwrap();
+    wire.look(Some(paused(3))).await;
+    told(&mut events, &["web[3] suspended (paused) [inferred]"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_verified_while_a_list_is_wanted() {
+    for can_look in [false, true] {
+        let (wire, source) = Wire::alive();
+        wire.server(|server| {
+            server.is_ordered = true;
+            server.looks = can_look.then(Vec::new);
+        });
+        let mut events = subscribe(&wire, &source, &[running(3)]).await;
+        wire.say(|batch| batch.doubt(Scope::Domain(web(Some(3)))));
+        let is_asked = |server: &Server| {
+            !server.lists.is_empty() || server.looks.as_ref().is_some_and(|looks| !looks.is_empty())
+        };
+        wire.until(is_asked).await;
+        wire.say(|batch| batch.restored(batch.source_scope()));
+        tokio::time::sleep(secs(1)).await;
+        match can_look {
+            true => wire.look(Some(paused(3))).await,
+            false => wire.list(&[paused(3)]).await,
+        }
+        nothing_within(&mut events, secs(1)).await.unwrap();
+        wire.list(&[running(3)]).await;
+        told(&mut events, &["synced with *"]).await;
+        assert_eq!(source.counters().corrected, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_happens_after_a_correction_is_no_repetition_of_it() {
+    let (wire, source) = Wire::alive();
+    wire.server(|server| server.is_ordered = true);
+    let mut events = subscribe(&wire, &source, &[running(3)]).await;
+    wire.list(&[paused(3)]).await;
+    told(&mut events, &["web[3] suspended (paused) [inferred]"]).await;
+    wire.event(Some(3), SUSPENDED);
+    told(&mut events, &["web[3] suspended (paused)"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registration_without_an_answer_ends_the_connection() {
+    let (wire, source) = Wire::alive();
+    let options = Options::default().kind(Kind::Lifecycle);
+    let mut events = subscribe_with(&wire, &source, options, &[running(3)]).await;
+    wire.server(|server| server.held = Some(Vec::new()));
+    let began = Instant::now();
+    let mut late = source.subscribe().await.unwrap();
+    wire.server(|server| server.held = None);
+    told(&mut late, &["lost sight of *"]).await;
+    told(&mut events, &["lost sight of *no answer to the registration within 10s*"]).await;
+    assert_eq!(began.elapsed().as_secs(), 10);
+    wire.list(&[running(3)]).await;
+    told(&mut events, &["synced with *"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registration_beside_a_list_that_hangs_keeps_the_connection() {
+    let (wire, source) = Wire::alive();
+    let options = Options::default().kind(Kind::Lifecycle);
+    let mut events = subscribe_with(&wire, &source, options, &[running(3)]).await;
+    wire.asked_to_list().await;
+    wire.server(|server| server.held = Some(Vec::new()));
+    source.subscribe().await.unwrap_err();
+    nothing_within(&mut events, secs(60)).await.unwrap();
+    assert_eq!(wire.server(|server| server.connections), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_keepalives_a_list_that_hangs_ends_the_connection() {
+    let (wire, builder) = Wire::builder();
+    let source = builder.keepalive(None, 0).build();
+    let mut events = subscribe(&wire, &source, &[running(3)]).await;
+    wire.asked_to_list().await;
+    let began = Instant::now();
+    told(&mut events, &["lost sight of *no answer to the list of domains within 10s*"]).await;
+    assert_eq!(began.elapsed().as_secs(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_close_has_five_seconds_of_its_own() {
+    let (wire, source) = Wire::alive();
+    let events = subscribe(&wire, &source, &[running(3)]).await;
+    let other = source.subscribe().await.unwrap();
+    let last = source.subscribe().await.unwrap();
+    wire.server(|server| server.held = Some(Vec::new()));
+    let began = Instant::now();
+    // The others are still subscribed: there is nothing to deregister for it.
+    events.close().await;
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    drop(last);
+    let first = tokio::spawn(other.close());
+    tokio::time::sleep(secs(3)).await;
+    assert!(!first.is_finished());
+    let late = async {
+        let late = source.clone();
+        let _ = tokio::time::timeout(secs(1), late.subscribe_with(Options::default())).await;
+    };
+    late.await;
+    first.await.unwrap();
+    assert_eq!(began.elapsed().as_secs(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_waits_until_nothing_is_registered() {
+    let (wire, source) = Wire::alive();
+    wire.server(|server| server.held = Some(Vec::new()));
+    let is_asked = |server: &Server| server.held.as_ref().is_some_and(|held| !held.is_empty());
+    let subscriber = source.clone();
+    let subscriber = tokio::spawn(async move { subscriber.subscribe().await });
+    wire.until(is_asked).await;
+    let stopped = source.clone();
+    let stopped = tokio::spawn(async move { stopped.shutdown().await });
+    assert!(matches!(subscriber.await.unwrap(), Err(Error::Shutdown)));
+    tokio::time::sleep(secs(1)).await;
+    assert!(!stopped.is_finished(), "the registration is under way");
+    wire.confirm();
+    wire.until(is_asked).await;
+    tokio::time::sleep(secs(1)).await;
+    assert!(!stopped.is_finished(), "the deregistration is under way");
+    assert!(wire.server(|server| server.interest.is_empty()));
+    wire.confirm();
+    tokio::time::timeout(secs(1), stopped).await.unwrap().unwrap();
+}
