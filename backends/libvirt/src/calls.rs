@@ -50,8 +50,8 @@ pub(crate) enum ListCall {
     Domains,
     /// The state of the domain with this index.
     State(usize),
-    /// Which domains are transient.
-    Transient,
+    /// Which domains are persistent.
+    Persistent,
 }
 
 /// What a call is to bring for a look at one domain.

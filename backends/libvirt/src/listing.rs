@@ -1,14 +1,16 @@
-//! The list of domains: which there are, in which state, and which are transient.
+//! The list of domains: which there are, in which state, and which are persistent.
 //!
 //! ```text
-//!   GET_ALL_DOMAIN_STATS ─────────────────────────────▶ LIST_ALL_DOMAINS(transient) ─▶ done
+//!   GET_ALL_DOMAIN_STATS ─────────────────────────────▶ LIST_ALL_DOMAINS(persistent) ─▶ done
 //!     │ not here                                          ▲
 //!     └─▶ LIST_ALL_DOMAINS ─▶ DOMAIN_GET_STATE of each ───┘
 //! ```
 //!
-//! The question which are transient comes after the others, not beside them: a domain that was
-//! started in between must not pass for a persistent one. If it is asked last, a domain is in the
-//! list with what it was when it was asked about, or an event tells of it.
+//! The persistent domains are asked for last, and only a domain that is in that reply is persistent.
+//! (A transient domain that ends between the calls is in no later list, so that absence from the list
+//! of the transient ones proves nothing.) A domain whose definition changes between the calls has an
+//! event of its own, and the list agrees with it: one that was inactive and is not persistent any more
+//! has gone, and is left out.
 
 use virevent::driver::{Batch, Listed};
 use virevent::{Domain, ShutoffReason, State, Uuid};
@@ -78,7 +80,7 @@ impl Listing {
                     .iter()
                     .map(|stats| Found::of_stats(stats, out))
                     .collect();
-                self.ask_transient(calls);
+                self.ask_persistent(calls);
             }
             ListCall::Domains => {
                 let domains = wire::Domain::read_all(body)?;
@@ -92,7 +94,7 @@ impl Listing {
                 }
                 self.open = self.found.len();
                 if self.open == 0 {
-                    self.ask_transient(calls);
+                    self.ask_persistent(calls);
                 }
             }
             ListCall::State(at) => {
@@ -102,11 +104,11 @@ impl Listing {
                 }
                 self.state_answered(calls);
             }
-            ListCall::Transient => {
-                let mut transient: Vec<Uuid> =
+            ListCall::Persistent => {
+                let mut persistent: Vec<Uuid> =
                     wire::Domain::read_all(body)?.iter().map(|domain| domain.uuid).collect();
-                transient.sort_unstable();
-                return Ok(self.done(|uuid| Some(transient.binary_search(&uuid).is_err())));
+                persistent.sort_unstable();
+                return Ok(self.done(|uuid| Some(persistent.binary_search(&uuid).is_ok())));
             }
         }
         Ok(Step::On)
@@ -123,7 +125,7 @@ impl Listing {
                 }
                 self.state_answered(calls);
             }
-            (ListCall::Transient, code::NO_SUPPORT | code::INVALID_ARG | code::RPC) => {
+            (ListCall::Persistent, code::NO_SUPPORT | code::INVALID_ARG | code::RPC) => {
                 return Some(self.done(|_| None));
             }
             _ => return None,
@@ -134,13 +136,13 @@ impl Listing {
     fn state_answered(&mut self, calls: &mut Calls) {
         self.open = self.open.saturating_sub(1);
         if self.open == 0 {
-            self.ask_transient(calls);
+            self.ask_persistent(calls);
         }
     }
 
-    fn ask_transient(&self, calls: &mut Calls) {
-        let purpose = Purpose::List(self.tag, ListCall::Transient);
-        list(purpose, ListAllDomains::TRANSIENT, calls);
+    fn ask_persistent(&self, calls: &mut Calls) {
+        let purpose = Purpose::List(self.tag, ListCall::Persistent);
+        list(purpose, ListAllDomains::PERSISTENT, calls);
     }
 
     fn done(&mut self, persistent: impl Fn(Uuid) -> Option<bool>) -> Step {
@@ -162,9 +164,11 @@ impl Found {
         Self { domain: decode::domain(domain, out), state: None }
     }
 
-    /// `None` if the domain has gone since.
+    /// `None` if the domain has gone since: one that neither runs nor has a definition does not exist.
     pub(crate) fn listed(self, persistent: Option<bool>) -> Option<Listed> {
-        self.state.map(|state| Listed::new(self.domain, state, persistent))
+        let state = self.state?;
+        let exists = self.domain.is_active() || persistent != Some(false);
+        exists.then(|| Listed::new(self.domain, state, persistent))
     }
 
     /// Domain and state were asked for one after the other; where they contradict each other on

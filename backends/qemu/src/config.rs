@@ -81,7 +81,9 @@ impl Config {
     pub(crate) fn settle(&mut self, settings: &Settings) {
         if let Some((interval, count)) = settings.keepalive {
             self.interval = every(interval.unwrap_or(Duration::ZERO));
-            self.answer = lasting(interval.map_or(self.answer, |interval| interval * count));
+            if let Some(interval) = interval.filter(|interval| !interval.is_zero()) {
+                self.answer = lasting(interval.saturating_mul(count.saturating_add(1)));
+            }
         }
         self.greeting = settings.connect_timeout.map_or(self.greeting, lasting);
         self.answer = settings.call_timeout.map_or(self.answer, lasting);
@@ -154,4 +156,29 @@ impl Config {
 fn is_here(host: &str) -> bool {
     host == "localhost"
         || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keepalive_of_all_backends_is_clamped_to_what_can_be_waited() {
+        let second = Duration::from_secs(1);
+        let answer = Duration::from_secs(10);
+        let table = [
+            (Some(5 * second), 0, 5 * second, 5 * second),
+            (Some(5 * second), 5, 5 * second, 30 * second),
+            (Some(Duration::MAX), u32::MAX, NEVER, NEVER),
+            (Some(second), u32::MAX, second, NEVER),
+            (Some(Duration::ZERO), 5, NEVER, answer),
+            (None, 5, NEVER, answer),
+        ];
+        for (interval, count, expected_interval, expected_answer) in table {
+            let mut config = Config::new("qmp:/run/web.sock").unwrap();
+            config.settle(&Settings::default().keepalive(interval, count));
+            assert_eq!(config.interval, expected_interval, "{interval:?} {count}");
+            assert_eq!(config.answer, expected_answer, "{interval:?} {count}");
+        }
+    }
 }

@@ -161,7 +161,7 @@ impl Qmp {
 
     /// What all backends share. It has precedence over what the methods above say. The connection's
     /// deadlines become those of the monitor: `connect_timeout` is that of the greeting, `call_timeout` that of
-    /// an answer; a monitor is let go of with its last subscriber, whatever `idle_timeout` says.
+    /// an answer, else `interval * (count + 1)` of `keepalive`; a monitor is let go of with its last subscriber, whatever `idle_timeout` says.
     pub fn settings(mut self, settings: Settings) -> Self {
         self.config.settle(&settings);
         self.settings = settings;

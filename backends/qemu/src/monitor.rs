@@ -185,6 +185,8 @@ impl Monitor {
     /// The QEMU, if there is one that can be reached.
     pub(crate) fn listed(&mut self, out: &mut Batch) -> Option<Listed> {
         let guest = self.guest.as_mut().filter(|_| self.outage.is_none())?;
+        // A list contains it, so that it comes first, even if its cause is not known by then.
+        guest.tell_pause(None, out);
         guest.told = guest.story.state();
         Some(Listed::new(guest.domain(out), guest.told, Some(false)))
     }
@@ -208,10 +210,12 @@ impl Monitor {
     }
 
     /// Whether the list need not wait for this QEMU: it has answered since, there is none, or it is out
-    /// of reach, as was told. One whose connection has just broken is waited for until either is known.
+    /// of reach, as was told. One whose connection has just broken is waited for until either is known,
+    /// and one that was paused until its cause is, for that has a deadline of its own.
     pub(crate) fn is_verified(&self) -> bool {
+        let Some(guest) = &self.guest else { return true };
         let has_answered = self.link.is_some() && self.verification.is_none();
-        has_answered || self.guest.is_none() || self.outage.is_some()
+        (has_answered && guest.pause.is_none()) || self.outage.is_some()
     }
 
     /// Whether there is no run and no way to one: it may be forgotten once its file is gone.

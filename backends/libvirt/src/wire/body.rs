@@ -117,8 +117,8 @@ pub struct ListAllDomains {
 }
 
 impl ListAllDomains {
-    /// Only those that vanish when they stop.
-    pub const TRANSIENT: u32 = 8;
+    /// Only those that exist when they do not run.
+    pub const PERSISTENT: u32 = 4;
 
     /// Reads one.
     ///
@@ -289,7 +289,7 @@ mod tests {
         let bytes = written(|w| register.write(w));
         assert_eq!(Register::read(&mut Reader::new(&bytes)), Ok(register));
 
-        let list = ListAllDomains { need_results: true, flags: ListAllDomains::TRANSIENT };
+        let list = ListAllDomains { need_results: true, flags: ListAllDomains::PERSISTENT };
         assert_eq!(ListAllDomains::read(&mut Reader::new(&written(|w| list.write(w)))), Ok(list));
 
         let request = StatsRequest { domains: vec![WEB], stats: StatsRequest::STATE, flags: 0 };

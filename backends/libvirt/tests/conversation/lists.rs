@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use virevent_libvirt::wire::{Domain, ListAllDomains, code};
+use virevent_testkit::assert::until_synced;
 
-use super::peer::WEB;
+use super::peer::{Call, DB, Peer, WEB};
 use super::*;
 
 #[tokio::test(start_paused = true)]
@@ -59,15 +60,68 @@ async fn a_transient_domain_is_forgotten_when_it_stops() {
     let daemon = Daemon::new();
     let (source, subscribed) = daemon.subscribe(Options::default());
     let mut peer = daemon.accept().await;
-    let (header, args) = peer.until(procs::CONNECT_LIST_ALL_DOMAINS).await;
-    let list = ListAllDomains { need_results: true, flags: ListAllDomains::TRANSIENT };
-    assert_eq!(ListAllDomains::read(&mut Reader::new(&args)), Ok(list));
-    let reply = Header::reply(header.procedure, header.serial);
-    peer.send(&reply, |body| Domain::write_all(&[WEB], body)).await;
+    let call = peer.until(procs::CONNECT_LIST_ALL_DOMAINS).await;
+    list(&mut peer, &call, &[DB], &[WEB]).await;
     let mut events = subscribed.await.unwrap().unwrap();
     take(&mut events, 3).await;
     peer.lifecycle(5, 0).await;
     take(&mut events, 1).await;
     let mut later = source.subscribe_with(Options::default()).await.unwrap();
     assert_eq!(take(&mut later, 2).await, ["db existing (no_state)", "synced"]);
+}
+
+/// It is in no list that is made after its end, whatever that list is of.
+#[tokio::test(start_paused = true)]
+async fn a_transient_domain_that_ends_amid_a_list_is_gone() {
+    let daemon = Daemon::new();
+    let (source, subscribed) = daemon.subscribe(Options::default());
+    let mut peer = daemon.accept().await;
+    let call = peer.until(procs::CONNECT_LIST_ALL_DOMAINS).await;
+    peer.lifecycle(5, 0).await;
+    list(&mut peer, &call, &[DB], &[]).await;
+    tokio::spawn(peer.serve());
+    let mut events = subscribed.await.unwrap().unwrap();
+    let first = until_synced(&mut events).await.unwrap();
+    let first: Vec<_> = first.iter().map(ToString::to_string).collect();
+    let is_left = |line: &String| line.contains("shutoff");
+    assert!(!first.iter().any(is_left), "{first:?}");
+    let mut later = source.subscribe_with(Options::default()).await.unwrap();
+    assert_eq!(take(&mut later, 2).await, ["db existing (no_state)", "synced"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_domain_that_is_undefined_amid_a_list_is_left_out() {
+    let daemon = Daemon::new();
+    let (source, subscribed) = daemon.subscribe(Options::default());
+    let mut peer = daemon.accept().await;
+    peer.bulk = false;
+    for (state, reason) in [(1, 1), (5, 1)] {
+        let (header, _) = peer.until(procs::DOMAIN_GET_STATE).await;
+        peer.ints(&Header::reply(header.procedure, header.serial), &[state, reason]).await;
+    }
+    let call = peer.until(procs::CONNECT_LIST_ALL_DOMAINS).await;
+    peer.lifecycle_of(DB, 1, 0).await;
+    list(&mut peer, &call, &[WEB], &[]).await;
+    tokio::spawn(peer.serve());
+    let mut events = subscribed.await.unwrap().unwrap();
+    until_synced(&mut events).await.unwrap();
+    let mut later = source.subscribe_with(Options::default()).await.unwrap();
+    assert_eq!(take(&mut later, 2).await, ["web[3] existing (running (booted))", "synced"]);
+}
+
+/// Answers the call for a list with those of its domains that it asks for.
+async fn list(
+    peer: &mut Peer,
+    (header, args): &Call,
+    persistent: &[Domain<'_>],
+    transient: &[Domain<'_>],
+) {
+    let asked = ListAllDomains::read(&mut Reader::new(args)).unwrap();
+    let domains = match asked.flags {
+        0 => [persistent, transient].concat(),
+        ListAllDomains::PERSISTENT => persistent.to_vec(),
+        _ => transient.to_vec(),
+    };
+    let reply = Header::reply(header.procedure, header.serial);
+    peer.send(&reply, |body| Domain::write_all(&domains, body)).await;
 }

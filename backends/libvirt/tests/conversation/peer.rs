@@ -136,7 +136,9 @@ impl Peer {
             procs::CONNECT_GET_ALL_DOMAIN_STATS => self.error(header, code::NO_SUPPORT).await,
             procs::CONNECT_LIST_ALL_DOMAINS => {
                 let list = ListAllDomains::read(&mut args).unwrap();
-                let domains: &[_] = if list.flags == 0 { &[WEB, DB] } else { &[] };
+                // Both are persistent.
+                let is_asked = matches!(list.flags, 0 | ListAllDomains::PERSISTENT);
+                let domains: &[_] = if is_asked { &[WEB, DB] } else { &[] };
                 self.send(&reply, |body| Domain::write_all(domains, body)).await;
             }
             _ => self.send(&reply, |_| {}).await,
@@ -164,7 +166,11 @@ impl Peer {
     }
 
     pub(crate) async fn lifecycle(&mut self, event: i32, detail: i32) {
-        let event = Lifecycle { domain: WEB, event, detail };
+        self.lifecycle_of(WEB, event, detail).await;
+    }
+
+    pub(crate) async fn lifecycle_of(&mut self, domain: Domain<'_>, event: i32, detail: i32) {
+        let event = Lifecycle { domain, event, detail };
         let write = |body: &mut Writer<'_>| {
             body.i32(100);
             event.write(body);

@@ -67,7 +67,7 @@ impl Rpc {
             StatsRequest { domains: Vec::new(), stats: StatsRequest::STATE, flags: 0 }.write(args);
         });
         self.call(procs::CONNECT_LIST_ALL_DOMAINS, |args| {
-            ListAllDomains { need_results: true, flags: ListAllDomains::TRANSIENT }.write(args);
+            ListAllDomains { need_results: true, flags: ListAllDomains::PERSISTENT }.write(args);
         });
         StateStats::read_all(&mut Reader::new(&stats)).unwrap().len()
     }

@@ -41,6 +41,17 @@ impl Table {
         self.rows.insert(uuid, (event.domain.name().into(), state, persistent));
     }
 
+    /// Reads on until this event has come.
+    pub(crate) async fn until_delivered(&mut self, events: &mut EventStream, event: &str) {
+        let since = Instant::now();
+        while !self.story.iter().any(|delivered| delivered == event) {
+            assert!(since.elapsed() < PATIENCE, "no {event}; delivered was {:#?}", self.story);
+            if let Ok(event) = next_within(events, Duration::from_millis(50)).await {
+                self.note(&event);
+            }
+        }
+    }
+
     /// Reads on until the table says what virsh says.
     pub(crate) async fn until_true(&mut self, events: &mut EventStream, virsh: &Virsh) {
         self.until_true_within(events, virsh, PATIENCE).await;

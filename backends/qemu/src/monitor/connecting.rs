@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use virevent::driver::Batch;
 use virevent::{Change, Error, Origin, Reboot, Scope};
 
@@ -43,18 +43,23 @@ impl Attempt {
         Self { opening, began: now, progress }
     }
 
-    /// On a connection on which QEMU has greeted again.
+    /// On a connection on which QEMU has greeted again: it is answered at `due`.
     pub(super) fn again(
         config: &Arc<Config>,
         link: Link,
         way: Option<Arc<Way>>,
-        now: Instant,
+        due: Instant,
     ) -> Self {
         let progress = Arc::<Progress>::default();
         progress.is_connected.store(true, Ordering::Relaxed);
-        progress.greeted.get_or_init(|| now);
-        let opening = Box::pin(Opened::again(Arc::clone(config), link, way, Arc::clone(&progress)));
-        Self { opening, began: now, progress }
+        // It is QEMU's turn only from then on.
+        progress.greeted.get_or_init(|| due);
+        let opened = Opened::again(Arc::clone(config), link, way, Arc::clone(&progress));
+        let opening = Box::pin(async move {
+            sleep_until(due).await;
+            opened.await
+        });
+        Self { opening, began: due, progress }
     }
 
     pub(super) fn has_greeted(&self) -> bool {

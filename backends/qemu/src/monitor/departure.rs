@@ -62,8 +62,8 @@ impl Departure {
         self.remained = match migration.status {
             Some("setup" | "active" | "pre-switchover" | "device" | "wait-unplug") => {
                 self.moving_since.get_or_insert(now);
-                // Unknown before it has begun to send.
-                Some((migration.ram.as_ref().map_or(0, |ram| ram.remaining), now))
+                // Unknown before it has begun to send, as in `setup`: it cannot have left then.
+                migration.ram.as_ref().map(|ram| (ram.remaining, now))
             }
             // Not one of the past, by which the guest has come.
             Some("completed") if self.moving_since.is_some() => Some((0, now)),
@@ -122,8 +122,23 @@ mod tests {
     }
 
     #[test]
+    fn a_guest_that_has_sent_nothing_yet_has_not_left() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(1);
+        let mut departure = Departure::default();
+        departure.see_status("paused", now);
+        for status in ["setup", "wait-unplug", "active"] {
+            departure.see_migration(&migration(Some(status), None), now);
+            assert!(!departure.may_have_left(later), "{status}");
+        }
+        departure.see_migration(&migration(Some("active"), Some(1)), now);
+        assert!(departure.may_have_left(later));
+    }
+
+    #[test]
     fn a_paused_guest_is_looked_at_more_and_more_seldom() {
-        let (start, mut now) = (Instant::now(), Instant::now());
+        let start = Instant::now();
+        let mut now = start;
         let mut departure = Departure::default();
         let mut looks = 0;
         while now - start < Duration::from_secs(60) {

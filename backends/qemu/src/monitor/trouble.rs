@@ -38,13 +38,14 @@ impl Monitor {
     }
 
     /// QEMU greets on a connection that was negotiated: its monitor was removed and made again. What
-    /// happened in between is lost. The connection is kept, for another client may wait for its turn.
+    /// happened in between is lost. The connection is kept, for another client may wait for its turn; one that greets
+    /// without end is answered no faster than one that breaks each connection.
     pub(super) fn renegotiate(&mut self, link: Link, shared: &mut Shared, out: &mut Batch) {
         let again = "QEMU greets again: its monitor was removed and made again, and what happened \
                      in between is lost";
         self.lost(&broken(&again), shared, out);
         let way = self.guest.as_ref().and_then(|guest| guest.way.clone());
-        self.attempt = Some(Attempt::again(&self.config, link, way, Instant::now()));
+        self.attempt = Some(Attempt::again(&self.config, link, way, self.retry_at));
     }
 
     /// Gives up a socket that is gone, and that no QEMU was known behind. A run goes on: its process

@@ -1,9 +1,10 @@
 //! Lists and looks, asked of the sessions themselves: each answer is to come from QEMU.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use tokio::time::timeout;
 use virevent::driver::{Batch, Connect, Interest, Session};
 use virevent::{Kind, Uuid};
 use virevent_testkit::qmp::FakeQemu;
@@ -41,12 +42,42 @@ impl<S: Session> Asked<S> {
                 self.session.advance(&mut self.out).await.unwrap();
             }
         };
-        tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("no {said}"))
+        timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("no {said}"))
     }
 
     async fn list(&mut self, tag: u64) -> String {
         self.session.request_list(tag);
         self.until(&format!("Listed({tag}, ")).await
+    }
+
+    /// QEMU is asked for its run state, pauses, is asked again for the cause, and answers the first of
+    /// the two questions alone. `answer` comes after the pause, and not at once.
+    async fn waits_for_the_cause_of_a_pause(&mut self, qemu: &FakeQemu, answer: &str) {
+        let before = qemu.calls("query-status");
+        qemu.change(|faults| faults.unanswered = vec!["query-status".into()]);
+        self.until_asked(qemu, before + 1).await;
+        let commands =
+            ["qmp_capabilities", "query-name", "query-uuid", "query-cpus-fast", "query-status"];
+        let id: u64 = commands.iter().map(|command| qemu.calls(command)).sum();
+        let since = Instant::now();
+        qemu.emit("STOP", "");
+        self.until_asked(qemu, before + 2).await;
+        let value = r#"{"status": "paused", "running": false}"#;
+        qemu.send(format!("{{\"return\": {value}, \"id\": {id}}}\r\n").as_bytes());
+        let is_early = timeout(Duration::from_millis(50), self.until(answer)).await.is_ok();
+        // On a machine that is this slow the cause is not waited for any more.
+        assert!(!is_early || since.elapsed() > Duration::from_millis(200), "it does not wait");
+        self.until(answer).await;
+        assert!(format!("{:?}", self.out).contains("Suspended("), "the pause comes first");
+    }
+
+    async fn until_asked(&mut self, qemu: &FakeQemu, questions: u64) {
+        tokio::select! {
+            () = qemu.until(|qemu| qemu.calls("query-status") >= questions) => {}
+            () = async { while self.session.advance(&mut self.out).await.is_ok() {} } => {
+                panic!("the session ended")
+            }
+        }
     }
 
     async fn look(&mut self, name: &str, tag: u64) -> String {
@@ -74,7 +105,8 @@ fn two() -> (TempDir, FakeQemu, FakeQemu, crate::directory::Opener) {
     let qemu = |name: &str| FakeQemu::at(&home.path().join(format!("{name}.sock")), name).unwrap();
     let web = qemu("web");
     let db = qemu("db");
-    let (day, soon) = (Duration::from_secs(24 * 60 * 60), Duration::from_millis(300));
+    let day = Duration::from_secs(24 * 60 * 60);
+    let soon = Duration::from_millis(300);
     let opener = QmpDir::at(Path::new(home.path())).unwrap().keepalive(day, soon).opener;
     (home, web, db, opener)
 }
@@ -89,6 +121,23 @@ async fn a_list_is_what_qemu_says_when_it_is_asked() {
     assert!(list.contains("Paused(User)"), "{list}");
     let list = asked.list(4).await;
     assert!(list.contains("Paused(User)"), "{list}");
+}
+
+#[tokio::test]
+async fn a_list_waits_for_the_cause_of_a_pause() {
+    let qemu = FakeQemu::start("web").unwrap();
+    let mut asked = Asked::new(&Opener(config(&qemu).into())).await;
+    asked.session.request_list(3);
+    asked.waits_for_the_cause_of_a_pause(&qemu, "Listed(3, ").await;
+}
+
+#[tokio::test]
+async fn a_look_at_one_domain_waits_for_the_cause_of_a_pause() {
+    let (_home, web, _db, opener) = two();
+    let mut asked = Asked::new(&opener).await;
+    let domain = asked.out.domain(uuid("web"), "web", Some(1));
+    assert!(asked.session.request_state(&domain, 13));
+    asked.waits_for_the_cause_of_a_pause(&web, "Looked(13, ").await;
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! A connection that breaks, or brings no answer.
 
+use std::time::{Duration, Instant};
+
 use virevent::{EventSource, FaultKind, Options};
 use virevent_qemu::Qmp;
 use virevent_testkit::assert::{next_within, until_synced};
@@ -126,6 +128,25 @@ async fn a_second_greeting_on_a_connection_is_a_gap_and_a_resync() {
     qemu.cont();
     assert_eq!(next(&mut events).await, "web resumed (unpaused)");
     assert_eq!(qemu.accepted(), 1, "it is negotiated on the connection that there is");
+}
+
+#[tokio::test]
+async fn a_peer_that_greets_without_end_is_answered_at_intervals() {
+    let qemu = FakeQemu::start("web").unwrap();
+    let source = client(&qemu).look_every(Duration::from_secs(1)).source();
+    let mut events = source.subscribe_with(all()).await.unwrap();
+    until_synced(&mut events).await.unwrap();
+    let greeting = "{\"QMP\": {\"version\": {}, \"capabilities\": []}}\r\n";
+    qemu.change(|faults| faults.after.insert("query-status".into(), greeting.into()));
+    let since = Instant::now();
+    qemu.greet_again();
+    // The intervals double from 10 ms up to the second.
+    qemu.until(|qemu| qemu.calls("qmp_capabilities") >= 8).await;
+    assert!(since.elapsed() > Duration::from_millis(500), "{:?}", since.elapsed());
+    qemu.change(|faults| faults.after.clear());
+    let is_synced = |event: &str| event.starts_with("synced");
+    while !is_synced(&next(&mut events).await) {}
+    assert_eq!(qemu.accepted(), 1, "the connection is kept");
 }
 
 #[tokio::test]
