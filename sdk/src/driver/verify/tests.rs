@@ -36,7 +36,7 @@ fn doubt(verifier: &mut Verifier, number: u128, now: Instant) {
 /// Asks for domain 1, which is believed to run, and hears that it is so.
 fn hear(verifier: &mut Verifier, found: Option<&Entry>, is_open: bool, now: Instant) -> Finding {
     let believed = entry(RUNNING);
-    let asked = verifier.ask();
+    let asked = verifier.ask(now);
     let reply = ReplyOf { believed: Some(&believed), found, asked, is_open };
     let finding = verifier.reply(key(1), &reply, false, now);
     verifier.answered();
@@ -55,7 +55,7 @@ fn asks_for_all(verifier: &mut Verifier, now: Instant, can_look: bool) -> bool {
 fn nothing_is_due_after_a_stop() {
     let (mut verifier, now) = listed();
     doubt(&mut verifier, 1, now);
-    verifier.ask();
+    verifier.ask(now);
     verifier.touch(key(1));
     verifier.stop();
     assert_eq!(verifier.due(), None);
@@ -82,7 +82,7 @@ fn a_doubt_of_all_lists_soon_and_never_later() {
 fn events_are_noted_while_asking_or_in_doubt() {
     let (mut verifier, now) = listed();
     assert!(!verifier.is_busy());
-    verifier.ask();
+    verifier.ask(now);
     assert!(verifier.is_busy());
     verifier.answered();
     assert!(!verifier.is_busy());
@@ -116,7 +116,7 @@ fn a_doubt_is_part_of_a_list_that_is_due() {
 fn a_domain_that_is_unknown_and_not_there_is_settled() {
     let (mut verifier, now) = listed();
     doubt(&mut verifier, 1, now);
-    let asked = verifier.ask();
+    let asked = verifier.ask(now);
     let reply = ReplyOf { believed: None, found: None, asked, is_open: false };
     assert_eq!(verifier.reply(key(1), &reply, false, now), Finding::Nothing);
     assert!(verifier.doubts.is_empty());
