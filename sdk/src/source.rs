@@ -1,13 +1,13 @@
 //! A hypervisor, or many, as a source of events.
 
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use crate::{Error, EventStream, Fault, Kinds, Options};
+use crate::{Error, EventStream, Fault, Kinds, Options, Scope};
 
 /// A source of domain events: a hypervisor, a directory of them, a fleet.
 ///
@@ -132,21 +132,36 @@ pub enum Status {
 #[derive(Clone, Debug)]
 pub struct Health {
     status: watch::Receiver<Status>,
-    verified: Arc<Mutex<Option<SystemTime>>>,
+    details: Arc<Mutex<Details>>,
+}
+
+/// What else is known of a source beside its status.
+#[derive(Debug, Default)]
+pub(crate) struct Details {
+    pub(crate) verified: Option<SystemTime>,
+    pub(crate) unreachable: Vec<(Scope, Fault)>,
 }
 
 impl Health {
-    pub(crate) fn new(
-        status: watch::Receiver<Status>,
-        verified: Arc<Mutex<Option<SystemTime>>>,
-    ) -> Self {
-        Self { status, verified }
+    pub(crate) fn new(status: watch::Receiver<Status>, details: Arc<Mutex<Details>>) -> Self {
+        Self { status, details }
     }
 
     /// When all that is believed of the domains was last compared with what the hypervisor says: by the
     /// list at the start or after an outage, or by one that verifies. `None` before the first.
     pub fn verified(&self) -> Option<SystemTime> {
-        *self.verified.lock().unwrap_or_else(PoisonError::into_inner)
+        self.details().verified
+    }
+
+    /// The parts of the source that are out of reach now while the rest is not, and why: a host of a fleet,
+    /// a domain whose monitor does not answer, a directory that is not there. They change without a change
+    /// of the status.
+    pub fn unreachable(&self) -> Vec<(Scope, Fault)> {
+        self.details().unreachable.clone()
+    }
+
+    fn details(&self) -> MutexGuard<'_, Details> {
+        self.details.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How the source is now.

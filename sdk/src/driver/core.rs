@@ -295,6 +295,7 @@ impl Core {
         }
         self.calls.reset();
         self.scopes.clear();
+        self.publish_scopes();
         self.verifier.stop();
         self.is_overdue = false;
         self.synced = None;
@@ -324,7 +325,13 @@ impl Core {
         }
     }
 
-    /// The connection is dropped, and nobody cares.
+    /// Health says which parts are out of reach.
+    fn publish_scopes(&self) {
+        let unreachable = self.scopes.iter().filter(|(scope, _)| !scope.is_source()).cloned();
+        self.facts.set_details(|details| details.unreachable = unreachable.collect());
+    }
+
+    /// The connection is dropped, and no subscriber is left.
     pub(super) fn forget(&mut self) {
         self.calls.reset();
         self.unsync();
@@ -339,6 +346,7 @@ impl Core {
         self.calls.list_since = None;
         self.batch.roster.clear();
         self.scopes.clear();
+        self.publish_scopes();
         self.verifier.stop();
         self.buffer.clear();
         self.set_status(Status::Idle);

@@ -37,7 +37,7 @@ mod verify;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::runtime::Handle;
@@ -50,6 +50,7 @@ pub use self::session::{Connect, Interest, Session};
 pub use self::settings::Settings;
 use self::task::Task;
 use crate::mailbox::{Mailbox, contain_panic};
+use crate::source::Details;
 use crate::{Capabilities, Counters, Error, EventSource, EventStream, Health, Options, Status};
 
 /// An [`EventSource`] made of a [`Connect`]. Cheap to clone; all clones are the same source.
@@ -82,8 +83,7 @@ struct Facts {
     reconnects: AtomicU64,
     corrected: AtomicU64,
     subscribers: AtomicU64,
-    /// When all domains were last compared with what the hypervisor says.
-    verified: Arc<Mutex<Option<SystemTime>>>,
+    details: Arc<Mutex<Details>>,
 }
 
 impl Facts {
@@ -93,6 +93,10 @@ impl Facts {
 
     fn capabilities(&self) -> Capabilities {
         self.capabilities.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_details(&self, set: impl FnOnce(&mut Details)) {
+        set(&mut self.details.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     fn update(&self, change: impl FnOnce(&mut Capabilities)) {
@@ -189,8 +193,7 @@ impl EventSource for Driver {
     }
 
     fn health(&self) -> Health {
-        let verified = Arc::clone(&self.shared.facts.verified);
-        Health::new(self.shared.health.clone(), verified)
+        Health::new(self.shared.health.clone(), Arc::clone(&self.shared.facts.details))
     }
 
     fn counters(&self) -> Counters {

@@ -23,7 +23,11 @@ impl Scopes {
 
     /// Whether the domain is in one of the parts.
     pub(super) fn contains(&self, domain: &Domain) -> bool {
-        !self.0.is_empty() && self.0.values().any(|(scope, _)| scope.contains(domain))
+        let is_out = |key: ScopeKey| self.0.contains_key(&key);
+        !self.0.is_empty()
+            && (is_out(ScopeKey::of_source(&domain.home().source))
+                || is_out(ScopeKey::of_host(domain))
+                || is_out(ScopeKey::of(domain)))
     }
 
     /// Why all of the source is out of reach, if it is.

@@ -167,6 +167,7 @@ impl Core {
             self.lagged(missed);
         }
         self.scopes.insert(scope, fault.clone());
+        self.publish_scopes();
         if is_whole {
             if is_news {
                 self.outage = Some(fault.clone());
@@ -187,6 +188,7 @@ impl Core {
 
     fn part_restored<S: Session>(&mut self, session: &mut S, scope: &Scope) {
         self.scopes.remove(scope);
+        self.publish_scopes();
         if scope.is_source() {
             // Those who came in the outage know nothing yet: a list tells them, too.
             self.synced = None;

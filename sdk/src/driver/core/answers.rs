@@ -1,6 +1,5 @@
 //! What the session answers: registrations, lists, looks at single domains.
 
-use std::sync::PoisonError;
 use std::time::SystemTime;
 
 use tokio::time::Instant;
@@ -268,8 +267,7 @@ impl Core {
     }
 
     fn set_verified(&self, at: SystemTime) {
-        let mut verified = self.facts.verified.lock().unwrap_or_else(PoisonError::into_inner);
-        *verified = Some(at);
+        self.facts.set_details(|details| details.verified = Some(at));
     }
 }
 

@@ -251,9 +251,14 @@ async fn what_is_out_of_reach_is_not_corrected() {
     let (wire, source, mut events) = looking(&[running(3)]).await;
     wire.say(|batch| batch.outage(Scope::Domain(web(Some(3))), fault()));
     told(&mut events, &["lost sight of domain web on *"]).await;
+    let unreachable = source.health().unreachable();
+    assert!(matches!(&unreachable[..], [(Scope::Domain(domain), _)] if domain.name() == "web"));
     wire.list(&[]).await;
     nothing_within(&mut events, secs(20)).await.unwrap();
     assert_eq!(source.counters().corrected, 0);
+    wire.say(|batch| batch.restored(Scope::Domain(web(Some(3)))));
+    told(&mut events, &["synced with domain web on *"]).await;
+    assert!(source.health().unreachable().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
