@@ -185,3 +185,53 @@ async fn a_shutdown_waits_until_nothing_is_registered() {
     wire.confirm();
     tokio::time::timeout(secs(1), stopped).await.unwrap().unwrap();
 }
+
+/// Asks for something that is answered behind many events, all of which come while the process is
+/// suspended beyond the deadline.
+async fn suspended_for(wire: &Wire, answer: impl FnOnce()) {
+    (0..50).for_each(|_| wire.event(Some(3), SUSPENDED));
+    answer();
+    tokio::time::advance(secs(11)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_suspend_all_that_has_come_is_read_before_a_deadline() {
+    let (wire, source) = Wire::alive();
+    let subscriber = source.clone();
+    let options = Options::default().kind(Kind::Lifecycle);
+    let subscriber = tokio::spawn(async move { subscriber.subscribe_with(options).await });
+    wire.asked_to_list().await;
+    let tag = wire.server(|server| server.lists.remove(0));
+    suspended_for(&wire, || wire.list_of(tag, &[running(3)])).await;
+    let mut events = subscriber.await.unwrap().unwrap();
+    // Each deadline is put off on its own.
+    for _ in 0..2 {
+        wire.server(|server| server.held = Some(Vec::new()));
+        let reboots = source.clone();
+        let options = Options::default().kind(Kind::Reboot);
+        let reboots = tokio::spawn(async move { reboots.subscribe_with(options).await });
+        wire.until(|server| server.held.as_ref().is_some_and(|held| !held.is_empty())).await;
+        suspended_for(&wire, || wire.confirm()).await;
+        wire.server(|server| server.held = None);
+        drop(reboots.await.unwrap().unwrap());
+        tokio::time::sleep(secs(2)).await;
+    }
+    while let Ok(event) = next_within(&mut events, secs(1)).await {
+        assert!(!matches!(event, DomainEvent::Gap(_)), "{event}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn keepalives_go_on_while_a_deadline_is_put_off() {
+    let (wire, builder) = Wire::builder();
+    wire.server(|server| server.answers_pings = true);
+    let source = builder.keepalive(Some(Duration::from_millis(300)), 100).build();
+    let subscriber = source.clone();
+    let subscriber = tokio::spawn(async move { subscriber.subscribe().await });
+    wire.asked_to_list().await;
+    wire.event(Some(3), SUSPENDED);
+    tokio::time::advance(secs(11)).await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    wire.list(&[running(3)]).await;
+    told(&mut subscriber.await.unwrap().unwrap(), &["web[3] existing *", "synced with *"]).await;
+}
