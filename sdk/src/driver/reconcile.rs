@@ -219,9 +219,7 @@ pub(super) fn confirmed(known: Option<&Entry>, listed: Entry) -> Option<Entry> {
 /// heard of, but for a guest that migrates in, whose start comes first.
 fn as_events_know_it(listed: Entry) -> Option<Entry> {
     match listed.state {
-        State::Paused(PausedReason::StartingUp) if listed.domain.is_active() => {
-            without_run(&listed)
-        }
+        State::Paused(PausedReason::StartingUp) => without_run(&listed),
         _ => Some(listed),
     }
 }
