@@ -235,3 +235,47 @@ async fn keepalives_go_on_while_a_deadline_is_put_off() {
     wire.list(&[running(3)]).await;
     told(&mut subscriber.await.unwrap().unwrap(), &["web[3] existing *", "synced with *"]).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn events_after_an_overdue_list_have_the_time_of_their_receipt() {
+    let (wire, source) = Wire::alive();
+    let mut events = subscribe(&wire, &source, &[running(3)]).await;
+    wire.hang_up();
+    told(&mut events, &["lost sight of *"]).await;
+    wire.asked_to_list().await;
+    wire.event(Some(3), SUSPENDED);
+    told(&mut events, &["web[3] suspended (paused)"]).await;
+    std::thread::sleep(Duration::from_millis(20));
+    let before = SystemTime::now();
+    wire.event(None, STOPPED);
+    let event = next_within(&mut events, secs(1)).await.unwrap();
+    assert!(event.lifecycle().unwrap().at >= before);
+}
+
+#[test]
+fn a_subscription_that_waits_fails_when_the_driver_ends_with_its_runtime() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let (wire, source) = Wire::alive();
+    let drivers = runtime();
+    let own = runtime();
+    let asked = async {
+        tokio::select! {
+            outcome = source.subscribe() => panic!("{outcome:?}"),
+            () = wire.asked_to_list() => {}
+        }
+    };
+    drivers.block_on(asked);
+    let subscriber = source.clone();
+    let subscriber = own.spawn(async move { subscriber.subscribe().await });
+    own.block_on(tokio::task::yield_now());
+    // The driver takes the command.
+    drivers.block_on(async {
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+    });
+    assert!(!subscriber.is_finished());
+    drop(drivers);
+    let outcome = own.block_on(subscriber).unwrap();
+    assert!(matches!(outcome, Err(Error::DriverEnded)), "{outcome:?}");
+}
