@@ -279,3 +279,28 @@ fn a_subscription_that_waits_fails_when_the_driver_ends_with_its_runtime() {
     let outcome = own.block_on(subscriber).unwrap();
     assert!(matches!(outcome, Err(Error::DriverEnded)), "{outcome:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_list_from_before_an_event_that_nobody_wanted_is_stale() {
+    let (wire, source) = Wire::alive();
+    let subscribe = |options: Options| {
+        let source = source.clone();
+        tokio::spawn(async move { source.subscribe_with(options).await })
+    };
+    let first = subscribe(Options::default().kind(Kind::Lifecycle));
+    wire.asked_to_list().await;
+    wire.server(|server| server.held = Some(Vec::new()));
+    let second = subscribe(Options::default().kind(Kind::Reboot));
+    wire.until(|server| server.held.as_ref().is_some_and(|held| !held.is_empty())).await;
+    first.abort();
+    second.abort();
+    tokio::time::sleep(secs(1)).await;
+    wire.event(Some(4), STARTED);
+    tokio::time::sleep(secs(1)).await;
+    let third = subscribe(Options::default());
+    tokio::time::sleep(secs(1)).await;
+    wire.confirm();
+    wire.list(&[]).await;
+    wire.list(&[running(4)]).await;
+    told(&mut third.await.unwrap().unwrap(), &["web[4] existing *", "synced with *"]).await;
+}
