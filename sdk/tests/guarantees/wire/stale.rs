@@ -304,3 +304,39 @@ async fn a_list_from_before_an_event_that_nobody_wanted_is_stale() {
     wire.list(&[running(4)]).await;
     told(&mut third.await.unwrap().unwrap(), &["web[4] existing *", "synced with *"]).await;
 }
+
+fn refusal() -> Error {
+    Error::Protocol { detail: "no list for you".into() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_is_refused_ends_the_connection_that_needs_it() {
+    let (wire, source) = Wire::alive();
+    let refuse = async || {
+        wire.asked_to_list().await;
+        let tag = wire.server(|server| server.lists.remove(0));
+        wire.say(move |batch| batch.list_failed(tag, refusal()));
+    };
+    let (outcome, ()) = tokio::join!(source.subscribe(), refuse());
+    assert!(matches!(outcome, Err(Error::Protocol { .. })), "{outcome:?}");
+    let mut events = subscribe(&wire, &source, &[running(3)]).await;
+    wire.hang_up();
+    told(&mut events, &["lost sight of *"]).await;
+    let connections = wire.server(|server| server.connections);
+    refuse().await;
+    wire.list(&[running(3)]).await;
+    told(&mut events, &["synced with *"]).await;
+    assert!(wire.server(|server| server.connections) > connections);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_is_refused_when_nobody_needs_it_ends_nothing() {
+    let (wire, source) = Wire::alive();
+    assert!(tokio::time::timeout(secs(1), source.subscribe()).await.is_err());
+    wire.asked_to_list().await;
+    let tag = wire.server(|server| server.lists.remove(0));
+    wire.say(move |batch| batch.list_failed(tag, refusal()));
+    tokio::time::sleep(secs(1)).await;
+    subscribe(&wire, &source, &[running(3)]).await;
+    assert_eq!(wire.server(|server| server.connections), 1);
+}
