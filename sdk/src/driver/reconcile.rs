@@ -116,6 +116,7 @@ pub(super) fn merge_late(
         let key = roster.key(&entry.domain);
         listed.entry(key).or_insert_with(|| Entry::listed(entry));
     }
+    // How many events were given up does not matter: all have been delivered.
     let (held, _) = buffer.take_events();
     let contained = contained(roster, &listed, &held);
     // Only now: it has a place for each host that was listed.

@@ -143,25 +143,20 @@ async fn without_keepalives_a_list_that_hangs_ends_the_connection() {
 #[tokio::test(start_paused = true)]
 async fn each_close_has_five_seconds_of_its_own() {
     let (wire, source) = Wire::alive();
-    let events = subscribe(&wire, &source, &[running(3)]).await;
-    let other = source.subscribe().await.unwrap();
-    let last = source.subscribe().await.unwrap();
+    let _keeping = subscribe(&wire, &source, &[running(3)]).await;
+    let eights = Options::default().kind("other:8".parse().unwrap());
+    let eights = source.subscribe_with(eights).await.unwrap();
+    let nines = Options::default().kind("other:9".parse().unwrap());
+    let nines = source.subscribe_with(nines).await.unwrap();
     wire.server(|server| server.held = Some(Vec::new()));
     let began = Instant::now();
-    // The others are still subscribed: there is nothing to deregister for it.
-    events.close().await;
-    assert_eq!(began.elapsed(), Duration::ZERO);
-    drop(last);
-    let first = tokio::spawn(other.close());
+    let first = tokio::spawn(eights.close());
     tokio::time::sleep(secs(3)).await;
-    assert!(!first.is_finished());
-    let late = async {
-        let late = source.clone();
-        let _ = tokio::time::timeout(secs(1), late.subscribe_with(Options::default())).await;
-    };
-    late.await;
+    let second = tokio::spawn(nines.close());
     first.await.unwrap();
     assert_eq!(began.elapsed().as_secs(), 5);
+    second.await.unwrap();
+    assert_eq!(began.elapsed().as_secs(), 8);
 }
 
 #[tokio::test(start_paused = true)]
