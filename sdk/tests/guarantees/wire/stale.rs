@@ -125,8 +125,14 @@ async fn a_registration_beside_a_list_that_hangs_keeps_the_connection() {
     wire.asked_to_list().await;
     wire.server(|server| server.held = Some(Vec::new()));
     source.subscribe().await.unwrap_err();
+    let patient = source.clone();
+    let patient =
+        tokio::spawn(async move { patient.subscribe_with(Options::default().wait(true)).await });
     nothing_within(&mut events, secs(60)).await.unwrap();
     assert_eq!(wire.server(|server| server.connections), 1);
+    assert!(!patient.is_finished(), "the source is in reach: it waits for the registration");
+    wire.confirm();
+    told(&mut patient.await.unwrap().unwrap(), &["web[3] existing *", "synced with *"]).await;
 }
 
 #[tokio::test(start_paused = true)]
