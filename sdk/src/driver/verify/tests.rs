@@ -169,7 +169,7 @@ fn a_reply_that_differs_is_asked_for_again_two_seconds_later() {
     assert_eq!(verifier.doubts[&key(1)].due, later + FIRST_LOOK * 2);
     assert_eq!(hear(&mut verifier, None, false, later), Finding::Nothing);
     assert_eq!(verifier.doubts[&key(1)].due, later + FIRST_LOOK);
-    assert!(verifier.question(later, true).is_none());
+    assert!(verifier.question(later + PAUSE, true).is_none());
     assert_eq!(verifier.due(), Some(later + FIRST_LOOK));
     verifier.touch(key(1));
     let asked = 0;
