@@ -113,6 +113,9 @@ mod tests {
         };
         assert_eq!(longest(Reconnect::local()), 4);
         assert_eq!(longest(Reconnect::remote()), 29);
+        let day = 24 * 60 * 60;
+        let endless = Reconnect::local().base(Duration::MAX).max(Duration::MAX);
+        assert!((day - 600..=day).contains(&longest(endless)), "no wait is longer than a day");
     }
 
     #[test]

@@ -185,3 +185,19 @@ impl Batch {
         self.received = None;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Change, Lifecycle, StartCause};
+
+    #[test]
+    fn a_decoder_is_tested_by_the_events_of_its_batch() {
+        let mut batch = Batch::new("s:", "h");
+        let at = batch.received();
+        let domain = batch.domain(Uuid::from_u128(1), "web", Some(3));
+        batch.event(Lifecycle::new(domain, Change::Started(StartCause::Booted), at));
+        assert_eq!(batch.events().len(), 1);
+        assert_eq!(batch.received(), at, "the clock is read once a batch");
+    }
+}

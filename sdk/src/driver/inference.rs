@@ -359,4 +359,23 @@ mod tests {
         assert!(ends(Some(entry(Some(4), RUNNING, Some(true)))));
         assert!(!ends(Some(entry(Some(3), PAUSED, Some(true)))));
     }
+
+    #[test]
+    fn a_run_that_was_seen_begins_with_what_is_known_of_it() {
+        let seen = Entry { unannounced: true, ..entry(Some(3), RUNNING, Some(false)) };
+        let paused = entry(Some(3), PAUSED, Some(true));
+        let mut inference = Inference::new(Origin::Inferred, SystemTime::UNIX_EPOCH);
+        inference.differ(Some(&seen), &paused);
+        let told: Vec<_> = inference.events.iter().map(DomainEvent::lifecycle).collect();
+        let told: Vec<_> = told.into_iter().flatten().map(|e| (e.change, e.persistent)).collect();
+        let suspended = Change::Suspended(crate::SuspendCause::Paused);
+        assert_eq!(
+            told,
+            [
+                (Change::Started(StartCause::Unspecified), Some(false)),
+                (suspended, Some(false)),
+                (Change::Defined(DefineCause::Unspecified), Some(true)),
+            ]
+        );
+    }
 }

@@ -116,6 +116,7 @@ pub(super) fn merge_late(
         let key = roster.key(&entry.domain);
         listed.entry(key).or_insert_with(|| Entry::listed(entry));
     }
+    // How many events were given up does not matter: all have been delivered.
     let (held, _) = buffer.take_events();
     let contained = contained(roster, &listed, &held);
     // Only now: it has a place for each host that was listed.
@@ -219,9 +220,7 @@ pub(super) fn confirmed(known: Option<&Entry>, listed: Entry) -> Option<Entry> {
 /// heard of, but for a guest that migrates in, whose start comes first.
 fn as_events_know_it(listed: Entry) -> Option<Entry> {
     match listed.state {
-        State::Paused(PausedReason::StartingUp) if listed.domain.is_active() => {
-            without_run(&listed)
-        }
+        State::Paused(PausedReason::StartingUp) => without_run(&listed),
         _ => Some(listed),
     }
 }

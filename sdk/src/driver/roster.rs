@@ -440,6 +440,7 @@ mod tests {
         let key = |uuid| Key { host: 0, uuid };
         for uuid in 0..=ENDED as u128 {
             roster.end_run(key(uuid), Some(3));
+            assert!(roster.has_ended(key(0), Some(3)) == (uuid < ENDED as u128));
         }
         assert_eq!(roster.ended.len(), 1);
         assert!(roster.has_ended(key(ENDED as u128), Some(3)));

@@ -68,6 +68,11 @@ struct Up<S> {
 }
 
 impl<S> Up<S> {
+    /// Whether a deadline that has passed does not count yet.
+    fn is_put_off(&self, deadline: Instant, now: Instant) -> bool {
+        self.spared.is_some_and(|(spared, until)| spared == deadline && now < until)
+    }
+
     fn park(&mut self, parked: bool, now: Instant) {
         self.parked = if parked { self.parked.or(Some(now)) } else { None };
     }
@@ -318,7 +323,9 @@ impl<C: Connect> Task<C> {
         }
         let has_keepalive = self.config.has_keepalive(up);
         let silence = self.config.silence(up, now);
-        let answer_due = self.core.answer_due(has_keepalive).filter(|due| *due <= now);
+        let answer_due = self.core.answer_due(has_keepalive);
+        // Keepalives go on while it is put off.
+        let answer_due = answer_due.filter(|due| *due <= now && !up.is_put_off(*due, now));
         let overdue = if silence.is_some() { self.config.next_ping(up) } else { answer_due };
         let Some(overdue) = overdue else {
             if self.config.next_ping(up).is_some_and(|due| now >= due) {
@@ -332,7 +339,6 @@ impl<C: Connect> Task<C> {
         // This process may have been suspended: read once more before a deadline counts, but only once for
         // each deadline. Events that never end are no answer.
         let unread = match up.spared {
-            Some((spared, until)) if spared == overdue && now < until => return phase,
             Some((spared, _)) if spared == overdue => Poll::Pending,
             _ => {
                 let mut advance = pin!(up.session.advance(&mut self.core.batch));

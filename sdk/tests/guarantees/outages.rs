@@ -135,7 +135,9 @@ async fn the_first_subscription_fails_when_the_source_is_out_of_reach() {
     fake.refuse(unreachable());
     let error = fake.subscribe().await.unwrap_err();
     assert!(!error.is_refusal(), "{error}");
+    tokio::time::sleep(secs(60)).await;
     assert_eq!(fake.health().status(), Status::Idle);
+    assert_eq!(fake.journal(), [Asked::Connect], "with no subscriber it does not try again");
     fake.accept();
     fake.subscribe().await.unwrap();
 }

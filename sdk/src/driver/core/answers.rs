@@ -91,9 +91,7 @@ impl Core {
             Blocking::Verify { asked } if self.synced.is_some() => {
                 self.verify(session, list, asked, now);
             }
-            // More happened meanwhile than can be told apart from the list: ask again. Where the list was
-            // overdue, all of it has been delivered.
-            Blocking::Sync if self.buffer.is_stale() && self.is_overdue => self.buffer.clear(),
+            // More happened meanwhile than can be told apart from the list: ask again.
             Blocking::Sync if self.buffer.is_stale() => self.buffer.give_up(),
             Blocking::Sync if self.synced.is_none() => self.sync(list, now),
             _ => {}

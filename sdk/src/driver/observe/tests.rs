@@ -196,6 +196,20 @@ fn an_undefinition_in_another_run_is_doubted() {
 }
 
 #[test]
+fn an_undefinition_in_a_past_run_leaves_nothing() {
+    let mut past = Known::seen(None, OFF, Some(true)).after(3);
+    assert_eq!(
+        past.change(Some(3), UNDEFINED),
+        (vec!["web undefined (removed)".into()], Trust::Unchanged)
+    );
+    assert!(past.roster.get(past.key).is_none());
+    let mut unseen = Known::seen(None, OFF, Some(true)).after(3);
+    let (told, trust) = unseen.change(Some(4), UNDEFINED);
+    assert_eq!(told, ["web[4] started [inferred]", "web[4] undefined (removed)"]);
+    assert_eq!((unseen.run(), trust), (Some(4), Trust::Doubted));
+}
+
+#[test]
 fn an_event_of_a_run_that_a_list_ended_is_late() {
     let mut known = Known::seen(None, OFF, Some(true)).after(3);
     assert_eq!(known.change(Some(3), SUSPENDED), (vec![], Trust::Doubted));

@@ -429,3 +429,26 @@ fn which_runs_are_over_is_forgotten_at_the_next_list() {
     merge(&mut roster, list, &mut buffer, &Scopes::default(), true, at);
     assert!(!roster.has_ended_any(key));
 }
+
+#[test]
+fn a_late_list_of_many_hosts_is_compared_with_the_domains_of_each() {
+    let on = |host: &str, id| Domain::new("s:", host, Uuid::from_u128(1), "web", id);
+    let (mut roster, mut buffer) = holding(entry(Some(5), RUNNING), &[]);
+    let far = on("far", Some(7));
+    let key = roster.key(&far);
+    roster.insert(key, Entry::seen(far.clone(), RUNNING, Some(true)));
+    // It has been delivered, and is newer than the list.
+    let stopped = Lifecycle::new(on("far", None), STOPPED, SystemTime::UNIX_EPOCH);
+    roster.get_mut(key).unwrap().domain = on("far", None);
+    buffer.event(stopped.into());
+    let list = vec![
+        entry(Some(5), RUNNING),
+        Listed::new(far, RUNNING, Some(true)),
+        Listed::new(on("new", Some(9)), RUNNING, Some(false)),
+    ];
+    let at = SystemTime::UNIX_EPOCH;
+    let merged = merge_late(&mut roster, list, &mut buffer, &Scopes::default(), at);
+    let told: Vec<_> = merged.difference.iter().map(ToString::to_string).collect();
+    assert_eq!(told, ["web[9] started (booted) [inferred]"]);
+    assert_eq!(merged.listed.len(), 3);
+}

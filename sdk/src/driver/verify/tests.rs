@@ -151,6 +151,10 @@ fn two_replies_that_differ_from_each_other_prove_nothing() {
 fn an_event_between_two_replies_makes_the_second_the_first() {
     let (mut verifier, now) = listed();
     assert_eq!(hear(&mut verifier, None, false, now), Finding::Nothing);
+    verifier.touch(key(2));
+    verifier.touch(key(3));
+    assert_eq!(hear(&mut verifier, None, false, now), Finding::Wrong, "those are others");
+    assert_eq!(hear(&mut verifier, None, false, now), Finding::Nothing);
     verifier.touch(key(1));
     assert_eq!(hear(&mut verifier, None, false, now), Finding::Nothing);
     assert_eq!(hear(&mut verifier, None, false, now), Finding::Wrong);
@@ -165,6 +169,8 @@ fn a_reply_that_differs_is_asked_for_again_two_seconds_later() {
     assert_eq!(verifier.doubts[&key(1)].due, later + FIRST_LOOK * 2);
     assert_eq!(hear(&mut verifier, None, false, later), Finding::Nothing);
     assert_eq!(verifier.doubts[&key(1)].due, later + FIRST_LOOK);
+    assert!(verifier.question(later + PAUSE, true).is_none());
+    assert_eq!(verifier.due(), Some(later + FIRST_LOOK));
     verifier.touch(key(1));
     let asked = 0;
     let believed = entry(RUNNING);

@@ -114,6 +114,11 @@ async fn after_two_losses_with_a_list_open_the_next_list_waits() {
     let began = Instant::now();
     wire.asked_to_list().await;
     assert!(began.elapsed() < secs(6), "an answer ends the waits");
+    tokio::time::sleep(secs(11)).await;
+    wire.hang_up();
+    let began = Instant::now();
+    wire.asked_to_list().await;
+    assert!(began.elapsed() < secs(6), "and the next list that hangs is the first");
 }
 
 #[tokio::test(start_paused = true)]

@@ -125,8 +125,14 @@ async fn a_registration_beside_a_list_that_hangs_keeps_the_connection() {
     wire.asked_to_list().await;
     wire.server(|server| server.held = Some(Vec::new()));
     source.subscribe().await.unwrap_err();
+    let patient = source.clone();
+    let patient =
+        tokio::spawn(async move { patient.subscribe_with(Options::default().wait(true)).await });
     nothing_within(&mut events, secs(60)).await.unwrap();
     assert_eq!(wire.server(|server| server.connections), 1);
+    assert!(!patient.is_finished(), "the source is in reach: it waits for the registration");
+    wire.confirm();
+    told(&mut patient.await.unwrap().unwrap(), &["web[3] existing *", "synced with *"]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -143,25 +149,20 @@ async fn without_keepalives_a_list_that_hangs_ends_the_connection() {
 #[tokio::test(start_paused = true)]
 async fn each_close_has_five_seconds_of_its_own() {
     let (wire, source) = Wire::alive();
-    let events = subscribe(&wire, &source, &[running(3)]).await;
-    let other = source.subscribe().await.unwrap();
-    let last = source.subscribe().await.unwrap();
+    let _keeping = subscribe(&wire, &source, &[running(3)]).await;
+    let eights = Options::default().kind("other:8".parse().unwrap());
+    let eights = source.subscribe_with(eights).await.unwrap();
+    let nines = Options::default().kind("other:9".parse().unwrap());
+    let nines = source.subscribe_with(nines).await.unwrap();
     wire.server(|server| server.held = Some(Vec::new()));
     let began = Instant::now();
-    // The others are still subscribed: there is nothing to deregister for it.
-    events.close().await;
-    assert_eq!(began.elapsed(), Duration::ZERO);
-    drop(last);
-    let first = tokio::spawn(other.close());
+    let first = tokio::spawn(eights.close());
     tokio::time::sleep(secs(3)).await;
-    assert!(!first.is_finished());
-    let late = async {
-        let late = source.clone();
-        let _ = tokio::time::timeout(secs(1), late.subscribe_with(Options::default())).await;
-    };
-    late.await;
+    let second = tokio::spawn(nines.close());
     first.await.unwrap();
     assert_eq!(began.elapsed().as_secs(), 5);
+    second.await.unwrap();
+    assert_eq!(began.elapsed().as_secs(), 8);
 }
 
 #[tokio::test(start_paused = true)]
@@ -184,4 +185,159 @@ async fn a_shutdown_waits_until_nothing_is_registered() {
     assert!(wire.server(|server| server.interest.is_empty()));
     wire.confirm();
     tokio::time::timeout(secs(1), stopped).await.unwrap().unwrap();
+}
+
+/// Asks for something that is answered behind many events, all of which come while the process is
+/// suspended beyond the deadline.
+async fn suspended_for(wire: &Wire, answer: impl FnOnce()) {
+    (0..50).for_each(|_| wire.event(Some(3), SUSPENDED));
+    answer();
+    tokio::time::advance(secs(11)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_suspend_all_that_has_come_is_read_before_a_deadline() {
+    let (wire, source) = Wire::alive();
+    let subscriber = source.clone();
+    let options = Options::default().kind(Kind::Lifecycle);
+    let subscriber = tokio::spawn(async move { subscriber.subscribe_with(options).await });
+    wire.asked_to_list().await;
+    let tag = wire.server(|server| server.lists.remove(0));
+    suspended_for(&wire, || wire.list_of(tag, &[running(3)])).await;
+    let mut events = subscriber.await.unwrap().unwrap();
+    // Each deadline is put off on its own.
+    for _ in 0..2 {
+        wire.server(|server| server.held = Some(Vec::new()));
+        let reboots = source.clone();
+        let options = Options::default().kind(Kind::Reboot);
+        let reboots = tokio::spawn(async move { reboots.subscribe_with(options).await });
+        wire.until(|server| server.held.as_ref().is_some_and(|held| !held.is_empty())).await;
+        suspended_for(&wire, || wire.confirm()).await;
+        wire.server(|server| server.held = None);
+        drop(reboots.await.unwrap().unwrap());
+        tokio::time::sleep(secs(2)).await;
+    }
+    while let Ok(event) = next_within(&mut events, secs(1)).await {
+        assert!(!matches!(event, DomainEvent::Gap(_)), "{event}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn keepalives_go_on_while_a_deadline_is_put_off() {
+    let (wire, builder) = Wire::builder();
+    wire.server(|server| server.answers_pings = true);
+    let source = builder.keepalive(Some(Duration::from_millis(300)), 100).build();
+    let subscriber = source.clone();
+    let subscriber = tokio::spawn(async move { subscriber.subscribe().await });
+    wire.asked_to_list().await;
+    wire.event(Some(3), SUSPENDED);
+    tokio::time::advance(secs(11)).await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    wire.list(&[running(3)]).await;
+    told(&mut subscriber.await.unwrap().unwrap(), &["web[3] existing *", "synced with *"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_after_an_overdue_list_have_the_time_of_their_receipt() {
+    let (wire, source) = Wire::alive();
+    let mut events = subscribe(&wire, &source, &[running(3)]).await;
+    wire.hang_up();
+    told(&mut events, &["lost sight of *"]).await;
+    wire.asked_to_list().await;
+    wire.event(Some(3), SUSPENDED);
+    told(&mut events, &["web[3] suspended (paused)"]).await;
+    std::thread::sleep(Duration::from_millis(20));
+    let before = SystemTime::now();
+    wire.event(None, STOPPED);
+    let event = next_within(&mut events, secs(1)).await.unwrap();
+    assert!(event.lifecycle().unwrap().at >= before);
+}
+
+#[test]
+fn a_subscription_that_waits_fails_when_the_driver_ends_with_its_runtime() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let (wire, source) = Wire::alive();
+    let drivers = runtime();
+    let own = runtime();
+    let asked = async {
+        tokio::select! {
+            outcome = source.subscribe() => panic!("{outcome:?}"),
+            () = wire.asked_to_list() => {}
+        }
+    };
+    drivers.block_on(asked);
+    let subscriber = source.clone();
+    let subscriber = own.spawn(async move { subscriber.subscribe().await });
+    own.block_on(tokio::task::yield_now());
+    // The driver takes the command.
+    drivers.block_on(async {
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+    });
+    assert!(!subscriber.is_finished());
+    drop(drivers);
+    let outcome = own.block_on(subscriber).unwrap();
+    assert!(matches!(outcome, Err(Error::DriverEnded)), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_from_before_an_event_that_nobody_wanted_is_stale() {
+    let (wire, source) = Wire::alive();
+    let subscribe = |options: Options| {
+        let source = source.clone();
+        tokio::spawn(async move { source.subscribe_with(options).await })
+    };
+    let first = subscribe(Options::default().kind(Kind::Lifecycle));
+    wire.asked_to_list().await;
+    wire.server(|server| server.held = Some(Vec::new()));
+    let second = subscribe(Options::default().kind(Kind::Reboot));
+    wire.until(|server| server.held.as_ref().is_some_and(|held| !held.is_empty())).await;
+    first.abort();
+    second.abort();
+    tokio::time::sleep(secs(1)).await;
+    wire.event(Some(4), STARTED);
+    tokio::time::sleep(secs(1)).await;
+    let third = subscribe(Options::default());
+    tokio::time::sleep(secs(1)).await;
+    wire.confirm();
+    wire.list(&[]).await;
+    wire.list(&[running(4)]).await;
+    told(&mut third.await.unwrap().unwrap(), &["web[4] existing *", "synced with *"]).await;
+}
+
+fn refusal() -> Error {
+    Error::Protocol { detail: "no list for you".into() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_is_refused_ends_the_connection_that_needs_it() {
+    let (wire, source) = Wire::alive();
+    let refuse = async || {
+        wire.asked_to_list().await;
+        let tag = wire.server(|server| server.lists.remove(0));
+        wire.say(move |batch| batch.list_failed(tag, refusal()));
+    };
+    let (outcome, ()) = tokio::join!(source.subscribe(), refuse());
+    assert!(matches!(outcome, Err(Error::Protocol { .. })), "{outcome:?}");
+    let mut events = subscribe(&wire, &source, &[running(3)]).await;
+    wire.hang_up();
+    told(&mut events, &["lost sight of *"]).await;
+    let connections = wire.server(|server| server.connections);
+    refuse().await;
+    wire.list(&[running(3)]).await;
+    told(&mut events, &["synced with *"]).await;
+    assert!(wire.server(|server| server.connections) > connections);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_is_refused_when_nobody_needs_it_ends_nothing() {
+    let (wire, source) = Wire::alive();
+    assert!(tokio::time::timeout(secs(1), source.subscribe()).await.is_err());
+    wire.asked_to_list().await;
+    let tag = wire.server(|server| server.lists.remove(0));
+    wire.say(move |batch| batch.list_failed(tag, refusal()));
+    tokio::time::sleep(secs(1)).await;
+    subscribe(&wire, &source, &[running(3)]).await;
+    assert_eq!(wire.server(|server| server.connections), 1);
 }
