@@ -120,8 +120,9 @@ pub enum Error {
 impl Error {
     /// Whether this is a refusal: trying again cannot mend it, somebody has to change something.
     ///
-    /// A source that meets one fails the first subscription with it; later, twice running, it ends
-    /// its streams.
+    /// A source that meets one fails the first subscription with it. Later it ends its streams once it
+    /// has met nothing else for a minute, or as long as
+    /// [`refusal_timeout`](crate::driver::Settings::refusal_timeout) says.
     pub fn is_refusal(&self) -> bool {
         match self {
             Self::InvalidUri { .. }

@@ -23,7 +23,8 @@ pub struct Options {
     pub existing: bool,
     /// Whether to wait for a source that is out of reach. Default: no, the subscription then fails.
     /// With it the stream opens with [`Disconnected`](crate::Break::Disconnected) and goes on when
-    /// the source is there. A refusal fails either way.
+    /// the source is there: it gets no events until the list of domains has come. A refusal fails
+    /// either way.
     pub wait: bool,
 }
 

@@ -142,7 +142,9 @@ mod tests {
         procedure: i32,
         body: impl FnOnce(&mut Writer<'_>),
     ) -> Result<DomainEvent, Malformed> {
-        let (mut bytes, mut frames, mut batch) = (Vec::new(), Frames::new(), Batch::new("s:", "h"));
+        let mut bytes = Vec::new();
+        let mut frames = Frames::new();
+        let mut batch = Batch::new("s:", "h");
         message(&mut bytes, &Header::event(procedure), body);
         frames.push(&bytes);
         let frame = frames.next_frame().unwrap().unwrap();

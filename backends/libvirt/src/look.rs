@@ -166,7 +166,8 @@ mod tests {
 
     impl Peer {
         fn new(bulk: bool) -> Self {
-            let (mut calls, out) = (Calls::default(), Batch::new("s:", "h"));
+            let mut calls = Calls::default();
+            let out = Batch::new("s:", "h");
             // Under an older name and id.
             let asked = Domain::new("s:", "h", WEB.uuid, "www", Some(3));
             let look = Look::start(&asked, 5, bulk, &mut calls);

@@ -28,6 +28,9 @@ use crate::uri::LibvirtUri;
 use crate::wire::xdr::{Reader, Writer};
 use crate::wire::{Frames, Open, code, procs};
 
+/// As good as never, and still a time that a clock can be set to: thirty years.
+const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
 /// How to make connections to one daemon.
 #[derive(Clone, Debug)]
 pub(crate) struct Opener {
@@ -48,7 +51,8 @@ impl Connect for Opener {
         let endpoint = Endpoint::of(&self.uri, self.read_only, &Surroundings::now())
             .map_err(|reason| Error::InvalidUri { uri: self.uri.shown.clone(), reason })?;
         // The driver has a deadline too, but does not know what the handshake waits for.
-        let deadline = Instant::now() + self.timeout;
+        let now = Instant::now();
+        let deadline = now.checked_add(self.timeout).unwrap_or(now + NEVER);
         let late = |call| Error::Timeout { call, after: self.timeout };
         let socket = timeout_at(deadline, Socket::connect(&endpoint))
             .await

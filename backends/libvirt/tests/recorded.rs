@@ -39,8 +39,9 @@ impl Session {
 
     /// Every event, decoded from pieces of at most `piece` bytes.
     fn events(&self, piece: usize, random: &mut Rng) -> Vec<DomainEvent> {
-        let (mut frames, mut batch, mut rest) =
-            (Frames::new(), Batch::new("s:", "h"), &self.bytes[..]);
+        let mut frames = Frames::new();
+        let mut batch = Batch::new("s:", "h");
+        let mut rest = &self.bytes[..];
         while !rest.is_empty() {
             let (head, tail) = rest.split_at(random.usize(1..=piece.min(rest.len())));
             rest = tail;
@@ -231,7 +232,8 @@ fn damaged_sessions_never_panic() {
             let at = random.usize(..bytes.len());
             bytes[at] = random.u8(..);
         }
-        let (mut frames, mut batch) = (Frames::new(), Batch::new("s:", "h"));
+        let mut frames = Frames::new();
+        let mut batch = Batch::new("s:", "h");
         frames.push(&bytes);
         while let Ok(Some(frame)) = frames.next_frame() {
             let _ = decode::event(&frame, |callback| Some(callback as u32), &mut batch);

@@ -4,7 +4,8 @@ use crate::wire::Header;
 #[test]
 fn only_an_event_that_is_asked_for_can_fail_a_subscription() {
     let answer = |kinds: &str, code| {
-        let (mut client, mut out) = (Client::new(), Batch::new("s:", "h"));
+        let mut client = Client::new();
+        let mut out = Batch::new("s:", "h");
         let kinds = kinds.split(' ').map(|kind| kind.parse().unwrap());
         client.set_interest(&kinds.collect(), 1);
         let message = "no".to_owned();
@@ -31,15 +32,16 @@ fn only_an_event_that_is_asked_for_can_fail_a_subscription() {
 
 /// What becomes of the look at a domain of which the server says this.
 fn looked(code: Option<i32>) -> String {
-    let (mut client, mut out) = (Client::new(), Batch::new("s:", "h"));
+    let mut client = Client::new();
+    let mut out = Batch::new("s:", "h");
     let domain = Domain::new("s:", "h", virevent::Uuid::from_u128(1), "web", None);
     client.request_state(&domain, 77);
     let procedure = procs::CONNECT_GET_ALL_DOMAIN_STATS;
     let mut body = Vec::new();
     let header = match code {
         Some(code) => {
-            let (message, format) = ("no".into(), String::new());
-            let error = RemoteError { code, domain: 7, message, format, int1: 0 };
+            let message = "no".to_owned();
+            let error = RemoteError { code, domain: 7, message, format: String::new(), int1: 0 };
             error.write(&mut Writer::new(&mut body));
             Header::error(procedure, 1)
         }
@@ -68,7 +70,8 @@ fn whatever_comes_is_taken_in_or_is_an_error_and_never_a_panic() {
     let procedures =
         [1, 24, 60, 66, 107, 151, 169, 212, 269, 273, 316, 317, 318, 319, 325, 333, 344, -1];
     for _ in 0..200 {
-        let (mut client, mut out) = (Client::new(), Batch::new("s:", "h"));
+        let mut client = Client::new();
+        let mut out = Batch::new("s:", "h");
         let kinds = ["lifecycle", "reboot", "other"].map(|kind| kind.parse());
         client.set_interest(&kinds.into_iter().flatten().collect(), 1);
         for _ in 0..200 {

@@ -16,7 +16,7 @@ pub(super) fn unreachable(uri: &LibvirtUri, endpoint: &Endpoint, error: io::Erro
     let reason = match endpoint {
         Endpoint::Unix(path) => of_socket(error.kind(), path, uri.means_own_daemon()),
         Endpoint::Tcp(..) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            "nobody listens there: start libvirtd with --listen and listen_tcp = 1, or \
+            "no process listens there: start libvirtd with --listen and listen_tcp = 1, or \
              libvirtd-tcp.socket or virtproxyd-tcp.socket"
         }
         Endpoint::Tcp(..) => "check the host's name and port, and the way to it",
@@ -40,7 +40,7 @@ fn of_socket(kind: io::ErrorKind, path: &Path, own_daemon: bool) -> &'static str
             "it is not a socket: give the daemon's socket as ?socket=PATH"
         }
         E::ConnectionRefused => {
-            "nobody listens on the socket: the daemon died or was stopped; start it again"
+            "no process listens on the socket: the daemon died or was stopped; start it again"
         }
         E::PermissionDenied if own_daemon => {
             "this user may not open the socket: a user's own daemon serves that user alone; run as \
@@ -97,8 +97,8 @@ mod tests {
     #[test]
     fn a_socket_that_cannot_be_opened_says_what_to_do() {
         use io::ErrorKind as E;
-        let [system, own] = ["qemu:///system", "qemu:///session"].map(LibvirtUri::parse);
-        let (system, own) = (system.unwrap(), own.unwrap());
+        let system = LibvirtUri::parse("qemu:///system").unwrap();
+        let own = LibvirtUri::parse("qemu:///session").unwrap();
         let unix = Endpoint::Unix("/run/x-sock".into());
         let file = Endpoint::Unix("/proc/self/stat".into());
         let directory = Endpoint::Unix("/".into());

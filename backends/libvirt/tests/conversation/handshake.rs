@@ -1,6 +1,9 @@
 //! What comes before the first registration.
 
+use std::time::Duration;
+
 use tokio::io::AsyncReadExt;
+use virevent::EventSourceExt;
 use virevent_libvirt::Libvirt;
 use virevent_libvirt::wire::{Open, code};
 
@@ -28,6 +31,20 @@ async fn pings_are_answered_in_the_midst_of_the_handshake() {
     peer.until(procs::CONNECT_OPEN).await;
     peer.send(&Header::keepalive(procs::PING), |_| {}).await;
     assert_eq!(peer.next().await.unwrap().0, Header::keepalive(procs::PONG));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_may_be_of_any_length() {
+    let daemon = Daemon::new();
+    let source = daemon
+        .libvirt()
+        .connect_timeout(Duration::MAX)
+        .call_timeout(Duration::MAX)
+        .keepalive(Duration::MAX, u32::MAX)
+        .source();
+    let subscribed = tokio::spawn(async move { source.subscribe().await });
+    tokio::spawn(async move { daemon.accept().await.serve().await });
+    assert_eq!(take(&mut subscribed.await.unwrap().unwrap(), 3).await, first());
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,7 +19,7 @@ async fn a_daemon_that_is_down_is_one_clear_error() {
     let mut daemon = Libvirtd::start().await.unwrap();
     daemon.kill9().await;
     let (_, line) = refusal(&daemon.uri(TEST)).await;
-    assert!(line.contains("nobody listens"), "{line}");
+    assert!(line.contains("no process listens"), "{line}");
     daemon.start_again().await.unwrap();
     daemon.terminate().await;
     let (_, line) = refusal(&daemon.uri(TEST)).await;

@@ -134,7 +134,7 @@ fn an_event_that_leaves_the_state_open_raises_a_doubt() {
 }
 
 #[test]
-fn a_run_state_from_before_an_announced_stop_is_not_believed_once() {
+fn a_run_state_from_before_an_announced_stop_is_passed_over() {
     let mut story = Story::new("running");
     heard(&mut story, "GUEST_PANICKED", r#"{"action": "pause"}"#);
     assert!(story.is_before_announced("running"));
@@ -145,7 +145,7 @@ fn a_run_state_from_before_an_announced_stop_is_not_believed_once() {
 }
 
 #[test]
-fn a_guest_that_is_told_to_quit_while_it_arrives_elsewhere_has_migrated() {
+fn a_guest_that_quits_while_it_arrives_elsewhere_has_migrated() {
     let quit = r#"{"guest": false, "reason": "host-qmp-quit"}"#;
     let mut story = Story::new("paused");
     story.look("finish-migrate");

@@ -93,7 +93,7 @@ async fn an_unchanged_qemu_delivers_nothing() {
 }
 
 #[tokio::test]
-async fn after_an_event_that_leaves_it_open_the_run_state_is_asked_for() {
+async fn an_event_that_leaves_the_run_state_open_has_it_asked_for() {
     // The state before, the event and what it is delivered as, the state after, and how that is delivered.
     let table = [
         ("paused", "RESUME", "web resumed (unpaused)", "suspended", "web pm_suspended"),

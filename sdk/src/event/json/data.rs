@@ -24,7 +24,8 @@ impl<'a> Data<'a> {
             return Self(Cow::Borrowed(text));
         }
         let mut compact = String::with_capacity(text.len());
-        let (mut is_quoted, mut is_escaped) = (false, false);
+        let mut is_quoted = false;
+        let mut is_escaped = false;
         for letter in text.chars() {
             if is_quoted || !u8::try_from(letter).is_ok_and(is_space) {
                 compact.push(letter);

@@ -34,7 +34,7 @@ fn missed_counts_exactly_what_was_dropped() {
 }
 
 #[test]
-fn a_queue_that_must_keep_more_than_the_slack_goes_stale_and_only_counts() {
+fn a_queue_beyond_its_slack_goes_stale_and_only_counts() {
     let mut queue = Queue::new("s".into(), 1);
     let total = 2 * SLACK as u128 + 10;
     for uuid in 0..total {
