@@ -32,9 +32,9 @@ pub(super) struct Core {
     call_timeout: Duration,
     pub(super) batch: Batch,
     pub(super) fanout: Fanout,
-    /// Those who cannot be let in yet: before the first sync, or until a kind is registered.
+    /// Subscriptions without an answer yet: before the first sync, or until a kind is registered.
     waiting: Vec<Waiting>,
-    /// Those who wait for the server to confirm that nothing of theirs is registered.
+    /// Calls of `close()`: they wait for the server to confirm that nothing of theirs is registered.
     closing: Vec<Closing>,
     buffer: SyncBuffer,
     /// Why the source is out of reach. While it is set there are streams that know about it.
@@ -79,7 +79,7 @@ struct Calls {
     interest: Option<(Pending, Interest)>,
     /// The one call that may have to wait for the lock of a domain.
     blocking: Option<(Pending, Blocking)>,
-    /// The answer to that is for nobody any more: the question is older than the registration.
+    /// The answer to that is of no use any more: the question is older than the registration.
     is_stale: bool,
     /// The protocol cannot tell of a single domain.
     cannot_look: bool,
@@ -146,12 +146,12 @@ impl Core {
         }
     }
 
-    /// Whether anybody is subscribed or waits to be.
+    /// Whether there is a subscriber, or a subscription that waits.
     pub(super) fn is_wanted(&self) -> bool {
         !self.fanout.is_empty() || !self.waiting.is_empty()
     }
 
-    /// Whether nobody is subscribed and the server has confirmed that.
+    /// Whether there is no subscriber, and the server has confirmed that nothing is registered.
     pub(super) fn is_deregistered(&self) -> bool {
         !self.is_wanted() && self.calls.interest.is_none() && self.calls.registered.is_empty()
     }
@@ -182,7 +182,7 @@ impl Core {
         }
     }
 
-    /// Lets in whoever waits and needs nothing more than what is known and registered.
+    /// Answers the subscriptions that need nothing more than what is known and registered.
     fn admit(&mut self) {
         if self.synced.is_none() || self.waiting.is_empty() {
             return;
@@ -206,8 +206,8 @@ impl Core {
         }
     }
 
-    /// All is out of reach: where streams know about it whoever waits joins them, and else it is as if no
-    /// connection could be made.
+    /// All is out of reach. Where streams know about it, waiting subscriptions join them; otherwise it is as if
+    /// no connection could be made.
     fn answer_in_outage(&mut self, fault: &Fault) {
         match self.outage {
             Some(_) => self.admit_all_in_outage(fault),
@@ -337,7 +337,7 @@ impl Core {
         self.unsync();
     }
 
-    /// Nobody listens: what is known of the domains ages from now on.
+    /// No subscriber is left: what is known of the domains ages from now on.
     fn unsync(&mut self) {
         self.synced = None;
         self.outage = None;
@@ -352,7 +352,7 @@ impl Core {
         self.set_status(Status::Idle);
     }
 
-    /// Nothing is registered for those who left: by the server's word, or for want of a connection.
+    /// Nothing is registered for the subscribers that left: by the server's word, or for want of a connection.
     pub(super) fn confirm_closed(&mut self) {
         for closing in self.closing.drain(..) {
             answer(closing.done, ());

@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_agrees_with_what_is_believed_of_name_run_state_and_persistence() {
+    fn a_list_agrees_in_name_run_state_and_persistence() {
         use crate::{PausedReason, RunningReason};
 
         let running = State::Running(RunningReason::Booted);

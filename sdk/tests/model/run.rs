@@ -259,7 +259,8 @@ impl Play {
             let is_twin = |other: &&Reader| other.sort == Sort::Slow && other.twins == fast.twins;
             for slow in self.readers.iter().filter(is_twin) {
                 if slow.story.counted != fast.story.counted {
-                    let (slow, fast) = (slow.story.counted, fast.story.counted);
+                    let slow = slow.story.counted;
+                    let fast = fast.story.counted;
                     return Err(format!("{slow} got or missed, where another got {fast}"));
                 }
             }

@@ -100,8 +100,8 @@ impl Core {
         });
     }
 
-    /// What comes after the last subscriber left is for nobody. A list that was asked for before may lack it,
-    /// and so does what was held.
+    /// Drops what comes after the last subscriber left. A list that was asked for before may lack it, and so
+    /// does what was held.
     fn miss(&mut self) {
         self.buffer.clear();
         self.calls.is_stale = true;
@@ -190,7 +190,7 @@ impl Core {
         self.scopes.remove(scope);
         self.publish_scopes();
         if scope.is_source() {
-            // Those who came in the outage know nothing yet: a list tells them, too.
+            // Subscribers that came in the outage know nothing yet: a list tells them, too.
             self.synced = None;
             self.batch.roster.is_whole = false;
             self.steer(session);

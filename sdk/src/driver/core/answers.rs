@@ -21,7 +21,7 @@ impl Core {
         tag: u64,
         refused: Vec<Kind>,
     ) -> Result<(), Error> {
-        // An answer to a question of the past is nobody's.
+        // The answer to an earlier question is of no use.
         let Some((_, mut interest)) =
             self.calls.interest.take_if(|(pending, _)| pending.tag == tag)
         else {
@@ -45,7 +45,7 @@ impl Core {
         Error::Unsupported { uri: self.source.to_string(), kind }
     }
 
-    /// The server lacks these kinds: so fails whoever asked for one of them by name.
+    /// The server lacks these kinds: a subscription that named one of them fails.
     fn refuse(&mut self, refused: &Kinds) {
         self.facts.update(|capabilities| {
             for kind in refused.iter() {

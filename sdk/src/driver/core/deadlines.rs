@@ -14,10 +14,10 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Core {
     /// When an answer is overdue at the earliest. Where the server answers keepalives, a list without an
-    /// answer is not the end of the connection: only those who wait for it have a deadline.
+    /// answer is not the end of the connection: only the subscriptions that wait for it have a deadline.
     pub(in crate::driver) fn answer_due(&self, has_keepalive: bool) -> Option<Instant> {
         let due = |since: Instant| since.checked_add(self.call_timeout);
-        // They wait in the order in which they came.
+        // They are in the order in which they came.
         let waiting = self.waiting.first().and_then(|waiting| due(waiting.since));
         let registration = self.fatal_registration(has_keepalive).and_then(due);
         let list = self.fatal_list(has_keepalive).and_then(due);
@@ -109,7 +109,7 @@ impl Core {
         if self.synced.is_none() {
             return self.fail(overdue, error);
         }
-        // The source is not out of reach, only a registration is late: who asked to wait, waits.
+        // The source is not out of reach, only a registration is late: subscriptions with `wait` go on waiting.
         for waiting in overdue {
             if waiting.subscriber.options.wait {
                 self.waiting.push(Waiting { since: now, ..waiting });

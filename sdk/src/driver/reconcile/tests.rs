@@ -78,7 +78,7 @@ fn a_held_event_that_is_newer_than_the_list_is_told_after_it() {
 }
 
 #[test]
-fn a_held_stop_of_the_run_before_the_listed_one_is_contained_in_it() {
+fn a_held_stop_of_the_run_before_the_listed_one_is_contained() {
     assert_eq!(
         told(
             Some(entry(Some(5), RUNNING)),
@@ -127,14 +127,15 @@ fn a_whole_run_between_the_registration_and_the_list_is_told() {
 }
 
 #[test]
-fn an_update_of_a_domain_that_is_gone_from_the_list_leaves_no_ghost() {
-    let (off, held) = (entry(None, OFF), [(None, Change::Defined(DefineCause::Updated))]);
+fn an_update_of_a_domain_that_is_gone_leaves_no_ghost() {
+    let off = entry(None, OFF);
+    let held = [(None, Change::Defined(DefineCause::Updated))];
     assert_eq!(told(Some(off.clone()), &held, Some(off.clone())), ["web defined (updated)"]);
     assert_eq!(told(Some(off), &held, None), ["web defined (updated)", "web undefined [inferred]"]);
 }
 
 #[test]
-fn a_domain_undefined_and_defined_again_before_the_list_is_there() {
+fn a_domain_may_be_undefined_and_defined_before_the_list() {
     let off = entry(None, OFF);
     let held = [(None, UNDEFINED), (None, DEFINED)];
     let both = ["web undefined (removed)", "web defined (added)"];
@@ -378,7 +379,7 @@ fn a_resume_begins_a_run_only_right_before_its_start() {
 }
 
 #[test]
-fn a_start_under_way_leaves_the_domain_inactive_until_it_is_through() {
+fn a_start_under_way_leaves_the_domain_inactive() {
     let starting = Some(entry(Some(6), State::Paused(PausedReason::StartingUp)));
     let (told, known) = merged(Some(entry(None, OFF)), Vec::new(), starting);
     assert_eq!(told, [""; 0]);
@@ -431,7 +432,7 @@ fn which_runs_are_over_is_forgotten_at_the_next_list() {
 }
 
 #[test]
-fn a_late_list_of_many_hosts_is_compared_with_the_domains_of_each() {
+fn a_late_list_of_many_hosts_is_compared_host_by_host() {
     let on = |host: &str, id| Domain::new("s:", host, Uuid::from_u128(1), "web", id);
     let (mut roster, mut buffer) = holding(entry(Some(5), RUNNING), &[]);
     let far = on("far", Some(7));

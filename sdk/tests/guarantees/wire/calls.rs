@@ -153,7 +153,8 @@ async fn a_late_registration_is_no_outage_of_a_synced_source() {
     wire.server(|server| server.held = Some(Vec::new()));
     let reboots = Options::default().kind(Kind::Reboot);
     let patient = {
-        let (source, options) = (source.clone(), reboots.clone().wait(true));
+        let source = source.clone();
+        let options = reboots.clone().wait(true);
         tokio::spawn(async move { source.subscribe_with(options).await })
     };
     tokio::task::yield_now().await;

@@ -254,7 +254,7 @@ async fn events_after_an_overdue_list_have_the_time_of_their_receipt() {
 }
 
 #[test]
-fn a_subscription_that_waits_fails_when_the_driver_ends_with_its_runtime() {
+fn a_waiting_subscription_fails_when_the_runtime_ends() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let (wire, source) = Wire::alive();
     let drivers = runtime();

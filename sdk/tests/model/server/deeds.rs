@@ -77,7 +77,8 @@ impl Inner {
             }
             Deed::Reboot if running.is_some() => {
                 let number = truth.number;
-                let (name, run) = (truth.name.clone(), truth.run);
+                let name = truth.name.clone();
+                let run = truth.run;
                 self.send(
                     &Kind::Reboot,
                     Box::new(move |batch| {
