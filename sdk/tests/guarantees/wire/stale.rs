@@ -239,7 +239,8 @@ async fn keepalives_go_on_while_a_deadline_is_put_off() {
 
 #[tokio::test(start_paused = true)]
 async fn events_after_an_overdue_list_have_the_time_of_their_receipt() {
-    let (wire, source) = Wire::alive();
+    // Its keepalives are not answered: the event is the next that is read.
+    let (wire, source) = Wire::new();
     let mut events = subscribe(&wire, &source, &[running(3)]).await;
     wire.hang_up();
     told(&mut events, &["lost sight of *"]).await;
