@@ -13,7 +13,7 @@ use futures::{Stream, StreamExt};
 use tokio::time::{sleep, timeout};
 use virevent::{Change, Domain, DomainEvent};
 
-pub use self::fold::{Fold, Known};
+pub use self::fold::{Fold, Identity, Known};
 
 /// How long [`expect_sequence`] and [`until_synced`] wait for one event.
 pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -15,11 +15,20 @@ use virevent::{
 /// What the service knows, for the rest of the program to watch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Running {
-    /// The domains that run. By uuid: a name can change, and an id is reused.
-    pub domains: BTreeMap<Uuid, Domain>,
+    /// The domains that run. By identity: a name can change, and an id is reused.
+    pub domains: BTreeMap<Identity, Domain>,
     /// What is not known for certain now: the whole source until the first sync, or what is out of
     /// reach, be it the source, a host or a domain.
     pub uncertain: Vec<Scope>,
+}
+
+/// What tells one domain from another: its source, its host and its uuid. Two sources may know one
+/// machine under the same host and uuid.
+pub type Identity = (Box<str>, Box<str>, Uuid);
+
+/// What tells this domain from another, in every run and under every name.
+pub fn identity(domain: &Domain) -> Identity {
+    (domain.source().into(), domain.host().into(), domain.uuid())
 }
 
 impl Running {
@@ -64,10 +73,10 @@ fn react(running: &mut Running, event: &DomainEvent) {
     match event {
         DomainEvent::Lifecycle(event) => match event.change {
             Change::Started(_) | Change::Existing(_) if event.domain.is_active() => {
-                running.domains.insert(event.domain.uuid(), event.domain.clone());
+                running.domains.insert(identity(&event.domain), event.domain.clone());
             }
             Change::Stopped(_) | Change::Existing(_) => {
-                running.domains.remove(&event.domain.uuid());
+                running.domains.remove(&identity(&event.domain));
             }
             _ => {}
         },
@@ -80,8 +89,10 @@ fn react(running: &mut Running, event: &DomainEvent) {
             running.uncertain.retain(|known| !synced.scope.includes(known));
         }
         // We read far too slowly. What there is follows, and what is not in it has gone.
-        DomainEvent::Gap(Gap { kind: Break::Lagged { anew: true, .. }, .. }) => {
-            *running = Running::of_source(event.source());
+        DomainEvent::Gap(Gap { kind: Break::Lagged { anew: true, .. }, scope, .. }) => {
+            running.domains.retain(|_, domain| !scope.contains(domain));
+            running.uncertain.retain(|known| !scope.includes(known));
+            running.uncertain.push(scope.clone());
         }
         // Among them that we read a little too slowly: where each domain ended up is kept for us.
         _ => {}
@@ -114,6 +125,25 @@ mod tests {
         assert_eq!(running.uncertain, std::slice::from_ref(&web));
         [gone(&all), gone(&web), back(&all)].iter().for_each(|e| react(&mut running, e));
         assert_eq!(running.uncertain, []);
+    }
+
+    /// libvirt, and the monitor of its QEMU.
+    #[test]
+    fn one_machine_of_two_sources_is_two_domains() {
+        let mut running = Running::of_source("a:");
+        let [one, other] =
+            ["a:", "b:"].map(|source| Domain::new(source, "h", Uuid::from_u128(1), "web", Some(1)));
+        let at = std::time::SystemTime::UNIX_EPOCH;
+        for domain in [&one, &other] {
+            let started = Change::Started(StartCause::Booted);
+            react(&mut running, &Lifecycle::new(domain.clone(), started, at).into());
+        }
+        assert_eq!(running.domains.len(), 2);
+        let lagged = Break::Lagged { missed: 9, anew: true };
+        react(&mut running, &Gap::new(Scope::source_wide("b:"), lagged).into());
+        let left: Vec<_> = running.domains.values().collect();
+        assert_eq!(left, [&one], "a reset is of one source");
+        assert_eq!(running.uncertain, ["a:", "b:"].map(Scope::source_wide));
     }
 
     #[test]

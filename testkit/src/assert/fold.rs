@@ -8,8 +8,8 @@ use virevent::{Break, Change, Domain, DomainEvent, Gap, ShutoffReason, State, Uu
 
 use super::Failure;
 
-/// What a reader of a source's streams believes, folded from events: which domains exist, and how they
-/// are. It is to be compared with the truth, `virsh list --all`.
+/// What a reader of streams believes, folded from events: which domains exist, and how they are. The
+/// streams may be those of several sources, for a domain is its source, host and uuid. It is to be compared with the truth, `virsh list --all`.
 ///
 /// ```
 /// # use virevent_testkit::{FakeHypervisor, assert::{Fold, until_synced}};
@@ -25,8 +25,27 @@ use super::Failure;
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fold {
-    active: BTreeMap<Uuid, Known>,
-    inactive: BTreeMap<Uuid, Known>,
+    active: BTreeMap<Identity, Known>,
+    inactive: BTreeMap<Identity, Known>,
+}
+
+/// What tells one domain from another, in every run and under every name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Identity {
+    /// The URI of the source that knows the domain.
+    pub source: Box<str>,
+    /// The host that it is on.
+    pub host: Box<str>,
+    /// Its uuid.
+    pub uuid: Uuid,
+}
+
+impl Identity {
+    /// That of a domain.
+    pub fn of(domain: &Domain) -> Self {
+        let source = domain.source().into();
+        Self { source, host: domain.host().into(), uuid: domain.uuid() }
+    }
 }
 
 /// A domain as the events describe it.
@@ -43,12 +62,13 @@ pub struct Known {
 impl Fold {
     /// Takes note of an event.
     pub fn apply(&mut self, event: &DomainEvent) {
-        if let DomainEvent::Gap(Gap { kind: Break::Lagged { anew: true, .. }, .. }) = event {
-            *self = Self::default();
+        if let DomainEvent::Gap(Gap { kind: Break::Lagged { anew: true, .. }, scope, .. }) = event {
+            self.active.retain(|_, known| !scope.contains(&known.domain));
+            self.inactive.retain(|_, known| !scope.contains(&known.domain));
         }
         let Some(lifecycle) = event.lifecycle() else { return };
-        let uuid = lifecycle.domain.uuid();
-        let before = self.active.remove(&uuid).or_else(|| self.inactive.remove(&uuid));
+        let identity = Identity::of(&lifecycle.domain);
+        let before = self.active.remove(&identity).or_else(|| self.inactive.remove(&identity));
         if lifecycle.is_gone() {
             return;
         }
@@ -74,7 +94,7 @@ impl Fold {
         };
         let is_active = domain.is_active();
         let known = Known { domain, state, persistent: lifecycle.persistent };
-        if is_active { &mut self.active } else { &mut self.inactive }.insert(uuid, known);
+        if is_active { &mut self.active } else { &mut self.inactive }.insert(identity, known);
     }
 
     /// Takes note of these events.
@@ -82,13 +102,13 @@ impl Fold {
         events.into_iter().for_each(|event| self.apply(event));
     }
 
-    /// The active domains, by uuid.
-    pub fn active(&self) -> &BTreeMap<Uuid, Known> {
+    /// The active domains.
+    pub fn active(&self) -> &BTreeMap<Identity, Known> {
         &self.active
     }
 
-    /// The domains that exist and do not run, by uuid.
-    pub fn inactive(&self) -> &BTreeMap<Uuid, Known> {
+    /// The domains that exist and do not run.
+    pub fn inactive(&self) -> &BTreeMap<Identity, Known> {
         &self.inactive
     }
 
@@ -108,17 +128,24 @@ impl Fold {
     }
 
     /// That what is believed is the truth: the same domains exist, in the same runs and states, and
-    /// outlive their runs or not, as far as either says.
+    /// outlive their runs or not, as far as either says. The truth may come from elsewhere than the
+    /// events, as that of a daemon's host does: a domain of another source stands for the one with its
+    /// uuid, where none has its whole identity.
     ///
     /// # Errors
     /// What differs.
     pub fn check(&self, truth: &[Listed]) -> Result<(), Failure> {
         let mut wrong = Vec::new();
         let mut believed: BTreeMap<_, _> =
-            self.domains().map(|known| (known.domain.uuid(), known)).collect();
+            self.domains().map(|known| (Identity::of(&known.domain), known)).collect();
         for entry in truth {
             let domain = &entry.domain;
-            match believed.remove(&domain.uuid()) {
+            let identity = Identity::of(domain);
+            let found = believed.remove(&identity).or_else(|| {
+                let same = believed.keys().find(|known| known.uuid == identity.uuid).cloned();
+                same.and_then(|same| believed.remove(&same))
+            });
+            match found {
                 None => wrong.push(format!("{domain} is {}, and unknown", entry.state)),
                 Some(known) if !known.is(entry) => {
                     let is = describe(domain, entry.state, entry.persistent);
@@ -162,7 +189,7 @@ fn describe(domain: &Domain, state: State, persistent: Option<bool>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use virevent::Scope;
+    use virevent::{Lifecycle, Scope, StartCause, StopCause};
 
     use super::*;
     use crate::Host;
@@ -241,6 +268,27 @@ mod tests {
             let failure = fold.check(&host.domains()).unwrap_err().to_string();
             assert_eq!(failure, expected);
         }
+    }
+
+    /// libvirt, and the monitor of its QEMU.
+    #[test]
+    fn one_machine_of_two_sources_is_two_domains_of_a_fold() {
+        let [libvirt, qmp] = ["qemu:///system", "qmp:/run/web"]
+            .map(|source| Domain::new(source, "h", Uuid::from_u128(1), "web", Some(1)));
+        let at = std::time::SystemTime::UNIX_EPOCH;
+        let event = |domain: &Domain, change| Lifecycle::new(domain.clone(), change, at).into();
+        let mut fold = Fold::default();
+        for domain in [&libvirt, &qmp] {
+            fold.apply(&event(domain, Change::Started(StartCause::Booted)));
+        }
+        assert_eq!(fold.active().len(), 2);
+        fold.apply(&event(&qmp, Change::Stopped(StopCause::Shutdown)));
+        assert!(fold.active().contains_key(&Identity::of(&libvirt)));
+        fold.apply(&event(&qmp, Change::Started(StartCause::Booted)));
+        let lagged = Break::Lagged { missed: 1, anew: true };
+        fold.apply(&Gap::new(Scope::source_wide("qmp:/run/web"), lagged).into());
+        let left: Vec<_> = fold.domains().map(|known| &known.domain).collect();
+        assert_eq!(left, [&libvirt], "a reset is of one source");
     }
 
     #[test]

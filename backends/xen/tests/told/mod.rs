@@ -73,8 +73,11 @@ impl Told {
         let mut believed: Vec<_> = self
             .fold
             .active()
-            .iter()
-            .map(|(uuid, run)| (run.domain.id(), Some(*uuid), self.names.get(uuid).cloned()))
+            .values()
+            .map(|run| {
+                let uuid = run.domain.uuid();
+                (run.domain.id(), Some(uuid), self.names.get(&uuid).cloned())
+            })
             .collect();
         let known = daemon.toolstack().domains().unwrap();
         let mut known: Vec<_> = known
