@@ -316,12 +316,8 @@ impl<C: Connect> Task<C> {
         if self.core.act_due().is_some_and(|due| due <= now) {
             self.core.act(&mut up.session, now);
         }
-        if !up.is_probed && self.core.answer_due(false).is_some_and(|due| due <= now) {
-            // Only asking shows whether the protocol has a way to ask.
-            up.is_probed = true;
-            up.pings = up.pings.filter(|_| up.session.ping());
-        }
-        let has_keepalive = self.config.has_keepalive(up);
+        // Until it has been asked, the protocol may have no keepalive.
+        let has_keepalive = up.is_probed && self.config.has_keepalive(up);
         let silence = self.config.silence(up, now);
         let answer_due = self.core.answer_due(has_keepalive);
         // Keepalives go on while it is put off.
@@ -352,6 +348,12 @@ impl<C: Connect> Task<C> {
         if let Some(error) = silence {
             return self.down(&error);
         }
+        if !up.is_probed {
+            // Only asking shows whether the protocol has a way to ask.
+            up.is_probed = true;
+            up.pings = up.pings.filter(|_| up.session.ping());
+        }
+        let has_keepalive = self.config.has_keepalive(up);
         match self.core.give_up(&mut up.session, has_keepalive, now) {
             Ok(()) => phase,
             Err(error) => self.down(&error),

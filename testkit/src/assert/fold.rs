@@ -128,7 +128,9 @@ impl Fold {
     }
 
     /// That what is believed is the truth: the same domains exist, in the same runs and states, and
-    /// outlive their runs or not, as far as either says.
+    /// outlive their runs or not, as far as either says. The truth may come from elsewhere than the
+    /// events, as that of a daemon's host does: a domain of another source stands for the one with its
+    /// uuid, where none has its whole identity.
     ///
     /// # Errors
     /// What differs.
@@ -138,7 +140,12 @@ impl Fold {
             self.domains().map(|known| (Identity::of(&known.domain), known)).collect();
         for entry in truth {
             let domain = &entry.domain;
-            match believed.remove(&Identity::of(domain)) {
+            let identity = Identity::of(domain);
+            let found = believed.remove(&identity).or_else(|| {
+                let same = believed.keys().find(|known| known.uuid == identity.uuid).cloned();
+                same.and_then(|same| believed.remove(&same))
+            });
+            match found {
                 None => wrong.push(format!("{domain} is {}, and unknown", entry.state)),
                 Some(known) if !known.is(entry) => {
                     let is = describe(domain, entry.state, entry.persistent);
