@@ -223,23 +223,6 @@ async fn after_a_suspend_all_that_has_come_is_read_before_a_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn keepalives_go_on_while_a_deadline_is_put_off() {
-    let (wire, builder) = Wire::builder();
-    wire.server(|server| server.answers_pings = true);
-    let source = builder.keepalive(Some(Duration::from_millis(300)), 100).build();
-    let subscriber = source.clone();
-    let subscriber = tokio::spawn(async move { subscriber.subscribe().await });
-    wire.asked_to_list().await;
-    // One may be read before the deadline is looked at; the other is what puts it off.
-    wire.event(Some(3), SUSPENDED);
-    wire.event(Some(3), SUSPENDED);
-    tokio::time::advance(secs(11)).await;
-    tokio::time::sleep(Duration::from_millis(700)).await;
-    wire.list(&[running(3)]).await;
-    told(&mut subscriber.await.unwrap().unwrap(), &["web[3] existing *", "synced with *"]).await;
-}
-
-#[tokio::test(start_paused = true)]
 async fn events_after_an_overdue_list_have_the_time_of_their_receipt() {
     // Its keepalives are not answered: the event is the next that is read.
     let (wire, source) = Wire::new();
