@@ -21,6 +21,8 @@ mod table;
 mod trouble;
 #[path = "real/watcher.rs"]
 mod watcher;
+#[path = "real/window.rs"]
+mod window;
 
 use std::time::Duration;
 

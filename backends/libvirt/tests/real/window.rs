@@ -1,0 +1,212 @@
+//! What happens between the registration and the list after an outage: a proxy holds the list back.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use virevent_testkit::servers::{Guest, Libvirtd, Virsh};
+
+use super::*;
+
+/// `REMOTE_PROC_CONNECT_GET_ALL_DOMAIN_STATS`: the list.
+const STATS: i32 = 344;
+
+/// What the proxy does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Pass,
+    /// Connections are cut, and refused.
+    Down,
+    /// Lists wait.
+    Hold,
+}
+
+/// A proxy before a daemon's socket.
+struct Proxy {
+    directory: TempDir,
+    mode: watch::Sender<Mode>,
+    /// How many lists wait.
+    held: watch::Receiver<usize>,
+    _tasks: JoinSet<()>,
+}
+
+impl Proxy {
+    fn before(daemon: &Libvirtd) -> Self {
+        let directory = TempDir::new().unwrap();
+        let listener = UnixListener::bind(directory.path().join("s")).unwrap();
+        let (mode, modes) = watch::channel(Mode::Pass);
+        let (holding, held) = watch::channel(0);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(accept(listener, daemon.socket(), modes, Arc::new(holding)));
+        Self { directory, mode, held, _tasks: tasks }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("s")
+    }
+
+    async fn until_held(&mut self) {
+        self.held.wait_for(|held| *held > 0).await.unwrap();
+    }
+}
+
+async fn accept(
+    listener: UnixListener,
+    daemon: PathBuf,
+    modes: watch::Receiver<Mode>,
+    holding: Arc<watch::Sender<usize>>,
+) {
+    let mut connections = JoinSet::new();
+    loop {
+        let (client, _) = listener.accept().await.unwrap();
+        if *modes.borrow() == Mode::Down {
+            continue;
+        }
+        let server = UnixStream::connect(&daemon).await.unwrap();
+        connections.spawn(pass(client, server, modes.clone(), Arc::clone(&holding)));
+    }
+}
+
+async fn pass(
+    client: UnixStream,
+    server: UnixStream,
+    modes: watch::Receiver<Mode>,
+    holding: Arc<watch::Sender<usize>>,
+) {
+    let (from_client, mut to_client) = client.into_split();
+    let (mut from_server, to_server) = server.into_split();
+    let mut cut = modes.clone();
+    tokio::select! {
+        _ = pass_calls(from_client, to_server, modes, &holding) => {}
+        _ = tokio::io::copy(&mut from_server, &mut to_client) => {}
+        _ = cut.wait_for(|mode| *mode == Mode::Down) => {}
+    }
+}
+
+async fn pass_calls(
+    mut from_client: OwnedReadHalf,
+    mut to_server: OwnedWriteHalf,
+    mut modes: watch::Receiver<Mode>,
+    holding: &watch::Sender<usize>,
+) -> io::Result<()> {
+    loop {
+        let length = from_client.read_u32().await?;
+        let mut call = vec![0; length as usize - 4];
+        from_client.read_exact(&mut call).await?;
+        // Behind the length come program, version and procedure.
+        let is_list = call[8..12] == STATS.to_be_bytes();
+        if is_list && *modes.borrow() == Mode::Hold {
+            holding.send_modify(|held| *held += 1);
+            let _ = modes.wait_for(|mode| *mode != Mode::Hold).await;
+            holding.send_modify(|held| *held -= 1);
+        }
+        to_server.write_all(&length.to_be_bytes()).await?;
+        to_server.write_all(&call).await?;
+    }
+}
+
+/// A synced stream, through the proxy, of a daemon with a domain `web`.
+struct Window {
+    proxy: Proxy,
+    virsh: Virsh,
+    xml: String,
+    events: EventStream,
+    /// Keeps the test driver's state while the stream is cut off.
+    _keeper: EventStream,
+    _daemon: Libvirtd,
+}
+
+/// What another client does.
+enum Act {
+    Run(&'static [&'static str]),
+    DefineAgain,
+}
+
+impl Window {
+    async fn on_test_driver() -> Self {
+        let daemon = Libvirtd::start().await.unwrap();
+        let xml = "<domain type='test'><name>web</name>\
+                   <uuid>5d4bd2c0-5f3c-4d3c-9d0c-3a5d6c1f0a01</uuid><memory>1024</memory>\
+                   <os><type>hvm</type></os></domain>";
+        Self::open(daemon, TEST, xml.into(), &[]).await
+    }
+
+    async fn on_qemu(first: &[&str]) -> Self {
+        let daemon = Libvirtd::start().await.unwrap();
+        let xml = daemon.furnish(&Guest::idle("web")).unwrap();
+        let uri = daemon.qemu();
+        Self::open(daemon, uri, xml, first).await
+    }
+
+    async fn open(daemon: Libvirtd, uri: &str, xml: String, first: &[&str]) -> Self {
+        let virsh = daemon.virsh(uri);
+        let (keeper, _) = super::watch(&daemon.uri(uri), Options::default()).await;
+        virsh.define(&xml).await.unwrap();
+        if !first.is_empty() {
+            virsh.run(first).await.unwrap();
+        }
+        let proxy = Proxy::before(&daemon);
+        let through = daemon
+            .uri(uri)
+            .replace(&daemon.socket().display().to_string(), &proxy.socket().display().to_string());
+        let options = Options::default().domain("web").domain("www");
+        let (events, _) = super::watch(&through, options).await;
+        Self { proxy, virsh, xml, events, _keeper: keeper, _daemon: daemon }
+    }
+
+    async fn act(&self, act: Act) {
+        match act {
+            Act::Run(command) => self.virsh.run(command).await.unwrap(),
+            Act::DefineAgain => self.virsh.define(&self.xml).await.unwrap(),
+        };
+    }
+
+    /// One act in an outage, one between the registration and the list after it; what is told.
+    async fn pass(mut self, in_outage: Act, in_window: Act) -> Vec<String> {
+        self.proxy.mode.send_replace(Mode::Down);
+        told_until(&mut self.events, |line| line.starts_with("lost sight")).await;
+        self.act(in_outage).await;
+        self.proxy.mode.send_replace(Mode::Hold);
+        self.proxy.until_held().await;
+        self.act(in_window).await;
+        self.proxy.mode.send_replace(Mode::Pass);
+        let mut told = told_until(&mut self.events, |line| line.starts_with("synced")).await;
+        told.pop();
+        told
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs libvirtd"]
+async fn a_redefinition_before_the_list_hides_no_start() {
+    let window = Window::on_test_driver().await;
+    let told = window.pass(Act::Run(&["start", "web"]), Act::DefineAgain).await;
+    let [started, defined] = &told[..] else { panic!("{told:#?}") };
+    assert!(started.ends_with("] started (booted) [inferred]"), "{told:#?}");
+    assert!(defined.ends_with("defined (updated)"), "{told:#?}");
+}
+
+#[tokio::test]
+#[ignore = "needs libvirtd"]
+async fn a_rename_before_the_list_hides_no_stop() {
+    let window = Window::on_qemu(&["start", "web"]).await;
+    let rename = Act::Run(&["domrename", "web", "www"]);
+    let told = window.pass(Act::Run(&["destroy", "web"]), rename).await;
+    let stops = told.iter().filter(|line| line.contains("stopped (destroyed) [inferred]"));
+    assert_eq!(stops.count(), 1, "{told:#?}");
+    assert!(told.iter().any(|line| line == "www defined (renamed)"), "{told:#?}");
+}
+
+#[tokio::test]
+#[ignore = "needs libvirtd"]
+async fn a_stop_of_a_run_that_was_never_seen_is_dropped() {
+    let window = Window::on_test_driver().await;
+    let told = window.pass(Act::Run(&["start", "web"]), Act::Run(&["destroy", "web"])).await;
+    assert!(told.is_empty(), "{told:#?}");
+}
