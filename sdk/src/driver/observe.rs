@@ -73,7 +73,15 @@ pub(super) fn observe(
     event: &mut Lifecycle,
     before: &mut Inference,
 ) -> Verdict {
-    let known = roster.get(key).and_then(|entry| entry.persistent);
+    let known = match roster.get_mut(key) {
+        // Most events: a run goes on that is known, and nothing is open. One look is enough.
+        Some(entry) if goes_on(entry, event) => {
+            entry.state = State::after(event.change).unwrap_or(entry.state);
+            event.persistent = entry.persistent;
+            return DELIVER;
+        }
+        known => known.and_then(|entry| entry.persistent),
+    };
     let verdict = match event.change {
         Change::Existing(_) | Change::Unknown { .. } => DELIVER,
         Change::Defined(cause) => define(roster, key, event, cause),
@@ -92,6 +100,23 @@ pub(super) fn observe(
         entry.from_list = false;
     }
     verdict
+}
+
+/// Whether the event is of the run that is known, and says neither that it began nor that it ended.
+fn goes_on(entry: &Entry, event: &Lifecycle) -> bool {
+    let is_plain = match event.change {
+        Change::Suspended(_)
+        | Change::Resumed(_)
+        | Change::ShuttingDown(_)
+        | Change::PmSuspended(_)
+        | Change::Crashed(_) => true,
+        change => matches!(change, Change::Started(StartCause::Wakeup)),
+    };
+    is_plain
+        && !entry.from_list
+        && !entry.unannounced
+        && entry.domain.is_active()
+        && entry.domain.id() == event.domain.id()
 }
 
 /// A guest's reboot may give the run a new id: LXC's id is the process of the container's init.
