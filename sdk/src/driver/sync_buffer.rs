@@ -25,11 +25,20 @@ pub(super) struct SyncBuffer {
     /// Events that were given up.
     missed: u64,
     /// The newest word of a level-triggered hypervisor on each domain.
-    levels: Vec<(Domain, Result<State, StopCause>)>,
+    levels: Vec<Level>,
     /// Where in `levels` a domain is.
     places: HashMap<ScopeKey, usize>,
     /// What they take.
     level_bytes: usize,
+}
+
+/// The newest word on a domain.
+#[derive(Debug)]
+struct Level {
+    domain: Domain,
+    level: Result<State, StopCause>,
+    /// Words on other runs came before it.
+    several_runs: bool,
 }
 
 impl SyncBuffer {
@@ -59,10 +68,14 @@ impl SyncBuffer {
         }
         let place = *self.places.entry(ScopeKey::of(&domain)).or_insert(self.levels.len());
         match self.levels.get_mut(place) {
-            Some(known) => *known = (domain, level),
+            Some(known) => {
+                known.several_runs |= known.domain.id() != domain.id();
+                known.domain = domain;
+                known.level = level;
+            }
             None => {
                 self.level_bytes += LEVEL + domain.name().len();
-                self.levels.push((domain, level));
+                self.levels.push(Level { domain, level, several_runs: false });
             }
         }
     }
@@ -90,7 +103,12 @@ impl SyncBuffer {
     pub(super) fn take_levels(&mut self) -> Vec<(Domain, Result<State, StopCause>)> {
         self.places.clear();
         self.level_bytes = 0;
-        std::mem::take(&mut self.levels)
+        let newest = |held: Level| match held.level {
+            // The list may have a run before the one that ended, which is over as well.
+            Err(_) if held.several_runs => (held.domain.with_id(None), held.level),
+            _ => (held.domain, held.level),
+        };
+        std::mem::take(&mut self.levels).into_iter().map(newest).collect()
     }
 }
 

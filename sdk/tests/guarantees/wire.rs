@@ -335,6 +335,22 @@ async fn what_a_level_triggered_server_says_before_its_list_is_told_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn two_runs_that_end_before_a_list_leave_no_ghost() {
+    let (wire, source) = Wire::new();
+    let subscribing = tokio::spawn({
+        let source = source.clone();
+        async move { source.subscribe().await.unwrap() }
+    });
+    wire.asked_to_list().await;
+    let transient = Listed::new(web(Some(7)), RUNNING, Some(false));
+    wire.say(|batch| batch.gone(&web(Some(7)), StopCause::Shutdown));
+    wire.say(|batch| batch.state(web(Some(8)), RUNNING));
+    wire.say(|batch| batch.gone(&web(Some(8)), StopCause::Shutdown));
+    wire.list(&[transient]).await;
+    told(&mut subscribing.await.unwrap(), &["synced with wire: (0 domains)"]).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_transient_domain_of_a_level_triggered_server_leaves_no_ghost() {
     let (wire, source) = Wire::new();
     let mut events = subscribe(&wire, &source, &[]).await;
