@@ -80,7 +80,15 @@ pub(super) fn observe(
             event.persistent = entry.persistent;
             return DELIVER;
         }
-        known => known.and_then(|entry| entry.persistent),
+        // A run that was seen has begun before its domain was defined or undefined.
+        Some(entry) => {
+            let is_definition = matches!(event.change, Change::Defined(_) | Change::Undefined(_));
+            if is_definition && std::mem::take(&mut entry.unannounced) {
+                before.began(&entry.domain, entry.persistent);
+            }
+            entry.persistent
+        }
+        None => None,
     };
     let verdict = match event.change {
         Change::Existing(_) | Change::Unknown { .. } => DELIVER,
