@@ -125,7 +125,8 @@ pub async fn a_table_folded_from_events_equals_the_list(rig: &dyn Rig) -> Result
     rig.stop("web").await
 }
 
-/// A run that ends without an event is corrected by the next verification, as inferred, once.
+/// A run that ends without an event is corrected by the next verification, as inferred, once. A backend that
+/// looks by itself may find it out before that, and reports it as observed.
 ///
 /// # Errors
 /// What was expected, and what came.
@@ -146,8 +147,8 @@ pub async fn a_silent_end_is_corrected_by_verification(rig: &dyn Rig) -> Result<
     story.extend(told.until("web", "web stopped", ended).await?);
     let end = story.last().and_then(DomainEvent::lifecycle);
     let is_inferred = end.is_some_and(|event| event.origin == Origin::Inferred);
-    expect(is_inferred, "the end as inferred", &story)?;
-    expect(source.counters().corrected == corrected + 1, "one correction counted", &story)?;
+    let counted = corrected + u64::from(is_inferred);
+    expect(source.counters().corrected == counted, "a correction counted if inferred", &story)?;
     told.silence += 3 * rig.verification();
     told.nothing_about("web").await
 }
