@@ -76,7 +76,9 @@ pub(super) fn observe(
     let known = match roster.get_mut(key) {
         // Most events: a run goes on that is known, and nothing is open. One look is enough.
         Some(entry) if goes_on(entry, event) => {
-            entry.state = State::after(event.change).unwrap_or(entry.state);
+            if let Some(state) = State::after(event.change) {
+                entry.state = state;
+            }
             event.persistent = entry.persistent;
             return DELIVER;
         }

@@ -118,6 +118,7 @@ impl State {
     }
 
     /// The state after `change`; `None` where the change does not tell.
+    #[inline]
     pub fn after(change: Change) -> Option<Self> {
         Some(match change {
             Change::Existing(state) => state,

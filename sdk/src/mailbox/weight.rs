@@ -7,6 +7,7 @@
 use crate::{Break, DomainEvent, Gap, Scope, Synced};
 
 /// What an event weighs: its place in the queue, and all that it refers to.
+#[inline]
 pub(super) fn weight(event: &DomainEvent) -> usize {
     let rest = match event {
         DomainEvent::Lifecycle(event) => event.domain.weight(),

@@ -41,6 +41,8 @@ struct Server {
     looks: Option<Vec<u64>>,
     /// Keepalives are answered.
     answers_pings: bool,
+    /// Keepalives that were asked for.
+    pings: usize,
     /// Replies and events come in their order.
     is_ordered: bool,
     /// Registrations are not confirmed, but kept here.
@@ -70,6 +72,7 @@ impl Wire {
             lists: Vec::new(),
             looks: None,
             answers_pings: false,
+            pings: 0,
             is_ordered: false,
             held: None,
             interest: Interest::default(),
@@ -213,7 +216,11 @@ impl Session for Line {
     }
 
     fn ping(&mut self) -> bool {
-        if self.wire.server(|server| server.answers_pings) {
+        let is_answered = self.wire.server(|server| {
+            server.pings += 1;
+            server.answers_pings
+        });
+        if is_answered {
             self.wire.say(|_| {});
         }
         true

@@ -24,6 +24,24 @@ async fn a_list_without_an_answer_is_not_the_end_of_the_connection() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn keepalives_go_on_while_a_deadline_is_put_off() {
+    let (wire, builder) = Wire::builder();
+    wire.server(|server| server.answers_pings = true);
+    let source = builder.keepalive(Some(Duration::from_millis(300)), 3).build();
+    let began = Instant::now();
+    // When the deadline passes there is something to read: it is put off by a second.
+    let event = async {
+        tokio::time::sleep_until(began + secs(10)).await;
+        wire.event(Some(3), SUSPENDED);
+        wire.server(|server| server.pings)
+    };
+    let (outcome, pings_before) = tokio::join!(source.subscribe(), event);
+    outcome.unwrap_err();
+    assert_eq!(began.elapsed(), secs(11));
+    assert_eq!(wire.server(|server| server.pings) - pings_before, 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_idle_connection_is_kept_while_a_list_is_unanswered() {
     let (wire, source) = Wire::alive();
     source.subscribe().await.unwrap_err();
