@@ -68,8 +68,8 @@ pub use uuid::Uuid;
 pub use self::domain::{Domain, Selector};
 pub use self::error::Error;
 pub use self::event::{
-    Break, Change, CrashCause, CrashedReason, DefineCause, DomainEvent, EventData, Fault,
-    FaultKind, Gap, Lifecycle, Origin, PausedReason, PmSuspendCause, RawEvent, Reboot, ResumeCause,
+    Change, CrashCause, CrashedReason, DefineCause, DomainEvent, EventData, Fault, FaultKind, Gap,
+    GapKind, Lifecycle, Origin, PausedReason, PmSuspendCause, RawEvent, Reboot, ResumeCause,
     RunningReason, Scope, ShutdownCause, ShutoffReason, ShuttingDownReason, StartCause, State,
     StopCause, SuspendCause, Synced, UndefineCause,
 };

@@ -12,7 +12,7 @@ pub struct Options {
     /// 256 bytes for each event of a capacity beyond 65,536.
     pub capacity: usize,
     /// How many events beyond the capacity the mailbox keeps where the truth needs them. If it needs
-    /// more, the mailbox is reset: it empties, and [`Lagged`](crate::Break::Lagged), all that exists and
+    /// more, the mailbox is reset: it empties, and [`Lagged`](crate::GapKind::Lagged), all that exists and
     /// `Synced` follow. Default: 65,536, which no reader should ever meet; a test that wants to see a
     /// reset sets a few.
     pub slack: usize,
@@ -22,7 +22,7 @@ pub struct Options {
     /// in the filter. Default: yes, since without it you do not know what was running.
     pub existing: bool,
     /// Whether to wait for a source that is out of reach. Default: no, the subscription then fails.
-    /// With it the stream opens with [`Disconnected`](crate::Break::Disconnected) and goes on when
+    /// With it the stream opens with [`Disconnected`](crate::GapKind::Disconnected) and goes on when
     /// the source is there: it gets no events until the list of domains has come. A refusal fails
     /// either way.
     pub wait: bool,

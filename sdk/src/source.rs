@@ -23,7 +23,7 @@ pub trait EventSource: Debug + Send + Sync + 'static {
     /// that an option is out of range; that the source was shut down; that a registration or the list
     /// of domains that it waits for has no answer within the call timeout, 10 s by default (unless it may
     /// [`wait`](Options::wait)). During an outage it succeeds at once, and the stream opens with
-    /// [`Disconnected`](crate::Break::Disconnected).
+    /// [`Disconnected`](crate::GapKind::Disconnected).
     ///
     /// # Cancel safety
     /// Dropped midway it leaves nothing registered.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use virevent::driver::{Batch, Connect, Driver, Interest, Listed, Session};
 use virevent::{
-    Break, Change, DomainEvent, Error, EventData, EventName, EventSource, EventStream, Gap, Kind,
+    Change, DomainEvent, Error, EventData, EventName, EventSource, EventStream, Gap, GapKind, Kind,
     Lifecycle, Options, RawEvent, ShutoffReason, StartCause, State, StopCause, Uuid,
 };
 
@@ -160,7 +160,9 @@ fn peak(act: impl AsyncFnOnce()) -> u64 {
 
 fn lagged(event: Option<DomainEvent>) -> (u64, bool) {
     match event {
-        Some(DomainEvent::Gap(Gap { kind: Break::Lagged { missed, anew }, .. })) => (missed, anew),
+        Some(DomainEvent::Gap(Gap { kind: GapKind::Lagged { missed, reset }, .. })) => {
+            (missed, reset)
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -172,8 +174,8 @@ fn names_of_four_mib_cost_a_reader_that_never_reads_little() {
     let held = peak(async || {
         let mut events = peer.subscribe().await;
         peer.has_sent_all().await;
-        let (missed, anew) = lagged(events.next().await);
-        assert!(!anew);
+        let (missed, reset) = lagged(events.next().await);
+        assert!(!reset);
         let mut read = 0;
         while read + missed < EVENTS {
             let event = events.next().await.unwrap();

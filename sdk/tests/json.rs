@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use virevent::{
-    Break, Change, CrashCause, DefineCause, Domain, DomainEvent, EventData, EventName, Fault,
-    FaultKind, Gap, Lifecycle, Origin, PausedReason, RawEvent, Reboot, RunningReason, Scope,
+    Change, CrashCause, DefineCause, Domain, DomainEvent, EventData, EventName, Fault, FaultKind,
+    Gap, GapKind, Lifecycle, Origin, PausedReason, RawEvent, Reboot, RunningReason, Scope,
     StartCause, State, StopCause, Synced,
 };
 
@@ -30,12 +30,12 @@ fn lifecycle(change: Change) -> DomainEvent {
     Lifecycle::new(domain(), change, at()).into()
 }
 
-fn gap(scope: Scope, kind: Break) -> DomainEvent {
+fn gap(scope: Scope, kind: GapKind) -> DomainEvent {
     Gap::new(scope, kind).into()
 }
 
-fn disconnected(kind: FaultKind) -> Break {
-    Break::Disconnected { fault: Fault::new(kind, "the other side closed \"it\"") }
+fn disconnected(kind: FaultKind) -> GapKind {
+    GapKind::Disconnected { fault: Fault::new(kind, "the other side closed \"it\"") }
 }
 
 fn synced(scope: Scope) -> DomainEvent {
@@ -83,8 +83,8 @@ fn every_event() -> Vec<DomainEvent> {
         Scope::Domain(domain()),
     ] {
         events.push(synced(scope.clone()));
-        events.push(gap(scope.clone(), Break::Lagged { missed: u64::MAX, anew: false }));
-        events.push(gap(scope.clone(), Break::Lagged { missed: 1, anew: true }));
+        events.push(gap(scope.clone(), GapKind::Lagged { missed: u64::MAX, reset: false }));
+        events.push(gap(scope.clone(), GapKind::Lagged { missed: 1, reset: true }));
         for kind in ["unreachable", "closed", "timeout", "protocol", "refused", "other"] {
             events.push(gap(scope.clone(), disconnected(FaultKind::from_name(kind))));
         }
@@ -227,7 +227,7 @@ fn markers_have_exactly_the_documented_text() {
     assert_eq!(
         text(&gap(
             Scope::source_wide("test:///default"),
-            Break::Lagged { missed: 17, anew: false }
+            GapKind::Lagged { missed: 17, reset: false }
         )),
         r#"{"kind":"gap","gap":"lagged","source":"test:///default","missed":17}"#
     );

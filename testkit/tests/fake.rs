@@ -7,8 +7,9 @@ use std::time::Duration;
 use futures::{FutureExt, StreamExt};
 use tokio::time::Instant;
 use virevent::{
-    Break, Change, DomainEvent, End, Error, EventData, EventName, EventSource, EventStream, Fault,
-    FaultKind, Kind, Kinds, Options, RawEvent, Scope, StartCause, Status, StopCause, SuspendCause,
+    Change, DomainEvent, End, Error, EventData, EventName, EventSource, EventStream, Fault,
+    FaultKind, GapKind, Kind, Kinds, Options, RawEvent, Scope, StartCause, Status, StopCause,
+    SuspendCause,
 };
 use virevent_testkit::assert::{Fold, expect_sequence, next_within, nothing_within, until_synced};
 use virevent_testkit::{Asked, FakeHypervisor};
@@ -315,7 +316,7 @@ async fn a_reset_takes_few_domains_where_the_slack_is_small() {
     fake.undefine("vm7").unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     let events = until_synced(&mut stream).await.unwrap();
-    let reset = Break::Lagged { missed: 81, anew: true };
+    let reset = GapKind::Lagged { missed: 81, reset: true };
     assert!(matches!(&events[0], DomainEvent::Gap(gap) if gap.kind == reset), "{}", events[0]);
     assert_eq!(events.len(), 1 + 39);
     fold.extend(&events);

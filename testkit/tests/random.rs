@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::{FutureExt, StreamExt};
 use virevent::driver::Reconnect;
 use virevent::{
-    Break, Change, DomainEvent, EventSource, EventStream, Fault, FaultKind, Gap, Options, Scope,
+    Change, DomainEvent, EventSource, EventStream, Fault, FaultKind, Gap, GapKind, Options, Scope,
     State, Status, Uuid,
 };
 use virevent_testkit::assert::{Fold, until_synced};
@@ -218,7 +218,7 @@ impl World {
 fn lawful(story: &[DomainEvent]) -> Result<(), String> {
     let mut active: BTreeMap<Uuid, (Option<u32>, State)> = BTreeMap::new();
     for event in story {
-        if matches!(event, DomainEvent::Gap(Gap { kind: Break::Lagged { .. }, .. })) {
+        if matches!(event, DomainEvent::Gap(Gap { kind: GapKind::Lagged { .. }, .. })) {
             return Err("a reader that kept up lagged".into());
         }
         let Some(lifecycle) = event.lifecycle() else { continue };

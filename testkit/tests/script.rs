@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use tokio::time::Instant;
-use virevent::{Break, DomainEvent, End, Error, EventSource, Gap, Options, Origin};
+use virevent::{DomainEvent, End, Error, EventSource, Gap, GapKind, Options, Origin};
 use virevent_testkit::assert::{expect_sequence, next_within, until_synced};
 use virevent_testkit::{FakeHypervisor, Script, scripted};
 
@@ -96,7 +96,7 @@ async fn the_demo_shows_everything_and_ends_within_ten_seconds() {
         shows(change);
     }
     let gap = |event: &DomainEvent| {
-        matches!(event, DomainEvent::Gap(Gap { kind: Break::Disconnected { .. }, .. }))
+        matches!(event, DomainEvent::Gap(Gap { kind: GapKind::Disconnected { .. }, .. }))
     };
     let inferred = |event: &DomainEvent| {
         event.lifecycle().is_some_and(|event| event.origin == Origin::Inferred)

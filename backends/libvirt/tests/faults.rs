@@ -21,7 +21,7 @@ mod verification;
 use std::time::Duration;
 
 use virevent::driver::{Driver, Reconnect};
-use virevent::{Break, DomainEvent, Error, EventSource, EventStream, FaultKind, Options};
+use virevent::{DomainEvent, Error, EventSource, EventStream, FaultKind, GapKind, Options};
 use virevent_libvirt::Libvirt;
 use virevent_testkit::Host;
 use virevent_testkit::assert::{Fold, next_within, until_synced};
@@ -64,7 +64,7 @@ async fn refusal(source: &Driver) -> (Error, String) {
 async fn gap(events: &mut EventStream) -> FaultKind {
     match next_within(events, PATIENCE).await.unwrap() {
         DomainEvent::Gap(gap) => match gap.kind {
-            Break::Disconnected { fault } => fault.kind(),
+            GapKind::Disconnected { fault } => fault.kind(),
             other => panic!("expected an outage, but got {other:?}"),
         },
         event => panic!("expected a gap, but got: {event}"),

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 use virevent::driver::Driver;
-use virevent::{Break, Change, DomainEvent, EventSource, Gap, Options};
+use virevent::{Change, DomainEvent, EventSource, Gap, GapKind, Options};
 use virevent_libvirt::Libvirt;
 use virevent_testkit::assert::{Fold, next_within, until_synced};
 use virevent_testkit::servers::{Libvirtd, Tap, rss_kib};
@@ -179,7 +179,7 @@ async fn a_reader_that_does_not_read_gets_the_exact_count_and_the_truth() {
     let mut rest = Vec::new();
     while let Ok(event) = next_within(&mut slow, Duration::from_millis(500)).await {
         match event {
-            DomainEvent::Gap(Gap { kind: Break::Lagged { missed: n, .. }, .. }) => {
+            DomainEvent::Gap(Gap { kind: GapKind::Lagged { missed: n, .. }, .. }) => {
                 assert!(missed.replace(n).is_none() && rest.is_empty(), "lagged comes first, once");
             }
             event => rest.push(event),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use futures::StreamExt;
 use tokio::sync::watch;
 use virevent::{
-    Break, Change, Domain, DomainEvent, End, Error, EventSource, EventSourceExt, Gap, Scope, Uuid,
+    Change, Domain, DomainEvent, End, Error, EventSource, EventSourceExt, Gap, GapKind, Scope, Uuid,
 };
 
 /// What the service knows, for the rest of the program to watch.
@@ -81,7 +81,7 @@ fn react(running: &mut Running, event: &DomainEvent) {
             _ => {}
         },
         // Out of reach is not stopped: the domains stay as they are, only less certain.
-        DomainEvent::Gap(Gap { kind: Break::Disconnected { .. }, scope, .. }) => {
+        DomainEvent::Gap(Gap { kind: GapKind::Disconnected { .. }, scope, .. }) => {
             running.uncertain.retain(|known| !scope.includes(known));
             running.uncertain.push(scope.clone());
         }
@@ -89,7 +89,7 @@ fn react(running: &mut Running, event: &DomainEvent) {
             running.uncertain.retain(|known| !synced.scope.includes(known));
         }
         // We read far too slowly. What there is follows, and what is not in it has gone.
-        DomainEvent::Gap(Gap { kind: Break::Lagged { anew: true, .. }, scope, .. }) => {
+        DomainEvent::Gap(Gap { kind: GapKind::Lagged { reset: true, .. }, scope, .. }) => {
             running.domains.retain(|_, domain| !scope.contains(domain));
             running.uncertain.retain(|known| !scope.includes(known));
             running.uncertain.push(scope.clone());
@@ -114,7 +114,7 @@ mod tests {
         });
         let gone = |scope: &Scope| {
             let fault = Fault::new(FaultKind::Closed, "hung up");
-            Gap::new(scope.clone(), Break::Disconnected { fault }).into()
+            Gap::new(scope.clone(), GapKind::Disconnected { fault }).into()
         };
         let back = |scope: &Scope| Synced::new(scope.clone(), 1).into();
         let all = Scope::source_wide("qmp-dir:/run");
@@ -139,7 +139,7 @@ mod tests {
             react(&mut running, &Lifecycle::new(domain.clone(), started, at).into());
         }
         assert_eq!(running.domains.len(), 2);
-        let lagged = Break::Lagged { missed: 9, anew: true };
+        let lagged = GapKind::Lagged { missed: 9, reset: true };
         react(&mut running, &Gap::new(Scope::source_wide("b:"), lagged).into());
         let left: Vec<_> = running.domains.values().collect();
         assert_eq!(left, [&one], "a reset is of one source");
@@ -154,8 +154,8 @@ mod tests {
         let at = std::time::SystemTime::UNIX_EPOCH;
         react(&mut running, &Lifecycle::new(web, started, at).into());
         assert_eq!(running.domains.len(), 1);
-        for (anew, left) in [(false, 1), (true, 0)] {
-            let lagged = Break::Lagged { missed: 9, anew };
+        for (reset, left) in [(false, 1), (true, 0)] {
+            let lagged = GapKind::Lagged { missed: 9, reset };
             react(&mut running, &Gap::new(Scope::source_wide("fake:"), lagged).into());
             assert_eq!(running.domains.len(), left);
         }

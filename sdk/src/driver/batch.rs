@@ -135,7 +135,7 @@ impl Batch {
     ///
     /// All there is may be lost before the first list as well. It is then as if no connection could be
     /// made: whoever waits gets an error, or a stream that opens with
-    /// [`Disconnected`](crate::Break::Disconnected) if it asked to [wait](crate::Options::wait). A list
+    /// [`Disconnected`](crate::GapKind::Disconnected) if it asked to [wait](crate::Options::wait). A list
     /// that is asked for need not be answered any more: another is, after
     /// [`restored`](Self::restored).
     pub fn outage(&mut self, scope: Scope, fault: Fault) {

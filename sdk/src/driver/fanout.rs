@@ -11,8 +11,8 @@ use super::roster::{Entry, Roster};
 use super::scopes::Scopes;
 use crate::mailbox::{Mailbox, Queue};
 use crate::{
-    Break, Change, DomainEvent, End, Fault, Gap, Kind, Kinds, Lifecycle, Options, Scope, Selector,
-    Synced,
+    Change, DomainEvent, End, Fault, Gap, GapKind, Kind, Kinds, Lifecycle, Options, Scope,
+    Selector, Synced,
 };
 
 /// A subscriber, as the driver sees it.
@@ -349,7 +349,7 @@ fn synced(scope: &Scope, roster: &Roster) -> DomainEvent {
 }
 
 fn disconnected(scope: &Scope, fault: &Fault) -> DomainEvent {
-    Gap::new(scope.clone(), Break::Disconnected { fault: fault.clone() }).into()
+    Gap::new(scope.clone(), GapKind::Disconnected { fault: fault.clone() }).into()
 }
 
 fn existing<'a>(entries: impl Iterator<Item = &'a Entry>, at: SystemTime) -> Vec<DomainEvent> {

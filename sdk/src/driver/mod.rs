@@ -285,7 +285,7 @@ impl<C: Connect> Builder<C> {
     }
 
     /// How long the server may take to answer a call. After it a subscription that waits for the answer
-    /// fails, or opens with [`Disconnected`](crate::Break::Disconnected); streams go on without the list that is
+    /// fails, or opens with [`Disconnected`](crate::GapKind::Disconnected); streams go on without the list that is
     /// missing. Where the server answers no keepalives, the connection is given up. Default: 10 s.
     pub fn call_timeout(mut self, timeout: Duration) -> Self {
         self.config.call_timeout = timeout;

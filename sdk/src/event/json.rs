@@ -100,7 +100,7 @@ struct Flat<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     missed: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    anew: Option<bool>,
+    reset: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     domains: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]

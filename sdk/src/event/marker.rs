@@ -158,12 +158,12 @@ pub struct Gap {
     /// How far this reaches, and of which source.
     pub scope: Scope,
     /// What happened.
-    pub kind: Break,
+    pub kind: GapKind,
 }
 
 impl Gap {
     /// Makes one, as a test of your own code does.
-    pub fn new(scope: Scope, kind: Break) -> Self {
+    pub fn new(scope: Scope, kind: GapKind) -> Self {
         Self { scope, kind }
     }
 }
@@ -171,10 +171,10 @@ impl Gap {
 impl fmt::Display for Gap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
-            Break::Disconnected { fault } => {
+            GapKind::Disconnected { fault } => {
                 write!(f, "lost sight of {} ({fault})", self.scope)
             }
-            Break::Lagged { missed, .. } => {
+            GapKind::Lagged { missed, .. } => {
                 write!(f, "read {} too slowly ({missed} missed)", self.scope)
             }
         }
@@ -184,7 +184,7 @@ impl fmt::Display for Gap {
 /// How the truth broke.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Break {
+pub enum GapKind {
     /// The hypervisor is out of reach. **Its domains are not stopped**: what became of them is told
     /// when it is back, before the next [`Synced`].
     Disconnected {
@@ -200,7 +200,7 @@ pub enum Break {
         /// follow. True: not even these could be kept, so **forget what you knew**. What there is now
         /// follows as [`Existing`](crate::Change::Existing) events and [`Synced`]; a domain that is
         /// not among them has gone.
-        anew: bool,
+        reset: bool,
     },
 }
 

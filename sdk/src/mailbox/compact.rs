@@ -18,7 +18,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use uuid::Uuid;
 
 use crate::event::ScopeKey;
-use crate::{Break, Change, Domain, DomainEvent, Gap, Lifecycle, Scope, State, Synced};
+use crate::{Change, Domain, DomainEvent, Gap, GapKind, Lifecycle, Scope, State, Synced};
 
 /// What was already kept of a domain, looking from the newest event back.
 #[derive(Default)]
@@ -73,7 +73,7 @@ impl Kept {
 /// A sort of marker, of which the newest in each scope is kept.
 #[derive(PartialEq, Eq, Hash)]
 enum Marker {
-    Break,
+    GapKind,
     Synced,
     Reset,
 }
@@ -94,13 +94,13 @@ pub(super) fn compact(events: &mut VecDeque<DomainEvent>) -> u64 {
             // Of one domain, which may be one of many, the newer of the two says how it is. A wider
             // scope's Synced ended the gaps of its parts, too.
             DomainEvent::Synced(Synced { scope: scope @ Scope::Domain(_), .. }) => {
-                newest(scope, Marker::Break)
+                newest(scope, Marker::GapKind)
             }
             DomainEvent::Synced(Synced { scope, .. }) => newest(scope, Marker::Synced),
             DomainEvent::Gap(Gap { scope, kind }) => match kind {
-                Break::Disconnected { .. } => newest(scope, Marker::Break),
-                Break::Lagged { anew: true, .. } => newest(scope, Marker::Reset),
-                Break::Lagged { anew: false, .. } => false,
+                GapKind::Disconnected { .. } => newest(scope, Marker::GapKind),
+                GapKind::Lagged { reset: true, .. } => newest(scope, Marker::Reset),
+                GapKind::Lagged { reset: false, .. } => false,
             },
         };
     }
@@ -119,7 +119,7 @@ pub(super) fn compact(events: &mut VecDeque<DomainEvent>) -> u64 {
 /// How many happenings an event stands for: a relay's own `Lagged` for those that it missed.
 pub(super) fn stands_for(event: &DomainEvent) -> u64 {
     match event {
-        DomainEvent::Gap(Gap { kind: Break::Lagged { missed, .. }, .. }) => *missed,
+        DomainEvent::Gap(Gap { kind: GapKind::Lagged { missed, .. }, .. }) => *missed,
         event => u64::from(event.is_happening()),
     }
 }

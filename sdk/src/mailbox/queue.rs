@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use super::compact::{compact, stands_for};
 use super::weight::weight;
-use crate::{Break, Change, DomainEvent, Gap, Scope};
+use crate::{Change, DomainEvent, Gap, GapKind, Scope};
 
 /// How many events a queue holds beyond its capacity where the truth needs them.
 pub(crate) const SLACK: usize = 65_536;
@@ -47,7 +47,7 @@ pub(crate) struct Queue {
     missed: u64,
     stale: bool,
     /// What follows is a reset: the whole truth.
-    anew: bool,
+    reset: bool,
 }
 
 impl Queue {
@@ -62,7 +62,7 @@ impl Queue {
             max_bytes: byte_capacity(capacity),
             missed: 0,
             stale: false,
-            anew: false,
+            reset: false,
         }
     }
 
@@ -118,10 +118,10 @@ impl Queue {
 
     /// Moves everything into `out`, which is empty, after a marker of what was missed before it.
     pub(crate) fn take(&mut self, out: &mut VecDeque<DomainEvent>) {
-        let anew = std::mem::take(&mut self.anew);
+        let reset = std::mem::take(&mut self.reset);
         let missed = self.drain(out);
         if missed > 0 {
-            let kind = Break::Lagged { missed, anew };
+            let kind = GapKind::Lagged { missed, reset };
             out.push_front(Gap::new(Scope::Source(Arc::clone(&self.source)), kind).into());
         }
     }
@@ -143,7 +143,7 @@ impl Queue {
     /// `expected` events.
     pub(crate) fn renew(&mut self, expected: usize) {
         self.stale = false;
-        self.anew |= self.missed > 0;
+        self.reset |= self.missed > 0;
         self.max_events = self.capacity.max(expected.saturating_mul(2));
     }
 

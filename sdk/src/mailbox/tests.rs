@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::queue::SLACK;
 use super::{Mailbox, Taken};
-use crate::{Break, Change, Domain, DomainEvent, End, Gap, Lifecycle, StopCause};
+use crate::{Change, Domain, DomainEvent, End, Gap, GapKind, Lifecycle, StopCause};
 
 #[derive(Default)]
 struct Wakes(AtomicUsize);
@@ -132,7 +132,7 @@ fn what_a_stale_queue_missed_comes_before_the_end() {
     assert!(matches!(bench.poll(), Poll::Ready(Taken::Events)));
     let missed = 2 * SLACK as u64 + 10;
     assert!(
-        matches!(&bench.out[0], DomainEvent::Gap(Gap { kind: Break::Lagged { missed: m, .. }, .. }) if *m == missed)
+        matches!(&bench.out[0], DomainEvent::Gap(Gap { kind: GapKind::Lagged { missed: m, .. }, .. }) if *m == missed)
     );
     assert!(matches!(bench.poll(), Poll::Ready(Taken::Ended)));
 }

@@ -4,7 +4,7 @@
 //! events of one domain share them: the sum is an upper limit, and needs no book of what is shared.
 //! The URI of the source does not count: the program chose it.
 
-use crate::{Break, DomainEvent, Gap, Scope, Synced};
+use crate::{DomainEvent, Gap, GapKind, Scope, Synced};
 
 /// What an event weighs: its place in the queue, and all that it refers to.
 #[inline]
@@ -16,8 +16,8 @@ pub(super) fn weight(event: &DomainEvent) -> usize {
         DomainEvent::Synced(Synced { scope, .. }) => scope_weight(scope),
         DomainEvent::Gap(Gap { scope, kind, .. }) => {
             let message = match kind {
-                Break::Disconnected { fault } => fault.message().len(),
-                Break::Lagged { .. } => 0,
+                GapKind::Disconnected { fault } => fault.message().len(),
+                GapKind::Lagged { .. } => 0,
             };
             scope_weight(scope) + message
         }
@@ -65,7 +65,7 @@ mod tests {
         let json = |text: &str| EventData::Json(text.into());
         let gap = |scope, message: &str| {
             let fault = Fault::new(FaultKind::Other, message);
-            DomainEvent::from(Gap::new(scope, Break::Disconnected { fault }))
+            DomainEvent::from(Gap::new(scope, GapKind::Disconnected { fault }))
         };
         assert_eq!(more(|name| Lifecycle::new(named(name), stopped, AT).into()), 1000);
         assert_eq!(more(|name| Reboot::new(named(name), AT).into()), 1000);

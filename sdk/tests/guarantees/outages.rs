@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use virevent::{
-    Break, Domain, DomainEvent, End, Error, EventSource, EventSourceExt, Fault, FaultKind, Gap,
+    Domain, DomainEvent, End, Error, EventSource, EventSourceExt, Fault, FaultKind, Gap, GapKind,
     Options, Scope, Status,
 };
 use virevent_testkit::assert::{Fold, next_within, nothing_within, until_synced};
@@ -273,7 +273,7 @@ async fn a_half_open_peer_is_noticed_within_thirty_seconds() {
     nothing_within(&mut events, secs(300)).await.unwrap();
     fake.go_silent();
     let gap = next_within(&mut events, secs(31)).await.unwrap();
-    let DomainEvent::Gap(Gap { kind: Break::Disconnected { fault }, .. }) = &gap else {
+    let DomainEvent::Gap(Gap { kind: GapKind::Disconnected { fault }, .. }) = &gap else {
         panic!("{gap}")
     };
     assert_eq!(fault.kind(), FaultKind::Timeout);

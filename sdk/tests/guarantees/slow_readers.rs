@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use futures::StreamExt;
 use virevent::{
-    Break, Change, Domain, DomainEvent, EventSource, Fault, FaultKind, Gap, Lifecycle, Options,
+    Change, Domain, DomainEvent, EventSource, Fault, FaultKind, Gap, GapKind, Lifecycle, Options,
     Scope, StartCause, StopCause, Uuid,
 };
 use virevent_testkit::FakeHypervisor;
@@ -24,7 +24,7 @@ async fn drain(events: &mut virevent::EventStream) -> Vec<DomainEvent> {
 
 fn missed(event: &DomainEvent) -> u64 {
     match event {
-        DomainEvent::Gap(Gap { kind: Break::Lagged { missed, .. }, .. }) => *missed,
+        DomainEvent::Gap(Gap { kind: GapKind::Lagged { missed, .. }, .. }) => *missed,
         other => panic!("{other}"),
     }
 }

@@ -317,7 +317,7 @@ async fn what_is_held_beyond_its_bound_is_counted_exactly() {
         while let Ok(event) = next_within(events, secs(1)).await {
             match event {
                 DomainEvent::Gap(gap) => match gap.kind {
-                    virevent::Break::Lagged { missed: n, .. } => missed += n,
+                    virevent::GapKind::Lagged { missed: n, .. } => missed += n,
                     other => panic!("{other:?}"),
                 },
                 event => came += u64::from(event.is_happening()),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use virevent::{
-    Break, Change, DomainEvent, Gap, Lifecycle, StartCause, State, UndefineCause, Uuid,
+    Change, DomainEvent, Gap, GapKind, Lifecycle, StartCause, State, UndefineCause, Uuid,
 };
 
 use crate::server::{Truth, uuid};
@@ -55,12 +55,12 @@ impl Story {
             DomainEvent::Lifecycle(event) => {
                 self.lifecycle(event).map_err(|wrong| format!("{wrong}: {:#?}", self.tail))
             }
-            DomainEvent::Gap(Gap { kind: Break::Lagged { missed, anew }, .. }) => {
+            DomainEvent::Gap(Gap { kind: GapKind::Lagged { missed, reset }, .. }) => {
                 self.counted += missed;
                 self.lagged = true;
                 self.domains.values_mut().for_each(|known| known.vague = true);
                 self.is_whole = false;
-                if *anew {
+                if *reset {
                     self.domains.clear();
                 }
                 Ok(())

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use virevent::driver::Listed;
-use virevent::{Break, Change, Domain, DomainEvent, Gap, ShutoffReason, State, Uuid};
+use virevent::{Change, Domain, DomainEvent, Gap, GapKind, ShutoffReason, State, Uuid};
 
 use super::Failure;
 
@@ -62,7 +62,9 @@ pub struct Known {
 impl Fold {
     /// Takes note of an event.
     pub fn apply(&mut self, event: &DomainEvent) {
-        if let DomainEvent::Gap(Gap { kind: Break::Lagged { anew: true, .. }, scope, .. }) = event {
+        if let DomainEvent::Gap(Gap { kind: GapKind::Lagged { reset: true, .. }, scope, .. }) =
+            event
+        {
             self.active.retain(|_, known| !scope.contains(&known.domain));
             self.inactive.retain(|_, known| !scope.contains(&known.domain));
         }
@@ -285,7 +287,7 @@ mod tests {
         fold.apply(&event(&qmp, Change::Stopped(StopCause::Shutdown)));
         assert!(fold.active().contains_key(&Identity::of(&libvirt)));
         fold.apply(&event(&qmp, Change::Started(StartCause::Booted)));
-        let lagged = Break::Lagged { missed: 1, anew: true };
+        let lagged = GapKind::Lagged { missed: 1, reset: true };
         fold.apply(&Gap::new(Scope::source_wide("qmp:/run/web"), lagged).into());
         let left: Vec<_> = fold.domains().map(|known| &known.domain).collect();
         assert_eq!(left, [&libvirt], "a reset is of one source");
@@ -298,8 +300,8 @@ mod tests {
         host.create("web").unwrap();
         host.define("db").unwrap();
         let mut fold = folded(&emitted(&mut observer));
-        for (anew, believed) in [(false, true), (true, false)] {
-            let lagged = Break::Lagged { missed: 1, anew };
+        for (reset, believed) in [(false, true), (true, false)] {
+            let lagged = GapKind::Lagged { missed: 1, reset };
             fold.apply(&Gap::new(Scope::source_wide("fake:"), lagged).into());
             assert_eq!((fold.exists("web"), fold.exists("db")), (believed, believed));
         }

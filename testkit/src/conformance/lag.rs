@@ -1,6 +1,6 @@
 //! What a subscriber is told that reads too slowly.
 
-use virevent::{Break, Change, DomainEvent, Gap, Options};
+use virevent::{Change, DomainEvent, Gap, GapKind, Options};
 
 use super::{Rig, Told, expect};
 use crate::Failure;
@@ -34,7 +34,7 @@ pub async fn a_slow_subscriber_gets_lagged_and_the_final_state(
         all.extend(witness.until("web", "a start", started).await?);
     }
     let gap = slow.next().await?;
-    let DomainEvent::Gap(Gap { kind: Break::Lagged { missed, .. }, .. }) = gap else {
+    let DomainEvent::Gap(Gap { kind: GapKind::Lagged { missed, .. }, .. }) = gap else {
         return Err(Failure::new(format!("expected lagged as the first event, but got: {gap}")));
     };
     let (mut story, mut fold, mut truth) = (Vec::new(), Fold::default(), Fold::default());

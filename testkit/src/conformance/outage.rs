@@ -1,12 +1,12 @@
 //! What a subscriber is told when the hypervisor goes out of reach and comes back.
 
-use virevent::{Break, Change, DomainEvent, EventSource, Gap, Options, Origin};
+use virevent::{Change, DomainEvent, EventSource, Gap, GapKind, Options, Origin};
 
 use super::{Rig, Told, expect};
 use crate::Failure;
 
 fn is_disconnected(event: &DomainEvent) -> bool {
-    matches!(event, DomainEvent::Gap(Gap { kind: Break::Disconnected { .. }, .. }))
+    matches!(event, DomainEvent::Gap(Gap { kind: GapKind::Disconnected { .. }, .. }))
 }
 
 fn changes(story: &[DomainEvent]) -> impl Iterator<Item = Change> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use virevent::{Break, Change, Gap, State, Uuid};
+use virevent::{Change, Gap, GapKind, State, Uuid};
 use virevent_testkit::servers::Virsh;
 
 use super::*;
@@ -22,7 +22,7 @@ pub(crate) struct Table {
 impl Table {
     pub(crate) fn note(&mut self, event: &DomainEvent) {
         self.story.push(event.to_string());
-        if let DomainEvent::Gap(Gap { kind: Break::Lagged { anew: true, .. }, .. }) = event {
+        if let DomainEvent::Gap(Gap { kind: GapKind::Lagged { reset: true, .. }, .. }) = event {
             self.rows.clear();
         }
         let Some(event) = event.lifecycle() else { return };

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use virevent::{Break, Error, Fault, FaultKind};
+use virevent::{Error, Fault, FaultKind, GapKind};
 use virevent_testkit::servers::{Config, Libvirtd};
 
 use super::*;
@@ -64,7 +64,7 @@ async fn a_daemon_that_hangs_is_a_gap_and_a_recovery() {
     let gap = next_within(&mut events, PATIENCE).await.unwrap();
     let fault = match &gap {
         DomainEvent::Gap(gap) => match &gap.kind {
-            Break::Disconnected { fault } => Some(fault),
+            GapKind::Disconnected { fault } => Some(fault),
             _ => None,
         },
         _ => None,

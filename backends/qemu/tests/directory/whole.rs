@@ -6,7 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::Duration;
 
-use virevent::{Break, DomainEvent, EventSource, Gap, Options, Status};
+use virevent::{DomainEvent, EventSource, Gap, GapKind, Options, Status};
 use virevent_qemu::QmpDir;
 use virevent_testkit::assert::{next_within, nothing_within, until_synced};
 use virevent_testkit::qmp::FakeQemu;
@@ -44,7 +44,7 @@ async fn a_directory_that_is_not_there_is_a_gap_that_says_so() {
         let told = until_synced(&mut events).await.unwrap();
         assert!(told.is_empty(), "{told:?}");
         let event = next_within(&mut events, PATIENCE).await.unwrap();
-        let DomainEvent::Gap(Gap { kind: Break::Disconnected { fault }, .. }) = event else {
+        let DomainEvent::Gap(Gap { kind: GapKind::Disconnected { fault }, .. }) = event else {
             panic!("{event}");
         };
         assert!(fault.to_string().contains("the directory is not there"), "{fault}");

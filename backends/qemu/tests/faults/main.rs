@@ -13,7 +13,7 @@ mod silent;
 
 use std::time::Duration;
 
-use virevent::{Break, DomainEvent, EventSource, EventStream, FaultKind, Gap, Kind, Options};
+use virevent::{DomainEvent, EventSource, EventStream, FaultKind, Gap, GapKind, Kind, Options};
 use virevent_qemu::Qmp;
 use virevent_testkit::assert::{in_short, next_within, until_synced};
 use virevent_testkit::qmp::FakeQemu;
@@ -46,7 +46,7 @@ async fn next(events: &mut EventStream) -> String {
 /// The kind of the gap that comes next.
 async fn gap(events: &mut EventStream) -> FaultKind {
     match next_within(events, PATIENCE).await.unwrap() {
-        DomainEvent::Gap(Gap { kind: Break::Disconnected { fault }, .. }) => fault.kind(),
+        DomainEvent::Gap(Gap { kind: GapKind::Disconnected { fault }, .. }) => fault.kind(),
         event => panic!("expected a gap, but got: {event}"),
     }
 }

@@ -15,7 +15,7 @@ use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use virevent::{Break, Change, DomainEvent};
+use virevent::{Change, DomainEvent, GapKind};
 
 use self::run::{path, read, run, script, start, start_into, start_with};
 
@@ -235,7 +235,7 @@ fn a_blocked_output_stops_no_driver_and_loses_nothing_unannounced() {
         .iter()
         .map(|event| match event {
             DomainEvent::Gap(gap) => match gap.kind {
-                Break::Lagged { missed, .. } => missed,
+                GapKind::Lagged { missed, .. } => missed,
                 _ => 0,
             },
             _ => 0,

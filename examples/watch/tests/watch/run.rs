@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::NamedTempFile;
-use virevent::{Break, DomainEvent};
+use virevent::{DomainEvent, GapKind};
 
 /// How long a run may take before the test fails.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -152,7 +152,7 @@ fn in_short(event: &DomainEvent) -> String {
         DomainEvent::Lifecycle(event) => {
             format!("{} {}", event.change.as_str(), event.change.cause())
         }
-        DomainEvent::Gap(gap) if matches!(gap.kind, Break::Disconnected { .. }) => "gap".into(),
+        DomainEvent::Gap(gap) if matches!(gap.kind, GapKind::Disconnected { .. }) => "gap".into(),
         DomainEvent::Synced(_) => "synced".into(),
         other => other.to_string(),
     }

@@ -6,8 +6,8 @@ use std::time::SystemTime;
 use super::text::{Stamp, Text};
 use super::{Flat, FlatName};
 use crate::{
-    Break, Change, CrashCause, CrashedReason, DefineCause, Domain, DomainEvent, EventData,
-    EventName, Fault, FaultKind, Gap, Lifecycle, Origin, PausedReason, PmSuspendCause, RawEvent,
+    Change, CrashCause, CrashedReason, DefineCause, Domain, DomainEvent, EventData, EventName,
+    Fault, FaultKind, Gap, GapKind, Lifecycle, Origin, PausedReason, PmSuspendCause, RawEvent,
     Reboot, ResumeCause, RunningReason, Scope, ShutdownCause, ShutoffReason, ShuttingDownReason,
     StartCause, State, StopCause, SuspendCause, Synced, UndefineCause,
 };
@@ -120,16 +120,16 @@ impl Flat<'_> {
         Ok(event)
     }
 
-    fn gap(&self) -> Result<Break, String> {
+    fn gap(&self) -> Result<GapKind, String> {
         match self.text("gap", &self.gap)? {
             "disconnected" => {
                 let kind = self.fault.as_deref().map_or(FaultKind::Other, FaultKind::from_name);
                 let fault = Fault::new(kind, self.text("error", &self.error)?);
-                Ok(Break::Disconnected { fault })
+                Ok(GapKind::Disconnected { fault })
             }
-            "lagged" => Ok(Break::Lagged {
+            "lagged" => Ok(GapKind::Lagged {
                 missed: self.needs("missed", self.missed)?,
-                anew: self.anew.unwrap_or(false),
+                reset: self.reset.unwrap_or(false),
             }),
             gap => Err(format!("unknown gap {gap:?}: expected disconnected or lagged")),
         }

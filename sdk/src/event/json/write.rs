@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::data::Data;
 use super::text::{Hex, Stamp, Text};
 use super::{Flat, FlatDomain, FlatName};
-use crate::{Break, Change, DomainEvent, EventData, EventName, Gap, RawEvent, Scope, State};
+use crate::{Change, DomainEvent, EventData, EventName, Gap, GapKind, RawEvent, Scope, State};
 
 impl<'a> Flat<'a> {
     pub(super) fn from_event(event: &'a DomainEvent) -> Self {
@@ -91,16 +91,16 @@ impl<'a> Flat<'a> {
     fn from_gap(gap: &'a Gap) -> Self {
         let flat = Self { kind: "gap".into(), ..Self::from_scope(&gap.scope) };
         match &gap.kind {
-            Break::Disconnected { fault } => Self {
+            GapKind::Disconnected { fault } => Self {
                 gap: Some("disconnected".into()),
                 error: Some(fault.message().into()),
                 fault: Some(fault.kind().as_str().into()),
                 ..flat
             },
-            Break::Lagged { missed, anew } => Self {
+            GapKind::Lagged { missed, reset } => Self {
                 gap: Some("lagged".into()),
                 missed: Some(*missed),
-                anew: anew.then_some(true),
+                reset: reset.then_some(true),
                 ..flat
             },
         }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::event::ScopeKey;
 use crate::mailbox::Queue;
 use crate::{
-    Break, Change, Domain, DomainEvent, Fault, FaultKind, Gap, Lifecycle, Reboot, Scope, State,
+    Change, Domain, DomainEvent, Fault, FaultKind, Gap, GapKind, Lifecycle, Reboot, Scope, State,
     Synced,
 };
 
@@ -33,10 +33,10 @@ impl Table {
     fn apply(&mut self, event: &DomainEvent) {
         match event {
             DomainEvent::Lifecycle(event) => self.step(event),
-            DomainEvent::Gap(Gap { scope, kind: Break::Lagged { anew: true, .. } }) => {
+            DomainEvent::Gap(Gap { scope, kind: GapKind::Lagged { reset: true, .. } }) => {
                 self.rows.retain(|_, row| !scope.contains(&row.domain));
             }
-            DomainEvent::Gap(Gap { kind: Break::Lagged { .. }, .. }) => {}
+            DomainEvent::Gap(Gap { kind: GapKind::Lagged { .. }, .. }) => {}
             DomainEvent::Gap(Gap { scope, .. }) => {
                 self.unseen.retain(|unseen| !unseen.is_same(scope));
                 self.unseen.push(scope.clone());
@@ -105,15 +105,15 @@ fn event() -> impl Strategy<Value = DomainEvent> {
         (domain(), change(), persistent).prop_map(move |(domain, change, persistent)| {
             DomainEvent::from(Lifecycle { persistent, ..Lifecycle::new(domain, change, at) })
         });
-    let disconnected = Break::Disconnected { fault: Fault::new(FaultKind::Closed, "it closed") };
+    let disconnected = GapKind::Disconnected { fault: Fault::new(FaultKind::Closed, "it closed") };
     prop_oneof![
         20 => lifecycle,
         1 => domain().prop_map(move |domain| Reboot::new(domain, at).into()),
         1 => scope().prop_map(|scope| Synced::new(scope, 1).into()),
         1 => scope().prop_map(move |scope| Gap::new(scope, disconnected.clone()).into()),
         // As a relay passes on what it missed itself.
-        1 => (scope(), 1..4u64, any::<bool>()).prop_map(|(scope, missed, anew)| {
-            Gap::new(scope, Break::Lagged { missed, anew }).into()
+        1 => (scope(), 1..4u64, any::<bool>()).prop_map(|(scope, missed, reset)| {
+            Gap::new(scope, GapKind::Lagged { missed, reset }).into()
         }),
     ]
 }
@@ -237,7 +237,7 @@ fn check(capacity: usize, steps: &[Step]) -> Result<(), TestCaseError> {
 
 fn happenings(event: &DomainEvent) -> u64 {
     match event {
-        DomainEvent::Gap(Gap { kind: Break::Lagged { missed, .. }, .. }) => *missed,
+        DomainEvent::Gap(Gap { kind: GapKind::Lagged { missed, .. }, .. }) => *missed,
         event => u64::from(event.is_happening()),
     }
 }

@@ -109,11 +109,11 @@ fn synced(scope: &Scope, domains: u64) -> DomainEvent {
 
 fn broke(scope: &Scope, message: &str) -> DomainEvent {
     let fault = Fault::new(FaultKind::Closed, message);
-    Gap::new(scope.clone(), Break::Disconnected { fault }).into()
+    Gap::new(scope.clone(), GapKind::Disconnected { fault }).into()
 }
 
-fn lagged(scope: &Scope, missed: u64, anew: bool) -> DomainEvent {
-    Gap::new(scope.clone(), Break::Lagged { missed, anew }).into()
+fn lagged(scope: &Scope, missed: u64, reset: bool) -> DomainEvent {
+    Gap::new(scope.clone(), GapKind::Lagged { missed, reset }).into()
 }
 
 #[test]

@@ -25,7 +25,8 @@ fn missed_counts_exactly_what_was_dropped() {
         queue.push(event(1, id, Change::Stopped(StopCause::Shutdown)));
     }
     let told = drain(&mut queue);
-    let DomainEvent::Gap(Gap { kind: Break::Lagged { missed, anew: false }, .. }) = told[0] else {
+    let DomainEvent::Gap(Gap { kind: GapKind::Lagged { missed, reset: false }, .. }) = told[0]
+    else {
         panic!("{:?}", told[0])
     };
     assert_eq!(missed as usize + told.len() - 1, 2000);
@@ -45,7 +46,7 @@ fn a_queue_beyond_its_slack_goes_stale_and_only_counts() {
     queue.push(event(7, 9, Change::Resumed(ResumeCause::Unpaused)));
     let told = drain(&mut queue);
     assert_eq!(told.len(), 2);
-    let missed = Break::Lagged { missed: total as u64, anew: true };
+    let missed = GapKind::Lagged { missed: total as u64, reset: true };
     assert!(matches!(&told[0], DomainEvent::Gap(gap) if gap.kind == missed), "{:?}", told[0]);
 }
 
@@ -70,7 +71,7 @@ fn the_data_of_untyped_events_is_bounded_too() {
         assert!(queue.events.len() <= 4);
     }
     let told = drain(&mut queue);
-    let missed = Break::Lagged { missed: 22 - told.len() as u64, anew: false };
+    let missed = GapKind::Lagged { missed: 22 - told.len() as u64, reset: false };
     assert!(matches!(&told[0], DomainEvent::Gap(gap) if gap.kind == missed), "{}", told[0]);
 }
 
@@ -181,7 +182,7 @@ fn what_was_missed_elsewhere_alone_is_something_to_read() {
     queue.add_missed(3);
     assert!(!queue.is_empty());
     let told = drain(&mut queue);
-    let missed = Break::Lagged { missed: 3, anew: false };
+    let missed = GapKind::Lagged { missed: 3, reset: false };
     assert!(matches!(&told[..], [DomainEvent::Gap(gap)] if gap.kind == missed), "{told:?}");
 }
 
@@ -194,7 +195,10 @@ fn a_reset_that_nothing_was_missed_for_is_none() {
     }
     let told = drain(&mut queue);
     assert!(
-        matches!(&told[0], DomainEvent::Gap(Gap { kind: Break::Lagged { anew: false, .. }, .. })),
+        matches!(
+            &told[0],
+            DomainEvent::Gap(Gap { kind: GapKind::Lagged { reset: false, .. }, .. })
+        ),
         "{told:?}"
     );
 }

@@ -36,7 +36,7 @@ fn say_runs(batch: &mut Batch, runs: u64) {
 fn missed(event: &DomainEvent) -> u64 {
     match event {
         DomainEvent::Gap(gap) => match gap.kind {
-            virevent::Break::Lagged { missed, .. } => missed,
+            virevent::GapKind::Lagged { missed, .. } => missed,
             _ => 0,
         },
         _ => 0,
