@@ -1,7 +1,9 @@
-//! Who an event is about: a domain (virtual machine) on a host.
+//! What an event is about: a domain (virtual machine) on a host.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::str::FromStr;
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -11,8 +13,8 @@ use uuid::Uuid;
 /// Cheap to clone: the identity is shared, and a source interns it once a connection.
 ///
 /// Its identity is its [`source`](Domain::source), [`host`](Domain::host) and [`uuid`](Domain::uuid):
-/// key what you remember by these (the uuid is enough where there is one source on one host). A name
-/// can change, and an id is reused. A new id under the same uuid is a new run of the domain.
+/// key your tables by these (the uuid is enough where there is one source on one host). A name can
+/// change, and an id is reused. A new id under the same uuid is a new run of the domain.
 #[derive(Clone)]
 pub struct Domain {
     ident: Arc<Ident>,
@@ -25,7 +27,7 @@ struct Ident {
     name: Box<str>,
 }
 
-/// Where a domain lives: a host, as one source knows it. Shared by all domains of a connection.
+/// A host, as one source knows it. All domains of a connection share it.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Host {
     pub(crate) source: Arc<str>,
@@ -39,7 +41,7 @@ impl Host {
 }
 
 impl Domain {
-    /// Makes a domain by hand, as a test of your own code does.
+    /// Makes a domain by hand, for a test of your own code.
     ///
     /// `id` is that of the current run; `None` when the domain is inactive.
     pub fn new(source: &str, host: &str, uuid: Uuid, name: &str, id: Option<u32>) -> Self {
@@ -56,7 +58,7 @@ impl Domain {
         &self.ident.host.name
     }
 
-    /// The URI of the source that told of the domain, without secrets. Two sources may know the same
+    /// The URI of the source that reports the domain, without secrets. Two sources may know the same
     /// domain under the same host and uuid: libvirt, and the monitor socket of its QEMU.
     pub fn source(&self) -> &str {
         &self.ident.host.source
@@ -98,12 +100,12 @@ impl Domain {
                 || self.ident.host == other.ident.host)
     }
 
-    /// What it holds on to, in bytes, as if nothing of it were shared.
+    /// The memory that it keeps alive, in bytes, as if it shared nothing.
     pub(crate) fn weight(&self) -> usize {
         size_of::<Ident>() + self.host().len() + self.name().len()
     }
 
-    pub(crate) fn home(&self) -> &Arc<Host> {
+    pub(crate) fn shared_host(&self) -> &Arc<Host> {
         &self.ident.host
     }
 }
@@ -149,6 +151,7 @@ impl fmt::Display for Domain {
 }
 
 /// Names one domain, by uuid or by name: what a filter and a wait take.
+#[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Selector {
     /// The domain with this uuid, whatever it is called.
@@ -193,6 +196,21 @@ impl From<&str> for Selector {
 impl From<String> for Selector {
     fn from(text: String) -> Self {
         Self::from(text.as_str())
+    }
+}
+
+impl From<&String> for Selector {
+    fn from(text: &String) -> Self {
+        Self::from(text.as_str())
+    }
+}
+
+/// As `From<&str>`: never fails.
+impl FromStr for Selector {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self::from(text))
     }
 }
 

@@ -1,9 +1,10 @@
-//! What can go wrong, and whether trying again can mend it.
+//! What can go wrong, and whether a retry can help.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::kind::ParseKindError;
 use crate::{Fault, FaultKind, Kind};
 
 /// Why a source could not be opened, reached or subscribed to.
@@ -12,7 +13,7 @@ use crate::{Fault, FaultKind, Kind};
 #[non_exhaustive]
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// The URI cannot be used. Mend it.
+    /// The URI cannot be used. Correct it.
     #[error("cannot use the URI {uri:?}: {reason}")]
     InvalidUri {
         /// The URI as it was given, without secrets.
@@ -20,14 +21,14 @@ pub enum Error {
         /// What is wrong with it, and what to do.
         reason: String,
     },
-    /// An option has a value that it cannot have.
+    /// An option has a value outside its range.
     #[error("{value:?} is not a {option}: give {expected}")]
     InvalidOption {
-        /// Which option.
+        /// The option.
         option: &'static str,
         /// The value given.
         value: String,
-        /// What it takes.
+        /// What the option takes.
         expected: &'static str,
     },
     /// No connection could be made, or it broke.
@@ -37,11 +38,11 @@ pub enum Error {
         endpoint: String,
         /// What to do.
         reason: String,
-        /// What the operating system said.
+        /// The error of the operating system.
         #[source]
         source: Arc<io::Error>,
     },
-    /// The other side closed the connection.
+    /// The server closed the connection.
     #[error("{endpoint} closed the connection{}{detail}", if detail.is_empty() { "" } else { ": " })]
     Closed {
         /// The socket path, or the address.
@@ -49,41 +50,28 @@ pub enum Error {
         /// What is known of the reason; may be empty.
         detail: String,
     },
-    /// The other side did not answer in time.
+    /// The server did not answer in time.
     #[error(
-        "no answer to {call} within {after:?}: the server hangs, serves as many clients as it may, or its host is out of reach"
+        "no answer to {call} within {after:?}: the server hangs, has as many clients as it serves, or \
+         its host is unreachable"
     )]
     Timeout {
-        /// What was asked.
+        /// The call.
         call: &'static str,
-        /// How long we waited.
+        /// How long the driver waited.
         after: Duration,
     },
-    /// The other side broke its protocol; the connection was dropped.
+    /// The server broke its protocol; the driver dropped the connection.
     #[error("broken protocol: {detail}")]
     Protocol {
         /// What was wrong.
         detail: String,
     },
-    /// The hypervisor answered with an error. [`Error::is_refusal`] says whether it may change its
-    /// mind.
-    #[error("{call} failed: {message} (code {code}, domain {domain}){}{help}", if help.is_empty() { "" } else { "; " })]
-    Server {
-        /// What was asked.
-        call: &'static str,
-        /// The hypervisor's error number (libvirt: `virErrorNumber`).
-        code: i32,
-        /// The part of the hypervisor that it comes from (libvirt: `virErrorDomain`).
-        domain: i32,
-        /// The hypervisor's message.
-        message: String,
-        /// What to do; may be empty.
-        help: &'static str,
-        /// Whether asking again cannot help.
-        refusal: bool,
-    },
-    /// The server wants an authentication that this version cannot do.
-    #[error("the server wants authentication: {detail}")]
+    /// The hypervisor answered with an error.
+    #[error(transparent)]
+    Server(Box<ServerError>),
+    /// The server requires an authentication that this version does not support.
+    #[error("the server requires authentication: {detail}")]
     Authentication {
         /// Which, and what to do.
         detail: String,
@@ -96,10 +84,10 @@ pub enum Error {
         /// The kind.
         kind: Kind,
     },
-    /// The source has more than is ever kept of one.
+    /// The source exceeds a bound on what the driver keeps of one source.
     #[error("the source has more than {bound} {limit}: it is broken, or not to be trusted")]
     LimitExceeded {
-        /// Of what there is too much.
+        /// What there is too much of.
         limit: &'static str,
         /// How much there may be.
         bound: usize,
@@ -117,11 +105,103 @@ pub enum Error {
     DriverEnded,
 }
 
+/// An error that a hypervisor answered with.
+#[non_exhaustive]
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{call} failed: {message} ({}){}{help}", self.number(), if help.is_empty() { "" } else { "; " })]
+pub struct ServerError {
+    /// The call.
+    pub call: &'static str,
+    /// The hypervisor's error number (libvirt: `virErrorNumber`).
+    pub code: i32,
+    /// The part of the hypervisor that reports it (libvirt: `virErrorDomain`), where it says that.
+    pub domain: Option<i32>,
+    /// The hypervisor's message.
+    pub message: String,
+    /// What to do; may be empty.
+    pub help: &'static str,
+    /// Whether a retry cannot help.
+    pub is_refusal: bool,
+}
+
+impl ServerError {
+    /// Makes one that a retry may help, without help for people.
+    pub fn new(call: &'static str, code: i32, message: impl Into<String>) -> Self {
+        Self { call, code, domain: None, message: message.into(), help: "", is_refusal: false }
+    }
+
+    fn number(&self) -> String {
+        match self.domain {
+            Some(domain) => format!("code {}, domain {domain}", self.code),
+            None => format!("code {}", self.code),
+        }
+    }
+}
+
+impl From<ServerError> for Error {
+    fn from(error: ServerError) -> Self {
+        Self::Server(Box::new(error))
+    }
+}
+
+impl From<ParseKindError> for Error {
+    fn from(error: ParseKindError) -> Self {
+        Self::invalid_option("kind", error.text(), ParseKindError::EXPECTED)
+    }
+}
+
+/// Constructors, for backends.
 impl Error {
-    /// Whether this is a refusal: trying again cannot mend it, somebody has to change something.
+    /// Makes an [`InvalidUri`](Self::InvalidUri). The URI must be free of secrets.
+    pub fn invalid_uri(uri: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::InvalidUri { uri: uri.into(), reason: reason.into() }
+    }
+
+    /// Makes an [`InvalidOption`](Self::InvalidOption).
+    pub fn invalid_option(
+        option: &'static str,
+        value: impl Into<String>,
+        expected: &'static str,
+    ) -> Self {
+        Self::InvalidOption { option, value: value.into(), expected }
+    }
+
+    /// Makes an [`Unreachable`](Self::Unreachable).
+    pub fn unreachable(
+        endpoint: impl Into<String>,
+        reason: impl Into<String>,
+        source: impl Into<io::Error>,
+    ) -> Self {
+        let source = Arc::new(source.into());
+        Self::Unreachable { endpoint: endpoint.into(), reason: reason.into(), source }
+    }
+
+    /// Makes a [`Closed`](Self::Closed).
+    pub fn closed(endpoint: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::Closed { endpoint: endpoint.into(), detail: detail.into() }
+    }
+
+    /// Makes a [`Timeout`](Self::Timeout).
+    pub fn timeout(call: &'static str, after: Duration) -> Self {
+        Self::Timeout { call, after }
+    }
+
+    /// Makes a [`Protocol`](Self::Protocol).
+    pub fn protocol(detail: impl Into<String>) -> Self {
+        Self::Protocol { detail: detail.into() }
+    }
+
+    /// Makes an [`Authentication`](Self::Authentication).
+    pub fn authentication(detail: impl Into<String>) -> Self {
+        Self::Authentication { detail: detail.into() }
+    }
+}
+
+impl Error {
+    /// Whether this is a refusal: a retry cannot help, something has to be changed by hand.
     ///
-    /// A source that meets one fails the first subscription with it. Later it ends its streams once it
-    /// has met nothing else for a minute, or as long as
+    /// A source that meets one fails the first subscription with it. Later it ends its streams after
+    /// a minute of nothing but refusals, or as long as
     /// [`refusal_timeout`](crate::driver::Settings::refusal_timeout) says.
     pub fn is_refusal(&self) -> bool {
         match self {
@@ -133,7 +213,7 @@ impl Error {
             | Self::Shutdown
             | Self::NoRuntime
             | Self::DriverEnded => true,
-            Self::Server { refusal, .. } => *refusal,
+            Self::Server(error) => error.is_refusal,
             Self::Unreachable { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
             Self::Closed { .. } | Self::Timeout { .. } | Self::Protocol { .. } => false,
         }
@@ -146,7 +226,7 @@ impl Error {
             Self::Closed { .. } => FaultKind::Closed,
             Self::Timeout { .. } => FaultKind::Timeout,
             Self::Protocol { .. } => FaultKind::Protocol,
-            Self::Server { .. } | Self::Authentication { .. } | Self::Unsupported { .. } => {
+            Self::Server(_) | Self::Authentication { .. } | Self::Unsupported { .. } => {
                 FaultKind::Refused
             }
             _ => FaultKind::Other,
@@ -154,21 +234,17 @@ impl Error {
         Fault::new(kind, &self.to_line())
     }
 
-    /// What a session said of all that is behind it.
+    /// The error of a subscription to a source that is unreachable because of this fault.
     pub(crate) fn of_fault(endpoint: &str, fault: &Fault) -> Self {
         let kind = match fault.kind() {
             FaultKind::Timeout => io::ErrorKind::TimedOut,
             FaultKind::Closed => io::ErrorKind::ConnectionReset,
             _ => io::ErrorKind::NotConnected,
         };
-        Self::Unreachable {
-            endpoint: endpoint.into(),
-            reason: fault.message().into(),
-            source: Arc::new(kind.into()),
-        }
+        Self::unreachable(endpoint, fault.message(), kind)
     }
 
-    /// The message, with the messages of what it comes from, in one line for people.
+    /// The message and the messages of its sources, in one line for people.
     pub fn to_line(&self) -> String {
         let mut line = self.to_string();
         let mut cause = std::error::Error::source(self);
@@ -178,5 +254,21 @@ impl Error {
             cause = error.source();
         }
         line.replace(['\n', '\r'], " ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_error_names_its_domain_where_it_has_one() {
+        let mut error = ServerError::new("listing the domains", 38, "no route");
+        assert_eq!(error.to_string(), "listing the domains failed: no route (code 38)");
+        error.domain = Some(7);
+        error.help = "check the network";
+        let expected =
+            "listing the domains failed: no route (code 38, domain 7); check the network";
+        assert_eq!(Error::from(error).to_line(), expected);
     }
 }

@@ -5,9 +5,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::Error;
-
-/// What a hypervisor calls one of its events: libvirt and Xen number theirs, QEMU names them.
+/// What a hypervisor calls one of its events: libvirt numbers its events, QEMU names them.
+#[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EventName {
     /// A number: libvirt's event id (`virDomainEventID`).
@@ -63,22 +62,32 @@ impl fmt::Display for Kind {
 }
 
 impl FromStr for Kind {
-    type Err = Error;
+    type Err = ParseKindError;
 
-    fn from_str(text: &str) -> Result<Self, Error> {
+    fn from_str(text: &str) -> Result<Self, ParseKindError> {
         match text {
             "lifecycle" => Ok(Self::Lifecycle),
             "reboot" => Ok(Self::Reboot),
             "other" => Ok(Self::Other),
             _ => match text.strip_prefix("other:") {
                 Some(name) if !name.is_empty() => Ok(Self::Named(name.into())),
-                _ => Err(Error::InvalidOption {
-                    option: "kind",
-                    value: text.into(),
-                    expected: "lifecycle, reboot, other, or other:NAME",
-                }),
+                _ => Err(ParseKindError(text.into())),
             },
         }
+    }
+}
+
+/// A text that names no kind of event.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a kind: give {expected}", expected = Self::EXPECTED)]
+pub struct ParseKindError(Box<str>);
+
+impl ParseKindError {
+    pub(crate) const EXPECTED: &str = "lifecycle, reboot, other, or other:NAME";
+
+    /// The text.
+    pub fn text(&self) -> &str {
+        &self.0
     }
 }
 

@@ -52,11 +52,14 @@
 //!
 //! Feature `serde`: [`DomainEvent`] reads and writes a documented JSON form.
 
+mod command;
 mod domain;
 pub mod driver;
+mod end;
 mod error;
 mod event;
 mod ext;
+mod fault;
 mod kind;
 mod mailbox;
 mod options;
@@ -66,15 +69,17 @@ mod stream;
 pub use uuid::Uuid;
 
 pub use self::domain::{Domain, Selector};
-pub use self::error::Error;
+pub use self::end::End;
+pub use self::error::{Error, ServerError};
 pub use self::event::{
-    Change, CrashCause, CrashedReason, DefineCause, DomainEvent, EventData, Fault, FaultKind, Gap,
-    GapKind, Lifecycle, Origin, PausedReason, PmSuspendCause, RawEvent, Reboot, ResumeCause,
-    RunningReason, Scope, ShutdownCause, ShutoffReason, ShuttingDownReason, StartCause, State,
-    StopCause, SuspendCause, Synced, UndefineCause,
+    Change, CrashCause, CrashedReason, DefineCause, DomainEvent, EventData, Gap, GapKind,
+    Lifecycle, Origin, PausedReason, PmSuspendCause, RawEvent, Reboot, ResumeCause, RunningReason,
+    Scope, ShutdownCause, ShutoffReason, ShuttingDownReason, StartCause, State, StopCause,
+    SuspendCause, Synced, UndefineCause,
 };
 pub use self::ext::{DomainEvents, EventSourceExt, Lifecycles, OfDomain, Waited};
-pub use self::kind::{EventName, Kind, Kinds};
+pub use self::fault::{Fault, FaultKind};
+pub use self::kind::{EventName, Kind, Kinds, ParseKindError};
 pub use self::options::{Filter, Options};
 pub use self::source::{Capabilities, Counters, EventSource, Health, Status};
-pub use self::stream::{End, EventStream, Events, Subscription};
+pub use self::stream::{EventStream, Events, Subscription};

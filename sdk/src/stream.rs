@@ -11,9 +11,9 @@ use futures::stream::FusedStream;
 use tokio::sync::oneshot;
 use tokio::task::coop::RestoreOnPending;
 
-use crate::driver::{Command, Link};
+use crate::command::{Command, CommandSender};
 use crate::mailbox::{Mailbox, Taken};
-use crate::{DomainEvent, Error};
+use crate::{DomainEvent, End};
 
 /// After this many events a reader that always finds more has used up as much of its task's turn as by
 /// one read of a socket.
@@ -34,9 +34,9 @@ pub struct EventStream {
 }
 
 impl EventStream {
-    pub(crate) fn new(id: u64, mailbox: Arc<Mailbox>, link: Link) -> Self {
-        let guard = Subscription { id, mailbox: Arc::clone(&mailbox), link: link.clone() };
-        let events = Events { id, mailbox, link, taken: VecDeque::new(), terminated: false };
+    pub(crate) fn new(id: u64, mailbox: Arc<Mailbox>, commands: CommandSender) -> Self {
+        let guard = Subscription { id, mailbox: Arc::clone(&mailbox), commands: commands.clone() };
+        let events = Events { id, mailbox, commands, taken: VecDeque::new(), terminated: false };
         Self { events, subscription: guard }
     }
 
@@ -84,7 +84,7 @@ impl FusedStream for EventStream {
 pub struct Events {
     id: u64,
     mailbox: Arc<Mailbox>,
-    link: Link,
+    commands: CommandSender,
     taken: VecDeque<DomainEvent>,
     terminated: bool,
 }
@@ -123,7 +123,7 @@ impl Stream for Events {
                 Taken::Events => coop.iter().for_each(RestoreOnPending::made_progress),
                 Taken::Ended => this.terminated = true,
                 // The next look leaves the waker for what the driver answers.
-                Taken::Stale => this.link.send(Command::Retell { id: this.id }),
+                Taken::Stale => this.commands.send(Command::Reset { id: this.id }),
             }
         }
     }
@@ -147,7 +147,7 @@ impl fmt::Debug for Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
-        cancel(&self.mailbox, &self.link, self.id);
+        cancel(&self.mailbox, &self.commands, self.id);
     }
 }
 
@@ -159,7 +159,7 @@ impl Drop for Events {
 pub struct Subscription {
     id: u64,
     mailbox: Arc<Mailbox>,
-    link: Link,
+    commands: CommandSender,
 }
 
 impl Subscription {
@@ -176,7 +176,7 @@ impl Subscription {
         let (done, confirmed) = oneshot::channel();
         self.mailbox.cancel();
         // Also where that did nothing: the driver may still wait for the server's confirmation.
-        self.link.send(Command::Cancel { id: self.id, done: Some(done) });
+        self.commands.send(Command::Cancel { id: self.id, done: Some(done) });
         // An error means that the driver has ended, and with it the connection.
         let _ = confirmed.await;
     }
@@ -190,25 +190,13 @@ impl fmt::Debug for Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        cancel(&self.mailbox, &self.link, self.id);
+        cancel(&self.mailbox, &self.commands, self.id);
     }
 }
 
-fn cancel(mailbox: &Mailbox, link: &Link, id: u64) {
+fn cancel(mailbox: &Mailbox, commands: &CommandSender, id: u64) {
     // The second half of a stream to go has nothing left to cancel.
     if mailbox.cancel() {
-        link.send(Command::Cancel { id, done: None });
+        commands.send(Command::Cancel { id, done: None });
     }
-}
-
-/// Why a stream ended.
-#[non_exhaustive]
-#[derive(Clone, Debug)]
-pub enum End {
-    /// It was cancelled: one of its halves was dropped or closed.
-    Cancelled,
-    /// Its source was shut down.
-    Shutdown,
-    /// The hypervisor refused for good, and trying again cannot help.
-    Failed(Error),
 }

@@ -5,7 +5,7 @@
 //! and one that belongs to no call breaks the connection.
 
 use virevent::driver::{Batch, Interest};
-use virevent::{Domain, Error};
+use virevent::{Domain, Error, ServerError};
 
 use crate::calls::{Call, Calls, ListCall, LookCall, Purpose};
 use crate::decode;
@@ -284,14 +284,11 @@ pub(crate) fn server_error(procedure: i32, error: RemoteError) -> Error {
         message if message.is_empty() => "no message".into(),
         message => message,
     };
-    Error::Server {
-        call: procs::name(procedure),
-        code: error.code,
-        domain: error.domain,
-        message,
-        help: verdict.help,
-        refusal: verdict.refusal,
-    }
+    let mut server = ServerError::new(procs::name(procedure), error.code, message);
+    server.domain = Some(error.domain);
+    server.help = verdict.help;
+    server.is_refusal = verdict.refusal;
+    server.into()
 }
 
 pub(crate) fn malformed(error: &Malformed, procedure: i32) -> Error {

@@ -221,7 +221,7 @@ impl Session {
                 String::from_utf8_lossy(name).into_owned()
             }
             // The driver does not tell: the host is the one that we connected to.
-            Err(Error::Server { .. }) => match &self.endpoint {
+            Err(Error::Server(_)) => match &self.endpoint {
                 Endpoint::Tcp(host, _) => host.clone(),
                 Endpoint::Unix(_) => "localhost".into(),
             },
@@ -239,10 +239,11 @@ impl Session {
         }
         if ways.contains(&procs::auth::POLKIT) {
             return match self.call(procs::AUTH_POLKIT, |_| {}).await {
-                Err(Error::Server { message, .. }) => Err(Error::Authentication {
+                Err(Error::Server(refusal)) => Err(Error::Authentication {
                     detail: format!(
-                        "polkit says no ({message}): run as root or in the group libvirt, or allow \
-                         org.libvirt.unix.monitor to this user"
+                        "polkit says no ({}): run as root or in the group libvirt, or allow \
+                         org.libvirt.unix.monitor to this user",
+                        refusal.message
                     ),
                 }),
                 outcome => outcome.map(drop),
@@ -267,7 +268,11 @@ impl Session {
                     .map_err(|error| malformed(&error, procs::CONNECT_SUPPORTS_FEATURE))
             }
             // An old server that does not know the question.
-            Err(Error::Server { code: code::NO_SUPPORT | code::INTERNAL_ERROR, .. }) => Ok(false),
+            Err(Error::Server(error))
+                if matches!(error.code, code::NO_SUPPORT | code::INTERNAL_ERROR) =>
+            {
+                Ok(false)
+            }
             Err(error) => Err(error),
         }
     }

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use virevent::Error;
+use virevent::{Error, ServerError};
 
 use crate::request::Ask;
 use crate::wire::{Operation, Packet, error};
@@ -148,14 +148,12 @@ pub(crate) fn server_error(ask: Ask, name: &[u8]) -> Error {
         }
         _ => "see xenstored's log",
     };
-    Error::Server {
-        call: ask.operation().name().unwrap_or("a request"),
-        code: code(&name),
-        domain: 0,
-        message: format!("{name} to a {}", ask.to_line()),
-        help,
-        refusal: matches!(&*name, error::EACCES | error::EPERM | error::ENOSYS),
-    }
+    let call = ask.operation().name().unwrap_or("a request");
+    let message = format!("{name} to a {}", ask.to_line());
+    let mut server = ServerError::new(call, code(&name), message);
+    server.help = help;
+    server.is_refusal = matches!(&*name, error::EACCES | error::EPERM | error::ENOSYS);
+    server.into()
 }
 
 /// Linux' number of an error; 0 for one that is not known here.

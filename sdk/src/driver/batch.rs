@@ -5,17 +5,17 @@ use std::time::SystemTime;
 
 use uuid::Uuid;
 
-use super::roster::Roster;
+use super::interner::Interner;
 use crate::domain::Host;
 use crate::{Domain, DomainEvent, Error, Fault, Kind, Scope, State, StopCause};
 
 /// What one read of a session brought: events in their order, and answers.
 ///
-/// It also knows the domains of the connection, so that an event about a known one allocates
-/// nothing.
+/// It also keeps the identities of the connection's domains, so that an event of a known domain
+/// allocates nothing.
 #[derive(Debug)]
 pub struct Batch {
-    pub(super) roster: Roster,
+    interner: Interner,
     pub(super) events: Vec<DomainEvent>,
     /// What is not an event, with the number of events before it.
     pub(super) controls: Vec<(usize, Control)>,
@@ -24,8 +24,7 @@ pub struct Batch {
 
 #[derive(Debug)]
 pub(super) enum Control {
-    State(Domain, State),
-    Gone(Domain, StopCause),
+    Level(Domain, Level),
     InterestDone(u64, Vec<Kind>),
     Listed(u64, Vec<Listed>),
     ListFailed(u64, Error),
@@ -34,6 +33,15 @@ pub(super) enum Control {
     Looked(u64, Option<Listed>),
     LookFailed(u64),
     Doubt(Scope),
+}
+
+/// How a domain is, where a hypervisor says only that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Level {
+    /// It is in this state.
+    Is(State),
+    /// It exists no more, and its last run ended for this cause.
+    Gone(StopCause),
 }
 
 /// A domain in the answer to [`Session::request_list`](super::Session::request_list).
@@ -60,27 +68,27 @@ impl Batch {
     /// for the tests of a decoder.
     pub fn new(source: &str, host: &str) -> Self {
         Self {
-            roster: Roster::new(Host::new(source.into(), host.into())),
+            interner: Interner::new(Host::new(source.into(), host.into())),
             events: Vec::new(),
             controls: Vec::new(),
             received: None,
         }
     }
 
-    /// The domain of that identity on the connection's host. `id` is `None` when it is inactive. Of a
-    /// name no more than 4,096 bytes are kept; one that is cut ends in `…`.
+    /// The domain of this identity on the connection's host. `id` is `None` when it is inactive. A name is
+    /// cut to 4,096 bytes, and then ends in `…`.
     pub fn domain(&mut self, uuid: Uuid, name: &str, id: Option<u32>) -> Domain {
-        self.roster.intern(uuid, name, id)
+        self.interner.domain(uuid, name, id)
     }
 
     /// The same on a host of a fleet.
     pub fn domain_on(&mut self, host: &str, uuid: Uuid, name: &str, id: Option<u32>) -> Domain {
-        self.roster.intern_on(host, uuid, name, id)
+        self.interner.domain_on(host, uuid, name, id)
     }
 
     /// The URI of the source, as its domains and scopes carry it.
     pub fn source(&self) -> Arc<str> {
-        Arc::clone(&self.roster.home().source)
+        Arc::clone(&self.interner.home().source)
     }
 
     /// All of the source.
@@ -88,7 +96,7 @@ impl Batch {
         Scope::Source(self.source())
     }
 
-    /// When this batch was received: the stamp for events that bring none. The clock is read once a
+    /// When this batch was received: the time of events that carry none. The clock is read once a
     /// batch.
     pub fn received(&mut self) -> SystemTime {
         *self.received.get_or_insert_with(SystemTime::now)
@@ -99,18 +107,17 @@ impl Batch {
         self.events.push(event.into());
     }
 
-    /// For hypervisors that only say how things are: the driver derives what changed. Before the list is
-    /// answered it is taken for newer than the list: a session that makes its list itself says nothing of
-    /// this kind while one is asked for.
+    /// For hypervisors that only say how domains are: the driver derives what changed. Until the list is
+    /// answered the driver takes this for newer than the list, so a session that makes its list itself
+    /// must not call this between the request and its answer.
     pub fn state(&mut self, domain: Domain, state: State) {
-        self.control(Control::State(domain, state));
+        self.control(Control::Level(domain, Level::Is(state)));
     }
 
-    /// For hypervisors that only say how things are: the domain is no more. Of another run than the one
-    /// that is known it says nothing. Before the list is answered the same holds as for
-    /// [`state`](Self::state).
+    /// For hypervisors that only say how domains are: the domain exists no more. It concerns only the run
+    /// that is known. Until the list is answered the same holds as for [`state`](Self::state).
     pub fn gone(&mut self, domain: &Domain, cause: StopCause) {
-        self.control(Control::Gone(domain.clone(), cause));
+        self.control(Control::Level(domain.clone(), Level::Gone(cause)));
     }
 
     /// The server confirmed [`set_interest`](super::Session::set_interest), but for the `refused`
@@ -124,32 +131,32 @@ impl Batch {
         self.control(Control::Listed(tag, list));
     }
 
-    /// The server refuses the list. Where it was to make the domains known, the connection ends with this
-    /// error; where it was to verify them, the driver asks again later.
+    /// The server refuses the list. A first list that is refused ends the connection with this error; after
+    /// a verification the driver asks again later.
     pub fn list_failed(&mut self, tag: u64, error: Error) {
         self.control(Control::ListFailed(tag, error));
     }
 
-    /// One of the many sockets or hosts behind this session is out of reach; or with
-    /// [`source_scope`](Self::source_scope) all there is, while the session lives on.
+    /// One of the many sockets or hosts behind this session is unreachable; or, with
+    /// [`source_scope`](Self::source_scope), all of them, while the session lives on.
     ///
-    /// All there is may be lost before the first list as well. It is then as if no connection could be
-    /// made: whoever waits gets an error, or a stream that opens with
-    /// [`Disconnected`](crate::GapKind::Disconnected) if it asked to [wait](crate::Options::wait). A list
-    /// that is asked for need not be answered any more: another is, after
+    /// All may be lost before the first list as well. The driver then acts as if no connection could be
+    /// made: a waiting subscription fails, or opens with
+    /// [`Disconnected`](crate::GapKind::Disconnected) if it asked to [wait](crate::Options::wait). The
+    /// session need not answer a pending list request: the driver makes another after
     /// [`restored`](Self::restored).
     pub fn outage(&mut self, scope: Scope, fault: Fault) {
         self.control(Control::Outage(scope, fault));
     }
 
-    /// It is back, and [`state`](Batch::state) and [`gone`](Batch::gone) have told how it is now. Of
-    /// [`source_scope`](Self::source_scope) the driver asks for a list, and tells from that.
+    /// The scope is reachable again, and [`state`](Batch::state) and [`gone`](Batch::gone) have said how its
+    /// domains are now. For [`source_scope`](Self::source_scope) the driver requests a list instead.
     pub fn restored(&mut self, scope: Scope) {
         self.control(Control::Restored(scope));
     }
 
-    /// The answer to [`request_state`](super::Session::request_state): how the domain is; `None` when it
-    /// does not exist.
+    /// The answer to [`request_state`](super::Session::request_state); `None` when the domain does not
+    /// exist.
     pub fn looked(&mut self, tag: u64, found: Option<Listed>) {
         self.control(Control::Looked(tag, found));
     }
@@ -160,7 +167,7 @@ impl Batch {
     }
 
     /// What is believed of this scope may be wrong: a run that began and was not confirmed, an error
-    /// that leaves a state open. The driver looks again after 2 s, then at doubled waits.
+    /// that leaves a state open. The driver looks at it after 2 s, then at doubled waits.
     pub fn doubt(&mut self, scope: Scope) {
         self.control(Control::Doubt(scope));
     }
@@ -172,6 +179,12 @@ impl Batch {
 
     fn control(&mut self, control: Control) {
         self.controls.push((self.events.len(), control));
+    }
+
+    /// Begins a connection to another host, or to the same host again.
+    pub(super) fn connected(&mut self, home: Arc<Host>) {
+        self.clear();
+        self.interner = Interner::new(home);
     }
 
     /// The next event is received at another time.

@@ -1,8 +1,11 @@
-//! What must have happened for a domain to be as it is now.
+//! Infers the changes that lead from what was known of a domain to how it is now.
 
 use std::time::SystemTime;
 
-use super::roster::{Entry, Key, Roster};
+use super::batch::Level;
+use super::entry::Entry;
+use super::hosts::Key;
+use super::roster::Roster;
 use crate::{
     Change, CrashCause, CrashedReason, DefineCause, Domain, DomainEvent, Lifecycle, Origin,
     PmSuspendCause, ResumeCause, ShutdownCause, StartCause, State, StopCause, UndefineCause,
@@ -26,12 +29,12 @@ impl Inference {
         self.events.push(Lifecycle { origin: self.origin, persistent, ..event }.into());
     }
 
-    /// A run that was seen has begun, though nothing said so.
+    /// A run began without an event.
     pub(super) fn began(&mut self, run: &Domain, persistent: Option<bool>) {
         self.add(run, Change::Started(StartCause::Unspecified), persistent);
     }
 
-    /// A run is over, though nothing said so.
+    /// A run ended without an event.
     pub(super) fn ended(&mut self, old: &Entry, cause: StopCause) {
         if old.unannounced {
             self.began(&old.domain, old.persistent);
@@ -39,7 +42,7 @@ impl Inference {
         self.add(&old.domain, Change::Stopped(cause), old.persistent);
     }
 
-    /// A known domain exists no more.
+    /// A domain exists no more.
     pub(super) fn gone(&mut self, old: &Entry, cause: StopCause) {
         if old.domain.is_active() {
             self.ended(old, cause);
@@ -50,7 +53,7 @@ impl Inference {
         }
     }
 
-    /// A domain is as `new` says; before it was as `old` says, or unknown.
+    /// A domain is as `new` says; before, it was as `old` says, or unknown.
     pub(super) fn differ(&mut self, old: Option<&Entry>, new: &Entry) {
         match old {
             Some(old) => self.changed(old, new),
@@ -72,7 +75,7 @@ impl Inference {
         let same_run = old.domain.id() == new.domain.id();
         if old.domain.is_active() && !same_run {
             self.ended(old, stop_cause(new));
-            // What is there now was defined or created since.
+            // The domain of that name is another one, defined or created since.
             if old.persistent == Some(false) {
                 return self.appeared(new);
             }
@@ -80,7 +83,7 @@ impl Inference {
         if same_run && old.unannounced {
             self.started(&Entry { persistent: old.persistent, ..new.clone() });
         }
-        // The run that it was in while its definition changed: the one that goes on, or none.
+        // The definition changed during the run that goes on, or between two runs.
         let run = if same_run { new.domain.clone() } else { new.domain.with_id(None) };
         if old.domain.name() != new.domain.name() {
             let before = old.domain.with_id(run.id());
@@ -137,13 +140,20 @@ impl Inference {
         }
     }
 
-    /// A level-triggered hypervisor says how a domain is now.
-    pub(super) fn level(&mut self, roster: &mut Roster, domain: Domain, state: State) {
+    /// Makes the roster what a level says, with the changes that lead there.
+    pub(super) fn level(&mut self, roster: &mut Roster, domain: Domain, level: Level) {
+        match level {
+            Level::Is(state) => self.is(roster, domain, state),
+            Level::Gone(cause) => self.is_gone(roster, &domain, cause),
+        }
+    }
+
+    fn is(&mut self, roster: &mut Roster, domain: Domain, state: State) {
         let key = roster.key(&domain);
         let old = roster.get(key);
         let persistent = match old {
             Some(old) => old.persistent,
-            // What is there without running has been defined, or so it seems.
+            // A domain that exists without running has a definition.
             None => Some(!domain.is_active()),
         };
         let new = Entry::seen(domain, state, persistent);
@@ -158,11 +168,10 @@ impl Inference {
         }
     }
 
-    /// A level-triggered hypervisor says that a domain is no more.
-    pub(super) fn gone_level(&mut self, roster: &mut Roster, domain: &Domain, cause: StopCause) {
+    fn is_gone(&mut self, roster: &mut Roster, domain: &Domain, cause: StopCause) {
         let key = roster.key(domain);
         let Some(old) = roster.get(key) else { return };
-        // Word of a run that is over by now says nothing of the next.
+        // The end of an earlier run says nothing about the current one.
         let is_past =
             matches!((old.domain.id(), domain.id()), (Some(runs), Some(ended)) if runs != ended);
         if is_past {
@@ -172,7 +181,8 @@ impl Inference {
         roster.remove(key);
     }
 
-    /// Makes the roster say what a list says of a domain; `None`: it exists no more.
+    /// Makes the roster what a list says of a domain, with the changes that lead there. `None`: the domain
+    /// exists no more.
     pub(super) fn correct(&mut self, roster: &mut Roster, key: Key, found: Option<Entry>) {
         let old = roster.get(key);
         let run = old.and_then(|old| old.domain.id());

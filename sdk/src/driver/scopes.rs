@@ -1,4 +1,4 @@
-//! The parts of a source that are out of reach.
+//! The parts of a source that are unreachable.
 
 use std::collections::BTreeMap;
 
@@ -23,14 +23,14 @@ impl Scopes {
 
     /// Whether the domain is in one of the parts.
     pub(super) fn contains(&self, domain: &Domain) -> bool {
-        let is_out = |key: ScopeKey| self.0.contains_key(&key);
+        let is_unreachable = |key: ScopeKey| self.0.contains_key(&key);
         !self.0.is_empty()
-            && (is_out(ScopeKey::of_source(&domain.home().source))
-                || is_out(ScopeKey::of_host(domain))
-                || is_out(ScopeKey::of(domain)))
+            && (is_unreachable(ScopeKey::of_source(&domain.shared_host().source))
+                || is_unreachable(ScopeKey::of_host(domain))
+                || is_unreachable(ScopeKey::of(domain)))
     }
 
-    /// Why all of the source is out of reach, if it is.
+    /// Why all of the source is unreachable, if it is.
     pub(super) fn whole(&self) -> Option<&Fault> {
         self.0.values().find(|(scope, _)| scope.is_source()).map(|(_, fault)| fault)
     }

@@ -1,11 +1,13 @@
-//! What the user of a source may choose, whichever backend it is.
+//! What the user of a source may choose, whatever the backend.
 
 use std::time::Duration;
 
-use super::{Config, Reconnect};
+use super::Reconnect;
+use super::config::Config;
 
 /// What all backends share: deadlines, keepalive, reconnecting, verification. By value:
-/// `Settings::default().verify(Some(Duration::from_secs(10)))`. What is not set is as the backend has it.
+/// `Settings::default().verify(Some(Duration::from_secs(10)))`. For a setting of `None` the backend's own
+/// default counts.
 #[non_exhaustive]
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
@@ -13,15 +15,15 @@ pub struct Settings {
     pub reconnect: Option<Reconnect>,
     /// How long connecting may take, the handshake included.
     pub connect_timeout: Option<Duration>,
-    /// How long an answer may take.
+    /// How long the answer to a call may take.
     pub call_timeout: Option<Duration>,
-    /// How long an idle connection is kept.
+    /// How long to keep a connection without a subscriber.
     pub idle_timeout: Option<Duration>,
-    /// After how much silence to ask whether the server lives (`None`: never), and how often.
+    /// After how much silence to send a keepalive (`None`: never), and how many times.
     pub keepalive: Option<(Option<Duration>, u32)>,
     /// How often to compare what is believed with a list (`None`: never).
     pub verify: Option<Option<Duration>>,
-    /// How long refusals are endured.
+    /// How long a server may do nothing but refuse.
     pub refusal_timeout: Option<Duration>,
 }
 
@@ -40,21 +42,21 @@ impl Settings {
         self
     }
 
-    /// How long an answer may take: [`Builder::call_timeout`](super::Builder::call_timeout).
+    /// How long the answer to a call may take: [`Builder::call_timeout`](super::Builder::call_timeout).
     #[must_use]
     pub fn call_timeout(mut self, timeout: Duration) -> Self {
         self.call_timeout = Some(timeout);
         self
     }
 
-    /// How long an idle connection is kept: [`Builder::idle_timeout`](super::Builder::idle_timeout).
+    /// How long to keep a connection without a subscriber: [`Builder::idle_timeout`](super::Builder::idle_timeout).
     #[must_use]
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle_timeout = Some(timeout);
         self
     }
 
-    /// After how much silence to ask whether the server lives, and how often:
+    /// After how much silence to send a keepalive, and how many times:
     /// [`Builder::keepalive`](super::Builder::keepalive).
     #[must_use]
     pub fn keepalive(mut self, interval: Option<Duration>, count: u32) -> Self {
@@ -69,7 +71,7 @@ impl Settings {
         self
     }
 
-    /// How long refusals are endured: [`Builder::refusal_timeout`](super::Builder::refusal_timeout).
+    /// How long a server may do nothing but refuse: [`Builder::refusal_timeout`](super::Builder::refusal_timeout).
     #[must_use]
     pub fn refusal_timeout(mut self, timeout: Duration) -> Self {
         self.refusal_timeout = Some(timeout);

@@ -1,49 +1,48 @@
-//! What comes while a list is under way, until the list is there.
+//! Holds events between the registration and the list.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use super::batch::Level;
 use crate::event::ScopeKey;
 use crate::mailbox::Queue;
-use crate::{Domain, DomainEvent, State, StopCause};
+use crate::{Domain, DomainEvent};
 
-/// How many events are held while a list is under way. Beyond it they are compacted like a mailbox.
-const HELD: usize = 65_536;
+/// The number of events that are held. Beyond it they are compacted like a mailbox.
+const MAX_EVENTS: usize = 65_536;
 
-/// How many bytes the domains of a level-triggered hypervisor may take, of each of which the newest word is
-/// held. Beyond it another list is asked for.
-const LEVELS: usize = 64 << 20;
+/// The size of all levels that are held, in bytes. Beyond it the driver requests another list.
+const MAX_LEVEL_BYTES: usize = 64 << 20;
 
-/// What a domain takes beside its name.
-const LEVEL: usize = 256;
+/// The size of a level without the domain's name.
+const LEVEL_BYTES: usize = 256;
 
-/// What came while a list was under way.
+/// Holds events between the registration and the list.
 #[derive(Debug)]
 pub(super) struct SyncBuffer {
     source: Arc<str>,
     queue: Queue,
-    /// Events that were given up.
+    /// The number of events that were dropped.
     missed: u64,
-    /// The newest word of a level-triggered hypervisor on each domain.
-    levels: Vec<Level>,
-    /// Where in `levels` a domain is.
+    /// The newest level of each domain.
+    levels: Vec<HeldLevel>,
+    /// The index of a domain in `levels`.
     places: HashMap<ScopeKey, usize>,
-    /// What they take.
     level_bytes: usize,
 }
 
-/// The newest word on a domain.
+/// The newest level of a domain.
 #[derive(Debug)]
-struct Level {
+struct HeldLevel {
     domain: Domain,
-    level: Result<State, StopCause>,
-    /// Words on other runs came before it.
-    several_runs: bool,
+    level: Level,
+    /// Levels of other runs came before it.
+    has_earlier_runs: bool,
 }
 
 impl SyncBuffer {
     pub(super) fn new(source: Arc<str>) -> Self {
-        let queue = Queue::new(Arc::clone(&source), HELD);
+        let queue = Queue::new(Arc::clone(&source), MAX_EVENTS);
         Self {
             source,
             queue,
@@ -62,50 +61,50 @@ impl SyncBuffer {
         self.queue.push(event);
     }
 
-    pub(super) fn level(&mut self, domain: Domain, level: Result<State, StopCause>) {
+    pub(super) fn level(&mut self, domain: Domain, level: Level) {
         if self.is_stale() {
             return;
         }
         let place = *self.places.entry(ScopeKey::of(&domain)).or_insert(self.levels.len());
         match self.levels.get_mut(place) {
             Some(known) => {
-                known.several_runs |= known.domain.id() != domain.id();
+                known.has_earlier_runs |= known.domain.id() != domain.id();
                 known.domain = domain;
                 known.level = level;
             }
             None => {
-                self.level_bytes += LEVEL + domain.name().len();
-                self.levels.push(Level { domain, level, several_runs: false });
+                self.level_bytes += LEVEL_BYTES + domain.name().len();
+                self.levels.push(HeldLevel { domain, level, has_earlier_runs: false });
             }
         }
     }
 
-    /// Whether so much came that only another list can tell the truth.
+    /// Whether so much came that only another list says how the domains are.
     pub(super) fn is_stale(&self) -> bool {
-        self.queue.is_stale() || self.level_bytes > LEVELS
+        self.queue.is_stale() || self.level_bytes > MAX_LEVEL_BYTES
     }
 
-    /// Gives up what came so far, but for how much it was.
-    pub(super) fn give_up(&mut self) {
+    /// Drops what came so far, and counts it as missed.
+    pub(super) fn drop_all(&mut self) {
         let missed = self.missed + self.queue.missed();
         self.clear();
         self.missed = missed;
     }
 
-    /// The events, and how many more there were.
+    /// Takes the events, and the number of events that were dropped.
     pub(super) fn take_events(&mut self) -> (VecDeque<DomainEvent>, u64) {
         let mut events = VecDeque::new();
         let missed = self.queue.drain(&mut events) + std::mem::take(&mut self.missed);
         (events, missed)
     }
 
-    /// The words on domains, each domain's newest.
-    pub(super) fn take_levels(&mut self) -> Vec<(Domain, Result<State, StopCause>)> {
+    /// Takes the newest level of each domain.
+    pub(super) fn take_levels(&mut self) -> Vec<(Domain, Level)> {
         self.places.clear();
         self.level_bytes = 0;
-        let newest = |held: Level| match held.level {
-            // The list may have a run before the one that ended, which is over as well.
-            Err(_) if held.several_runs => (held.domain.with_id(None), held.level),
+        let newest = |held: HeldLevel| match held.level {
+            // The list may show a run before the last one: it has ended as well.
+            Level::Gone(_) if held.has_earlier_runs => (held.domain.with_id(None), held.level),
             _ => (held.domain, held.level),
         };
         std::mem::take(&mut self.levels).into_iter().map(newest).collect()
@@ -117,20 +116,20 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::RunningReason;
+    use crate::{RunningReason, State, StopCause};
 
     #[test]
     fn levels_are_bounded_in_bytes_and_each_domain_counts_once() {
         // As many domains as fit take all of the bound.
-        const NAME: usize = 4096 - LEVEL;
+        const NAME: usize = 4096 - LEVEL_BYTES;
         let name = "n".repeat(NAME);
         let mut buffer = SyncBuffer::new("s:".into());
         let mut say = |number: usize| {
             let domain = Domain::new("s:", "h", Uuid::from_u128(number as u128), &name, Some(1));
-            buffer.level(domain, Ok(State::Running(RunningReason::Booted)));
+            buffer.level(domain, Level::Is(State::Running(RunningReason::Booted)));
             buffer.is_stale()
         };
-        let most = LEVELS / (LEVEL + NAME);
+        let most = MAX_LEVEL_BYTES / (LEVEL_BYTES + NAME);
         for number in 0..most {
             assert!(!say(number) && !say(number), "{number}");
         }
@@ -138,8 +137,8 @@ mod tests {
         assert!(say(most + 1));
         assert_eq!(buffer.take_levels().len(), most + 1, "more is not kept");
         assert!(!buffer.is_stale());
-        buffer
-            .level(Domain::new("s:", "h", Uuid::from_u128(0), "web", None), Err(StopCause::Failed));
+        let web = Domain::new("s:", "h", Uuid::from_u128(0), "web", None);
+        buffer.level(web, Level::Gone(StopCause::Failed));
         assert_eq!(buffer.take_levels().len(), 1);
     }
 }

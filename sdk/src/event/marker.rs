@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::Domain;
 use crate::domain::Host;
+use crate::{Domain, Fault};
 
 /// How far a [`Gap`] or a [`Synced`] reaches.
 #[non_exhaustive]
@@ -111,7 +111,7 @@ impl ScopeKey {
 
     /// The scope of the host that a domain is on.
     pub(crate) fn of_host(domain: &Domain) -> Self {
-        let Host { source, name } = &**domain.home();
+        let Host { source, name } = &**domain.shared_host();
         Self { source: Arc::clone(source), host: Some(Arc::clone(name)), uuid: None }
     }
 }
@@ -202,85 +202,6 @@ pub enum GapKind {
         /// not among them has gone.
         reset: bool,
     },
-}
-
-/// Why a source is out of reach: a small, cloneable value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault(Arc<FaultInner>);
-
-#[derive(Debug, PartialEq, Eq)]
-struct FaultInner {
-    kind: FaultKind,
-    message: Box<str>,
-}
-
-impl Fault {
-    /// A fault of this kind, with a message for people.
-    pub fn new(kind: FaultKind, message: &str) -> Self {
-        Self(Arc::new(FaultInner { kind, message: message.into() }))
-    }
-
-    /// What sort of fault it is.
-    pub fn kind(&self) -> FaultKind {
-        self.0.kind
-    }
-
-    /// The message for people.
-    pub fn message(&self) -> &str {
-        &self.0.message
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.message())
-    }
-}
-
-/// The sorts of fault.
-#[non_exhaustive]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum FaultKind {
-    /// No connection could be made.
-    Unreachable,
-    /// The other side closed the connection.
-    Closed,
-    /// The other side went silent.
-    Timeout,
-    /// The other side broke its protocol.
-    Protocol,
-    /// The other side refused.
-    Refused,
-    /// Any other.
-    Other,
-}
-
-impl FaultKind {
-    pub(crate) const ALL: [Self; 6] = [
-        Self::Unreachable,
-        Self::Closed,
-        Self::Timeout,
-        Self::Protocol,
-        Self::Refused,
-        Self::Other,
-    ];
-
-    /// The name in the JSON form.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Unreachable => "unreachable",
-            Self::Closed => "closed",
-            Self::Timeout => "timeout",
-            Self::Protocol => "protocol",
-            Self::Refused => "refused",
-            Self::Other => "other",
-        }
-    }
-
-    /// From the name in the JSON form. A name that is not known is [`FaultKind::Other`].
-    pub fn from_name(name: &str) -> Self {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == name).unwrap_or(Self::Other)
-    }
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ pub use self::change::{
     StopCause, SuspendCause, UndefineCause,
 };
 pub(crate) use self::marker::ScopeKey;
-pub use self::marker::{Fault, FaultKind, Gap, GapKind, Scope, Synced};
+pub use self::marker::{Gap, GapKind, Scope, Synced};
 pub use self::raw::{EventData, RawEvent};
 pub use self::state::{
     CrashedReason, PausedReason, RunningReason, ShutoffReason, ShuttingDownReason, State,

@@ -32,6 +32,7 @@ struct Body {
 }
 
 /// What came with an event.
+#[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EventData {
     /// The text of a JSON value (QMP).

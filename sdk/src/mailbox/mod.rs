@@ -1,4 +1,4 @@
-//! Where a subscriber's events wait: filled by the driver's task, emptied by the stream.
+//! The mailbox of a subscriber: the driver's task fills it, the stream empties it.
 //!
 //! Neither waits for the other. The driver takes the lock once a batch; the reader swaps the whole
 //! queue out under it. No code of the program runs under the lock: wakers are cloned, called and
@@ -23,7 +23,7 @@ use crate::{DomainEvent, End};
 
 #[derive(Debug)]
 pub(crate) struct Mailbox {
-    /// Set for good when either half of the stream is dropped; read without the lock.
+    /// Set once, when either half of the stream is dropped; read without the lock.
     cancelled: AtomicBool,
     reader: Reader,
     inner: Mutex<Inner>,
@@ -33,23 +33,24 @@ pub(crate) struct Mailbox {
 struct Inner {
     queue: Queue,
     end: Option<End>,
-    /// The reader has asked for the reset of its stale queue.
-    asked: bool,
+    /// The reader has requested the reset of its stale queue.
+    is_reset_requested: bool,
 }
 
 /// What a reader finds.
 pub(crate) enum Taken {
-    /// There are events now.
+    /// Events.
     Events,
-    /// There will be none any more.
+    /// The end of the stream.
     Ended,
-    /// The queue is stale: ask the driver for a reset, then poll again. Returned once.
+    /// A stale queue: request a reset from the driver, then poll again. Returned once.
     Stale,
 }
 
 impl Mailbox {
     pub(crate) fn new(source: Arc<str>, capacity: usize) -> Self {
-        let inner = Inner { queue: Queue::new(source, capacity), end: None, asked: false };
+        let inner =
+            Inner { queue: Queue::new(source, capacity), end: None, is_reset_requested: false };
         Self {
             cancelled: AtomicBool::new(false),
             reader: Reader::default(),
@@ -67,11 +68,11 @@ impl Mailbox {
         self.fill(|inner| fill(&mut inner.queue))
     }
 
-    /// Resets the queue after it went stale: `fill` pushes the whole truth, `expected` events.
-    pub(crate) fn renew(&self, expected: usize, fill: impl FnOnce(&mut Queue)) -> u64 {
+    /// Refills the queue after it went stale: `fill` pushes everything that exists, `expected` events.
+    pub(crate) fn reset(&self, expected: usize, fill: impl FnOnce(&mut Queue)) -> u64 {
         self.fill(|inner| {
-            inner.asked = false;
-            inner.queue.renew(expected);
+            inner.is_reset_requested = false;
+            inner.queue.reset(expected);
             fill(&mut inner.queue);
         })
     }
@@ -95,7 +96,7 @@ impl Mailbox {
         dropped
     }
 
-    /// Moves all that waits into `out`, which is empty, or leaves the waker to be called.
+    /// Moves all events into `out`, which is empty, or registers the waker.
     pub(crate) fn poll_take(
         &self,
         cx: &mut Context<'_>,
@@ -111,7 +112,7 @@ impl Mailbox {
 
     fn take(&self, out: &mut VecDeque<DomainEvent>) -> Option<Taken> {
         let mut inner = self.lock();
-        // What a stale queue missed is still to be said before the end.
+        // A stale queue still has to say what it missed before the end.
         let ended = inner.end.is_some();
         if !inner.queue.is_empty() || (ended && inner.queue.missed() > 0) {
             inner.queue.take(out);
@@ -121,7 +122,7 @@ impl Mailbox {
             return Some(Taken::Ended);
         }
         let stale = inner.is_ready();
-        inner.asked |= stale;
+        inner.is_reset_requested |= stale;
         stale.then_some(Taken::Stale)
     }
 
@@ -130,12 +131,12 @@ impl Mailbox {
         let mut inner = self.lock();
         let spare = if inner.end.is_none() { inner.end.replace(end) } else { Some(end) };
         drop(inner);
-        // An error may hold one of the program's.
+        // Outside the lock: an error may own a value of the program.
         drop(spare);
         self.reader.wake();
     }
 
-    /// Ends the stream at once and discards what is in the queue. False if that was done already.
+    /// Ends the stream at once and discards its events. False if it was cancelled already.
     pub(crate) fn cancel(&self) -> bool {
         if self.cancelled.swap(true, Ordering::AcqRel) {
             return false;
@@ -144,7 +145,7 @@ impl Mailbox {
         inner.end.get_or_insert(End::Cancelled);
         let discarded = inner.queue.clear();
         drop(inner);
-        // A long queue takes a while, and the driver is not to wait for it at the lock.
+        // Outside the lock: a long queue takes a while to drop, and the driver must not wait for that.
         drop(discarded);
         self.reader.wake();
         true
@@ -157,7 +158,7 @@ impl Mailbox {
     /// How many events are kept beyond the capacity by default.
     pub(crate) const SLACK: usize = queue::SLACK;
 
-    /// Sets how many events are kept beyond the capacity where the truth needs them.
+    /// Sets how many events are kept beyond the capacity where the final states need them.
     pub(crate) fn slack(self, slack: usize) -> Self {
         self.lock().queue.set_slack(slack);
         self
@@ -172,6 +173,6 @@ impl Mailbox {
 impl Inner {
     /// Whether there is something for the reader to do: events to take, or a reset to ask for.
     fn is_ready(&self) -> bool {
-        !self.queue.is_empty() || (self.queue.is_stale() && !self.asked)
+        !self.queue.is_empty() || (self.queue.is_stale() && !self.is_reset_requested)
     }
 }

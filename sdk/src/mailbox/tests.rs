@@ -89,7 +89,7 @@ fn a_stale_queue_wakes_its_reader_to_ask_for_a_reset_once() {
     assert_eq!(bench.wakes(), 0, "the reset is still to come");
     assert!(bench.poll().is_pending());
 
-    bench.mailbox.renew(1, |queue| queue.push(stopped(7)));
+    bench.mailbox.reset(1, |queue| queue.push(stopped(7)));
     assert_eq!(bench.wakes(), 1);
     assert!(matches!(bench.poll(), Poll::Ready(Taken::Events)));
     assert_eq!(bench.out.len(), 2);

@@ -13,7 +13,7 @@ pub(super) fn event_id(event: &DomainEvent) -> Option<i32> {
         DomainEvent::Reboot(_) => Some(1),
         DomainEvent::Other(event) => match event.name() {
             EventName::Number(id) => i32::try_from(*id).ok(),
-            EventName::Name(_) => None,
+            _ => None,
         },
         _ => None,
     }
@@ -60,5 +60,6 @@ fn other(event: &RawEvent, body: &mut Writer<'_>) {
     match event.data() {
         EventData::Bytes(bytes) => body.raw(bytes),
         EventData::Json(text) => body.string(text.as_bytes()),
+        _ => {}
     }
 }

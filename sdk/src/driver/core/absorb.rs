@@ -1,19 +1,19 @@
-//! What a read of the session means: events, answers, and word of parts that come and go.
+//! Takes in what a read of the session brought: events, answers, parts that come and go.
 
 use tokio::time::Instant;
 
-use super::Core;
-use crate::driver::batch::Control;
+use super::{Core, Stage};
+use crate::driver::batch::{Control, Level};
 use crate::driver::inference::Inference;
 use crate::driver::observe::{Trust, observe_all};
 use crate::driver::session::Session;
-use crate::{Domain, DomainEvent, Error, Fault, Origin, Scope, State, Status, StopCause};
+use crate::{Domain, DomainEvent, Error, Fault, Origin, Scope};
 
 impl Core {
     /// Takes in what the session read.
     ///
     /// # Errors
-    /// The other side is not to be believed, or has nothing for us.
+    /// The server exceeds a bound, refuses the first list, or reports no lifecycle events.
     pub(in crate::driver) fn absorb<S: Session>(
         &mut self,
         session: &mut S,
@@ -21,8 +21,8 @@ impl Core {
     ) -> Result<(), Error> {
         let mut events = std::mem::take(&mut self.batch.events);
         if self.batch.controls.is_empty() {
-            self.note(&mut events, now);
-            self.tell(&mut events);
+            self.observe(&mut events, now);
+            self.deliver(&mut events);
         } else {
             let controls = std::mem::take(&mut self.batch.controls);
             self.absorb_controls(session, controls, &mut events, now)?;
@@ -30,10 +30,10 @@ impl Core {
         events.clear();
         self.batch.events = events;
         self.batch.clear();
-        self.batch.roster.check_bounds()
+        self.roster.check_bounds()
     }
 
-    /// Takes in a read that brought more than events.
+    /// Takes in a read that brought more than events: the order of events and answers counts.
     fn absorb_controls<S: Session>(
         &mut self,
         session: &mut S,
@@ -46,34 +46,28 @@ impl Core {
         for (at, control) in controls {
             let mut before: Vec<_> = events.drain(..at - done).collect();
             done = at;
-            self.note(&mut before, now);
+            self.observe(&mut before, now);
             due.append(&mut before);
             match control {
-                Control::State(domain, state) => self.level(domain, Ok(state), &mut due),
-                Control::Gone(domain, cause) => self.level(domain, Err(cause), &mut due),
+                Control::Level(domain, level) => self.level(domain, level, &mut due),
                 control => {
-                    self.tell(&mut due);
+                    self.deliver(&mut due);
                     self.absorb_control(session, control, now)?;
                 }
             }
         }
-        self.note(events, now);
+        self.observe(events, now);
         due.append(events);
-        self.tell(&mut due);
+        self.deliver(&mut due);
         Ok(())
     }
 
-    /// Whether events are delivered as they come, rather than held until there is a list.
-    fn is_live(&self) -> bool {
-        self.synced.is_some() || self.is_overdue
-    }
-
-    /// Takes note of events, and leaves those that are to be delivered.
-    pub(super) fn note(&mut self, events: &mut Vec<DomainEvent>, now: Instant) {
+    /// Applies events to the roster, and leaves those that are to be delivered.
+    pub(super) fn observe(&mut self, events: &mut Vec<DomainEvent>, now: Instant) {
         if events.is_empty() {
             return;
         }
-        if !self.is_live() {
+        if !self.stage.delivers() {
             if self.is_wanted() {
                 events.drain(..).for_each(|event| self.buffer.event(event));
             } else {
@@ -82,13 +76,13 @@ impl Core {
             }
             return;
         }
-        if self.is_overdue {
-            // The list, when it comes, is to be compared with them too.
+        if self.stage == Stage::Overdue {
+            // The list may contain them, or not, so the merge needs them too.
             events.iter().for_each(|event| self.buffer.event(event.clone()));
         }
         let mut before = Inference::new(Origin::Inferred, self.batch.received());
         let verifier = &mut self.verifier;
-        observe_all(&mut self.batch.roster, events, &mut before, |key, event, trust| {
+        observe_all(&mut self.roster, events, &mut before, |key, event, trust| {
             if verifier.is_busy() {
                 verifier.touch(key);
             }
@@ -100,20 +94,20 @@ impl Core {
         });
     }
 
-    /// Drops what comes after the last subscriber left. A list that was asked for before may lack it, and so
-    /// does what was held.
+    /// An event came after the last subscriber left, and is dropped. A list that was requested before, and the
+    /// buffer, may lack it.
     fn miss(&mut self) {
         self.buffer.clear();
         self.calls.is_stale = true;
     }
 
-    pub(super) fn tell(&mut self, events: &mut Vec<DomainEvent>) {
+    pub(super) fn deliver(&mut self, events: &mut Vec<DomainEvent>) {
         self.facts.add(|facts| &facts.events, events.len() as u64);
         let missed = self.fanout.deliver(events);
         self.lagged(missed);
     }
 
-    /// Takes note that slow subscribers did not get some events.
+    /// Counts events that were dropped for slow subscribers.
     pub(super) fn lagged(&self, missed: u64) {
         if missed > 0 {
             tracing::debug!(source = %self.source, missed, "a subscriber reads too slowly");
@@ -136,99 +130,99 @@ impl Core {
             Control::Doubt(scope) => self.doubt(&scope, now),
             Control::Outage(scope, fault) => self.part_lost(session, scope, fault),
             Control::Restored(scope) => self.part_restored(session, &scope),
-            Control::State(..) | Control::Gone(..) => {}
+            // Handled with the events, whose order it shares.
+            Control::Level(..) => {}
         }
         Ok(())
     }
 
     fn doubt(&mut self, scope: &Scope, now: Instant) {
-        if self.synced.is_none() {
+        if !self.is_synced() {
             return;
         }
         match scope {
             Scope::Domain(domain) => {
-                let key = self.batch.roster.key(domain);
+                let key = self.roster.key(domain);
                 self.verifier.doubt(key, domain, now);
             }
             Scope::Source(_) | Scope::Host { .. } => self.verifier.doubt_all(now),
         }
     }
 
-    /// A part of the source, or all of it, is out of reach while the session lives on.
+    /// A part of the source, or all of it, is unreachable while the session lives on.
     fn part_lost<S: Session>(&mut self, session: &mut S, scope: Scope, fault: Fault) {
-        let is_whole = scope.is_source();
-        // Streams that are in an outage already know.
-        let is_repeated = is_whole && self.scopes.whole().is_some();
-        let is_untold = is_whole && self.outage.is_none() && self.fanout.knows();
-        let is_news = !is_repeated && (self.synced.is_some() || is_untold);
-        if is_news {
+        if scope.is_source() {
+            return self.all_lost(session, scope, fault);
+        }
+        if self.is_synced() {
             self.facts.add(|facts| &facts.gaps, 1);
-            let missed = self.fanout.broke(&scope, &fault);
+            let missed = self.fanout.disconnected(&scope, &fault);
             self.lagged(missed);
         }
+        self.scopes.insert(scope, fault);
+        self.publish_scopes();
+    }
+
+    fn all_lost<S: Session>(&mut self, session: &mut S, scope: Scope, fault: Fault) {
+        // Streams that are in an outage already know.
+        let is_unknown = self.outage.is_none() && self.fanout.has_synced();
+        let is_news = is_unknown || (self.is_synced() && self.scopes.whole().is_none());
         self.scopes.insert(scope, fault.clone());
         self.publish_scopes();
-        if is_whole {
-            if is_news {
-                self.outage = Some(fault.clone());
-            }
-            // A list of now would say that nothing is there: it is asked for when all is back.
-            self.calls.blocking = None;
-            self.calls.list_since = None;
-            if std::mem::take(&mut self.is_overdue) {
-                // It has been delivered.
-                self.buffer.clear();
-            }
-            self.verifier.stop();
-            self.answer_in_outage(&fault);
-            self.set_status(Status::Disconnected(fault));
-            self.steer(session);
+        if is_news {
+            self.begin_outage(fault.clone());
         }
+        // A list of now would say that no domain exists. It is requested when the source is reachable again.
+        self.calls.blocking = None;
+        self.calls.list_since = None;
+        if self.stage == Stage::Overdue {
+            // The buffer holds events that have been delivered.
+            self.buffer.clear();
+            self.stage = Stage::Syncing;
+        }
+        self.verifier.stop();
+        self.answer_in_outage(&fault);
+        self.publish_status();
+        self.steer(session);
     }
 
     fn part_restored<S: Session>(&mut self, session: &mut S, scope: &Scope) {
         self.scopes.remove(scope);
         self.publish_scopes();
         if scope.is_source() {
-            // Subscribers that came in the outage know nothing yet: a list tells them, too.
-            self.synced = None;
-            self.batch.roster.is_whole = false;
+            // Subscribers that came during the outage do not know the domains yet, so a list is needed.
+            self.roster.is_whole = false;
+            if self.stage != Stage::Idle {
+                self.enter(Stage::Syncing);
+            }
             self.steer(session);
-        } else if self.synced.is_some() {
+        } else if self.is_synced() {
             self.facts.add(|facts| &facts.reconnects, 1);
-            let missed = self.fanout.restored(scope, &self.batch.roster);
+            let missed = self.fanout.restored(scope, &self.roster);
             self.lagged(missed);
         }
     }
 
-    /// Takes note of how a domain is; what must have happened is `due` to be delivered.
-    pub(super) fn level(
-        &mut self,
-        domain: Domain,
-        level: Result<State, StopCause>,
-        due: &mut Vec<DomainEvent>,
-    ) {
-        if !self.is_live() {
+    /// Applies a level to the roster; the changes that lead there are `due` for delivery.
+    pub(super) fn level(&mut self, domain: Domain, level: Level, due: &mut Vec<DomainEvent>) {
+        if !self.stage.delivers() {
             match self.is_wanted() {
                 true => self.buffer.level(domain, level),
                 false => self.miss(),
             }
             return;
         }
-        if self.is_overdue {
+        if self.stage == Stage::Overdue {
             self.buffer.level(domain.clone(), level);
         }
-        // What happened in a part that was out of reach was not seen when it happened.
+        // The session did not see when it happened if the domain was unreachable.
         let origin =
             if self.scopes.contains(&domain) { Origin::Inferred } else { Origin::Observed };
         if self.verifier.is_busy() {
-            self.verifier.touch(self.batch.roster.key(&domain));
+            self.verifier.touch(self.roster.key(&domain));
         }
         let mut inference = Inference::new(origin, self.batch.received());
-        match level {
-            Ok(state) => inference.level(&mut self.batch.roster, domain, state),
-            Err(cause) => inference.gone_level(&mut self.batch.roster, &domain, cause),
-        }
+        inference.level(&mut self.roster, domain, level);
         due.append(&mut inference.events);
     }
 }

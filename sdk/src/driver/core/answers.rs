@@ -1,18 +1,20 @@
-//! What the session answers: registrations, lists, looks at single domains.
+//! Takes in the session's answers: registrations, lists, looks at single domains.
 
 use std::time::SystemTime;
 
 use tokio::time::Instant;
 
-use super::{Blocking, Core};
+use super::{Blocking, Core, Stage};
+use crate::command::answer;
+use crate::driver::Listed;
+use crate::driver::entry::Entry;
+use crate::driver::hosts::Key;
 use crate::driver::inference::Inference;
 use crate::driver::observe::is_half_started;
 use crate::driver::reconcile::{confirmed, merge, merge_late};
-use crate::driver::roster::{ByKey, Entry, Key};
 use crate::driver::session::Session;
 use crate::driver::verify::{Finding, ReplyOf};
-use crate::driver::{Listed, answer};
-use crate::{End, Error, Kind, Kinds, Origin, Status};
+use crate::{End, Error, Kind, Kinds, Origin};
 
 impl Core {
     pub(super) fn interest_done<S: Session>(
@@ -21,14 +23,14 @@ impl Core {
         tag: u64,
         refused: Vec<Kind>,
     ) -> Result<(), Error> {
-        // The answer to an earlier question is of no use.
+        // The answer to an earlier call is of no use.
         let Some((_, mut interest)) =
             self.calls.interest.take_if(|(pending, _)| pending.tag == tag)
         else {
             return Ok(());
         };
         if refused.contains(&Kind::Lifecycle) {
-            // All that is known of the domains rests on it.
+            // The driver learns of domains by it.
             return Err(self.unsupported(Kind::Lifecycle));
         }
         refused.iter().for_each(|kind| interest.kinds.remove(kind));
@@ -47,7 +49,7 @@ impl Core {
 
     /// The server lacks these kinds: a subscription that named one of them fails.
     fn refuse(&mut self, refused: &Kinds) {
-        self.facts.update(|capabilities| {
+        self.facts.change_capabilities(|capabilities| {
             for kind in refused.iter() {
                 capabilities.lacking.insert(kind.clone());
                 capabilities.kinds.remove(kind);
@@ -61,10 +63,11 @@ impl Core {
                 None => self.waiting.push(waiting),
             }
         }
+        let subscribers = &self.fanout.subscribers;
         let failed: Vec<_> =
-            self.fanout.iter().filter_map(|s| Some((s.id, s.misses(refused)?))).collect();
+            subscribers.iter().filter_map(|s| Some((s.id, s.misses(refused)?))).collect();
         for (id, kind) in failed {
-            if let Some(subscriber) = self.fanout.remove(id) {
+            if let Some(subscriber) = self.fanout.subscribers.remove(id) {
                 subscriber.mailbox.end(End::Failed(self.unsupported(kind)));
             }
         }
@@ -88,19 +91,19 @@ impl Core {
         self.list_answered();
         match question {
             _ if self.calls.is_stale => {}
-            Blocking::Verify { asked } if self.synced.is_some() => {
+            Blocking::Verify { asked } if self.is_synced() => {
                 self.verify(session, list, asked, now);
             }
-            // More happened meanwhile than can be told apart from the list: ask again.
-            Blocking::Sync if self.buffer.is_stale() => self.buffer.give_up(),
-            Blocking::Sync if self.synced.is_none() => self.sync(list, now),
+            // The buffer lost events that the merge needs: request another list.
+            Blocking::Sync if self.buffer.is_stale() => self.buffer.drop_all(),
+            Blocking::Sync if !self.is_synced() => self.sync(list, now),
             _ => {}
         }
         self.steer(session);
     }
 
     /// # Errors
-    /// The list was to make the domains known: nothing is without it.
+    /// It was the list that makes the domains known.
     pub(super) fn list_failed<S: Session>(
         &mut self,
         session: &mut S,
@@ -131,31 +134,29 @@ impl Core {
     /// The list that makes the domains known.
     fn sync(&mut self, list: Vec<Listed>, now: Instant) {
         let at = self.batch.received();
-        let is_known = self.fanout.knows();
-        let roster = &mut self.batch.roster;
-        let merged = match self.is_overdue {
-            true => merge_late(roster, list, &mut self.buffer, &self.scopes, at),
-            false => merge(roster, list, &mut self.buffer, &self.scopes, is_known, at),
+        let is_known = self.fanout.has_synced();
+        let roster = &mut self.roster;
+        let merged = match self.stage {
+            Stage::Overdue => merge_late(roster, list, &mut self.buffer, &self.scopes, at),
+            _ => merge(roster, list, &mut self.buffer, &self.scopes, is_known, at),
         };
+        self.calls.list_since = None;
         self.verifier.answered();
         self.verifier.listed_all(now);
         for (key, domain) in &merged.doubted {
             self.verifier.doubt(*key, domain, now);
         }
-        self.synced = Some(now);
-        self.is_overdue = false;
-        self.calls.list_since = None;
         self.set_verified(at);
-        let told = if is_known { merged.difference.len() } else { 0 };
-        let seen = if self.fanout.is_empty() { 0 } else { merged.observed.len() };
-        self.facts.add(|facts| &facts.events, (told + seen) as u64);
-        let missed = self.fanout.synced_with(&merged, &self.batch.roster, &self.scopes, at);
+        let different = if is_known { merged.difference.len() } else { 0 };
+        let observed = if self.fanout.is_empty() { 0 } else { merged.observed.len() };
+        self.facts.add(|facts| &facts.events, (different + observed) as u64);
+        let missed = self.fanout.synced(&merged, &self.roster, &self.scopes, at);
         self.lagged(missed);
         if self.outage.take().is_some() {
             self.facts.add(|facts| &facts.reconnects, 1);
         }
         tracing::info!(source = %self.source, domains = merged.listed.len(), "synced");
-        self.set_status(Status::Synced);
+        self.enter(Stage::Synced { since: now });
         self.admit();
     }
 
@@ -163,14 +164,15 @@ impl Core {
     fn verify<S: Session>(&mut self, session: &S, list: Vec<Listed>, asked: u64, now: Instant) {
         let at = self.batch.received();
         let mut inference = Inference::new(Origin::Inferred, at);
-        for (key, listed) in self.compared(list) {
+        let listed = self.roster.by_key(list);
+        for (key, listed) in self.roster.compared_with(listed, &self.scopes) {
             self.compare(session, key, listed, asked, now, &mut inference);
         }
-        let roster = &self.batch.roster;
+        let roster = &self.roster;
         self.verifier.compared_all(now, |key| roster.get(key).is_some());
         self.verifier.answered();
         self.set_verified(at);
-        self.tell(&mut inference.events);
+        self.deliver(&mut inference.events);
     }
 
     /// A look at one domain; an error where the server could not say.
@@ -190,13 +192,13 @@ impl Core {
             return;
         };
         self.list_answered();
-        if self.synced.is_some() && !self.calls.is_stale {
+        if self.is_synced() && !self.calls.is_stale {
             match found {
                 Ok(found) => {
                     let mut inference = Inference::new(Origin::Inferred, self.batch.received());
                     let listed = found.map(Entry::listed);
                     self.compare(session, key, listed, asked, now, &mut inference);
-                    self.tell(&mut inference.events);
+                    self.deliver(&mut inference.events);
                 }
                 Err(()) => self.verifier.failed(key, now),
             }
@@ -205,34 +207,7 @@ impl Core {
         self.steer(session);
     }
 
-    /// Every domain that is listed or believed to exist, with what the list says of it: first those that it
-    /// does not have, then the others, each by name. Of what is out of reach a list says nothing.
-    fn compared(&mut self, list: Vec<Listed>) -> Vec<(Key, Option<Entry>)> {
-        let roster = &mut self.batch.roster;
-        let mut listed: ByKey<Entry> = ByKey::default();
-        for entry in list {
-            let key = roster.key(&entry.domain);
-            listed.entry(key).or_insert_with(|| Entry::listed(entry));
-        }
-        let unreachable = &self.scopes;
-        let mut compared: Vec<(Key, Option<Entry>)> = roster
-            .keys()
-            .filter(|key| !listed.contains_key(key))
-            .filter(|key| roster.get(*key).is_some_and(|e| !unreachable.contains(&e.domain)))
-            .map(|key| (key, None))
-            .collect();
-        compared.sort_by(|(one, _), (other, _)| {
-            let name = |key: &Key| roster.get(*key).map(|entry| entry.domain.name());
-            name(one).cmp(&name(other))
-        });
-        let mut entries: Vec<_> = listed.into_iter().collect();
-        entries.sort_by(|(_, one), (_, other)| one.domain.name().cmp(other.domain.name()));
-        compared.extend(entries.into_iter().map(|(key, entry)| (key, Some(entry))));
-        compared
-    }
-
-    /// Compares what a reply says of a domain with what is believed, and corrects that when it is wrong for
-    /// certain.
+    /// Compares what a reply says of a domain with what is believed, and corrects what is certainly wrong.
     fn compare<S: Session>(
         &mut self,
         session: &S,
@@ -242,13 +217,13 @@ impl Core {
         now: Instant,
         inference: &mut Inference,
     ) {
-        let roster = &mut self.batch.roster;
+        let roster = &mut self.roster;
         let believed = roster.get(key);
         let is_open = is_open(listed.as_ref());
         let found = listed.and_then(|listed| confirmed(believed, listed));
         let reply = ReplyOf { believed, found: found.as_ref(), asked, is_open };
         match self.verifier.reply(key, &reply, session.is_ordered(), now) {
-            // A list may know what no event said.
+            // A list may show the persistence of a domain, which no event showed.
             Finding::Nothing => {
                 let persistent = found.and_then(|found| found.persistent);
                 if let Some(entry) = roster.get_mut(key).filter(|e| e.persistent.is_none()) {
@@ -259,17 +234,17 @@ impl Core {
                 let found = found.map(|found| Entry { from_list: false, ..found });
                 inference.correct(roster, key, found);
                 self.facts.add(|facts| &facts.corrected, 1);
-                tracing::warn!(source = %self.source, "corrected what was believed of a domain");
+                tracing::warn!(source = %self.source, "the hypervisor changed a domain without an event: corrected");
             }
         }
     }
 
     fn set_verified(&self, at: SystemTime) {
-        self.facts.set_details(|details| details.verified = Some(at));
+        self.facts.change_details(|details| details.verified = Some(at));
     }
 }
 
-/// Whether the start of a run is under way that may still fail without a word.
+/// Whether the start of a run is under way, which may still fail without an event.
 fn is_open(listed: Option<&Entry>) -> bool {
     listed.is_some_and(|entry| entry.domain.is_active() && is_half_started(entry.state))
 }

@@ -1,23 +1,23 @@
-//! What is due when: subscribers that wait, calls without an answer, the next verification.
+//! When what is due: subscriptions that wait, calls without an answer, the next verification.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Core, Waiting};
-use crate::driver::answer;
+use super::{Core, Stage, Waiting};
+use crate::Error;
+use crate::command::answer;
 use crate::driver::session::Session;
-use crate::{Error, Status};
 
 /// How long [`close`](crate::Subscription::close) waits for the server at the most.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Core {
     /// When an answer is overdue at the earliest. Where the server answers keepalives, a list without an
-    /// answer is not the end of the connection: only the subscriptions that wait for it have a deadline.
+    /// answer does not end the connection: only the subscriptions that wait for it have a deadline.
     pub(in crate::driver) fn answer_due(&self, has_keepalive: bool) -> Option<Instant> {
         let due = |since: Instant| since.checked_add(self.call_timeout);
-        // They are in the order in which they came.
+        // In the order in which they came.
         let waiting = self.waiting.first().and_then(|waiting| due(waiting.since));
         let registration = self.fatal_registration(has_keepalive).and_then(due);
         let list = self.fatal_list(has_keepalive).and_then(due);
@@ -25,21 +25,21 @@ impl Core {
         waiting.into_iter().chain(registration).chain(list).chain(live).min()
     }
 
-    /// When there is something to do that needs no answer.
+    /// When there is something to do without an answer.
     pub(in crate::driver) fn act_due(&self) -> Option<Instant> {
         let closing = self.closing.iter().map(|closing| closing.since + CLOSE_TIMEOUT).min();
         let is_free = self.calls.blocking.is_none() && self.calls.interest.is_none();
-        let ask = match self.synced {
-            Some(_) => self.verifier.due(),
-            None => self.calls.list_since.map(|since| {
+        let ask = match self.stage {
+            Stage::Synced { .. } => self.verifier.due(),
+            _ => self.calls.list_since.map(|since| {
                 self.list_not_before.map_or(since, |not_before| not_before.max(since))
             }),
         };
         closing.into_iter().chain(ask.filter(|_| is_free)).min()
     }
 
-    /// A registration needs no lock of a domain. One without an answer ends the connection, unless a call
-    /// hangs on it: the next connection would only add another.
+    /// A registration needs no domain's lock, so one without an answer ends the connection. While a call hangs
+    /// on it the driver keeps it: the server would keep a worker for each connection that a list hangs on.
     fn fatal_registration(&self, has_keepalive: bool) -> Option<Instant> {
         let is_kept = has_keepalive && self.calls.blocking.is_some();
         let (pending, _) = self.calls.interest.as_ref().filter(|_| !is_kept)?;
@@ -53,27 +53,27 @@ impl Core {
 
     /// Since when streams that know the domains wait for a list while events are held back for it.
     fn list_awaited(&self) -> Option<Instant> {
-        let is_awaited = self.synced.is_none() && !self.is_overdue && self.fanout.knows();
+        let is_awaited = !self.stage.delivers() && self.fanout.has_synced();
         self.calls.list_since.filter(|_| is_awaited && self.scopes.whole().is_none())
     }
 
-    /// Does what is due without an answer: confirms what was closed, asks what is to be verified.
+    /// Does what is due without an answer: confirms `close()`, requests a verification.
     pub(in crate::driver) fn act<S: Session>(&mut self, session: &mut S, now: Instant) {
         let (late, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.closing)
             .into_iter()
             .partition(|closing| closing.since + CLOSE_TIMEOUT <= now);
         self.closing = others;
         for closing in late {
-            // Late or never: the server will have heard of it, and nothing is delivered anyway.
+            // The server has the request; nothing is delivered any more, whatever it answers.
             answer(closing.done, ());
         }
         self.steer(session);
     }
 
-    /// Gives up waiting for what is overdue.
+    /// Stops waiting for answers that are overdue.
     ///
     /// # Errors
-    /// The connection is of no use any more.
+    /// The connection is useless without the answer.
     pub(in crate::driver) fn give_up<S: Session>(
         &mut self,
         session: &mut S,
@@ -106,10 +106,10 @@ impl Core {
 
     /// An answer that subscriptions wait for is overdue.
     fn fail_overdue(&mut self, overdue: Vec<Waiting>, error: &Error, now: Instant) {
-        if self.synced.is_none() {
+        if !self.is_synced() {
             return self.fail(overdue, error);
         }
-        // The source is not out of reach, only a registration is late: subscriptions with `wait` go on waiting.
+        // The source is reachable, and only a registration is late: subscriptions with `wait` go on waiting.
         for waiting in overdue {
             if waiting.subscriber.options.wait {
                 self.waiting.push(Waiting { since: now, ..waiting });
@@ -119,24 +119,21 @@ impl Core {
         }
     }
 
-    /// The list is overdue: what was held and what comes is delivered inside the gap.
+    /// The list is overdue: held events and what comes are delivered inside the gap.
     fn go_on_without_list(&mut self, error: &Error, now: Instant) {
-        let fault = error.to_fault();
-        self.broke(&fault);
-        self.outage = Some(fault.clone());
-        self.set_status(Status::Disconnected(fault));
+        self.begin_outage(error.to_fault());
         let (held, missed) = self.buffer.take_events();
         let levels = self.buffer.take_levels();
-        self.is_overdue = true;
+        self.enter(Stage::Overdue);
         let mut held: Vec<_> = held.into();
-        self.note(&mut held, now);
+        self.observe(&mut held, now);
         for (domain, level) in levels {
             self.level(domain, level, &mut held);
         }
-        self.tell(&mut held);
+        self.deliver(&mut held);
         let missed = self.fanout.missed(missed);
         self.lagged(missed);
-        // What is read next was received later.
+        // The next read is received later.
         self.batch.forget_time();
     }
 }

@@ -1,23 +1,23 @@
-//! What to ask of the session next.
+//! Decides what to ask of the session next.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Blocking, Core};
+use super::{Blocking, Core, Stage};
 use crate::driver::session::{Interest, Session};
 use crate::driver::verify::Question;
-use crate::{Kind, Kinds, Status};
+use crate::{Kind, Kinds};
 
-/// After a connection was lost twice with a list unanswered, the next list waits. The server may keep a
-/// thread for each list that hangs, also when its client has gone.
+/// How long the next list waits after a connection was lost twice with a list unanswered. libvirtd keeps a
+/// worker for each list that hangs on a locked domain, also when its client has gone.
 const LIST_RETRY: Duration = Duration::from_secs(30);
 
 /// The longest such wait.
 const LIST_RETRY_MOST: Duration = Duration::from_secs(300);
 
 impl Core {
-    /// Asks the session for whatever is still missing to serve the subscribers.
+    /// Asks the session for what is still missing to serve the subscribers.
     pub(in crate::driver) fn steer<S: Session>(&mut self, session: &mut S) {
         if self.calls.interest.is_some() {
             return;
@@ -25,8 +25,7 @@ impl Core {
         let wanted = self.interest();
         if wanted != self.calls.registered {
             if self.calls.registered.is_empty() {
-                // What came until now is of a registration that is over, and was followed by what we
-                // did not hear.
+                // The buffer is of an earlier registration; events between the two are missing in it.
                 self.buffer.clear();
             }
             let pending = self.calls.pending();
@@ -42,26 +41,26 @@ impl Core {
             return;
         }
         let now = Instant::now();
-        if self.synced.is_none() && self.scopes.whole().is_none() {
+        if !self.is_synced() && self.scopes.whole().is_none() {
             self.calls.list_since.get_or_insert(now);
+            if self.stage == Stage::Idle {
+                self.enter(Stage::Syncing);
+            }
         }
         if self.calls.blocking.is_some() || self.scopes.whole().is_some() {
             return;
         }
-        if self.synced.is_some() {
+        if self.is_synced() {
             self.ask(session, now);
         } else if self.list_not_before.is_none_or(|not_before| not_before <= now) {
             let pending = self.calls.pending();
             session.request_list(pending.tag);
             self.calls.blocking = Some((pending, Blocking::Sync));
             self.calls.is_stale = false;
-            if !self.is_overdue {
-                self.set_status(Status::Syncing);
-            }
         }
     }
 
-    /// Asks what is due to be verified.
+    /// Requests the verification that is due.
     fn ask<S: Session>(&mut self, session: &mut S, now: Instant) {
         let Some(question) = self.verifier.question(now, !self.calls.cannot_look) else { return };
         let pending = self.calls.pending();
@@ -82,7 +81,7 @@ impl Core {
         let mut kinds = Kinds::default();
         let mut typed = false;
         let waiting = self.waiting.iter().map(|waiting| &waiting.subscriber);
-        for subscriber in self.fanout.iter().chain(waiting) {
+        for subscriber in self.fanout.subscribers.iter().chain(waiting) {
             match &subscriber.options.filter.kinds {
                 Some(named) => kinds.extend(named.iter().cloned()),
                 None => typed = true,
@@ -98,8 +97,8 @@ impl Core {
     }
 }
 
-/// How long the list waits after so many connections that were lost with a list unanswered. The first of them
-/// costs the next list nothing: it may have been the connection's fault.
+/// How long the list waits after so many connections that were lost with a list unanswered. The first of
+/// them delays nothing: the cause may have been the connection.
 pub(super) fn list_wait(hung: u32) -> Duration {
     match hung.checked_sub(2) {
         None => Duration::ZERO,

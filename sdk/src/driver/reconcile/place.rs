@@ -6,9 +6,11 @@
 
 use std::collections::VecDeque;
 
-use super::super::observe::begins_run;
-use super::super::roster::{ByKey, Entry, Roster};
 use super::as_events_know_it;
+use crate::driver::entry::Entry;
+use crate::driver::hosts::ByKey;
+use crate::driver::observe::begins_run;
+use crate::driver::roster::Roster;
 use crate::{Change, DefineCause, DomainEvent, Lifecycle, State, UndefineCause};
 
 /// For each held event, whether the list contains it.
@@ -17,19 +19,19 @@ pub(super) fn contained(
     listed: &ByKey<Entry>,
     held: &VecDeque<DomainEvent>,
 ) -> Vec<bool> {
-    let mut stories: ByKey<Vec<(usize, &Lifecycle)>> = ByKey::default();
+    let mut held_by_domain: ByKey<Vec<(usize, &Lifecycle)>> = ByKey::default();
     for (index, event) in held.iter().enumerate() {
         if let DomainEvent::Lifecycle(event) = event {
-            stories.entry(roster.key(&event.domain)).or_default().push((index, event));
+            held_by_domain.entry(roster.key(&event.domain)).or_default().push((index, event));
         }
     }
-    // Up to which event the story of each domain is in the list.
+    // The last event of each domain that the list contains.
     let mut until: ByKey<usize> = ByKey::default();
-    for (key, story) in stories {
+    for (key, held) in held_by_domain {
         let entry = listed.get(&key).cloned().and_then(as_events_know_it);
-        let events: Vec<_> = story.iter().map(|(_, event)| *event).collect();
+        let events: Vec<_> = held.iter().map(|(_, event)| *event).collect();
         let place = place(&events, entry.as_ref());
-        if let Some((index, _)) = place.checked_sub(1).and_then(|last| story.get(last)) {
+        if let Some((index, _)) = place.checked_sub(1).and_then(|last| held.get(last)) {
             until.insert(key, *index);
         }
     }
@@ -40,54 +42,54 @@ pub(super) fn contained(
     held.iter().enumerate().map(is_contained).collect()
 }
 
-/// Where in the story of a domain the list was taken: after how many of its events.
-pub(super) fn place(story: &[&Lifecycle], listed: Option<&Entry>) -> usize {
-    let definitions = neighbours(story, is_definition);
-    let runs = neighbours(story, is_of_run);
-    let starts = starts(story);
-    // Before the listed run began it was not there to be listed.
+/// After how many of a domain's held events the list was taken.
+pub(super) fn place(events: &[&Lifecycle], listed: Option<&Entry>) -> usize {
+    let definitions = neighbours(events, is_definition);
+    let runs = neighbours(events, is_of_run);
+    let starts = starts(events);
+    // The list was taken after the start of the run that it shows.
     let run = listed.and_then(|entry| entry.domain.id());
-    let begins_listed = |at: &usize| starts[*at] && story[*at].domain.id() == run;
-    let earliest = run.and_then(|_| (0..story.len()).rfind(begins_listed)).unwrap_or(0);
+    let begins_listed = |at: &usize| starts[*at] && events[*at].domain.id() == run;
+    let earliest = run.and_then(|_| (0..events.len()).rfind(begins_listed)).unwrap_or(0);
     let fits = |place: &usize| {
         let (before, after) = definitions[*place];
         let (run_before, run_after) = runs[*place];
-        before.is_none_or(|at| is_defined_after(story[at], listed))
-            && after.is_none_or(|at| may_be_defined(story[at], listed))
-            && run_before.is_none_or(|at| is_run_after(story[at], listed))
-            && run_after.is_none_or(|at| may_run_on(story[at], starts[at], listed))
+        before.is_none_or(|at| is_defined_after(events[at], listed))
+            && after.is_none_or(|at| may_be_defined(events[at], listed))
+            && run_before.is_none_or(|at| is_run_after(events[at], listed))
+            && run_after.is_none_or(|at| may_run_on(events[at], starts[at], listed))
     };
-    (earliest..=story.len()).find(fits).unwrap_or(story.len())
+    (earliest..=events.len()).find(fits).unwrap_or(events.len())
 }
 
-/// For each place in a story, the last event of a sort before it and the first after it.
+/// For each place, the last wanted event before it and the first after it.
 fn neighbours(
-    story: &[&Lifecycle],
+    events: &[&Lifecycle],
     is_wanted: fn(Change) -> bool,
 ) -> Vec<(Option<usize>, Option<usize>)> {
-    let mut places = vec![(None, None); story.len() + 1];
-    for at in 0..story.len() {
-        let is_last = is_wanted(story[at].change);
+    let mut places = vec![(None, None); events.len() + 1];
+    for at in 0..events.len() {
+        let is_last = is_wanted(events[at].change);
         places[at + 1].0 = if is_last { Some(at) } else { places[at].0 };
     }
-    for at in (0..story.len()).rev() {
-        let is_next = is_wanted(story[at].change);
+    for at in (0..events.len()).rev() {
+        let is_next = is_wanted(events[at].change);
         places[at].1 = if is_next { Some(at) } else { places[at + 1].1 };
     }
     places
 }
 
 /// Which events begin a run: a start, and what libvirt sends before it, a resume.
-fn starts(story: &[&Lifecycle]) -> Vec<bool> {
-    let mut starts = vec![false; story.len()];
+fn starts(events: &[&Lifecycle]) -> Vec<bool> {
+    let mut starts = vec![false; events.len()];
     let mut next: Option<usize> = None;
-    for (at, event) in story.iter().enumerate().rev() {
+    for (at, event) in events.iter().enumerate().rev() {
         if !is_of_run(event.change) {
             continue;
         }
         let leads_to_start = matches!(event.change, Change::Resumed(_))
             && next.is_some_and(|next| {
-                begins_run(story[next].change) && story[next].domain.id() == event.domain.id()
+                begins_run(events[next].change) && events[next].domain.id() == event.domain.id()
             });
         starts[at] = begins_run(event.change) || leads_to_start;
         next = Some(at);
@@ -109,7 +111,8 @@ fn is_defined_after(event: &Lifecycle, listed: Option<&Entry>) -> bool {
         Change::Defined(_) => listed.is_some_and(|entry| {
             entry.persistent != Some(false) && entry.domain.name() == event.domain.name()
         }),
-        // The definition that follows does not fit before a list that shows it.
+        // An undefine tells nothing here: a define that follows it is the next neighbour, and it does not fit
+        // before a list that shows it.
         _ => true,
     }
 }

@@ -42,7 +42,7 @@ fn a_queue_beyond_its_slack_goes_stale_and_only_counts() {
         queue.push(event(uuid, 1, Change::Stopped(StopCause::Shutdown)));
     }
     assert!(queue.is_stale() && queue.is_empty());
-    queue.renew(1);
+    queue.reset(1);
     queue.push(event(7, 9, Change::Resumed(ResumeCause::Unpaused)));
     let told = drain(&mut queue);
     assert_eq!(told.len(), 2);
@@ -130,7 +130,7 @@ fn a_queue_that_must_keep_too_many_bytes_goes_stale() {
     }
     assert!(heaviest > BYTES && heaviest <= 2 * BYTES, "{heaviest}");
     assert!(pushed > 4000 && queue.missed() == pushed as u64, "{pushed}");
-    queue.renew(0);
+    queue.reset(0);
     queue.push(named(1, "d", STOPPED));
     assert_eq!(drain(&mut queue).len(), 2, "the weight of the past is gone");
 }
@@ -189,7 +189,7 @@ fn what_was_missed_elsewhere_alone_is_something_to_read() {
 #[test]
 fn a_reset_that_nothing_was_missed_for_is_none() {
     let mut queue = Queue::new("s:".into(), 1);
-    queue.renew(2);
+    queue.reset(2);
     for _ in 0..9 {
         queue.push(named(1, "d", STOPPED));
     }
@@ -206,6 +206,6 @@ fn a_reset_that_nothing_was_missed_for_is_none() {
 #[test]
 fn a_reset_makes_room_for_what_it_consists_of() {
     let mut queue = Queue::new("s:".into(), 1);
-    queue.renew(100);
+    queue.reset(100);
     assert_eq!(queue.max_events, 200);
 }

@@ -1,7 +1,7 @@
 //! What is believed is compared with what the server says, and corrected.
 
 use tokio::time::Instant;
-use virevent::{ResumeCause, StartCause};
+use virevent::{ResumeCause, ServerError, StartCause};
 
 use super::*;
 
@@ -164,15 +164,8 @@ async fn a_verifying_list_that_is_refused_is_asked_for_later() {
         wire.asked_to_list().await;
         let tag = wire.server(|server| server.lists.remove(0));
         let began = Instant::now();
-        let busy = Error::Server {
-            call: "list",
-            code: 38,
-            domain: 0,
-            message: "out of memory".into(),
-            help: "",
-            refusal: false,
-        };
-        wire.say(move |batch| batch.list_failed(tag, busy));
+        let busy = ServerError::new("list", 38, "out of memory");
+        wire.say(move |batch| batch.list_failed(tag, busy.into()));
         wire.asked_to_list().await;
         assert!(began.elapsed() > secs(3), "{:?}", began.elapsed());
     }

@@ -1,19 +1,19 @@
-//! Register, list, merge: what to deliver when the list is there.
+//! Register, list, merge: what to deliver when the list comes.
 //!
-//! Events that come between the registration and the list are held. The list was taken at some moment
-//! in between, so for each domain a first part of its held events is contained in the list and the rest
-//! happened after it. The merge is this:
+//! The driver holds the events that come between the registration and the list. The server took the list
+//! at some moment in between, so for each domain the list contains a first part of the held events, and the
+//! rest happened after it. The merge is this:
 //!
 //! 1. The *place* of the list among a domain's held events is the first at which it fits between the
 //!    event before it and the event after it ([`place`]); the end, if it fits nowhere.
-//! 2. The events before that place go through the same rules as events do at any time ([`observe`]),
-//!    over what was known.
-//! 3. Where the result differs from the list, the difference is inferred.
+//! 2. The events before that place go through the rules for any event ([`observe`](super::observe)), over
+//!    what was known.
+//! 3. The difference between the result and the list is inferred.
 //! 4. The events after the place go through the same rules, over the list.
 //!
 //! Subscribers that knew the domains get all of it, in this order; the others get the list itself in
-//! place of steps 2 and 3. The order of what is inferred in step 3: first the domains that are gone, then
-//! the others, each by name.
+//! place of steps 2 and 3. The order within step 3: first the domains that are gone, then the others, each
+//! by name.
 
 #[cfg(test)]
 mod tests;
@@ -24,31 +24,33 @@ use std::time::SystemTime;
 
 use self::place::contained;
 use super::Listed;
+use super::entry::Entry;
+use super::hosts::{ByKey, Key};
 use super::inference::Inference;
 use super::observe::{Trust, is_half_started, observe_one};
-use super::roster::{ByKey, Entry, Key, Roster};
+use super::roster::Roster;
 use super::scopes::Scopes;
 use super::sync_buffer::SyncBuffer;
 use crate::{Domain, DomainEvent, Origin, PausedReason, ShutoffReason, State};
 
-/// What to deliver of a list.
+/// What to deliver when the list comes.
 #[derive(Debug, Default)]
 pub(super) struct Merged {
-    /// How what was known became what the list says: held events that the list contains, and what must
-    /// have happened besides.
+    /// How what was known became what the list says: held events that the list contains, and inferred
+    /// ones.
     pub(super) difference: Vec<DomainEvent>,
     /// The domains as they were when the list was taken, by name.
     pub(super) listed: Vec<Entry>,
-    /// What the list does not contain.
+    /// The held events that the list does not contain.
     pub(super) observed: Vec<DomainEvent>,
-    /// How many events were held that could not be kept.
+    /// The number of held events that were dropped.
     pub(super) missed: u64,
-    /// Domains to be looked at again.
+    /// The domains to look at again.
     pub(super) doubted: Vec<(Key, Domain)>,
 }
 
-/// Makes the roster what the list and the held events say, and says what to deliver of it. `is_known` says
-/// that somebody was told of what the roster holds.
+/// Makes the roster what the list and the held events say, and returns what to deliver. `is_known`: a
+/// subscriber knows what the roster holds.
 pub(super) fn merge(
     roster: &mut Roster,
     list: Vec<Listed>,
@@ -62,12 +64,7 @@ pub(super) fn merge(
     let (held, missed) = buffer.take_events();
     merged.missed = missed;
 
-    let mut listed: ByKey<Entry> = ByKey::default();
-    for entry in list {
-        let key = roster.key(&entry.domain);
-        // A server that lists a domain twice is not believed twice.
-        listed.entry(key).or_insert_with(|| Entry::listed(entry));
-    }
+    let listed = roster.by_key(list);
     let contained = contained(roster, &listed, &held);
 
     let mut doubted = Vec::new();
@@ -90,19 +87,16 @@ pub(super) fn merge(
     }
     let mut levels = Inference::new(Origin::Observed, now);
     for (domain, level) in buffer.take_levels() {
-        match level {
-            Ok(state) => levels.level(roster, domain, state),
-            Err(cause) => levels.gone_level(roster, &domain, cause),
-        }
+        levels.level(roster, domain, level);
     }
     merged.observed.append(&mut levels.events);
     merged.doubted = doubted;
     merged
 }
 
-/// The same for a list that came so late that the events were delivered without it. They are held as well:
-/// what follows from the list and from those that it does not contain is true, and where something else is
-/// believed, the difference is inferred.
+/// The same for a list that came after its deadline, when the held events and later ones had been delivered
+/// without it. The list and the held events that it does not contain say how the domains are; the difference
+/// to what is believed is inferred.
 pub(super) fn merge_late(
     roster: &mut Roster,
     list: Vec<Listed>,
@@ -111,15 +105,11 @@ pub(super) fn merge_late(
     now: SystemTime,
 ) -> Merged {
     let mut doubted = Vec::new();
-    let mut listed: ByKey<Entry> = ByKey::default();
-    for entry in list {
-        let key = roster.key(&entry.domain);
-        listed.entry(key).or_insert_with(|| Entry::listed(entry));
-    }
-    // How many events were given up does not matter: all have been delivered.
+    let listed = roster.by_key(list);
+    // All events have been delivered, also those that the buffer dropped.
     let (held, _) = buffer.take_events();
     let contained = contained(roster, &listed, &held);
-    // Only now: it has a place for each host that was listed.
+    // Only now: by the list, the roster has a number for each host.
     let mut actual = roster.like();
     for (key, entry) in listed {
         if let Some(found) = confirmed(roster.get(key), entry) {
@@ -133,10 +123,7 @@ pub(super) fn merge_late(
     }
     let mut levels = Inference::new(Origin::Observed, now);
     for (domain, level) in buffer.take_levels() {
-        match level {
-            Ok(state) => levels.level(&mut actual, domain, state),
-            Err(cause) => levels.gone_level(&mut actual, &domain, cause),
-        }
+        levels.level(&mut actual, domain, level);
     }
     let entries = actual.keys().filter_map(|key| Some((key, actual.get(key)?.clone()))).collect();
     let difference = relist(roster, entries, unreachable, true, now, &mut doubted);
@@ -145,7 +132,7 @@ pub(super) fn merge_late(
     Merged { difference, listed, doubted, ..Merged::default() }
 }
 
-/// Takes one held event by the rules for any event.
+/// Applies the rules for any event to a held event.
 fn take(
     roster: &mut Roster,
     mut event: DomainEvent,
@@ -153,7 +140,8 @@ fn take(
     out: &mut Vec<DomainEvent>,
     doubted: &mut Vec<(Key, Domain)>,
 ) {
-    // Of a run that is over by the list: its place in the story is not known, and it changes no state.
+    // A reboot of a run that has ended by now: its place among the inferred events is not known, and it
+    // changes no state.
     if let DomainEvent::Reboot(reboot) = &event {
         let key = roster.key(&reboot.domain);
         if roster.get(key).and_then(|entry| entry.domain.id()) != reboot.domain.id() {
@@ -161,17 +149,17 @@ fn take(
         }
     }
     let mut before = Inference::new(Origin::Inferred, now);
-    let mut judged = |key, event: &DomainEvent, trust| match trust {
+    let mut note_trust = |key, event: &DomainEvent, trust| match trust {
         Trust::Doubted => doubted.extend(event.domain().map(|domain| (key, domain.clone()))),
         Trust::Restored => doubted.retain(|(doubted, _)| *doubted != key),
         Trust::Unchanged => {}
     };
-    let is_delivered = observe_one(roster, &mut event, &mut before, &mut judged);
+    let is_delivered = observe_one(roster, &mut event, &mut before, &mut note_trust);
     out.append(&mut before.events);
     out.extend(is_delivered.then_some(event));
 }
 
-/// Makes the list the new roster; infers what must have happened since the old one.
+/// Makes the list the new roster, and infers what must have happened since the old one.
 fn relist(
     roster: &mut Roster,
     listed: ByKey<Entry>,
@@ -181,33 +169,23 @@ fn relist(
     doubted: &mut Vec<(Key, Domain)>,
 ) -> Vec<DomainEvent> {
     let mut inference = Inference::new(Origin::Inferred, now);
-    // Of what is out of reach the list says nothing.
-    let is_missing = |entry: &Entry| !unreachable.contains(&entry.domain);
-    let mut missing: Vec<(Key, Box<str>)> = roster
-        .keys()
-        .filter(|key| !listed.contains_key(key))
-        .filter_map(|key| roster.get(key).map(|entry| (key, entry)))
-        .filter(|(_, entry)| is_missing(entry))
-        .map(|(key, entry)| (key, entry.domain.name().into()))
-        .collect();
-    missing.sort_by(|(_, one), (_, other)| one.cmp(other));
-    for (key, _) in missing {
-        inference.correct(roster, key, None);
-    }
-    let mut entries: Vec<(Key, Entry)> = listed.into_iter().collect();
-    entries.sort_by(|(_, one), (_, other)| one.domain.name().cmp(other.domain.name()));
-    for (key, entry) in entries {
-        if is_half_started(entry.state) && entry.domain.is_active() {
+    for (key, entry) in roster.compared_with(listed, unreachable) {
+        let may_still_fail =
+            |entry: &&Entry| is_half_started(entry.state) && entry.domain.is_active();
+        if let Some(entry) = entry.as_ref().filter(may_still_fail) {
             doubted.push((key, entry.domain.clone()));
         }
-        let found = if is_known { confirmed(roster.get(key), entry) } else { Some(entry) };
+        let found = match entry {
+            Some(entry) if is_known => confirmed(roster.get(key), entry),
+            entry => entry,
+        };
         inference.correct(roster, key, found);
     }
     inference.events
 }
 
-/// What of a listed domain may be inferred: a start that is still under way may fail without a word, so a
-/// run that is not known yet does not count until it is through.
+/// What may be inferred of a listed domain. A start that is under way may fail without an event, so an
+/// unknown run does not count until its start is complete.
 pub(super) fn confirmed(known: Option<&Entry>, listed: Entry) -> Option<Entry> {
     let is_known_run = known.is_some_and(|known| known.domain.id() == listed.domain.id());
     if is_known_run || !listed.domain.is_active() || !is_half_started(listed.state) {
@@ -216,8 +194,8 @@ pub(super) fn confirmed(known: Option<&Entry>, listed: Entry) -> Option<Entry> {
     without_run(&listed)
 }
 
-/// A listed domain as events have it that came before the list: a start that is under way has not been
-/// heard of, but for a guest that migrates in, whose start comes first.
+/// A listed domain as the events before the list show it. A start that is under way has sent no event yet,
+/// except that of a guest that migrates in, whose `started` comes first.
 fn as_events_know_it(listed: Entry) -> Option<Entry> {
     match listed.state {
         State::Paused(PausedReason::StartingUp) => without_run(&listed),
@@ -225,7 +203,7 @@ fn as_events_know_it(listed: Entry) -> Option<Entry> {
     }
 }
 
-/// The domain without the run that it is in, if it exists then.
+/// The domain without its run, if it exists without one.
 fn without_run(entry: &Entry) -> Option<Entry> {
     let domain = entry.domain.with_id(None);
     let state = State::Shutoff(ShutoffReason::Unspecified);

@@ -1,9 +1,11 @@
-//! What the driver's task knows: subscribers, domains, and how far the session is with what they
-//! want. It decides what to ask of the session and what to deliver; the task does the waiting.
+//! The driver without its task: subscribers, domains, and how far the session is with what they want.
+//!
+//! The core decides what to ask of the session and what to deliver; the task does the waiting.
 
 mod absorb;
 mod answers;
 mod deadlines;
+mod stage;
 mod steer;
 
 use std::sync::Arc;
@@ -12,15 +14,21 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
+pub(super) use self::stage::Stage;
 use self::steer::list_wait;
 use super::batch::Batch;
-use super::fanout::{Fanout, Subscriber};
-use super::roster::Key;
+use super::config::Config;
+use super::facts::Facts;
+use super::fanout::Fanout;
+use super::hosts::Key;
+use super::roster::Roster;
 use super::scopes::Scopes;
 use super::session::{Interest, Session};
+use super::subscribers::Subscriber;
 use super::sync_buffer::SyncBuffer;
 use super::verify::Verifier;
-use super::{Config, Facts, Ready, answer};
+use crate::command::{SubscribeReply, answer};
+use crate::domain::Host;
 use crate::mailbox::contain_panic;
 use crate::{Capabilities, End, Error, Fault, Kind, Kinds, Scope, Status};
 
@@ -30,27 +38,25 @@ pub(super) struct Core {
     /// The kinds that the backend has types for.
     typed: Kinds,
     call_timeout: Duration,
+    stage: Stage,
+    /// Why the source is unreachable, as its streams have been told.
+    outage: Option<Fault>,
+    /// The parts of the source that are unreachable, as the session says; perhaps all of it.
+    scopes: Scopes,
     pub(super) batch: Batch,
-    pub(super) fanout: Fanout,
+    roster: Roster,
+    fanout: Fanout,
     /// Subscriptions without an answer yet: before the first sync, or until a kind is registered.
     waiting: Vec<Waiting>,
-    /// Calls of `close()`: they wait for the server to confirm that nothing of theirs is registered.
+    /// Calls of `close()`, which wait until the server confirms the deregistration.
     closing: Vec<Closing>,
     buffer: SyncBuffer,
-    /// Why the source is out of reach. While it is set there are streams that know about it.
-    pub(super) outage: Option<Fault>,
-    /// The list is overdue: events are delivered all the same, inside the gap.
-    is_overdue: bool,
-    /// Parts of the source that are out of reach.
-    scopes: Scopes,
     calls: Calls,
     verifier: Verifier,
-    /// How many connections in a row were lost with a list unanswered.
+    /// The number of connections in a row that were lost with a list unanswered.
     hung: u32,
-    /// Before that no list is asked for: the last ones were never answered.
+    /// The driver requests no list before this time: the last ones were never answered.
     list_not_before: Option<Instant>,
-    /// When the domains were last known whole; `None` while they are not.
-    pub(super) synced: Option<Instant>,
     status: watch::Sender<Status>,
     facts: Arc<Facts>,
 }
@@ -58,7 +64,7 @@ pub(super) struct Core {
 #[derive(Debug)]
 struct Waiting {
     subscriber: Subscriber,
-    ready: Ready,
+    ready: SubscribeReply,
     /// Since when it waits for an answer of the server.
     since: Instant,
 }
@@ -75,13 +81,13 @@ struct Calls {
     tag: u64,
     /// What the server has confirmed.
     registered: Interest,
-    /// What it is asked to change that to.
+    /// The registration that is under way.
     interest: Option<(Pending, Interest)>,
     /// The one call that may have to wait for the lock of a domain.
     blocking: Option<(Pending, Blocking)>,
-    /// The answer to that is of no use any more: the question is older than the registration.
+    /// The answer to that call is of no use: it was sent before the current registration.
     is_stale: bool,
-    /// The protocol cannot tell of a single domain.
+    /// The protocol cannot ask for a single domain.
     cannot_look: bool,
     /// Since when the list is wanted that makes the domains known.
     list_since: Option<Instant>,
@@ -110,7 +116,7 @@ impl Calls {
         Pending { tag: self.tag, since: Instant::now() }
     }
 
-    /// On another connection nothing of this holds, but for the tags, which are never used twice.
+    /// Forgets all calls of a lost connection. Tags go on: none is used twice.
     fn reset(&mut self) {
         *self = Self { tag: self.tag, ..Self::default() };
     }
@@ -127,19 +133,19 @@ impl Core {
         Self {
             typed,
             call_timeout: config.call_timeout,
+            stage: Stage::Idle,
+            outage: None,
+            scopes: Scopes::default(),
             batch: Batch::new(&source, ""),
+            roster: Roster::new(Host::new(Arc::clone(&source), "".into())),
             fanout: Fanout::new(Arc::clone(&source)),
             waiting: Vec::new(),
             closing: Vec::new(),
             buffer: SyncBuffer::new(Arc::clone(&source)),
-            outage: None,
-            is_overdue: false,
-            scopes: Scopes::default(),
             calls: Calls::default(),
             verifier: Verifier::new(config.verify, config.reconnect.seeded()),
             hung: 0,
             list_not_before: None,
-            synced: None,
             status,
             facts,
             source,
@@ -156,14 +162,41 @@ impl Core {
         !self.is_wanted() && self.calls.interest.is_none() && self.calls.registered.is_empty()
     }
 
-    /// Whether the connection is of no use any more. One with a call that hangs is kept: the next would only
-    /// add another.
+    /// Whether the connection is unused. While a call hangs on it the driver keeps it: the server would keep
+    /// a worker for each connection that a list hangs on.
     pub(super) fn is_parked(&self) -> bool {
         self.is_deregistered() && self.calls.blocking.is_none()
     }
 
+    /// Whether streams have been told that the source is unreachable.
+    pub(super) fn outage(&self) -> Option<&Fault> {
+        self.outage.as_ref()
+    }
+
+    /// Enters a stage, and says so to those that watch the source's health.
+    pub(super) fn enter(&mut self, stage: Stage) {
+        self.stage = stage;
+        self.publish_status();
+    }
+
+    fn publish_status(&self) {
+        self.set_status(self.current_status());
+    }
+
+    fn current_status(&self) -> Status {
+        let disconnected = |fault: Option<&Fault>| fault.cloned().map(Status::Disconnected);
+        let unreachable = || disconnected(self.scopes.whole());
+        match self.stage {
+            Stage::Idle => Status::Idle,
+            Stage::Connecting => disconnected(self.outage()).unwrap_or(Status::Connecting),
+            Stage::Syncing => unreachable().unwrap_or(Status::Syncing),
+            Stage::Late | Stage::Overdue => disconnected(self.outage()).unwrap_or(Status::Syncing),
+            Stage::Synced { .. } => unreachable().unwrap_or(Status::Synced),
+        }
+    }
+
     pub(super) fn set_status(&self, status: Status) {
-        // It wakes whoever waits for a status.
+        // A watcher's waker is the program's own code.
         contain_panic(|| {
             self.status.send_if_modified(|current| {
                 let changed = *current != status;
@@ -173,7 +206,7 @@ impl Core {
         });
     }
 
-    pub(super) fn subscribe(&mut self, subscriber: Subscriber, ready: Ready) {
+    pub(super) fn subscribe(&mut self, subscriber: Subscriber, ready: SubscribeReply) {
         self.waiting.push(Waiting { subscriber, ready, since: Instant::now() });
         let fault = self.outage.as_ref().or(self.scopes.whole());
         match fault.cloned() {
@@ -184,14 +217,14 @@ impl Core {
 
     /// Answers the subscriptions that need nothing more than what is known and registered.
     fn admit(&mut self) {
-        if self.synced.is_none() || self.waiting.is_empty() {
+        if !self.stage.is_synced() || self.waiting.is_empty() {
             return;
         }
         let typed = self.facts.capabilities().kinds;
         for waiting in std::mem::take(&mut self.waiting) {
             let wanted = waiting.subscriber.options.filter.kinds.as_ref().unwrap_or(&typed);
             if wanted.iter().all(|kind| self.calls.is_registered(kind)) {
-                self.fanout.admit(waiting.subscriber, &self.batch.roster, &self.scopes);
+                self.fanout.admit(waiting.subscriber, &self.roster, &self.scopes);
                 answer(waiting.ready, Ok(()));
             } else {
                 self.waiting.push(waiting);
@@ -206,8 +239,8 @@ impl Core {
         }
     }
 
-    /// All is out of reach. Where streams know about it, waiting subscriptions join them; otherwise it is as if
-    /// no connection could be made.
+    /// The whole source is unreachable. Waiting subscriptions join the streams that know about it; if there
+    /// are none, the driver acts as if no connection could be made.
     fn answer_in_outage(&mut self, fault: &Fault) {
         match self.outage {
             Some(_) => self.admit_all_in_outage(fault),
@@ -216,21 +249,22 @@ impl Core {
     }
 
     pub(super) fn cancel(&mut self, id: u64, done: Option<oneshot::Sender<()>>) {
-        self.fanout.remove(id);
+        self.fanout.subscribers.remove(id);
         self.waiting.retain(|waiting| waiting.subscriber.id != id);
         let since = Instant::now();
         self.closing.extend(done.map(|done| Closing { done, since }));
     }
 
-    pub(super) fn retell(&mut self, id: u64) {
+    /// Fills a mailbox that was emptied with the whole truth.
+    pub(super) fn reset(&mut self, id: u64) {
         let missed = match &self.outage {
-            Some(fault) => self.fanout.retell_in_outage(id, fault),
-            None => self.fanout.retell(id, &self.batch.roster, &self.scopes),
+            Some(fault) => self.fanout.reset_in_outage(id, fault),
+            None => self.fanout.reset(id, &self.roster, &self.scopes),
         };
         self.lagged(missed);
     }
 
-    /// Ends everything: streams, and those who wait to become one.
+    /// Ends all streams and all waiting subscriptions.
     pub(super) fn end(&mut self, end: &End) {
         self.fanout.end(end);
         for waiting in self.waiting.drain(..) {
@@ -242,8 +276,8 @@ impl Core {
         }
     }
 
-    /// A first connection failed: so do the subscriptions that do not care to wait. Those that do
-    /// begin in an outage, unless trying again cannot help.
+    /// A first connection failed, and so do the waiting subscriptions. Those with `wait` begin in an outage
+    /// instead, unless a retry cannot help.
     pub(super) fn connect_failed(&mut self, error: &Error) {
         let waiting = std::mem::take(&mut self.waiting);
         self.fail(waiting, error);
@@ -260,24 +294,27 @@ impl Core {
             self.waiting.extend(patient);
             let fault = error.to_fault();
             self.admit_all_in_outage(&fault);
-            self.set_status(Status::Disconnected(fault.clone()));
             self.outage = Some(fault);
+            if matches!(self.stage, Stage::Idle | Stage::Syncing) {
+                self.stage = Stage::Late;
+            }
+            self.publish_status();
         }
     }
 
     /// A connection was made.
     pub(super) fn connected<S: Session>(&mut self, session: &mut S) {
         let now = Instant::now();
-        self.batch.clear();
-        self.batch.roster.set_host(session.host());
+        self.roster.set_host(session.host());
+        self.batch.connected(self.roster.home());
         self.buffer.clear();
         self.calls.reset();
         self.waiting.iter_mut().for_each(|waiting| waiting.since = now);
-        // Another server may answer than last time, with other abilities.
-        self.facts.update(|capabilities| {
+        // The server may be another one than last time, with other capabilities.
+        self.facts.change_capabilities(|capabilities| {
             *capabilities = Capabilities { kinds: self.typed.clone(), lacking: Kinds::default() };
         });
-        self.set_status(Status::Syncing);
+        self.enter(Stage::Syncing);
         self.steer(session);
     }
 
@@ -297,12 +334,11 @@ impl Core {
         self.scopes.clear();
         self.publish_scopes();
         self.verifier.stop();
-        self.is_overdue = false;
-        self.synced = None;
-        self.batch.roster.is_whole = false;
+        self.stage = Stage::Connecting;
+        self.roster.is_whole = false;
         self.confirm_closed();
         if self.fanout.is_empty() {
-            self.batch.roster.clear();
+            self.roster.clear();
             self.outage = None;
             if !self.waiting.is_empty() {
                 self.connect_failed(error);
@@ -310,70 +346,77 @@ impl Core {
             return;
         }
         let fault = error.to_fault();
-        self.broke(&fault);
+        self.begin_outage(fault.clone());
         self.admit_all_in_outage(&fault);
+        self.publish_status();
+    }
+
+    /// Delivers the gap that begins an outage, unless the streams are in one already.
+    fn begin_outage(&mut self, fault: Fault) {
+        if self.outage.is_none() {
+            tracing::warn!(source = %self.source, %fault, "the hypervisor is unreachable");
+            self.facts.add(|facts| &facts.gaps, 1);
+            let source = Scope::Source(Arc::clone(&self.source));
+            let missed = self.fanout.disconnected(&source, &fault);
+            self.lagged(missed);
+        }
         self.outage = Some(fault);
     }
 
-    /// Tells the streams of an outage of the whole source, unless they know.
-    fn broke(&mut self, fault: &Fault) {
-        if self.outage.is_none() {
-            tracing::warn!(source = %self.source, %fault, "lost the hypervisor");
-            self.facts.add(|facts| &facts.gaps, 1);
-            let missed = self.fanout.broke(&Scope::Source(Arc::clone(&self.source)), fault);
-            self.lagged(missed);
-        }
-    }
-
-    /// Health says which parts are out of reach.
+    /// Health says which parts are unreachable.
     fn publish_scopes(&self) {
         let unreachable = self.scopes.iter().filter(|(scope, _)| !scope.is_source()).cloned();
-        self.facts.set_details(|details| details.unreachable = unreachable.collect());
+        self.facts.change_details(|details| details.unreachable = unreachable.collect());
     }
 
-    /// The connection is dropped, and no subscriber is left.
+    /// The driver drops the connection, and no subscriber is left.
     pub(super) fn forget(&mut self) {
         self.calls.reset();
         self.unsync();
     }
 
-    /// No subscriber is left: what is known of the domains ages from now on.
+    /// No subscriber is left, so what is known of the domains ages from now on.
     fn unsync(&mut self) {
-        self.synced = None;
         self.outage = None;
-        self.is_overdue = false;
         self.calls.is_stale = true;
         self.calls.list_since = None;
-        self.batch.roster.clear();
+        self.roster.clear();
         self.scopes.clear();
         self.publish_scopes();
         self.verifier.stop();
         self.buffer.clear();
-        self.set_status(Status::Idle);
+        self.enter(Stage::Idle);
     }
 
-    /// Nothing is registered for the subscribers that left: by the server's word, or for want of a connection.
+    /// Nothing is registered for closed subscriptions: the server has confirmed it, or there is no connection.
     pub(super) fn confirm_closed(&mut self) {
         for closing in self.closing.drain(..) {
             answer(closing.done, ());
         }
     }
 
+    pub(super) fn is_synced(&self) -> bool {
+        self.stage.is_synced()
+    }
+
     /// How long the source has been synced.
     pub(super) fn synced_for(&self, now: Instant) -> Option<Duration> {
-        self.synced.map(|since| now - since)
+        match self.stage {
+            Stage::Synced { since } => Some(now - since),
+            _ => None,
+        }
     }
 }
 
 impl Calls {
-    /// Whether events of this kind come, and go on to: a registration that is being taken back is none.
+    /// Whether this kind is registered and stays so: a deregistration that is under way counts.
     fn is_registered(&self, kind: &Kind) -> bool {
         self.registered.contains(kind)
             && self.interest.as_ref().is_none_or(|(_, changed)| changed.contains(kind))
     }
 }
 
-/// Ends what is left when the task is dropped with its runtime. After an orderly end nothing is.
+/// Ends the streams when the task is dropped with its runtime. After an orderly end there are none.
 impl Drop for Core {
     fn drop(&mut self) {
         self.end(&End::Failed(Error::DriverEnded));

@@ -3,12 +3,12 @@
 //! ```text
 //!             capacity, or its bytes            SLACK more events to keep, or twice its bytes
 //!  push ──────────┼──────────────────────────────────────┼───────────────▶
-//!    append       │ compact: keep what the truth needs   │ stale: keep nothing, count;
-//!                 │ and count the rest as missed         │ the reader asks for a reset
+//!    append       │ compact: keep what final states need │ stale: keep nothing, count;
+//!                 │ and count the rest as missed         │ the reader requests a reset
 //! ```
 //!
-//! `Existing` events never make a queue stale. There is one for each domain of the roster, whose own
-//! bound holds them, and a reset consists of them: it would ask for the next one.
+//! `Existing` events never make a queue stale. There is one for each domain of the roster, which has a
+//! bound of its own; and a reset consists of them, so it would cause the next one.
 
 #[cfg(test)]
 mod tests;
@@ -20,34 +20,34 @@ use super::compact::{compact, stands_for};
 use super::weight::weight;
 use crate::{Change, DomainEvent, Gap, GapKind, Scope};
 
-/// How many events a queue holds beyond its capacity where the truth needs them.
+/// The number of events that a queue keeps beyond its capacity where final states need them.
 pub(crate) const SLACK: usize = 65_536;
 
-/// How many bytes a queue of the default capacity holds before it compacts, and how many the truth may
-/// need. 1,024 lifecycle events take 8.1 MiB if the names of all domains and hosts are 4 KiB long, the
-/// most that is kept of a domain's: names alone never compact a queue within its capacity.
+/// The size of a queue of the default capacity, in bytes, at which it compacts, and which the compacted
+/// queue may have. 1,024 lifecycle events take 8.1 MiB if all names of domains and hosts have 4 KiB, the
+/// longest that a driver keeps: names alone never compact a queue within its capacity.
 const BYTES: usize = 16 << 20;
 
-/// What a larger capacity adds for each of its events: more than one with names of usual length weighs.
+/// What a larger capacity adds for each event: more than an event with usual names weighs.
 const BYTES_PER_EVENT: usize = 256;
 
 #[derive(Debug)]
 pub(crate) struct Queue {
     source: Arc<str>,
-    /// How many events are kept beyond the capacity where the truth needs them.
+    /// The number of events kept beyond the capacity where final states need them.
     slack: usize,
     capacity: usize,
     events: VecDeque<DomainEvent>,
-    /// What the events weigh.
+    /// The weight of all events.
     bytes: usize,
-    /// At this length, or with more than these bytes, the next push compacts. Each is at least twice
-    /// what the last compaction kept, so that a push costs a constant however long the queue.
+    /// Beyond this length, or these bytes, the next push compacts. Each is at least twice what the last
+    /// compaction kept, so that the cost of a push does not depend on the length.
     max_events: usize,
     max_bytes: usize,
     missed: u64,
     stale: bool,
-    /// What follows is a reset: the whole truth.
-    reset: bool,
+    /// Everything that exists follows.
+    is_reset: bool,
 }
 
 impl Queue {
@@ -62,7 +62,7 @@ impl Queue {
             max_bytes: byte_capacity(capacity),
             missed: 0,
             stale: false,
-            reset: false,
+            is_reset: false,
         }
     }
 
@@ -116,9 +116,9 @@ impl Queue {
         self.missed += missed;
     }
 
-    /// Moves everything into `out`, which is empty, after a marker of what was missed before it.
+    /// Moves all events into `out`, which is empty, after a marker that says how many were missed.
     pub(crate) fn take(&mut self, out: &mut VecDeque<DomainEvent>) {
-        let reset = std::mem::take(&mut self.reset);
+        let reset = std::mem::take(&mut self.is_reset);
         let missed = self.drain(out);
         if missed > 0 {
             let kind = GapKind::Lagged { missed, reset };
@@ -126,24 +126,24 @@ impl Queue {
         }
     }
 
-    /// Moves all events into `out`, which is empty; returns how many were missed before them.
+    /// Moves all events into `out`, which is empty; returns how many were missed.
     pub(crate) fn drain(&mut self, out: &mut VecDeque<DomainEvent>) -> u64 {
         std::mem::swap(&mut self.events, out);
         self.bytes = 0;
         self.max_events = self.capacity;
         self.max_bytes = byte_capacity(self.capacity);
-        // What a burst allocated is not kept for ever.
+        // Give back what a burst allocated.
         if self.events.capacity() > self.capacity.max(1024).saturating_mul(4) {
             self.events.shrink_to(self.capacity);
         }
         std::mem::take(&mut self.missed)
     }
 
-    /// Takes the queue back into use after it went stale: what is pushed next is the whole truth, in
+    /// Takes the queue back into use after it went stale: everything that exists is pushed next, in
     /// `expected` events.
-    pub(crate) fn renew(&mut self, expected: usize) {
+    pub(crate) fn reset(&mut self, expected: usize) {
         self.stale = false;
-        self.reset |= self.missed > 0;
+        self.is_reset |= self.missed > 0;
         self.max_events = self.capacity.max(expected.saturating_mul(2));
     }
 
@@ -152,7 +152,7 @@ impl Queue {
         self.events.is_empty() && (self.missed == 0 || self.stale)
     }
 
-    /// Whether more had to be kept than fits: all was dropped, and only a list tells the truth now.
+    /// Whether all events were dropped, because more had to be kept than fits.
     pub(crate) fn is_stale(&self) -> bool {
         self.stale
     }
@@ -162,13 +162,13 @@ impl Queue {
         self.missed
     }
 
-    /// Empties the queue for good; the caller drops the events where that may take its time.
+    /// Empties the queue; the caller drops the events outside the lock.
     pub(crate) fn clear(&mut self) -> VecDeque<DomainEvent> {
         std::mem::replace(self, Self::new(Arc::clone(&self.source), self.capacity)).events
     }
 }
 
-/// How many bytes go with a capacity in events.
+/// The size in bytes that goes with a capacity in events.
 fn byte_capacity(capacity: usize) -> usize {
     capacity.saturating_mul(BYTES_PER_EVENT).max(BYTES)
 }

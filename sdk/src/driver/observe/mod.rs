@@ -14,8 +14,10 @@
 #[cfg(test)]
 mod tests;
 
+use super::entry::Entry;
+use super::hosts::Key;
 use super::inference::Inference;
-use super::roster::{Entry, Key, Roster};
+use super::roster::Roster;
 use crate::{
     Change, DefineCause, Domain, DomainEvent, Lifecycle, PausedReason, Reboot, ResumeCause,
     RunningReason, ShutoffReason, StartCause, State, StopCause, UndefineCause,

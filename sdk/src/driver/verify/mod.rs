@@ -23,7 +23,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::roster::{ByKey, Entry, Key};
+use super::entry::Entry;
+use super::hosts::{ByKey, Key};
 use crate::Domain;
 
 /// How long after a doubt, or after a reply that differs from what is believed, to look.

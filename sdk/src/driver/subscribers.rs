@@ -1,0 +1,238 @@
+//! The subscribers of a source, found by what they filter for.
+
+use std::borrow::Borrow;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::mailbox::Mailbox;
+use crate::{DomainEvent, Kind, Kinds, Options, Selector};
+
+/// A subscriber, as the driver sees it.
+#[derive(Debug)]
+pub(super) struct Subscriber {
+    pub(super) id: u64,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) options: Options,
+    wanted: WantedKinds,
+    /// It knows what there is, so it gets events and differences; before that, neither.
+    pub(super) is_synced: bool,
+    /// Its mailbox was emptied in an outage. After the outage it gets everything that exists, even if it
+    /// did not ask for `Existing`.
+    pub(super) needs_reset: bool,
+    /// The events of the current batch that it gets, by index.
+    pub(super) picked: Vec<u32>,
+}
+
+/// The filter of kinds, in a form that is cheap to ask once an event.
+#[derive(Debug)]
+struct WantedKinds {
+    lifecycle: bool,
+    reboot: bool,
+    other: bool,
+    named: Kinds,
+}
+
+impl WantedKinds {
+    fn new(kinds: &Kinds) -> Self {
+        Self {
+            lifecycle: kinds.contains(&Kind::Lifecycle),
+            reboot: kinds.contains(&Kind::Reboot),
+            other: kinds.contains(&Kind::Other),
+            named: kinds.iter().filter(|kind| matches!(kind, Kind::Named(_))).cloned().collect(),
+        }
+    }
+
+    fn has(&self, event: &DomainEvent) -> bool {
+        match event {
+            DomainEvent::Lifecycle(_) => self.lifecycle,
+            DomainEvent::Reboot(_) => self.reboot,
+            DomainEvent::Other(event) => {
+                self.other
+                    || (!self.named.is_empty()
+                        && self.named.contains(&Kind::Named(event.name().clone())))
+            }
+            DomainEvent::Synced(_) | DomainEvent::Gap(_) => true,
+        }
+    }
+}
+
+impl Subscriber {
+    /// `typed` are the kinds that a subscriber without a filter of kinds gets.
+    pub(super) fn new(id: u64, mailbox: Arc<Mailbox>, options: Options, typed: &Kinds) -> Self {
+        let wanted = WantedKinds::new(options.filter.kinds.as_ref().unwrap_or(typed));
+        Self {
+            id,
+            mailbox,
+            options,
+            wanted,
+            is_synced: false,
+            needs_reset: false,
+            picked: Vec::new(),
+        }
+    }
+
+    /// The first of the `refused` kinds that the subscriber asked for by name.
+    pub(super) fn misses(&self, refused: &Kinds) -> Option<Kind> {
+        self.options.filter.kinds.as_ref()?.iter().find(|kind| refused.contains(kind)).cloned()
+    }
+
+    pub(super) fn wants_lifecycle(&self) -> bool {
+        self.wanted.lifecycle
+    }
+
+    /// Whether the subscriber gets a new event, as far as the event's kind decides.
+    pub(super) fn takes(&self, event: &DomainEvent) -> bool {
+        self.is_synced && self.wanted.has(event)
+    }
+
+    /// Whether the event passes the subscriber's filter.
+    pub(super) fn selects(&self, event: &DomainEvent) -> bool {
+        self.wanted.has(event)
+            && (event.is_marker()
+                || event.domain().is_some_and(|domain| self.options.filter.selects(domain))
+                || self.options.filter.domains.is_empty())
+    }
+}
+
+/// The subscribers, indexed by the domains that they select.
+#[derive(Debug, Default)]
+pub(super) struct Subscribers {
+    by_id: HashMap<u64, Subscriber, foldhash::fast::RandomState>,
+    /// Those that take events of every domain.
+    of_all_domains: Vec<u64>,
+    by_uuid: HashMap<Uuid, Vec<u64>, foldhash::fast::RandomState>,
+    by_name: HashMap<Box<str>, Vec<u64>, foldhash::fast::RandomState>,
+    /// Those with something picked of the current batch.
+    with_picked: Vec<u64>,
+}
+
+impl Subscribers {
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    pub(super) fn get(&self, id: u64) -> Option<&Subscriber> {
+        self.by_id.get(&id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: u64) -> Option<&mut Subscriber> {
+        self.by_id.get_mut(&id)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Subscriber> {
+        self.by_id.values()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Subscriber> {
+        self.by_id.values_mut()
+    }
+
+    /// Those that take events of every domain.
+    pub(super) fn of_all_domains(&self) -> impl DoubleEndedIterator<Item = &Subscriber> {
+        self.of_all_domains.iter().filter_map(|id| self.by_id.get(id))
+    }
+
+    pub(super) fn insert(&mut self, subscriber: Subscriber) {
+        let id = subscriber.id;
+        if subscriber.options.filter.domains.is_empty() {
+            self.of_all_domains.push(id);
+        }
+        for selector in &subscriber.options.filter.domains {
+            match selector {
+                Selector::Uuid(uuid) => self.by_uuid.entry(*uuid).or_default().push(id),
+                Selector::Name(name) => self.by_name.entry(name.clone()).or_default().push(id),
+            }
+        }
+        self.by_id.insert(id, subscriber);
+    }
+
+    pub(super) fn remove(&mut self, id: u64) -> Option<Subscriber> {
+        let subscriber = self.by_id.remove(&id)?;
+        if subscriber.options.filter.domains.is_empty() {
+            self.of_all_domains.retain(|other| *other != id);
+        }
+        for selector in &subscriber.options.filter.domains {
+            match selector {
+                Selector::Uuid(uuid) => remove_id(&mut self.by_uuid, uuid, id),
+                Selector::Name(name) => remove_id(&mut self.by_name, name, id),
+            }
+        }
+        Some(subscriber)
+    }
+
+    /// Calls `deliver` with each subscriber that filters by domain and the events that it gets.
+    pub(super) fn pick(
+        &mut self,
+        events: &[DomainEvent],
+        mut deliver: impl FnMut(&Subscriber, &[u32]),
+    ) {
+        if self.by_uuid.is_empty() && self.by_name.is_empty() {
+            return;
+        }
+        for (index, event) in (0u32..).zip(events) {
+            let Some(domain) = event.domain() else { continue };
+            let by_uuid = self.by_uuid.get(&domain.uuid());
+            let by_name =
+                if self.by_name.is_empty() { None } else { self.by_name.get(domain.name()) };
+            for id in by_uuid.into_iter().chain(by_name).flatten() {
+                let Some(subscriber) = self.by_id.get_mut(id) else { continue };
+                // A subscriber that names a domain by name and by uuid gets its events once.
+                if subscriber.takes(event) && subscriber.picked.last() != Some(&index) {
+                    if subscriber.picked.is_empty() {
+                        self.with_picked.push(*id);
+                    }
+                    subscriber.picked.push(index);
+                }
+            }
+        }
+        for id in self.with_picked.drain(..) {
+            if let Some(subscriber) = self.by_id.get_mut(&id) {
+                deliver(subscriber, &subscriber.picked);
+                subscriber.picked.clear();
+            }
+        }
+    }
+}
+
+fn remove_id<K, Q, S>(index: &mut HashMap<K, Vec<u64>, S>, key: &Q, id: u64)
+where
+    K: Borrow<Q> + Eq + Hash,
+    Q: Eq + Hash + ?Sized,
+    S: BuildHasher,
+{
+    if let Some(ids) = index.get_mut(key) {
+        ids.retain(|other| *other != id);
+        if ids.is_empty() {
+            index.remove(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_removed_subscriber_leaves_no_trace_in_the_index() {
+        let mut subscribers = Subscribers::default();
+        for id in 0..4 {
+            let options = match id {
+                0 => Options::default(),
+                _ => Options::default().domain("web").domain(Uuid::from_u128(id.into())),
+            };
+            let mailbox = Arc::new(Mailbox::new("s:".into(), 1));
+            subscribers.insert(Subscriber::new(id, mailbox, options, &Kinds::typed()));
+        }
+        subscribers.remove(1);
+        assert_eq!(subscribers.by_name["web"], [2, 3]);
+        assert_eq!(subscribers.by_uuid.len(), 2);
+        for id in [0, 2, 3, 9] {
+            subscribers.remove(id);
+        }
+        assert!(subscribers.is_empty() && subscribers.of_all_domains.is_empty());
+        assert!(subscribers.by_name.is_empty() && subscribers.by_uuid.is_empty());
+    }
+}
