@@ -233,6 +233,40 @@ async fn a_backend_that_lists_all_as_persistent_fails() {
     assert!(failed.await.iter().any(|failed| failed == check));
 }
 
+/// A rig whose silent ends are observed by the backend, which says so or does not.
+struct Observing(FakeRig, bool);
+
+#[async_trait]
+impl Rig for Observing {
+    fn source(&self) -> Arc<dyn EventSource> {
+        self.0.source()
+    }
+
+    async fn start(&self, name: &str) -> Result<(), Failure> {
+        self.0.start(name).await
+    }
+
+    async fn stop(&self, name: &str) -> Result<(), Failure> {
+        self.0.stop(name).await
+    }
+
+    async fn stop_silently(&self, name: &str) -> Result<(), Failure> {
+        self.0.stop(name).await
+    }
+
+    fn observes_silent_ends(&self) -> bool {
+        self.1
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_observed_silent_end_passes_only_where_declared() {
+    let check = conformance::a_silent_end_is_corrected_by_verification;
+    check(&Observing(FakeRig::new(), true)).await.unwrap();
+    let failure = check(&Observing(FakeRig::new(), false)).await.unwrap_err().to_string();
+    assert!(failure.contains("expected web stopped, inferred"), "{failure}");
+}
+
 /// A rig whose domains do not do what they should.
 struct Deaf(FakeRig);
 

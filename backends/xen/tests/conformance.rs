@@ -96,6 +96,10 @@ mod fake {
             VERIFICATION
         }
 
+        fn observes_silent_ends(&self) -> bool {
+            true
+        }
+
         async fn break_connection(&self) -> Result<(), Failure> {
             self.0.go_down();
             Ok(())
@@ -176,6 +180,10 @@ mod real {
 
         fn verification(&self) -> Duration {
             VERIFICATION
+        }
+
+        fn observes_silent_ends(&self) -> bool {
+            true
         }
 
         async fn break_connection(&self) -> Result<(), Failure> {

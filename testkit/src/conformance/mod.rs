@@ -198,6 +198,12 @@ pub trait Rig: Send + Sync {
         Duration::from_secs(60)
     }
 
+    /// Whether the backend looks for silent ends by itself, beside the driver's verification. It then finds
+    /// out some of them first and reports them as observed. Default: false, so that each must be inferred.
+    fn observes_silent_ends(&self) -> bool {
+        false
+    }
+
     /// How long an event may take from its cause to the subscriber. Default: 10 s.
     fn patience(&self) -> Duration {
         Duration::from_secs(10)

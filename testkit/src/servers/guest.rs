@@ -25,6 +25,8 @@ pub enum Deed {
     CrashLoad,
     /// Sleeps (ACPI S3), and does so again after each awakening.
     Sleep,
+    /// Sleeps (ACPI S3) once, and panics (pvpanic) when it is awake again.
+    SleepThenPanic,
     /// Powers itself off with its memory on the disk, or so it says (ACPI S4).
     Hibernate,
     /// Sets its watchdog, and does not feed it: two seconds later it bites.
@@ -98,6 +100,24 @@ impl Guest {
                 code.extend([0xb8, 0x00, kind]); // mov ax, 2400h or 2800h (sleep enable, S3 or S4)
                 code.push(0xef); // out dx, ax
             }
+            // The wakeup finds no waking vector, so the firmware boots this sector again. A byte of the
+            // CMOS, which a reset leaves as it is, says which time it is.
+            Deed::SleepThenPanic => {
+                code.extend([0xb0, 0x7f]); // mov al, 7fh (the last byte of the CMOS)
+                code.extend([0xe6, 0x70]); // out 70h, al
+                code.extend([0xe4, 0x71]); // in al, 71h
+                code.extend([0x3c, 0xa5]); // cmp al, a5h
+                code.extend([0x74, 0x0d]); // je panic
+                code.extend([0xb0, 0xa5]); // mov al, a5h
+                code.extend([0xe6, 0x71]); // out 71h, al
+                code.extend([0xba, 0x04, 0x06]); // mov dx, 604h (PM1a control)
+                code.extend([0xb8, 0x00, 0x24]); // mov ax, 2400h (sleep enable, S3)
+                code.push(0xef); // out dx, ax
+                code.extend([0xfa, 0xf4]); // cli; hlt
+                code.extend([0xba, 0x05, 0x05]); // panic: mov dx, 505h (pvpanic)
+                code.extend([0xb0, 0x01]); // mov al, 1 (panicked)
+                code.push(0xee); // out dx, al
+            }
             Deed::Starve => {
                 code.extend([0xba, 0x43, 0x04]); // mov dx, 443h (ib700)
                 code.extend([0xb0, 0x0e]); // mov al, 0eh (2 s)
@@ -131,7 +151,7 @@ impl Guest {
     /// Its domain XML. QEMU locks the disk while it runs: no two guests can share one.
     pub(super) fn to_xml(&self, disk: &Path) -> String {
         let device = match self.deed {
-            Deed::Panic | Deed::CrashLoad => "<panic model='isa'/>",
+            Deed::Panic | Deed::CrashLoad | Deed::SleepThenPanic => "<panic model='isa'/>",
             Deed::Starve => "<watchdog model='ib700'/>",
             _ => "",
         };
