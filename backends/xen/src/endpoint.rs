@@ -127,7 +127,9 @@ impl Place {
                 "there is no such socket: is this domain 0 of a Xen host, and does xenstored run? Else \
                  give the socket, as in xenstore:/run/xenstored/socket"
             }
-            E::ConnectionRefused => "nobody listens on the socket: xenstored died, or was stopped",
+            E::ConnectionRefused => {
+                "no process listens on the socket: start xenstored again, or see why it ended in its log"
+            }
             E::PermissionDenied => "this user may not open it: run as root, in domain 0",
             E::WouldBlock => {
                 "too many clients wait for xenstored to let them in: is it busy, or hung?"

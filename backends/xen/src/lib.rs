@@ -61,6 +61,7 @@ mod observer;
 mod request;
 mod session;
 mod slot;
+mod socket;
 mod uri;
 pub mod wire;
 

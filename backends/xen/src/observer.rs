@@ -70,6 +70,12 @@ const RELIST: Duration = Duration::from_millis(100);
 /// After so many domains whose request is read first another has its turn.
 const URGENT_IN_A_ROW: u32 = 16;
 
+/// After so many domains of which events have something read the verification has its turn.
+const QUEUED_IN_A_ROW: u32 = 4;
+
+/// How long after an event its consequences are not kept waiting.
+pub(crate) const ATTENTION: Duration = Duration::from_millis(10);
+
 /// What outlives a connection: the run that each number had. The guest takes note of a request by
 /// removing it, and then the store does not tell it any more; nor a name or a uuid that is not written.
 #[derive(Debug, Default)]
@@ -111,6 +117,10 @@ pub(crate) struct Observer {
     /// Domains whose request is to be read before all that, each once.
     urgent: VecDeque<u16>,
     urgent_in_a_row: u32,
+    /// How many others were asked since the verification had its turn.
+    queued_in_a_row: u32,
+    /// When the last event came.
+    last_event: Option<Instant>,
     listing: Listing,
     list_due: bool,
     list_flying: bool,
@@ -163,6 +173,8 @@ impl Observer {
             queue: VecDeque::new(),
             urgent: VecDeque::new(),
             urgent_in_a_row: 0,
+            queued_in_a_row: 0,
+            last_event: None,
             listing: Listing::default(),
             list_due: false,
             list_flying: false,
@@ -254,7 +266,15 @@ impl Observer {
         self.answer(ask, outcome, now, out)
     }
 
+    /// Whether all that is under way is a verification's: no subscriber waits for the replies.
+    pub(crate) fn is_patient(&self, now: Instant) -> bool {
+        self.verification.is_some()
+            && self.phase == Phase::Telling
+            && self.last_event.is_none_or(|at| at + ATTENTION <= now)
+    }
+
     fn event(&mut self, event: &WatchEvent<'_>, now: Instant) {
+        self.last_event = Some(now);
         let Some(target) = Target::of_token(event.token) else {
             tracing::debug!(token = ?event.token, "passed over an event of no watch of ours");
             return;
@@ -381,7 +401,12 @@ impl Observer {
                 return;
             }
             let queue = if is_urgent { &mut self.urgent } else { &mut self.queue };
-            let Some(domid) = queue.front().copied() else { return };
+            let Some(domid) = queue.front().copied() else {
+                if self.verify_another() {
+                    continue;
+                }
+                return;
+            };
             let ask = self.slot_mut(domid).and_then(|slot| {
                 let ask = slot.next_ask(domid);
                 let waits = if is_urgent { &mut slot.urgent } else { &mut slot.queued };
@@ -398,6 +423,11 @@ impl Observer {
                 None => {
                     self.queue.pop_front();
                     self.urgent_in_a_row = 0;
+                    self.queued_in_a_row += 1;
+                    // Events that never stop do not keep a verification from its end.
+                    if self.queued_in_a_row >= QUEUED_IN_A_ROW {
+                        self.verify_another();
+                    }
                 }
             }
         }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::ReadBuf;
 use tokio::net::UnixStream;
 use tokio::time::{Instant, Sleep, sleep};
 use virevent::driver::{self, Batch, Connect, Interest};
@@ -18,6 +18,7 @@ use crate::client::protocol;
 use crate::device::Device;
 use crate::endpoint::{self, Endpoint, Place, Surroundings};
 use crate::observer::{Observer, Past};
+use crate::socket::Socket;
 use crate::uri::StoreUri;
 use crate::wire::Decoder;
 
@@ -51,7 +52,9 @@ impl Connect for Opener {
         };
         let endpoint = place.endpoint()?;
         let link = match &endpoint {
-            Endpoint::Socket(path) => knock(path).await.map(Link::Socket),
+            Endpoint::Socket(path) => {
+                knock(path).await.map(|stream| Link::Socket(Socket::Attached(stream)))
+            }
             Endpoint::Device(path) => Device::open(path).map(Link::Device),
         };
         let link = link.map_err(|error| place.unreachable(error))?;
@@ -62,6 +65,11 @@ impl Connect for Opener {
 /// How often to knock while too many wait at the door, and for how long.
 const KNOCK: Duration = Duration::from_millis(15);
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often a verification's replies are read. In this time the C xenstored of Xen 4.17 answers about as many
+/// requests as may be under way, so that one wakeup and one read bring all their replies. It is
+/// also how late an event may be read during a verification.
+const READ_INTERVAL: Duration = Duration::from_millis(4);
 
 /// Connects. xenstored lets in few at a time, and a socket that does not block is sent away where
 /// another would wait.
@@ -79,7 +87,7 @@ async fn knock(path: &Path) -> io::Result<UnixStream> {
 
 #[derive(Debug)]
 enum Link {
-    Socket(UnixStream),
+    Socket(Socket),
     Device(Device),
 }
 
@@ -92,6 +100,10 @@ pub(crate) struct Session {
     decoder: Decoder,
     observer: Observer,
     timer: Pin<Box<Sleep>>,
+    /// When to read next, while the socket is detached from the runtime.
+    next_read: Option<Instant>,
+    /// A whole interval has brought nothing: until bytes arrive the runtime waits for them.
+    is_silent: bool,
     /// Set when writing failed: what the server still had to say is read first.
     mute: bool,
     past: Arc<Mutex<Past>>,
@@ -138,6 +150,8 @@ impl Session {
             timeout: opener.timeout,
             decoder: Decoder::of_replies(),
             timer: Box::pin(sleep(Duration::from_secs(3600))),
+            next_read: None,
+            is_silent: false,
             mute: false,
             past: Arc::clone(&opener.past),
         }
@@ -151,10 +165,16 @@ impl Session {
             if self.observer.take_told() {
                 return Poll::Ready(Ok(()));
             }
-            if let Poll::Ready(outcome) = self.poll_io(cx) {
+            if let Err(error) = self.set_pace(now) {
+                return Poll::Ready(Err(self.broken(error)));
+            }
+            if let Poll::Ready(outcome) = self.poll_io(cx, now) {
                 return Poll::Ready(outcome.and_then(|()| self.take_in(out)));
             }
-            let Some(at) = self.observer.deadline(self.timeout) else { return Poll::Pending };
+            let deadline = self.observer.deadline(self.timeout);
+            let Some(at) = deadline.into_iter().chain(self.next_read).min() else {
+                return Poll::Pending;
+            };
             if at > now {
                 // Setting a timer costs more than letting it ring early once in a while.
                 if at < self.timer.deadline() || self.timer.is_elapsed() {
@@ -164,6 +184,21 @@ impl Session {
             }
             self.observer.ring(Instant::now(), self.timeout)?;
         }
+    }
+
+    /// Decides whether the runtime waits for bytes, or they are read at intervals: the latter only while
+    /// all that is under way is a verification's, for whose replies no subscriber waits.
+    fn set_pace(&mut self, now: Instant) -> io::Result<()> {
+        let Link::Socket(socket) = &mut self.link else { return Ok(()) };
+        let is_patient = self.observer.is_patient(now) && !self.is_silent;
+        if is_patient && !socket.is_detached() {
+            socket.detach()?;
+            self.next_read = Some(now + READ_INTERVAL);
+        } else if !is_patient && socket.is_detached() {
+            socket.attach()?;
+            self.next_read = None;
+        }
+        Ok(())
     }
 
     /// Takes in the packets that are there.
@@ -179,7 +214,7 @@ impl Session {
     }
 
     /// Writes what can be written, and reads once.
-    fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    fn poll_io(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Result<(), Error>> {
         while !self.mute && !self.observer.client.unwritten().is_empty() {
             match self.link.poll_write(cx, self.observer.client.unwritten()) {
                 Poll::Ready(Ok(bytes)) => self.observer.client.wrote(bytes),
@@ -192,22 +227,40 @@ impl Session {
                 Poll::Pending => break,
             }
         }
+        if self.next_read.is_some_and(|at| now < at) {
+            return Poll::Pending;
+        }
         let mut buffer = ReadBuf::new(self.decoder.spare());
-        match ready!(self.link.poll_read(cx, &mut buffer)) {
+        let Poll::Ready(outcome) = self.link.poll_read(cx, &mut buffer) else {
+            // Nothing wakes the task for a detached socket: the timer does, and then it is attached.
+            self.is_silent |= self.next_read.is_some();
+            return Poll::Pending;
+        };
+        match outcome {
             Ok(()) if buffer.filled().is_empty() => Poll::Ready(Err(self.closed())),
             Ok(()) => {
                 let bytes = buffer.filled().len();
+                // A full buffer says that more waits, which must not pile up in the daemon.
+                let is_full = buffer.remaining() == 0;
                 self.decoder.filled(bytes);
+                self.is_silent = false;
+                if self.next_read.is_some() {
+                    self.next_read = Some(if is_full { now } else { now + READ_INTERVAL });
+                }
                 Poll::Ready(Ok(()))
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
                 Poll::Ready(Err(self.closed()))
             }
-            Err(error) => Poll::Ready(Err(Error::Unreachable {
-                endpoint: self.endpoint.to_string(),
-                reason: "the connection broke".into(),
-                source: Arc::new(error),
-            })),
+            Err(error) => Poll::Ready(Err(self.broken(error))),
+        }
+    }
+
+    fn broken(&self, error: io::Error) -> Error {
+        Error::Unreachable {
+            endpoint: self.endpoint.to_string(),
+            reason: "the connection broke".into(),
+            source: Arc::new(error),
         }
     }
 
@@ -248,14 +301,14 @@ impl Drop for Session {
 impl Link {
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Socket(stream) => Pin::new(stream).poll_read(cx, into),
+            Self::Socket(socket) => socket.poll_read(cx, into),
             Self::Device(device) => device.poll_read(cx, into),
         }
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
-            Self::Socket(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Socket(socket) => socket.poll_write(cx, bytes),
             Self::Device(device) => device.poll_write(cx, bytes),
         }
     }
@@ -302,6 +355,138 @@ mod tests {
         assert!((5_000..5_100).contains(&begun.elapsed().as_millis()));
         let said = Place::given(&path).unreachable(error).to_line();
         assert!(said.contains("too many clients wait"), "{said}");
+    }
+
+    const DOMAINS: u16 = 500;
+
+    /// A session that is connected to `serve`, on a thread of its own.
+    async fn session(
+        dir: &Path,
+        serve: impl FnOnce(std::os::unix::net::UnixStream) + Send + 'static,
+    ) -> Session {
+        let path = dir.join("socket");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        std::thread::spawn(move || serve(listener.accept().unwrap().0));
+        let uri = StoreUri::parse(&format!("xenstore:{}", path.display())).unwrap();
+        let timeout = Duration::from_secs(10);
+        let opener = Opener { uri, host: "h".into(), timeout, past: Arc::default() };
+        opener.connect().await.unwrap()
+    }
+
+    /// Answers each request with a write of its own, as xenstored does, until the client hangs up or, in a
+    /// verification, `until` so many requests.
+    fn answer(mut socket: std::os::unix::net::UnixStream, until: Option<usize>) {
+        use std::io::{Read, Write};
+
+        use crate::wire::{Header, Operation, packet, strings};
+
+        let mut decoder = Decoder::new();
+        let mut lists = 0;
+        let mut answers = 0;
+        loop {
+            match socket.read(decoder.spare()) {
+                Ok(0) | Err(_) => return,
+                Ok(bytes) => decoder.filled(bytes),
+            }
+            while let Some(request) = decoder.next_packet().unwrap() {
+                let header = request.header;
+                let path = strings(request.payload).next().unwrap_or_default();
+                let mut out = Vec::new();
+                let reply = match header.operation {
+                    Operation::GET_FEATURE => String::new(),
+                    Operation::WATCH => "OK\0".into(),
+                    Operation::IS_DOMAIN_INTRODUCED => "T\0".into(),
+                    Operation::DIRECTORY => {
+                        lists += 1;
+                        (1..=DOMAINS).map(|domid| format!("{domid}\0")).collect()
+                    }
+                    _ if path.ends_with(b"/vm") => {
+                        let domid =
+                            String::from_utf8_lossy(path).split('/').nth(3).unwrap().to_owned();
+                        format!("/vm/00000000-0000-4000-8000-{domid:0>12}")
+                    }
+                    _ if path.ends_with(b"/name") => "web".into(),
+                    _ => String::new(),
+                };
+                packet(&mut out, &header, &[reply.as_bytes()]).unwrap();
+                if header.operation == Operation::WATCH {
+                    packet(&mut out, &Header::watch_event(), &[request.payload]).unwrap();
+                }
+                if lists > 1 {
+                    answers += 1;
+                    if until.is_some_and(|until| answers > until) {
+                        let event = &[&b"@releaseDomain\0R\0"[..]];
+                        out.clear();
+                        packet(&mut out, &Header::watch_event(), event).unwrap();
+                        socket.write_all(&out).unwrap();
+                        // It answers nothing any more.
+                        let _ = socket.read(&mut [0]);
+                        return std::thread::park();
+                    }
+                }
+                if socket.write_all(&out).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Reads until the list has been answered. Returns the number of reads.
+    async fn until_listed(session: &mut Session) -> u32 {
+        let mut reads = 0;
+        loop {
+            let mut batch = Batch::new("xenstore:", "h");
+            driver::Session::advance(session, &mut batch).await.unwrap();
+            if format!("{batch:?}").contains("Listed") {
+                return reads;
+            }
+            reads += 1;
+        }
+    }
+
+    async fn synced(session: &mut Session) {
+        driver::Session::set_interest(session, &[Kind::Lifecycle].into_iter().collect(), 1);
+        driver::Session::request_list(session, 2);
+        until_listed(session).await;
+        // The events that setting the watches has fired are too old to be waited for.
+        sleep(2 * crate::observer::ATTENTION).await;
+    }
+
+    #[tokio::test]
+    async fn a_verification_reads_at_most_once_an_interval() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut session = session(dir.path(), |socket| answer(socket, None)).await;
+        synced(&mut session).await;
+        driver::Session::request_list(&mut session, 3);
+        let begun = Instant::now();
+        let reads = until_listed(&mut session).await;
+        let most = begun.elapsed().as_millis() / READ_INTERVAL.as_millis() + 1;
+        assert!(u128::from(reads) <= most, "{reads} reads in {most} intervals");
+    }
+
+    #[tokio::test]
+    async fn an_event_during_a_verification_ends_the_pauses() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut session = session(dir.path(), |socket| answer(socket, Some(100))).await;
+        synced(&mut session).await;
+        driver::Session::request_list(&mut session, 3);
+        let is_detached = |session: &Session| match &session.link {
+            Link::Socket(socket) => socket.is_detached(),
+            Link::Device(_) => false,
+        };
+        let mut batch = Batch::new("xenstore:", "h");
+        let mut was_detached = false;
+        // The daemon answers nothing any more: what is read last is the event.
+        let second = Duration::from_secs(1);
+        loop {
+            let read = driver::Session::advance(&mut session, &mut batch);
+            if tokio::time::timeout(second, read).await.is_err() {
+                break;
+            }
+            was_detached |= is_detached(&session);
+        }
+        assert!(was_detached);
+        assert!(!is_detached(&session), "a silent daemon is waited for, not polled");
     }
 
     #[tokio::test]

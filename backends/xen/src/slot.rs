@@ -181,6 +181,11 @@ impl Slot {
         }
     }
 
+    /// What a verification has still to read of it, and what is under way since it began will not answer.
+    pub(crate) fn to_ask_for_list(&self) -> Questions {
+        self.unread.without(self.flying.without(self.stale))
+    }
+
     /// Whether nothing of it is under way or watched.
     pub(crate) fn is_idle(&self) -> bool {
         self.due.is_empty() && self.flying.is_empty() && self.watches == [Watch::Off; 3]

@@ -13,7 +13,8 @@
 //! same comparison, so the list is at least as new as all that was delivered before it.
 //!
 //! A verification asks each question once. It ends however many events come: what they mark is asked
-//! once more, and not waited for.
+//! once more, and not waited for. They never wait for it: its questions are asked when no other is to be,
+//! and after some of those in a row.
 
 use tokio::time::Instant;
 use virevent::driver::Batch;
@@ -32,6 +33,8 @@ pub(super) struct Verification {
     pub(super) ended: bool,
     /// How many domains have something that is still to be read.
     unread: usize,
+    /// The first domain id of which nothing was asked yet.
+    next: usize,
 }
 
 impl Observer {
@@ -40,7 +43,7 @@ impl Observer {
         let began = self.list_due || self.relist_due || self.list_flying || self.relist.is_some();
         let lists = if self.list_flying { 2 } else { 1 };
         let ended = self.sweep || self.sweeping > 0;
-        self.verification = Some(Verification { tag, lists, began, ended, unread: 0 });
+        self.verification = Some(Verification { tag, lists, began, ended, unread: 0, next: 0 });
         self.list_due = true;
         let domids: Vec<_> = self.slots().map(|(domid, _)| domid).collect();
         for domid in domids {
@@ -54,8 +57,23 @@ impl Observer {
                 || slot.shut_down
                 || (slot.since.is_some() && slot.run.is_none());
             self.must_read(domid, questions);
-            self.mark(domid, questions);
         }
+    }
+
+    /// Puts the questions of one more domain into the queue. What events have asked comes first: it would
+    /// otherwise wait until all other domains are read.
+    pub(super) fn verify_another(&mut self) -> bool {
+        self.queued_in_a_row = 0;
+        let Some(verification) = &mut self.verification else { return false };
+        let rest = self.slots.iter().enumerate().skip(verification.next);
+        let mut next = rest.filter_map(|(at, slot)| Some((at, slot.as_deref()?.to_ask_for_list())));
+        let Some((at, questions)) = next.find(|(_, questions)| !questions.is_empty()) else {
+            verification.next = self.slots.len();
+            return false;
+        };
+        verification.next = at + 1;
+        self.mark(at as u16, questions);
+        true
     }
 
     /// The verification, if there is one, waits for answers to these.

@@ -61,6 +61,27 @@ fn a_verification_asks_four_questions_of_each_domain() {
     assert_eq!(bench.store.asked.len(), 4 * 1_000 + 1);
 }
 
+/// The rest of a verification waits for what an event asks, not the other way round.
+#[test]
+fn an_event_is_answered_before_the_rest_of_a_verification() {
+    let mut bench = Bench::synced(1_000);
+    bench.store.asked.clear();
+    bench.observer.request_list(9);
+    bench.write();
+    bench.store.write("/local/domain/1000/name", "db");
+    bench.store.start(2_000, 2_000, "new");
+    for _ in 0..5 {
+        while bench.store.serve() {}
+        while let Some(bytes) = bench.store.give() {
+            bench.read(&bytes);
+        }
+        bench.write();
+    }
+    let batch = format!("{:?}", bench.batch);
+    assert!(batch.contains("\"db\"") && batch.contains("\"new\""), "{batch}");
+    assert!(bench.observer.verification.is_some(), "it is far from its end");
+}
+
 /// Guests may write their request all the time, and domains may end all the time.
 #[test]
 fn a_verification_ends_while_events_never_do() {
