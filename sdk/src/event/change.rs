@@ -40,6 +40,12 @@ pub enum Change {
 }
 
 impl Change {
+    /// Whether a run of the domain begins. libvirt reports the end of a guest's sleep as
+    /// `started (wakeup)`: that run goes on.
+    pub fn begins_run(self) -> bool {
+        matches!(self, Self::Started(cause) if cause != StartCause::Wakeup)
+    }
+
     /// From libvirt's numbers of a lifecycle event (`virDomainEventType`) and its detail.
     pub fn from_codes(event: i32, detail: i32) -> Self {
         match event {

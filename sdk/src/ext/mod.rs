@@ -32,9 +32,10 @@ pub trait DomainEvents: Stream<Item = DomainEvent> + Sized {
     }
 
     /// The beginnings of runs. Those that an outage hid are inferred after it, so this is right even
-    /// though the markers are left out; domains that ran already are not among them.
+    /// though the markers are left out. Domains that ran already are not among them, nor are guests that
+    /// wake up: their run goes on.
     fn started(self) -> Lifecycles<Self> {
-        Lifecycles::new(self, |change| matches!(change, Change::Started(_)))
+        Lifecycles::new(self, Change::begins_run)
     }
 
     /// The ends of runs. Those that an outage hid are inferred after it.

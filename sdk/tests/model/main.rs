@@ -47,27 +47,32 @@ fn check(variant: Variant) {
 
 #[test]
 fn every_subscriber_ends_with_the_truth_without_verification() {
-    check(Variant { verify: false, silent: false, level: false });
+    check(Variant { verify: false, silent: false, level: false, lacking: false });
 }
 
 #[test]
 fn every_subscriber_ends_with_the_truth_with_verification() {
-    check(Variant { verify: true, silent: false, level: false });
+    check(Variant { verify: true, silent: false, level: false, lacking: false });
 }
 
 #[test]
 fn what_changes_in_silence_is_found_and_corrected() {
-    check(Variant { verify: true, silent: true, level: false });
+    check(Variant { verify: true, silent: true, level: false, lacking: false });
 }
 
 #[test]
 fn a_level_triggered_hypervisor_is_followed() {
-    check(Variant { verify: false, silent: false, level: true });
+    check(Variant { verify: false, silent: false, level: true, lacking: false });
 }
 
 #[test]
 fn silent_changes_of_a_level_triggered_hypervisor_are_found() {
-    check(Variant { verify: true, silent: true, level: true });
+    check(Variant { verify: true, silent: true, level: true, lacking: false });
+}
+
+#[test]
+fn a_hypervisor_without_reboots_is_followed() {
+    check(Variant { verify: true, silent: false, level: false, lacking: true });
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
 use virevent::driver::{Batch, Connect, Interest, Listed, Session};
-use virevent::{Domain, Error, ShutoffReason, State, Uuid};
+use virevent::{Domain, Error, Kind, ShutoffReason, State, Uuid};
 
 use crate::run::Variant;
 use crate::steps::{DOMAINS, Deed};
@@ -26,6 +26,10 @@ pub(crate) struct Inner {
     /// What is true.
     pub(crate) domains: Vec<Truth>,
     last_id: u32,
+    /// Which domain had which id, and after how many lists.
+    used: Vec<(u8, u32, u64)>,
+    /// How many lists were answered.
+    lists: u64,
     refuses: bool,
     line: Option<Line>,
     lines: u64,
@@ -65,7 +69,7 @@ impl std::fmt::Debug for Line {
 struct Asked {
     tag: u64,
     /// One domain, or all.
-    one: Option<Uuid>,
+    one: Option<(String, Uuid)>,
     answer: Option<Vec<Truth>>,
 }
 
@@ -75,13 +79,21 @@ impl Truth {
     }
 
     fn listed(&self, batch: &mut Batch) -> Listed {
-        let domain = batch.domain(uuid(self.number), &self.name, self.run);
-        Listed::new(domain, self.state, Some(self.persistent))
+        Listed::new(self.domain(batch, self.run), self.state, Some(self.persistent))
+    }
+
+    fn domain(&self, batch: &mut Batch, id: Option<u32>) -> Domain {
+        batch.domain_on(host(self.number), uuid(self.number), &self.name, id)
     }
 }
 
+/// The first and the last domain have the same uuid, on two hosts.
 pub(crate) fn uuid(number: u8) -> Uuid {
-    Uuid::from_u128(u128::from(number) + 1)
+    Uuid::from_u128(u128::from(number % (DOMAINS - 1)) + 1)
+}
+
+pub(crate) fn host(number: u8) -> &'static str {
+    if number == DOMAINS - 1 { "other" } else { "host" }
 }
 
 const OFF: State = State::Shutoff(ShutoffReason::Shutdown);
@@ -100,6 +112,8 @@ impl Server {
             variant,
             domains: (0..DOMAINS).map(domain).collect(),
             last_id: 0,
+            used: Vec::new(),
+            lists: 0,
             refuses: false,
             line: None,
             lines: 0,
@@ -134,8 +148,11 @@ impl Inner {
         let Some(line) = &mut self.line else { return false };
         let Some((tag, interest)) = line.interest.pop_front() else { return false };
         let fresh = line.registered.is_empty() && !interest.is_empty();
-        line.registered = interest;
-        let _ = line.words.send(Box::new(move |batch| batch.interest_done(tag, &[])));
+        let lacking = |kind: &&Kind| self.variant.lacking && **kind == Kind::Reboot;
+        let refused: Vec<Kind> = interest.kinds().iter().filter(lacking).cloned().collect();
+        line.registered =
+            interest.kinds().iter().filter(|kind| !refused.contains(kind)).cloned().collect();
+        let _ = line.words.send(Box::new(move |batch| batch.interest_done(tag, &refused)));
         if fresh && self.variant.level {
             // As a real one, it says nothing of what was before.
             line.held.clear();
@@ -152,7 +169,10 @@ impl Inner {
             return false;
         }
         let is_asked = |truth: &&Truth| {
-            truth.exists() && asked.one.is_none_or(|one| one == uuid(truth.number))
+            let is_one = |(host, uuid): &(String, Uuid)| {
+                *host == self::host(truth.number) && *uuid == self::uuid(truth.number)
+            };
+            truth.exists() && asked.one.as_ref().is_none_or(is_one)
         };
         asked.answer = Some(domains.iter().filter(is_asked).cloned().collect());
         true
@@ -163,6 +183,7 @@ impl Inner {
         let Some(line) = &mut self.line else { return false };
         let Some(asked) = line.asked.take_if(|asked| asked.answer.is_some()) else { return false };
         let Asked { tag, one, answer } = asked;
+        self.lists += u64::from(one.is_none());
         let mut domains = answer.unwrap_or_default();
         if level {
             domains.retain(|truth| truth.run.is_some());
@@ -188,6 +209,12 @@ impl Inner {
 
     pub(crate) fn cut(&mut self) {
         self.line = None;
+    }
+
+    /// The server restarts: it cuts the connection, and counts runs from the beginning.
+    pub(crate) fn restart(&mut self) {
+        self.cut();
+        self.last_id = 0;
     }
 
     pub(crate) fn refuse(&mut self, refuses: bool) {
@@ -271,7 +298,7 @@ impl Session for Client {
 
     fn request_state(&mut self, domain: &Domain, tag: u64) -> bool {
         if !self.level {
-            self.ask(tag, Some(domain.uuid()));
+            self.ask(tag, Some((domain.host().to_owned(), domain.uuid())));
         }
         !self.level
     }
@@ -299,7 +326,7 @@ impl Session for Client {
 }
 
 impl Client {
-    fn ask(&self, tag: u64, one: Option<Uuid>) {
+    fn ask(&self, tag: u64, one: Option<(String, Uuid)>) {
         self.line(|line| {
             assert!(line.asked.is_none(), "two calls at once that may block");
             line.asked = Some(Asked { tag, one, answer: None });

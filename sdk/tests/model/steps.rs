@@ -24,6 +24,8 @@ pub(crate) enum Step {
     Serve,
     /// The connection breaks.
     Cut,
+    /// The server restarts: the connection breaks, and ids of runs are used again.
+    Restart,
     /// Connections are refused from now on, or accepted again.
     Refuse,
     Accept,
@@ -135,6 +137,7 @@ impl Step {
             1 => Just(Self::Flush),
             2 => Just(Self::Serve),
             1 => Just(Self::Cut),
+            1 => Just(Self::Restart),
             1 => select(vec![Self::Refuse, Self::Accept, Self::Accept]),
             4 => waits.prop_map(Self::Wait),
             2 => select(SORTS.to_vec()).prop_map(Self::Subscribe),
@@ -146,8 +149,8 @@ impl Step {
 
 /// The steps as text, one a line.
 pub(crate) fn script(variant: Variant, steps: &[Step]) -> String {
-    let Variant { verify, silent, level } = variant;
-    let head = format!("variant {verify} {silent} {level}");
+    let Variant { verify, silent, level, lacking } = variant;
+    let head = format!("variant {verify} {silent} {level} {lacking}");
     let lines = steps.iter().map(|step| format!("{step:?}"));
     std::iter::once(head).chain(lines).collect::<Vec<_>>().join("\n")
 }
@@ -157,7 +160,8 @@ pub(crate) fn read(text: &str) -> (Variant, Vec<Step>) {
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let head: Vec<bool> =
         lines.next().unwrap().split(' ').skip(1).map(|word| word.parse().unwrap()).collect();
-    let variant = Variant { verify: head[0], silent: head[1], level: head[2] };
+    let [verify, silent, level, lacking] = head[..] else { panic!("four words after variant") };
+    let variant = Variant { verify, silent, level, lacking };
     (variant, lines.map(|line| line.parse().unwrap()).collect())
 }
 
@@ -175,6 +179,7 @@ impl FromStr for Step {
             Self::Flush,
             Self::Serve,
             Self::Cut,
+            Self::Restart,
             Self::Refuse,
             Self::Accept,
         ];

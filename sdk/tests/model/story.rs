@@ -6,13 +6,14 @@ use virevent::{
     Change, DomainEvent, Gap, GapKind, Lifecycle, StartCause, State, UndefineCause, Uuid,
 };
 
-use crate::server::{Truth, uuid};
+use crate::server::{Truth, host, uuid};
 use crate::steps::Sort;
 
 /// What a subscriber believes.
 #[derive(Debug, Default)]
 pub(crate) struct Story {
-    domains: BTreeMap<Uuid, Known>,
+    /// By host and uuid.
+    domains: BTreeMap<(String, Uuid), Known>,
     /// There was an outage: events during it may not know whether their domain persists.
     had_gap: bool,
     /// It is not told all that exists.
@@ -83,8 +84,8 @@ impl Story {
 
     fn lifecycle(&mut self, event: &Lifecycle) -> Result<(), String> {
         let id = event.domain.id();
-        let uuid = event.domain.uuid();
-        let known = self.domains.get(&uuid).cloned();
+        let key = (event.domain.host().to_owned(), event.domain.uuid());
+        let known = self.domains.get(&key).cloned();
         let is_vague = known.as_ref().map_or(!self.is_whole, |known| known.vague);
         let run = known.as_ref().and_then(|known| known.run);
         let unannounced = known.as_ref().is_some_and(|known| known.unannounced);
@@ -148,9 +149,9 @@ impl Story {
             }
         }
         if event.is_gone() {
-            self.domains.remove(&uuid);
+            self.domains.remove(&key);
         } else {
-            self.domains.insert(uuid, next);
+            self.domains.insert(key, next);
         }
         Ok(())
     }
@@ -162,7 +163,9 @@ impl Story {
     pub(crate) fn check(&self, truth: &[Truth]) -> Result<(), String> {
         let mut believed = self.domains.clone();
         for domain in truth.iter().filter(|truth| truth.exists()) {
-            let Some(known) = believed.remove(&uuid(domain.number)) else {
+            let Some(known) =
+                believed.remove(&(host(domain.number).to_owned(), uuid(domain.number)))
+            else {
                 return Err(format!("{domain:?} is not known: {:#?}", self.tail));
             };
             let agrees = known.run == domain.run

@@ -62,11 +62,6 @@ pub(super) fn is_half_started(state: State) -> bool {
     matches!(state, State::Paused(PausedReason::StartingUp | PausedReason::Migration))
 }
 
-/// Whether the change is the start of a run: libvirt's wakeup goes on with the run that slept.
-pub(super) fn begins_run(change: Change) -> bool {
-    matches!(change, Change::Started(cause) if cause != StartCause::Wakeup)
-}
-
 /// Takes note of an event. What is inferred goes into `before`; the event itself is settled: it gets
 /// its domain's persistence and, where the hypervisor left it out, the id of the run that ended.
 pub(super) fn observe(
@@ -99,7 +94,7 @@ pub(super) fn observe(
         Change::Defined(cause) => define(roster, key, event, cause),
         Change::Undefined(cause) => undefine(roster, key, event, cause, before),
         Change::Stopped(cause) => stop(roster, key, event, cause, before),
-        change if begins_run(change) => start(roster, key, event, before),
+        change if change.begins_run() => start(roster, key, event, before),
         _ => run_state(roster, key, event, before),
     };
     let entry = roster.get_mut(key);

@@ -9,7 +9,6 @@ use std::collections::VecDeque;
 use super::as_events_know_it;
 use crate::driver::entry::Entry;
 use crate::driver::hosts::ByKey;
-use crate::driver::observe::begins_run;
 use crate::driver::roster::Roster;
 use crate::{Change, DefineCause, DomainEvent, Lifecycle, State, UndefineCause};
 
@@ -89,9 +88,9 @@ fn starts(events: &[&Lifecycle]) -> Vec<bool> {
         }
         let leads_to_start = matches!(event.change, Change::Resumed(_))
             && next.is_some_and(|next| {
-                begins_run(events[next].change) && events[next].domain.id() == event.domain.id()
+                events[next].change.begins_run() && events[next].domain.id() == event.domain.id()
             });
-        starts[at] = begins_run(event.change) || leads_to_start;
+        starts[at] = event.change.begins_run() || leads_to_start;
         next = Some(at);
     }
     starts

@@ -1,12 +1,12 @@
-//! What a reader that was too slow must still get.
+//! Compaction: which events a reader that was too slow must still get.
 //!
-//! Of each domain, in the order they came: the newest ending; the newest start after the last stop;
-//! the newest change of run state after that; the newest definition; the newest after which the domain
-//! was gone; the newest that knows whether it persists; and the newest of all. So a table that is folded
-//! from what is kept equals one that is folded from everything, whatever it held before.
+//! Of each domain, in their order: the newest ending; the newest start after the last stop; the newest
+//! change of run state after that; the newest definition; the newest event after which the domain was
+//! gone; the newest that knows whether the domain persists; and the newest of all. So a table folded from
+//! the kept events equals one folded from all events, whatever it held before.
 //!
-//! Of the markers the newest break and the newest sync of each source and each host, the newer of the
-//! two for each domain, and the newest reset of each scope.
+//! Of the markers: the newest `Disconnected` and the newest `Synced` of each source and each host, the
+//! newer of the two for each domain, and the newest reset of each scope.
 
 #[cfg(test)]
 mod property;
@@ -20,7 +20,7 @@ use uuid::Uuid;
 use crate::event::ScopeKey;
 use crate::{Change, Domain, DomainEvent, Gap, GapKind, Lifecycle, Scope, State, Synced};
 
-/// What was already kept of a domain, looking from the newest event back.
+/// What is kept of a domain already, going from the newest event back.
 #[derive(Default)]
 struct Kept {
     stopped: bool,
@@ -53,11 +53,13 @@ impl Kept {
                 self.stopped = true;
                 first(&mut self.ending)
             }
-            // A guest that loaded its crash kernel goes on.
+            // A guest that runs its crash kernel has not ended.
             Change::Crashed(_) if State::after(change).is_none() => false,
             Change::Crashed(_) => !self.stopped && first(&mut self.ending),
-            Change::Started(_) => !self.stopped && first(&mut self.started),
-            Change::Suspended(_)
+            change if change.begins_run() => !self.stopped && first(&mut self.started),
+            // Also a wakeup: without the start of its run it would be a start out of nothing.
+            Change::Started(_)
+            | Change::Suspended(_)
             | Change::Resumed(_)
             | Change::ShuttingDown(_)
             | Change::PmSuspended(_) => {
@@ -73,12 +75,12 @@ impl Kept {
 /// A sort of marker, of which the newest in each scope is kept.
 #[derive(PartialEq, Eq, Hash)]
 enum Marker {
-    GapKind,
+    Disconnected,
     Synced,
     Reset,
 }
 
-/// Drops what does not matter any more; returns how many happenings that were.
+/// Drops the events that do not matter any more; returns how many.
 pub(super) fn compact(events: &mut VecDeque<DomainEvent>) -> u64 {
     let mut keep = vec![false; events.len()];
     let mut domains: HashMap<(Uuid, &str, &str), Kept, foldhash::fast::RandomState> =
@@ -91,14 +93,14 @@ pub(super) fn compact(events: &mut VecDeque<DomainEvent>) -> u64 {
                 domains.entry(key(&event.domain)).or_default().keeps(event)
             }
             DomainEvent::Reboot(_) | DomainEvent::Other(_) => false,
-            // Of one domain, which may be one of many, the newer of the two says how it is. A wider
-            // scope's Synced ended the gaps of its parts, too.
+            // There may be many domains, so one marker each: the newer one says how the domain is. The Synced
+            // of a wider scope ended the gaps of its domains, too.
             DomainEvent::Synced(Synced { scope: scope @ Scope::Domain(_), .. }) => {
-                newest(scope, Marker::GapKind)
+                newest(scope, Marker::Disconnected)
             }
             DomainEvent::Synced(Synced { scope, .. }) => newest(scope, Marker::Synced),
             DomainEvent::Gap(Gap { scope, kind }) => match kind {
-                GapKind::Disconnected { .. } => newest(scope, Marker::GapKind),
+                GapKind::Disconnected { .. } => newest(scope, Marker::Disconnected),
                 GapKind::Lagged { reset: true, .. } => newest(scope, Marker::Reset),
                 GapKind::Lagged { reset: false, .. } => false,
             },
@@ -116,7 +118,7 @@ pub(super) fn compact(events: &mut VecDeque<DomainEvent>) -> u64 {
     dropped
 }
 
-/// How many happenings an event stands for: a relay's own `Lagged` for those that it missed.
+/// How many events an event stands for: a relay's own `Lagged` stands for those that it missed.
 pub(super) fn stands_for(event: &DomainEvent) -> u64 {
     match event {
         DomainEvent::Gap(Gap { kind: GapKind::Lagged { missed, .. }, .. }) => *missed,

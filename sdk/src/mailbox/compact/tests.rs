@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::{
-    CrashCause, DefineCause, Fault, FaultKind, Reboot, ResumeCause, RunningReason, ShutdownCause,
-    StartCause, StopCause, SuspendCause, UndefineCause,
+    CrashCause, DefineCause, Fault, FaultKind, PmSuspendCause, Reboot, ResumeCause, RunningReason,
+    ShutdownCause, StartCause, StopCause, SuspendCause, UndefineCause,
 };
 
 const STARTED: Change = Change::Started(StartCause::Booted);
@@ -43,6 +43,14 @@ fn of_many_runs_the_last_ending_and_what_came_after_it_is_kept() {
     );
     assert_eq!(kept(&[STARTED, SUSPENDED, STOPPED]), [STOPPED]);
     assert_eq!(kept(&[STARTED, SHUTTING_DOWN]), [STARTED, SHUTTING_DOWN]);
+}
+
+#[test]
+fn a_wakeup_is_no_start_of_a_run() {
+    let asleep = Change::PmSuspended(PmSuspendCause::Memory);
+    let wakeup = Change::Started(StartCause::Wakeup);
+    assert_eq!(kept(&[STOPPED, STARTED, asleep, wakeup]), [STOPPED, STARTED, wakeup]);
+    assert_eq!(kept(&[EXISTING, asleep, wakeup]), [EXISTING, wakeup]);
 }
 
 #[test]

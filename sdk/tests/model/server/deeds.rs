@@ -7,7 +7,7 @@ use virevent::{
     ResumeCause, RunningReason, StartCause, State, StopCause, SuspendCause, UndefineCause,
 };
 
-use super::{Inner, OFF, Truth, Word, uuid};
+use super::{Inner, OFF, Truth, Word};
 use crate::steps::Deed;
 
 const RUNNING: State = State::Running(RunningReason::Booted);
@@ -76,28 +76,23 @@ impl Inner {
                 self.stop(truth, Id::None, StopCause::Crashed);
             }
             Deed::Reboot if running.is_some() => {
-                let number = truth.number;
-                let name = truth.name.clone();
-                let run = truth.run;
                 self.send(
                     &Kind::Reboot,
                     Box::new(move |batch| {
-                        let domain = batch.domain(uuid(number), &name, run);
+                        let domain = truth.domain(batch, truth.run);
                         let at = SystemTime::UNIX_EPOCH;
                         batch.event(Reboot::new(domain, at));
                     }),
                 );
             }
             Deed::BeginStart if inactive && truth.persistent => {
-                self.last_id += 1;
-                truth.run = Some(self.last_id);
+                truth.run = Some(self.next_id(number));
                 truth.state = STARTING;
                 truth.is_starting = true;
                 self.domains[usize::from(number)] = truth;
             }
             Deed::Arrive if inactive => {
-                self.last_id += 1;
-                truth.run = Some(self.last_id);
+                truth.run = Some(self.next_id(number));
                 truth.state = ARRIVING;
                 truth.is_starting = true;
                 self.set(truth, &[(Id::Current, Change::Started(StartCause::Migrated))]);
@@ -123,8 +118,7 @@ impl Inner {
                 self.domains[usize::from(number)] = truth;
             }
             Deed::SilentStart if inactive && (truth.persistent || level) => {
-                self.last_id += 1;
-                truth.run = Some(self.last_id);
+                truth.run = Some(self.next_id(number));
                 truth.state = RUNNING;
                 self.was_silent = true;
                 self.domains[usize::from(number)] = truth;
@@ -138,6 +132,24 @@ impl Inner {
         }
     }
 
+    /// The id of a new run: one that is free, and that this domain did not have shortly before. A run that
+    /// ends and another that begins under the same id while nobody listens look like one (a documented
+    /// limit).
+    fn next_id(&mut self, number: u8) -> u32 {
+        let lists = self.lists;
+        self.used.retain(|(_, _, used)| used + 2 > lists);
+        loop {
+            self.last_id += 1;
+            let id = self.last_id;
+            let is_free = self.domains.iter().all(|domain| domain.run != Some(id));
+            let is_recent = self.used.iter().any(|(user, used, _)| *user == number && *used == id);
+            if is_free && !is_recent {
+                self.used.push((number, id, lists));
+                return id;
+            }
+        }
+    }
+
     fn end_silently(&mut self, mut truth: Truth) {
         truth.run = None;
         truth.state = OFF;
@@ -147,8 +159,7 @@ impl Inner {
     }
 
     fn start(&mut self, mut truth: Truth, state: State) {
-        self.last_id += 1;
-        truth.run = Some(self.last_id);
+        truth.run = Some(self.next_id(truth.number));
         truth.state = state;
         match state {
             RUNNING => self.set(truth, &START),
@@ -192,7 +203,7 @@ impl Inner {
         self.send(
             &Kind::Lifecycle,
             Box::new(move |batch| {
-                let domain = batch.domain(uuid(truth.number), &truth.name, run);
+                let domain = truth.domain(batch, run);
                 match change {
                     Change::Stopped(cause) if level => batch.gone(&domain, cause),
                     _ if level && domain.is_active() => batch.state(domain, truth.state),
