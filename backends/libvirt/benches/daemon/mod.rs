@@ -1,4 +1,4 @@
-//! A daemon without domains that sends whatever it is given: for what is measured.
+//! A daemon whose domains all run and that sends the events it is given, for benchmarks.
 
 #![allow(clippy::unwrap_used)]
 
@@ -15,9 +15,8 @@ const DOMAINS: u128 = 100;
 pub(crate) fn events(count: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     for n in 0..count as u128 {
-        let name = format!("domain-{:04}", n % DOMAINS);
-        let domain =
-            Domain { name: name.as_bytes(), uuid: Uuid::from_u128(n % DOMAINS + 1), id: 7 };
+        let name = name(n % DOMAINS);
+        let domain = domain(&name, n % DOMAINS);
         let event = if n / DOMAINS % 2 == 0 { 3 } else { 4 };
         message(&mut bytes, &Header::event(procs::EVENT_LIFECYCLE), |body| {
             body.i32(0);
@@ -27,8 +26,23 @@ pub(crate) fn events(count: usize) -> Vec<u8> {
     bytes
 }
 
-/// Does what a daemon without domains does, until it has been asked for the list of them.
+fn name(number: u128) -> String {
+    format!("domain-{number:04}")
+}
+
+fn domain(name: &str, number: u128) -> Domain<'_> {
+    Domain { name: name.as_bytes(), uuid: Uuid::from_u128(number + 1), id: 7 }
+}
+
+/// Serves a client until it has asked for the list of domains.
 pub(crate) fn answer_until_listed(mut socket: &UnixStream) {
+    let names: Vec<String> = (0..DOMAINS).map(name).collect();
+    let domains: Vec<Domain<'_>> =
+        (0..).zip(&names).map(|(number, name)| domain(name, number)).collect();
+    let states: Vec<StateStats<'_>> = domains
+        .iter()
+        .map(|domain| StateStats { domain: *domain, state: Some(1), reason: Some(1) })
+        .collect();
     let mut frames = Frames::new();
     let mut listed = 0;
     while listed < 2 {
@@ -45,12 +59,12 @@ pub(crate) fn answer_until_listed(mut socket: &UnixStream) {
                 procs::CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY => body.i32(0),
                 procs::CONNECT_LIST_ALL_DOMAINS => {
                     listed += 1;
-                    Domain::write_all(&[], body);
-                    body.u32(0);
+                    Domain::write_all(&domains, body);
+                    body.u32(domains.len() as u32);
                 }
                 procs::CONNECT_GET_ALL_DOMAIN_STATS => {
                     listed += 1;
-                    StateStats::write_all(&[], body);
+                    StateStats::write_all(&states, body);
                 }
                 _ => {}
             });
