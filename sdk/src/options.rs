@@ -1,4 +1,4 @@
-//! What a subscriber asks for.
+//! Options of a subscription.
 
 use crate::mailbox::Mailbox;
 use crate::{Domain, Error, Kind, Kinds, Selector};
@@ -7,24 +7,22 @@ use crate::{Domain, Error, Kind, Kinds, Selector};
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// How many unread events the mailbox holds before it is compacted. Default: 1,024, which a
-    /// reader that keeps up never fills. It is compacted at 16 MiB too, names and data counted, or at
-    /// 256 bytes for each event of a capacity beyond 65,536.
+    /// How many unread events the mailbox holds before it is compacted. Default: 1,024, which a reader that
+    /// keeps up never fills. The mailbox is also compacted at 16 MiB, names and data counted, or at 256
+    /// bytes for each event of a capacity beyond 65,536.
     pub capacity: usize,
-    /// How many events beyond the capacity the mailbox keeps where the truth needs them. If it needs
-    /// more, the mailbox is reset: it empties, and [`Lagged`](crate::GapKind::Lagged), all that exists and
-    /// `Synced` follow. Default: 65,536, which no reader should ever meet; a test that wants to see a
-    /// reset sets a few.
+    /// How many events beyond the capacity the mailbox keeps where final states need them. Beyond that the
+    /// mailbox is reset: it empties, and [`Lagged`](crate::GapKind::Lagged), everything that exists and
+    /// `Synced` follow. Default: 65,536, which no reader should ever meet; a test of a reset sets a few.
     pub slack: usize,
     /// Which events to receive. Default: all that the source has types for.
     pub filter: Filter,
     /// Whether the stream begins with an [`Existing`](crate::Change::Existing) event for each domain
-    /// in the filter. Default: yes, since without it you do not know what was running.
+    /// in the filter. Default: yes, since without it a subscriber does not know what runs.
     pub existing: bool,
-    /// Whether to wait for a source that is out of reach. Default: no, the subscription then fails.
-    /// With it the stream opens with [`Disconnected`](crate::GapKind::Disconnected) and goes on when
-    /// the source is there: it gets no events until the list of domains has come. A refusal fails
-    /// either way.
+    /// Whether to wait for a source that is unreachable. Default: no, the subscription then fails. With it
+    /// the stream opens with [`Disconnected`](crate::GapKind::Disconnected), and gets no events until the
+    /// source is reachable and the list of domains has come. A refusal fails either way.
     pub wait: bool,
 }
 
@@ -59,8 +57,14 @@ impl Options {
     ///
     /// A kind that the hypervisor lacks fails the subscription.
     #[must_use]
-    pub fn kind(mut self, kind: Kind) -> Self {
-        self.filter.kinds.get_or_insert_default().insert(kind);
+    pub fn kind(self, kind: Kind) -> Self {
+        self.kinds([kind])
+    }
+
+    /// Asks for these kinds of event, as [`kind`](Options::kind) does for one.
+    #[must_use]
+    pub fn kinds(mut self, kinds: impl IntoIterator<Item = Kind>) -> Self {
+        self.filter.kinds.get_or_insert_default().extend(kinds);
         self
     }
 

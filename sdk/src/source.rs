@@ -1,4 +1,4 @@
-//! A hypervisor, or many, as a source of events.
+//! The source of events: a hypervisor, a directory of them, a fleet.
 
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,12 +18,14 @@ pub trait EventSource: Debug + Send + Sync + 'static {
     /// Subscribes. The first subscription connects, on the tokio runtime that it is made in, which
     /// must have its I/O and time drivers enabled.
     ///
-    /// # Errors
-    /// That the source cannot be reached, or refuses; that a kind asked for by name cannot be had;
-    /// that an option is out of range; that the source was shut down; that a registration or the list
-    /// of domains that it waits for has no answer within the call timeout, 10 s by default (unless it may
-    /// [`wait`](Options::wait)). During an outage it succeeds at once, and the stream opens with
+    /// During an outage it succeeds at once, and the stream opens with
     /// [`Disconnected`](crate::GapKind::Disconnected).
+    ///
+    /// # Errors
+    /// The source is unreachable, or refuses; the hypervisor cannot report a kind that was asked for by
+    /// name; an option is out of range; the source was shut down; the registration or the list of domains
+    /// has no answer within the call timeout, 10 s by default (with [`wait`](Options::wait) the stream opens
+    /// with `Disconnected` instead).
     ///
     /// # Cancel safety
     /// Dropped midway it leaves nothing registered.
@@ -35,7 +37,7 @@ pub trait EventSource: Debug + Send + Sync + 'static {
     /// What the source can report.
     fn capabilities(&self) -> Capabilities;
 
-    /// How the source is, now and from now on.
+    /// The state of the source, now and from now on.
     fn health(&self) -> Health;
 
     /// What has passed through the source so far.
@@ -98,31 +100,30 @@ pub struct Capabilities {
 pub struct Counters {
     /// Events received, inferred ones included; existing domains and markers not.
     pub events: u64,
-    /// Events that slow subscribers did not get, over all of them.
+    /// Events that were dropped for slow subscribers, summed over all of them.
     pub missed: u64,
-    /// Times that the source, or a part of it, went out of reach.
+    /// How many times the source, or a part of it, became unreachable.
     pub gaps: u64,
-    /// Times that it came back.
+    /// How many times it was reachable again.
     pub reconnects: u64,
-    /// Domains of which something wrong was believed until a verification found out: the hypervisor
-    /// changed them without a word.
+    /// Domains that a verification corrected: the hypervisor had changed them without an event.
     pub corrected: u64,
 }
 
-/// How a source is.
+/// The state of a source.
 #[non_exhaustive]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Status {
-    /// Nobody is subscribed.
+    /// There is no subscriber.
     #[default]
     Idle,
-    /// It connects for the first time.
+    /// The driver connects for the first time.
     Connecting,
-    /// It is connected, and finds out what there is.
+    /// The driver is connected, and awaits the list of domains.
     Syncing,
-    /// It is connected, and everything known has been told.
+    /// All domains are known.
     Synced,
-    /// It is out of reach, and tries to come back.
+    /// The source is unreachable, and the driver reconnects.
     Disconnected(Fault),
     /// It was shut down.
     Shutdown,
@@ -130,14 +131,14 @@ pub enum Status {
     Ended,
 }
 
-/// How a source is, now and from now on.
+/// The state of a source, now and from now on.
 #[derive(Clone, Debug)]
 pub struct Health {
     status: watch::Receiver<Status>,
     details: Arc<Mutex<Details>>,
 }
 
-/// What else is known of a source beside its status.
+/// What a source reports beside its status.
 #[derive(Debug, Default)]
 pub(crate) struct Details {
     pub(crate) verified: Option<SystemTime>,
@@ -149,15 +150,14 @@ impl Health {
         Self { status, details }
     }
 
-    /// When all that is believed of the domains was last compared with what the hypervisor says: by the
-    /// list at the start or after an outage, or by one that verifies. `None` before the first.
+    /// When everything that is believed of the domains was last compared with what the hypervisor says: by the
+    /// list at the start or after an outage, or by a verification. `None` before the first.
     pub fn verified(&self) -> Option<SystemTime> {
         self.details().verified
     }
 
-    /// The parts of the source that are out of reach now while the rest is not, and why: a host of a fleet,
-    /// a domain whose monitor does not answer, a directory that is not there. They change without a change
-    /// of the status.
+    /// The parts of the source that are unreachable now, and why: a host of a fleet, a domain whose monitor
+    /// does not answer, a directory that does not exist. They change without a change of the status.
     pub fn unreachable(&self) -> Vec<(Scope, Fault)> {
         self.details().unreachable.clone()
     }
@@ -166,7 +166,7 @@ impl Health {
         self.details.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How the source is now.
+    /// The current status.
     pub fn status(&self) -> Status {
         self.status.borrow().clone()
     }
@@ -176,7 +176,7 @@ impl Health {
     /// # Cancel safety
     /// Cancel safe: a change that was not returned is returned by the next call.
     pub async fn changed(&mut self) -> Status {
-        // When the driver is gone for good its last word stands.
+        // After the end of the driver the last status stays.
         if self.status.changed().await.is_err() {
             std::future::pending::<()>().await;
         }

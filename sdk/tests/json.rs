@@ -103,7 +103,7 @@ fn every_event_reads_back_as_it_was_written() {
 }
 
 #[test]
-fn every_event_is_as_the_schema_says_and_has_no_field_that_the_schema_lacks() {
+fn every_event_has_exactly_the_fields_of_the_schema() {
     let schema = Schema::load();
     for event in every_event() {
         let value = serde_json::to_value(&event).unwrap();
@@ -114,7 +114,7 @@ fn every_event_is_as_the_schema_says_and_has_no_field_that_the_schema_lacks() {
 }
 
 #[test]
-fn the_schema_names_no_cause_or_reason_that_the_code_does_not_know() {
+fn the_schema_has_only_causes_and_reasons_of_the_code() {
     let mut written = BTreeSet::new();
     for event in every_event() {
         let event = serde_json::to_value(&event).unwrap();
@@ -185,7 +185,7 @@ fn an_existing_domain_has_a_state_and_a_reason() {
 }
 
 #[test]
-fn a_cause_is_absent_where_there_is_none_and_has_its_number_where_it_is_unknown() {
+fn json_omits_a_missing_cause_and_numbers_an_unknown_one() {
     let head = |change| text(&lifecycle(change)).split_once(r#","origin""#).unwrap().0.to_owned();
     assert_eq!(
         head(Change::Crashed(CrashCause::Unspecified)),
@@ -306,7 +306,7 @@ fn fields_that_are_not_known_are_ignored() {
 }
 
 #[test]
-fn a_number_that_was_unknown_to_the_writer_may_be_known_to_the_reader() {
+fn json_reads_a_number_that_the_writer_did_not_know() {
     let mut event =
         serde_json::to_value(lifecycle(Change::Stopped(StopCause::Unknown(99)))).unwrap();
     event["raw"] = json!(1);

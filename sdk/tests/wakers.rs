@@ -177,5 +177,5 @@ async fn a_watcher_of_health_whose_waker_panics_harms_no_subscriber() {
         fake.lose_connection();
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    expect_sequence(&mut second, &["lost sight *", "synced *"]).await.unwrap();
+    expect_sequence(&mut second, &["disconnected *", "synced *"]).await.unwrap();
 }

@@ -108,7 +108,7 @@ where
 /// That these events come next, in this order, with no other between them.
 ///
 /// A string is the [`Display`](DomainEvent) form of an event, in which `*` stands for any text:
-/// `"web[1] started (booted)"`, `"lost sight of fake:*"`.
+/// `"web[1] started (booted)"`, `"disconnected from fake:*"`.
 ///
 /// # Errors
 /// Another came, none within [`PATIENCE`], or the stream ended.

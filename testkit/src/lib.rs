@@ -26,7 +26,7 @@
 //!
 //! fake.lose_connection();
 //! fake.stop("web").unwrap();
-//! let expected = ["lost sight of fake:*", "web[1] stopped [inferred]", "synced with fake:*"];
+//! let expected = ["disconnected from fake:*", "web[1] stopped [inferred]", "synced with fake:*"];
 //! assert::expect_sequence(&mut events, &expected).await.unwrap();
 //! # }
 //! ```

@@ -90,7 +90,7 @@ async fn a_lost_connection_comes_back_by_itself() {
     fake.lose_connection();
     fake.stop("web").unwrap();
     let expected = [
-        "lost sight of fake: (the fake hypervisor closed the connection)",
+        "disconnected from fake: (the fake hypervisor closed the connection)",
         "web[1] stopped [inferred]",
         "synced with fake: (0 domains)",
     ];
@@ -115,7 +115,7 @@ async fn a_refusal_twice_running_ends_the_streams() {
     let mut events = synced(&fake, Options::default()).await;
     fake.refuse(Error::Authentication { detail: "give a password".into() });
     fake.lose_connection();
-    expect_sequence(&mut events, &["lost sight of *"]).await.unwrap();
+    expect_sequence(&mut events, &["disconnected from *"]).await.unwrap();
     assert_eq!(events.next().await, None);
     assert!(matches!(events.end(), Some(End::Failed(Error::Authentication { .. }))));
 }
@@ -186,7 +186,7 @@ async fn a_silent_peer_is_found_out_by_keepalive() {
     nothing_within(&mut events, 60 * SECOND).await.unwrap();
     fake.go_silent();
     let start = Instant::now();
-    let expected = ["lost sight of fake: (no answer to a keepalive*", "synced *"];
+    let expected = ["disconnected from fake: (no answer to a keepalive*", "synced *"];
     expect_sequence(&mut events, &expected[..1]).await.unwrap();
     assert!(start.elapsed() <= 5 * SECOND, "{:?}", start.elapsed());
     expect_sequence(&mut events, &expected[1..]).await.unwrap();
@@ -236,7 +236,7 @@ async fn a_part_that_goes_out_of_reach_and_comes_back_is_told_as_such() {
     fake.suspend("web").unwrap();
     fake.stop("db").unwrap();
     let expected =
-        ["lost sight of domain web on fake: (socket closed)", "db[2] stopped (destroyed)"];
+        ["disconnected from domain web on fake: (socket closed)", "db[2] stopped (destroyed)"];
     expect_sequence(&mut events, &expected).await.unwrap();
     nothing_within(&mut events, SECOND).await.unwrap();
 

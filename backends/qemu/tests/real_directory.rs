@@ -194,7 +194,7 @@ async fn one_that_is_frozen_or_held_holds_up_no_other() {
     assert_eq!(existing, ["db existing (running)"]);
     let mut gaps = [next(&mut events).await, next(&mut events).await];
     gaps.sort();
-    assert_eq!(gaps, ["lost sight of domain held", "lost sight of domain web"]);
+    assert_eq!(gaps, ["disconnected from domain held", "disconnected from domain web"]);
     db.run("stop").await.unwrap();
     assert_eq!(next(&mut events).await, "db suspended (paused)");
     web.signal("CONT");
@@ -205,7 +205,7 @@ async fn one_that_is_frozen_or_held_holds_up_no_other() {
     assert_eq!(next(&mut events).await, "synced with domain held");
     // And one that is frozen later, and killed.
     web.signal("STOP");
-    assert_eq!(next(&mut events).await, "lost sight of domain web");
+    assert_eq!(next(&mut events).await, "disconnected from domain web");
     nothing_within(&mut events, Duration::from_secs(2)).await.unwrap();
     web.signal("KILL");
     assert_eq!(next(&mut events).await, "web stopped (failed) [inferred]");

@@ -180,7 +180,7 @@ async fn a_daemon_that_was_killed_and_kept_its_store_has_changed_nothing() {
     told.until(1, asked).await;
     daemon.toolstack().acknowledge(web).unwrap();
     daemon.kill9().await.unwrap();
-    assert!(told.next().await.starts_with("lost sight of "));
+    assert!(told.next().await.starts_with("disconnected from "));
     daemon.start_again(Store::Kept).await.unwrap();
     assert!(told.next().await.starts_with("synced with "));
     told.nothing().await;
@@ -197,7 +197,7 @@ async fn a_daemon_that_lost_its_store_has_no_domains() {
     daemon.toolstack().introduce("web").unwrap();
     let mut told = Told::by(&client(&daemon)).await;
     daemon.kill9().await.unwrap();
-    assert!(told.next().await.starts_with("lost sight of "));
+    assert!(told.next().await.starts_with("disconnected from "));
     told.nothing().await;
     daemon.start_again(Store::Lost).await.unwrap();
     told.expect(&["web[1] stopped [inferred]"]).await;

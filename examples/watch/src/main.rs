@@ -266,6 +266,6 @@ mod tests {
         let line = about(uri, &unsupported);
         assert!(line.starts_with("test:///default cannot report"), "{line}");
         let line = about(uri, &Error::Authentication { detail: "log in".into() });
-        assert!(line.starts_with("test:///default: the server wants"), "{line}");
+        assert!(line.starts_with("test:///default: the server requires"), "{line}");
     }
 }

@@ -116,7 +116,7 @@ mod tests {
         {
             batch.clear();
         }
-        assert_eq!(failures, ["fake: the server wants authentication: log in"]);
+        assert_eq!(failures, ["fake: the server requires authentication: log in"]);
 
         kept.create("web").unwrap();
         assert!(streams.read(&mut batch, |_, _| {}).await);

@@ -1,12 +1,12 @@
-//! When to try again.
+//! How long to wait before a reconnect.
 
 use std::time::Duration;
 
 /// How a source reconnects: full-jitter exponential backoff. By value:
 /// `Reconnect::local().max(Duration::from_secs(2))`.
 ///
-/// The wait before attempt *n* is drawn evenly from zero to `min(base * 2^n, max)`, so that the many
-/// clients of a server that restarts do not come back all at once.
+/// The wait before attempt *n* is drawn evenly from zero to `min(base * 2^n, max)`, so that the clients of a
+/// server that restarts do not all reconnect at once.
 #[derive(Clone, Debug)]
 pub struct Reconnect {
     base: Duration,
@@ -25,14 +25,14 @@ impl Reconnect {
         Self { max: Duration::from_secs(30), ..Self::local() }
     }
 
-    /// The most that the first wait can be.
+    /// The upper limit of the first wait.
     #[must_use]
     pub fn base(mut self, base: Duration) -> Self {
         self.base = base;
         self
     }
 
-    /// The most that any wait can be.
+    /// The upper limit of every wait, at most a day.
     #[must_use]
     pub fn max(mut self, max: Duration) -> Self {
         self.max = max.min(LONGEST);
@@ -52,7 +52,7 @@ impl Reconnect {
     }
 }
 
-/// No wait is longer, whatever is asked for.
+/// The longest wait.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[derive(Debug)]

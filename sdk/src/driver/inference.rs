@@ -241,7 +241,7 @@ mod tests {
         Entry::seen(domain, state, persistent)
     }
 
-    fn told(old: Option<Entry>, new: Option<Entry>) -> Vec<String> {
+    fn delivered(old: Option<Entry>, new: Option<Entry>) -> Vec<String> {
         let mut inference = Inference::new(Origin::Observed, SystemTime::UNIX_EPOCH);
         match (old, new) {
             (old, Some(new)) => inference.differ(old.as_ref(), &new),
@@ -254,85 +254,97 @@ mod tests {
     #[test]
     fn a_run_that_was_seen_begins_before_it_ends() {
         let seen = Entry { unannounced: true, ..entry(Some(3), RUNNING, Some(false)) };
-        assert_eq!(told(Some(seen.clone()), None), ["web[3] started", "web[3] stopped"]);
+        assert_eq!(delivered(Some(seen.clone()), None), ["web[3] started", "web[3] stopped"]);
         let running = entry(Some(3), RUNNING, Some(false));
-        assert_eq!(told(Some(seen), Some(running)), ["web[3] started (booted)"]);
+        assert_eq!(delivered(Some(seen), Some(running)), ["web[3] started (booted)"]);
     }
 
     #[test]
     fn a_run_that_was_seen_begins_before_it_is_defined() {
         let seen = Entry { unannounced: true, ..entry(Some(3), RUNNING, Some(false)) };
         let defined = entry(Some(3), RUNNING, Some(true));
-        assert_eq!(told(Some(seen), Some(defined)), ["web[3] started (booted)", "web[3] defined"]);
+        assert_eq!(
+            delivered(Some(seen), Some(defined)),
+            ["web[3] started (booted)", "web[3] defined"]
+        );
     }
 
     #[test]
     fn a_guest_that_migrated_in_is_resumed_too() {
         let migrated = entry(Some(3), State::Running(RunningReason::Migrated), Some(false));
         let expected = ["web[3] started (migrated)", "web[3] resumed (migrated)"];
-        assert_eq!(told(None, Some(migrated)), expected);
+        assert_eq!(delivered(None, Some(migrated)), expected);
     }
 
     #[test]
-    fn an_unchanged_domain_tells_nothing() {
+    fn an_unchanged_domain_infers_nothing() {
         let running = entry(Some(3), RUNNING, Some(true));
-        assert!(told(Some(running.clone()), Some(running)).is_empty());
+        assert!(delivered(Some(running.clone()), Some(running)).is_empty());
         let off = entry(None, OFF, None);
-        assert!(told(Some(off.clone()), Some(off)).is_empty());
+        assert!(delivered(Some(off.clone()), Some(off)).is_empty());
     }
 
     #[test]
     fn a_missing_domain_stopped_and_was_undefined_if_persistent() {
         let persistent = entry(Some(3), RUNNING, Some(true));
-        assert_eq!(told(Some(persistent), None), ["web[3] stopped", "web undefined"]);
+        assert_eq!(delivered(Some(persistent), None), ["web[3] stopped", "web undefined"]);
         let transient = entry(Some(3), RUNNING, Some(false));
-        assert_eq!(told(Some(transient), None), ["web[3] stopped"]);
+        assert_eq!(delivered(Some(transient), None), ["web[3] stopped"]);
         let inactive = entry(None, OFF, Some(true));
-        assert_eq!(told(Some(inactive), None), ["web undefined"]);
+        assert_eq!(delivered(Some(inactive), None), ["web undefined"]);
     }
 
     #[test]
     fn a_new_domain_was_defined_and_started() {
         let persistent = entry(Some(3), RUNNING, Some(true));
-        assert_eq!(told(None, Some(persistent)), ["web defined", "web[3] started (booted)"]);
+        assert_eq!(delivered(None, Some(persistent)), ["web defined", "web[3] started (booted)"]);
         let transient = entry(Some(3), PAUSED, Some(false));
-        assert_eq!(told(None, Some(transient)), ["web[3] started", "web[3] suspended (paused)"]);
-        assert_eq!(told(None, Some(entry(None, OFF, Some(true)))), ["web defined"]);
+        assert_eq!(
+            delivered(None, Some(transient)),
+            ["web[3] started", "web[3] suspended (paused)"]
+        );
+        assert_eq!(delivered(None, Some(entry(None, OFF, Some(true)))), ["web defined"]);
     }
 
     #[test]
     fn a_new_id_while_active_is_a_stop_and_a_start() {
         let old = entry(Some(3), RUNNING, Some(true));
         let new = entry(Some(4), RUNNING, Some(true));
-        assert_eq!(told(Some(old), Some(new)), ["web[3] stopped", "web[4] started (booted)"]);
+        assert_eq!(delivered(Some(old), Some(new)), ["web[3] stopped", "web[4] started (booted)"]);
     }
 
     #[test]
     fn a_stop_has_the_cause_that_the_hypervisor_still_knows() {
         let old = entry(Some(3), RUNNING, Some(true));
         let new = entry(None, OFF, Some(true));
-        assert_eq!(told(Some(old), Some(new)), ["web[3] stopped (destroyed)"]);
+        assert_eq!(delivered(Some(old), Some(new)), ["web[3] stopped (destroyed)"]);
     }
 
     #[test]
-    fn a_pause_and_a_resume_within_a_run_are_told_as_such() {
+    fn a_pause_and_a_resume_within_a_run_are_inferred() {
         let running = entry(Some(3), RUNNING, Some(true));
         let paused = entry(Some(3), PAUSED, Some(true));
         let resumed = entry(Some(3), State::Running(RunningReason::Unpaused), Some(true));
-        assert_eq!(told(Some(running), Some(paused.clone())), ["web[3] suspended (paused)"]);
-        assert_eq!(told(Some(paused), Some(resumed)), ["web[3] resumed (unpaused)"]);
+        assert_eq!(delivered(Some(running), Some(paused.clone())), ["web[3] suspended (paused)"]);
+        assert_eq!(delivered(Some(paused), Some(resumed)), ["web[3] resumed (unpaused)"]);
     }
 
     #[test]
-    fn a_definition_that_comes_or_goes_is_told_of_the_run() {
+    fn a_changed_definition_is_inferred_for_the_run() {
         let persistent = entry(Some(3), RUNNING, Some(true));
         let transient = entry(Some(3), RUNNING, Some(false));
         let unsaid = entry(Some(3), RUNNING, None);
-        assert_eq!(told(Some(persistent.clone()), Some(transient.clone())), ["web[3] undefined"]);
-        assert_eq!(told(Some(transient.clone()), Some(persistent.clone())), ["web[3] defined"]);
-        assert_eq!(told(Some(unsaid.clone()), Some(persistent.clone())), ["web[3] defined"]);
-        assert_eq!(told(Some(unsaid.clone()), Some(transient)), [""; 0]);
-        assert_eq!(told(Some(persistent), Some(unsaid)), [""; 0]);
+        assert_eq!(
+            delivered(Some(persistent.clone()), Some(transient.clone())),
+            ["web[3] undefined"]
+        );
+        assert_eq!(
+            delivered(Some(transient.clone()), Some(persistent.clone())),
+            ["web[3] defined"]
+        );
+        assert_eq!(delivered(Some(unsaid.clone()), Some(persistent.clone())), ["web[3] defined"]);
+        assert_eq!(delivered(Some(unsaid.clone()), Some(transient)), [""; 0]);
+        assert_eq!(delivered(Some(persistent), Some(unsaid)), [""; 0]);
     }
 
     #[test]
@@ -340,8 +352,8 @@ mod tests {
         let asleep = entry(Some(3), State::PmSuspended, Some(true));
         let running = entry(Some(3), RUNNING, Some(true));
         let paused = entry(Some(3), PAUSED, Some(true));
-        assert_eq!(told(Some(asleep.clone()), Some(running)), ["web[3] started (wakeup)"]);
-        assert_eq!(told(Some(asleep), Some(paused)), ["web[3] suspended (paused)"]);
+        assert_eq!(delivered(Some(asleep.clone()), Some(running)), ["web[3] started (wakeup)"]);
+        assert_eq!(delivered(Some(asleep), Some(paused)), ["web[3] suspended (paused)"]);
     }
 
     #[test]
@@ -349,8 +361,8 @@ mod tests {
         let idle = entry(Some(3), State::NoState, Some(true));
         let running = entry(Some(3), RUNNING, Some(true));
         let paused = entry(Some(3), PAUSED, Some(true));
-        assert_eq!(told(Some(idle.clone()), Some(running)), [""; 0]);
-        assert_eq!(told(Some(idle), Some(paused)), ["web[3] suspended (paused)"]);
+        assert_eq!(delivered(Some(idle.clone()), Some(running)), [""; 0]);
+        assert_eq!(delivered(Some(idle), Some(paused)), ["web[3] suspended (paused)"]);
     }
 
     #[test]
@@ -376,11 +388,12 @@ mod tests {
         let paused = entry(Some(3), PAUSED, Some(true));
         let mut inference = Inference::new(Origin::Inferred, SystemTime::UNIX_EPOCH);
         inference.differ(Some(&seen), &paused);
-        let told: Vec<_> = inference.events.iter().map(DomainEvent::lifecycle).collect();
-        let told: Vec<_> = told.into_iter().flatten().map(|e| (e.change, e.persistent)).collect();
+        let delivered: Vec<_> = inference.events.iter().map(DomainEvent::lifecycle).collect();
+        let delivered: Vec<_> =
+            delivered.into_iter().flatten().map(|e| (e.change, e.persistent)).collect();
         let suspended = Change::Suspended(crate::SuspendCause::Paused);
         assert_eq!(
-            told,
+            delivered,
             [
                 (Change::Started(StartCause::Unspecified), Some(false)),
                 (suspended, Some(false)),

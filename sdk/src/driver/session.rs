@@ -1,4 +1,4 @@
-//! What a backend author writes: how to connect, and one connection's I/O.
+//! The traits of a backend: how to connect, and one connection's I/O.
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -6,7 +6,7 @@ use std::future::Future;
 use super::Batch;
 use crate::{Domain, Error, Kind, Kinds};
 
-/// How to reach a hypervisor.
+/// Connects to a hypervisor.
 pub trait Connect: Debug + Send + Sync + 'static {
     /// One connection.
     type Session: Session;
@@ -14,7 +14,7 @@ pub trait Connect: Debug + Send + Sync + 'static {
     /// The source's URI, without secrets.
     fn uri(&self) -> &str;
 
-    /// What a subscription without a filter of kinds gets.
+    /// The kinds that a subscription without a filter of kinds gets.
     fn kinds(&self) -> Kinds {
         Kinds::typed()
     }
@@ -23,53 +23,52 @@ pub trait Connect: Debug + Send + Sync + 'static {
     /// future when it takes too long.
     ///
     /// # Errors
-    /// Why not. [`Error::is_refusal`] decides whether the driver tries again.
+    /// The connection failed. [`Error::is_refusal`] says whether the driver must not retry.
     fn connect(&self) -> impl Future<Output = Result<Self::Session, Error>> + Send;
 }
 
 /// One connection to a hypervisor.
 ///
-/// Requests are queued, and one future does all the I/O, so that a call that stalls never holds up
-/// events. Deadlines are the driver's; partial frames, in and out, are kept here.
+/// Requests are queued, and one future does all the I/O, so that a call that stalls never delays events. The
+/// driver keeps the deadlines; the session keeps partial frames, in and out.
 pub trait Session: Send + 'static {
     /// The host at the other end, as it calls itself.
     fn host(&self) -> &str;
 
-    /// Queues what it takes to receive these events and no others. Answered by
-    /// [`Batch::interest_done`] once the server has confirmed all of it. The driver has at most one
-    /// such request under way.
+    /// Queues the calls that register for these events and deregister from all others. Answered by
+    /// [`Batch::interest_done`] once the server has confirmed all of them. The driver has at most one such
+    /// request under way.
     fn set_interest(&mut self, interest: &Interest, tag: u64);
 
-    /// Queues the question which domains there are, active and not. Answered by [`Batch::listed`].
-    /// The driver asks after the registration is confirmed, and again to verify what it believes: the
-    /// answer comes from the hypervisor, not from the session's memory, and is at least as new as what
-    /// the session reported before it. At most one is under way.
+    /// Queues the call that lists all domains, active and inactive. Answered by [`Batch::listed`]. The driver
+    /// lists after the registration is confirmed, and again to verify what it believes: the answer must come
+    /// from the hypervisor, not from the session's memory, and be at least as new as what the session
+    /// reported before it. At most one is under way.
     fn request_list(&mut self, tag: u64);
 
-    /// Queues the question how this one domain is, where the protocol can ask that. Answered by
-    /// [`Batch::looked`], or [`Batch::look_failed`]. False where it cannot: the driver then asks for a
-    /// list. At most one of this and [`request_list`](Self::request_list) is under way.
+    /// Queues the call that gets the state of this one domain. Answered by [`Batch::looked`], or
+    /// [`Batch::look_failed`]. False where the protocol has no such call: the driver then requests a list. At
+    /// most one of this and [`request_list`](Self::request_list) is under way.
     fn request_state(&mut self, domain: &Domain, tag: u64) -> bool {
         let _ = (domain, tag);
         false
     }
 
-    /// Whether a reply and events arrive in the order in which they came about, so that neither
-    /// overtakes the other. The driver then believes one verifying list; otherwise two in a row that
-    /// agree.
+    /// Whether replies and events arrive in the order in which they arose, so that neither overtakes the
+    /// other. The driver then believes one verifying list; otherwise two in a row that agree.
     fn is_ordered(&self) -> bool {
         false
     }
 
-    /// Queues a probe that the server answers at once, whatever it is busy with. False where the
-    /// protocol has none; the driver then takes silence for health.
+    /// Queues a probe that the server answers at once, whatever it is busy with. False where the protocol has
+    /// none: the driver then assumes that a silent server lives.
     fn ping(&mut self) -> bool {
         false
     }
 
     /// Writes what is queued, reads, and decodes what one read brought into `out`. Returns after
-    /// each read that brought bytes, even when `out` is still empty: that is how the driver knows
-    /// that the other side lives.
+    /// each read that brought bytes, even when `out` is still empty: so the driver knows that the server
+    /// lives.
     ///
     /// # Errors
     /// The connection is lost, or broke its protocol. The session is dropped.
@@ -79,19 +78,19 @@ pub trait Session: Send + 'static {
     fn advance(&mut self, out: &mut Batch) -> impl Future<Output = Result<(), Error>> + Send;
 }
 
-/// What the subscribers want, all together.
+/// The union of what the subscribers want.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Interest {
     pub(crate) kinds: Kinds,
 }
 
 impl Interest {
-    /// The kinds wanted. Empty when there is no subscriber; else lifecycle is among them.
+    /// The kinds. Empty without a subscriber; otherwise lifecycle is among them.
     pub fn kinds(&self) -> &Kinds {
         &self.kinds
     }
 
-    /// Whether nobody wants anything.
+    /// Whether there is no subscriber.
     pub fn is_empty(&self) -> bool {
         self.kinds.is_empty()
     }

@@ -9,7 +9,7 @@ use super::codes::codes;
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Change {
-    /// Nothing happened: the domain was there, in this state, when the stream began.
+    /// Nothing happened: the domain existed, in this state, when the stream began.
     Existing(State),
     /// The domain's configuration was stored: it exists when it does not run, too.
     Defined(DefineCause),
@@ -162,7 +162,7 @@ codes! {
     StartCause {
         /// A normal boot.
         0 = Booted "booted",
-        /// It begins to come in from another host. It is paused until [`Resumed`](Change::Resumed).
+        /// It begins to migrate in from another host. It is paused until [`Resumed`](Change::Resumed).
         1 = Migrated "migrated",
         /// From a saved memory image.
         2 = Restored "restored",
@@ -170,7 +170,7 @@ codes! {
         3 = FromSnapshot "from_snapshot",
         /// The guest woke up from a sleep.
         4 = Wakeup "wakeup",
-        /// The hypervisor made it anew in place of the last run.
+        /// The hypervisor created it again in place of the last run.
         5 = Recreated "recreated",
     }
 }
@@ -178,7 +178,7 @@ codes! {
 codes! {
     /// Why a run was paused.
     SuspendCause {
-        /// Somebody asked.
+        /// By an API call.
         0 = Paused "paused",
         /// For the last phase of a migration.
         1 = Migrated "migrated",
@@ -204,7 +204,7 @@ codes! {
 codes! {
     /// Why a run went on.
     ResumeCause {
-        /// Somebody asked.
+        /// By an API call.
         0 = Unpaused "unpaused",
         /// A migration is done.
         1 = Migrated "migrated",
@@ -220,11 +220,11 @@ codes! {
 codes! {
     /// Why a run is about to end.
     ShutdownCause {
-        /// It has finished; by whose wish is not known.
+        /// It has finished; who requested it is not known.
         0 = Finished "finished",
         /// The guest shut itself down.
         1 = Guest "guest",
-        /// The host asked.
+        /// The host requested it.
         2 = Host "host",
     }
 }
@@ -238,7 +238,7 @@ codes! {
         1 = Destroyed "destroyed",
         /// The guest crashed.
         2 = Crashed "crashed",
-        /// It went to another host.
+        /// It migrated to another host.
         3 = Migrated "migrated",
         /// Its memory was saved to a file.
         4 = Saved "saved",
@@ -246,7 +246,7 @@ codes! {
         5 = Failed "failed",
         /// It was reverted to a snapshot of an inactive domain.
         6 = FromSnapshot "from_snapshot",
-        /// The hypervisor makes it anew.
+        /// The hypervisor creates it again.
         7 = Recreated "recreated",
     }
 }

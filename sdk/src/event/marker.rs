@@ -1,4 +1,4 @@
-//! Events about our knowledge of the domains: where it broke, and where it is whole again.
+//! Markers: where what a stream delivered becomes incomplete, and where it is complete again.
 
 use std::fmt;
 use std::sync::Arc;
@@ -92,7 +92,7 @@ impl Scope {
     }
 }
 
-/// What tells one scope from another.
+/// The identity of a scope.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ScopeKey {
     source: Arc<str>,
@@ -127,18 +127,18 @@ impl fmt::Display for Scope {
     }
 }
 
-/// As of here, what the stream told is the whole truth in that scope.
+/// From here on, what the stream delivered is complete and true for the scope.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Synced {
-    /// How far this reaches, and of which source.
+    /// The scope.
     pub scope: Scope,
-    /// How many domains there are in the scope, active and not, whatever the subscriber's filter.
+    /// The number of domains in the scope, active and inactive, whatever the subscriber's filter.
     pub domains: u64,
 }
 
 impl Synced {
-    /// Makes one, as a test of your own code does.
+    /// Makes one, for a test of your own code.
     pub fn new(scope: Scope, domains: u64) -> Self {
         Self { scope, domains }
     }
@@ -151,18 +151,18 @@ impl fmt::Display for Synced {
     }
 }
 
-/// The truth broke here.
+/// From here on, what the stream delivered is incomplete for the scope.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gap {
-    /// How far this reaches, and of which source.
+    /// The scope.
     pub scope: Scope,
     /// What happened.
     pub kind: GapKind,
 }
 
 impl Gap {
-    /// Makes one, as a test of your own code does.
+    /// Makes one, for a test of your own code.
     pub fn new(scope: Scope, kind: GapKind) -> Self {
         Self { scope, kind }
     }
@@ -172,34 +172,33 @@ impl fmt::Display for Gap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             GapKind::Disconnected { fault } => {
-                write!(f, "lost sight of {} ({fault})", self.scope)
+                write!(f, "disconnected from {} ({fault})", self.scope)
             }
             GapKind::Lagged { missed, .. } => {
-                write!(f, "read {} too slowly ({missed} missed)", self.scope)
+                write!(f, "lagged on {} ({missed} missed)", self.scope)
             }
         }
     }
 }
 
-/// How the truth broke.
+/// What happened.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GapKind {
-    /// The hypervisor is out of reach. **Its domains are not stopped**: what became of them is told
-    /// when it is back, before the next [`Synced`].
+    /// The hypervisor is unreachable. **Its domains are not stopped**: what has changed follows after the
+    /// reconnect, before the next [`Synced`].
     Disconnected {
         /// Why.
         fault: Fault,
     },
     /// This subscriber read too slowly, and its mailbox was compacted.
     Lagged {
-        /// How many events were dropped: exactly, [`Existing`](crate::Change::Existing) and markers
-        /// not counted.
+        /// The exact number of events that were dropped, without [`Existing`](crate::Change::Existing) and
+        /// markers.
         missed: u64,
-        /// False, as nearly always: every domain's last ending and its final state were kept and
-        /// follow. True: not even these could be kept, so **forget what you knew**. What there is now
-        /// follows as [`Existing`](crate::Change::Existing) events and [`Synced`]; a domain that is
-        /// not among them has gone.
+        /// False, as nearly always: every domain's last ending and its final state were kept and follow.
+        /// True: not even these could be kept, so **forget what you know** of the source. What exists
+        /// follows as [`Existing`](crate::Change::Existing) events and [`Synced`]; other domains are gone.
         reset: bool,
     },
 }

@@ -1,4 +1,4 @@
-//! What a stream yields.
+//! The events that a stream yields.
 
 mod change;
 mod codes;
@@ -23,7 +23,7 @@ pub use self::state::{
 };
 use crate::{Domain, Kind};
 
-/// What happened to a domain, or to our knowledge of the domains.
+/// What happened to a domain, or to what is known of the domains.
 ///
 /// `size_of::<DomainEvent>()` is at most 64 bytes, and cloning one allocates nothing.
 #[non_exhaustive]
@@ -35,15 +35,15 @@ pub enum DomainEvent {
     Reboot(Reboot),
     /// An event that this crate has no type for, passed on whole.
     Other(RawEvent),
-    /// As of here, what you were told is the whole truth in that scope.
+    /// From here on, what the stream delivered is complete and true for a scope.
     Synced(Synced),
-    /// The truth broke here: events were, or may have been, lost. After `Disconnected` a `Synced` tells
-    /// when it is whole again; after `Lagged` it is whole with what follows at once.
+    /// From here on, what the stream delivered is incomplete: events were, or may have been, lost. After
+    /// `Disconnected` it is complete at the next `Synced`; after `Lagged`, with the events that follow at once.
     Gap(Gap),
 }
 
 impl DomainEvent {
-    /// The domain that the event is about. `None` for one that is not about a single domain.
+    /// The domain that the event is about; `None` if it is not about a single domain.
     pub fn domain(&self) -> Option<&Domain> {
         match self {
             Self::Lifecycle(event) => Some(&event.domain),
@@ -53,7 +53,7 @@ impl DomainEvent {
         }
     }
 
-    /// The URI of the source that told it, without secrets.
+    /// The URI of the source that reports it, without secrets.
     pub fn source(&self) -> &str {
         match self {
             Self::Lifecycle(event) => event.domain.source(),
@@ -74,7 +74,7 @@ impl DomainEvent {
         }
     }
 
-    /// What happened in the life of the domain, if the event tells of that.
+    /// The lifecycle event, if it is one.
     pub fn lifecycle(&self) -> Option<&Lifecycle> {
         match self {
             Self::Lifecycle(event) => Some(event),
@@ -92,8 +92,7 @@ impl DomainEvent {
         matches!(self, Self::Synced(_) | Self::Gap(_))
     }
 
-    /// Whether something happened in the hypervisor: neither a marker nor a domain that was there
-    /// already. These are the events that a source counts, and that `Lagged` counts as missed.
+    /// Whether something happened in the hypervisor: neither a marker nor a domain that existed already. These are the events that a source counts, and that `Lagged` counts as missed.
     pub fn is_happening(&self) -> bool {
         match self {
             Self::Synced(_) | Self::Gap(_) => false,
@@ -122,7 +121,7 @@ impl fmt::Display for DomainEvent {
     }
 }
 
-/// A step in the life of a domain.
+/// A change of a domain.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lifecycle {
@@ -130,22 +129,22 @@ pub struct Lifecycle {
     pub domain: Domain,
     /// What happened.
     pub change: Change,
-    /// How we know.
+    /// How it came to be known.
     pub origin: Origin,
-    /// When: the hypervisor's own stamp where it sends one (QMP), else the time of receipt.
+    /// When: the hypervisor's own time stamp where it sends one (QMP), else the time of receipt.
     pub at: SystemTime,
-    /// Whether, as of after the event, the domain exists when it does not run; `None` where that is
-    /// not known. The driver settles it; a backend need not.
+    /// Whether, after the event, the domain exists when it does not run; `None` where that is not known.
+    /// The driver fills it in; a backend need not.
     pub persistent: Option<bool>,
 }
 
 impl Lifecycle {
-    /// A step that was observed.
+    /// An observed change.
     pub fn new(domain: Domain, change: Change, at: SystemTime) -> Self {
         Self { domain, change, origin: Origin::Observed, at, persistent: None }
     }
 
-    /// Sets [`persistent`](Lifecycle::persistent), as a test of your own code does.
+    /// Sets [`persistent`](Lifecycle::persistent), for a test of your own code.
     #[must_use]
     pub fn persistent(mut self, persistent: bool) -> Self {
         self.persistent = Some(persistent);
@@ -169,14 +168,14 @@ impl Lifecycle {
 pub struct Reboot {
     /// Which domain.
     pub domain: Domain,
-    /// How we know.
+    /// How it came to be known.
     pub origin: Origin,
-    /// When: the hypervisor's own stamp where it sends one, else the time of receipt.
+    /// When: the hypervisor's own time stamp where it sends one, else the time of receipt.
     pub at: SystemTime,
 }
 
 impl Reboot {
-    /// A reboot that was observed.
+    /// An observed reboot.
     pub fn new(domain: Domain, at: SystemTime) -> Self {
         Self { domain, origin: Origin::Observed, at }
     }
@@ -186,13 +185,13 @@ impl Reboot {
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Origin {
-    /// The hypervisor told it when it happened.
+    /// The hypervisor reported it when it happened.
     #[default]
     Observed,
-    /// It happened while we could not listen: told from the difference between what was known and
-    /// what is.
+    /// No event was received: the driver derived it from the difference between what was known and what
+    /// is.
     Inferred,
-    /// It was recorded by a relay and is played back.
+    /// A relay recorded it, and it is played back.
     Replayed,
 }
 

@@ -6,20 +6,19 @@ use std::time::SystemTime;
 
 use crate::{Domain, EventName, Origin};
 
-/// How much of an event's name is kept, in bytes: as much as of a domain's. No hypervisor has names
-/// that long, and a name is copied wherever an event goes.
+/// The length of an event's name that is kept, in bytes, as of a domain's. No hypervisor has longer names.
 const MAX_NAME: usize = 4096;
 
 /// A well framed event that this crate has no type for, passed on whole.
 ///
-/// What its data means is the hypervisor's own documentation to tell.
+/// The hypervisor's own documentation says what its data means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawEvent {
     /// The domain it is about, where the frame says so.
     pub domain: Option<Domain>,
-    /// When: the hypervisor's own stamp where it sends one, else the time of receipt.
+    /// When: the hypervisor's own time stamp where it sends one, else the time of receipt.
     pub at: SystemTime,
-    /// How we know.
+    /// How it came to be known.
     pub origin: Origin,
     body: Arc<Body>,
 }
@@ -43,7 +42,7 @@ pub enum EventData {
 }
 
 impl RawEvent {
-    /// Makes an event. Of a name longer than 4 KiB the first part is kept, with `…` at its end.
+    /// Makes an event. A name is cut to 4 KiB, and then ends in `…`.
     pub fn new(
         source: impl Into<Arc<str>>,
         domain: Option<Domain>,
@@ -56,7 +55,7 @@ impl RawEvent {
         Self { domain, at, origin: Origin::Observed, body }
     }
 
-    /// The URI of the source that told it, without secrets.
+    /// The URI of the source that reports it, without secrets.
     pub fn source(&self) -> &str {
         &self.body.source
     }
@@ -66,7 +65,7 @@ impl RawEvent {
         &self.body.name
     }
 
-    /// What it holds on to, in bytes, as if nothing of it were shared.
+    /// The memory that it keeps alive, in bytes, as if it shared nothing.
     pub(crate) fn weight(&self) -> usize {
         let data = match self.data() {
             EventData::Json(text) => text.len(),

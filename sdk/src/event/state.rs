@@ -9,7 +9,7 @@ use super::codes::codes;
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
-    /// The hypervisor cannot tell.
+    /// The hypervisor reports no state.
     NoState,
     /// It runs.
     Running(RunningReason),
@@ -110,14 +110,14 @@ impl State {
     /// Whether both are the same state, whatever the reason.
     pub fn is_same(self, other: Self) -> bool {
         match (self, other) {
-            // Blocked is running that waits; no lifecycle event leads from one to the other.
+            // A blocked domain runs and waits; no lifecycle event leads from one to the other.
             (Self::Blocked | Self::Running(_), Self::Blocked | Self::Running(_)) => true,
             (Self::Unknown { state: a, .. }, Self::Unknown { state: b, .. }) => a == b,
             _ => std::mem::discriminant(&self) == std::mem::discriminant(&other),
         }
     }
 
-    /// The state after `change`; `None` where the change does not tell.
+    /// The state after `change`; `None` where the change does not say.
     #[inline]
     pub fn after(change: Change) -> Option<Self> {
         Some(match change {
@@ -197,7 +197,7 @@ codes! {
     RunningReason, unspecified = 0 {
         /// It booted.
         1 = Booted "booted",
-        /// It came in from another host.
+        /// It migrated in from another host.
         2 = Migrated "migrated",
         /// It was restored from a saved memory image.
         3 = Restored "restored",
@@ -223,7 +223,7 @@ codes! {
 codes! {
     /// Why a domain is paused.
     PausedReason, unspecified = 0 {
-        /// Somebody asked.
+        /// By an API call.
         1 = User "user",
         /// For a migration.
         2 = Migration "migration",
@@ -257,7 +257,7 @@ codes! {
 codes! {
     /// Why a domain is shutting down.
     ShuttingDownReason, unspecified = 0 {
-        /// Somebody asked.
+        /// By an API call.
         1 = User "user",
     }
 }
@@ -271,7 +271,7 @@ codes! {
         2 = Destroyed "destroyed",
         /// It crashed.
         3 = Crashed "crashed",
-        /// It went to another host.
+        /// It migrated to another host.
         4 = Migrated "migrated",
         /// Its memory was saved to a file.
         5 = Saved "saved",
@@ -292,7 +292,7 @@ codes! {
     }
 }
 
-/// The cause of the stop that led to an inactive domain, as far as the reason tells it.
+/// The cause of the stop that led to an inactive domain, as far as the reason says it.
 impl From<ShutoffReason> for StopCause {
     fn from(reason: ShutoffReason) -> Self {
         match reason {
@@ -310,7 +310,7 @@ impl From<ShutoffReason> for StopCause {
     }
 }
 
-/// The cause of the start that led to a running domain, as far as the reason tells it.
+/// The cause of the start that led to a running domain, as far as the reason says it.
 impl From<RunningReason> for StartCause {
     fn from(reason: RunningReason) -> Self {
         match reason {
@@ -324,7 +324,7 @@ impl From<RunningReason> for StartCause {
     }
 }
 
-/// The cause of the pause that led to a paused domain, as far as the reason tells it.
+/// The cause of the pause that led to a paused domain, as far as the reason says it.
 impl From<PausedReason> for SuspendCause {
     fn from(reason: PausedReason) -> Self {
         match reason {
@@ -342,7 +342,7 @@ impl From<PausedReason> for SuspendCause {
     }
 }
 
-/// The cause of the resume that led to a running domain, as far as the reason tells it.
+/// The cause of the resume that led to a running domain, as far as the reason says it.
 impl From<RunningReason> for ResumeCause {
     fn from(reason: RunningReason) -> Self {
         match reason {

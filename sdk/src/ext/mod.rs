@@ -1,4 +1,4 @@
-//! What a user reaches for first, on sources and on streams.
+//! Convenience methods on sources and on streams.
 
 mod lifecycles;
 mod of_domain;

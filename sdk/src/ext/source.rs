@@ -1,4 +1,4 @@
-//! Questions that a source answers through a subscription of its own.
+//! Queries that a source answers by a subscription of its own.
 
 use std::future::Future;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::{
     State, StopCause,
 };
 
-/// What every [`EventSource`] can do besides.
+/// Methods of every [`EventSource`].
 pub trait EventSourceExt: EventSource {
     /// Subscribes to all that the source has types for.
     ///
@@ -23,11 +23,11 @@ pub trait EventSourceExt: EventSource {
         self.subscribe_with(Options::default())
     }
 
-    /// The domains there are, active and not, and their states. During an outage it waits for the
-    /// end of it.
+    /// The domains that exist, active and inactive, and their states. During an outage it waits for the end
+    /// of it.
     ///
     /// # Errors
-    /// As [`EventSource::subscribe_with`]; or why the source ended while we waited.
+    /// As [`EventSource::subscribe_with`]; or why the source ended meanwhile.
     ///
     /// # Cancel safety
     /// Dropped midway it leaves nothing registered.
@@ -38,11 +38,11 @@ pub trait EventSourceExt: EventSource {
         }
     }
 
-    /// Waits until a domain is in a state that `wanted` accepts, or was and is no more, or until the
-    /// deadline passes.
+    /// Waits until a domain is in a state that `wanted` accepts, or no longer exists, or until the deadline
+    /// passes.
     ///
-    /// A domain that does not exist yet is waited for. Outages are waited through; a state that a
-    /// domain was in only while the source was out of reach is not noticed.
+    /// It waits for a domain that does not exist yet, and through outages; a state that a domain was in only
+    /// while the source was unreachable is not noticed.
     ///
     /// ```
     /// # async fn example(source: &dyn virevent::EventSource) -> Result<(), virevent::Error> {
@@ -90,9 +90,9 @@ impl<T: EventSource + ?Sized> EventSourceExt for T {}
 pub enum Waited {
     /// The domain is in this state, which is a wanted one.
     Reached(Domain, State),
-    /// The domain was there, and is no more: it will not reach the state.
+    /// The domain existed, and no longer does: it will not reach the state.
     Gone(Domain),
-    /// The deadline passed; the state it was in, if it was there.
+    /// The deadline passed; with the state that the domain was in, if it existed.
     TimedOut(Option<State>),
     /// The source ended.
     Ended(End),
@@ -116,7 +116,7 @@ async fn wait<S: EventSource + ?Sized>(
         let gone = match event.change {
             // The next run is about to begin.
             Change::Stopped(StopCause::Recreated) => false,
-            // Where the event does not know whether the domain persists, a new stream does.
+            // The event does not say whether the domain persists: a new stream does.
             Change::Stopped(_) if event.persistent.is_none() => {
                 let mut now = source.subscribe_with(options.clone()).await?;
                 existing(&mut now).await?.is_empty()
@@ -130,7 +130,7 @@ async fn wait<S: EventSource + ?Sized>(
     Ok(Waited::Ended(events.end().unwrap_or(End::Cancelled)))
 }
 
-/// What a new stream says there is.
+/// What a new stream says exists.
 async fn existing(events: &mut EventStream) -> Result<Vec<(Domain, State)>, Error> {
     let mut domains = Vec::new();
     while let Some(event) = events.next().await {

@@ -30,7 +30,7 @@ async fn synced() -> (FakeHypervisor, EventStream) {
     (fake, events)
 }
 
-async fn told(events: &mut EventStream, expected: &[&str]) {
+async fn delivered(events: &mut EventStream, expected: &[&str]) {
     expect_sequence(events, expected).await.unwrap();
 }
 

@@ -12,7 +12,7 @@ use virevent::{
 use virevent_testkit::assert::{Fold, next_within, nothing_within, until_synced};
 use virevent_testkit::{Asked, FakeHypervisor};
 
-use crate::{lines, secs, synced, told};
+use crate::{delivered, lines, secs, synced};
 
 fn unreachable() -> Error {
     Error::Unreachable {
@@ -27,17 +27,17 @@ fn refusal() -> Error {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_is_a_gap_at_once_and_the_difference_and_synced_afterwards() {
+async fn an_outage_is_a_gap_then_the_difference_then_synced() {
     let (fake, mut events) = synced().await;
     fake.define("db").unwrap();
-    told(&mut events, &["db defined (added)"]).await;
+    delivered(&mut events, &["db defined (added)"]).await;
     fake.go_down();
-    told(&mut events, &["lost sight of fake:*"]).await;
+    delivered(&mut events, &["disconnected from fake:*"]).await;
     fake.stop("web").unwrap();
     fake.start("db").unwrap();
     fake.create("new").unwrap();
     fake.restore();
-    told(
+    delivered(
         &mut events,
         &[
             "db[2] started (booted) [inferred]",
@@ -50,10 +50,10 @@ async fn an_outage_is_a_gap_at_once_and_the_difference_and_synced_afterwards() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_did_not_change_in_an_outage_is_not_told() {
+async fn an_unchanged_domain_is_not_repeated_after_an_outage() {
     let (fake, mut events) = synced().await;
     fake.lose_connection();
-    told(&mut events, &["lost sight of *", "synced with *"]).await;
+    delivered(&mut events, &["disconnected from *", "synced with *"]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -63,10 +63,10 @@ async fn a_new_run_under_the_same_uuid_is_a_stop_and_a_start() {
     fake.stop("web").unwrap();
     fake.start("web").unwrap();
     fake.restore();
-    told(
+    delivered(
         &mut events,
         &[
-            "lost sight of *",
+            "disconnected from *",
             "web[1] stopped [inferred]",
             "web[2] started (booted) [inferred]",
             "synced with *",
@@ -79,10 +79,10 @@ async fn a_new_run_under_the_same_uuid_is_a_stop_and_a_start() {
 async fn unreachable_is_never_stopped() {
     let (fake, mut events) = synced().await;
     fake.go_down();
-    told(&mut events, &["lost sight of *"]).await;
+    delivered(&mut events, &["disconnected from *"]).await;
     nothing_within(&mut events, secs(3600)).await.unwrap();
     fake.restore();
-    told(&mut events, &["synced with *"]).await;
+    delivered(&mut events, &["synced with *"]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -90,14 +90,14 @@ async fn a_list_that_fails_stops_nothing() {
     let (fake, mut events) = synced().await;
     fake.hang_lists();
     fake.lose_connection();
-    told(&mut events, &["lost sight of *"]).await;
+    delivered(&mut events, &["disconnected from *"]).await;
     nothing_within(&mut events, secs(120)).await.unwrap();
     fake.release_lists();
-    told(&mut events, &["synced with *"]).await;
+    delivered(&mut events, &["synced with *"]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_loop_that_only_matches_started_and_stopped_is_right_after_outages() {
+async fn a_started_stopped_loop_is_right_after_outages() {
     let (fake, mut events) = synced().await;
     let mut fold = Fold::default();
     for round in 0..5 {
@@ -108,8 +108,8 @@ async fn a_loop_that_only_matches_started_and_stopped_is_right_after_outages() {
             fake.stop(&format!("vm{}", round - 1)).unwrap();
         }
         fake.restore();
-        let told = until_synced(&mut events).await.unwrap();
-        fold.extend(&told);
+        let delivered = until_synced(&mut events).await.unwrap();
+        fold.extend(&delivered);
         for past in 0..=round {
             let name = format!("vm{past}");
             assert_eq!(fold.is_active(&name), fake.domain(&name).is_some(), "{name}");
@@ -118,19 +118,19 @@ async fn a_loop_that_only_matches_started_and_stopped_is_right_after_outages() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn subscribing_in_an_outage_succeeds_at_once_and_opens_with_disconnected() {
+async fn subscribing_in_an_outage_opens_with_disconnected() {
     let (fake, mut first) = synced().await;
     fake.go_down();
-    told(&mut first, &["lost sight of *"]).await;
+    delivered(&mut first, &["disconnected from *"]).await;
     let mut second = fake.subscribe().await.unwrap();
-    told(&mut second, &["lost sight of *"]).await;
+    delivered(&mut second, &["disconnected from *"]).await;
     fake.restore();
-    told(&mut second, &["web[1] existing *", "synced with *"]).await;
-    told(&mut first, &["synced with *"]).await;
+    delivered(&mut second, &["web[1] existing *", "synced with *"]).await;
+    delivered(&mut first, &["synced with *"]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_subscription_fails_when_the_source_is_out_of_reach() {
+async fn the_first_subscription_to_an_unreachable_source_fails() {
     let fake = FakeHypervisor::new();
     fake.refuse(unreachable());
     let error = fake.subscribe().await.unwrap_err();
@@ -148,13 +148,13 @@ async fn a_subscriber_that_waits_opens_with_disconnected_instead() {
     fake.create("web").unwrap();
     fake.refuse(unreachable());
     let mut events = fake.subscribe_with(Options::default().wait(true)).await.unwrap();
-    told(&mut events, &["lost sight of fake:*start it*"]).await;
+    delivered(&mut events, &["disconnected from fake:*start it*"]).await;
     fake.accept();
-    told(&mut events, &["web[1] existing *", "synced with *"]).await;
+    delivered(&mut events, &["web[1] existing *", "synced with *"]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_fails_the_first_subscription_even_of_one_that_waits() {
+async fn a_refusal_fails_a_first_subscription_with_wait() {
     let fake = FakeHypervisor::new();
     fake.refuse(refusal());
     let error = fake.subscribe_with(Options::default().wait(true)).await.unwrap_err();
@@ -166,7 +166,7 @@ async fn a_minute_of_nothing_but_refusals_ends_the_streams() {
     let (fake, mut events) = synced().await;
     fake.refuse(refusal());
     fake.lose_connection();
-    told(&mut events, &["lost sight of *"]).await;
+    delivered(&mut events, &["disconnected from *"]).await;
     nothing_within(&mut events, secs(59)).await.unwrap();
     let end = tokio::time::timeout(secs(7), events.next()).await;
     assert!(end.unwrap().is_none(), "within the longest wait between two attempts");
@@ -179,14 +179,14 @@ async fn refusals_count_from_the_last_other_failure() {
     let (fake, mut events) = synced().await;
     fake.refuse(refusal());
     fake.lose_connection();
-    told(&mut events, &["lost sight of *"]).await;
+    delivered(&mut events, &["disconnected from *"]).await;
     tokio::time::sleep(secs(50)).await;
     fake.refuse(unreachable());
     tokio::time::sleep(secs(10)).await;
     fake.refuse(refusal());
     nothing_within(&mut events, secs(55)).await.unwrap();
     fake.accept();
-    told(&mut events, &["synced with *"]).await;
+    delivered(&mut events, &["synced with *"]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -194,17 +194,17 @@ async fn one_refusal_among_other_failures_ends_nothing() {
     let (fake, mut events) = synced().await;
     fake.refuse(refusal());
     fake.lose_connection();
-    told(&mut events, &["lost sight of *"]).await;
+    delivered(&mut events, &["disconnected from *"]).await;
     fake.asked(|asked| *asked == Asked::Connect).await;
     fake.accept();
-    told(&mut events, &["synced with *"]).await;
+    delivered(&mut events, &["synced with *"]).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_source_keeps_trying_for_as_long_as_it_takes() {
     let (fake, mut events) = synced().await;
     fake.go_down();
-    told(&mut events, &["lost sight of *"]).await;
+    delivered(&mut events, &["disconnected from *"]).await;
     tokio::time::sleep(secs(86_400)).await;
     fake.restore();
     let back = next_within(&mut events, secs(6)).await.unwrap();
@@ -218,31 +218,31 @@ async fn outage_after_so_long(healthy: Duration) -> Duration {
     fake.go_down();
     tokio::time::sleep(secs(600)).await;
     fake.restore();
-    told(&mut events, &["lost sight of *", "synced with *"]).await;
+    delivered(&mut events, &["disconnected from *", "synced with *"]).await;
     tokio::time::sleep(healthy).await;
     let lost = tokio::time::Instant::now();
     fake.lose_connection();
-    told(&mut events, &["lost sight of *", "synced with *"]).await;
+    delivered(&mut events, &["disconnected from *", "synced with *"]).await;
     lost.elapsed()
 }
 
 #[tokio::test(start_paused = true)]
-async fn ten_seconds_after_a_sync_the_past_is_forgotten_and_the_next_outage_is_short() {
+async fn the_backoff_starts_over_ten_seconds_after_a_sync() {
     let short = Duration::from_millis(100);
     assert!(outage_after_so_long(secs(11)).await <= short);
     assert!(outage_after_so_long(secs(1)).await > short, "this seed draws a longer wait");
 }
 
 #[tokio::test(start_paused = true)]
-async fn between_two_attempts_subscriptions_come_and_go_and_a_shutdown_is_served() {
+async fn commands_are_served_between_two_connection_attempts() {
     let (fake, mut events) = synced().await;
     fake.go_down();
     tokio::time::sleep(secs(600)).await;
     let began = tokio::time::Instant::now();
     let mut late = fake.subscribe().await.unwrap();
-    told(&mut late, &["lost sight of *"]).await;
+    delivered(&mut late, &["disconnected from *"]).await;
     late.close().await;
-    told(&mut events, &["lost sight of *"]).await;
+    delivered(&mut events, &["disconnected from *"]).await;
     fake.shutdown().await;
     assert!(events.next().await.is_none());
     assert!(matches!(events.end(), Some(End::Shutdown)));
@@ -277,27 +277,27 @@ async fn a_half_open_peer_is_noticed_within_thirty_seconds() {
         panic!("{gap}")
     };
     assert_eq!(fault.kind(), FaultKind::Timeout);
-    told(&mut events, &["synced with *"]).await;
+    delivered(&mut events, &["synced with *"]).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_scoped_outage_is_a_gap_and_a_synced_of_that_scope_alone() {
     let (fake, mut events) = synced().await;
     fake.create("db").unwrap();
-    told(&mut events, &["db[2] started *"]).await;
+    delivered(&mut events, &["db[2] started *"]).await;
     let web: Domain = fake.domain("web").unwrap();
     let fault = Fault::new(FaultKind::Closed, "its socket closed");
     fake.disconnected(Scope::Domain(web.clone()), fault);
-    told(&mut events, &["lost sight of domain web on fake: (its socket closed)"]).await;
+    delivered(&mut events, &["disconnected from domain web on fake: (its socket closed)"]).await;
     fake.suspend("db").unwrap();
-    told(&mut events, &["db[2] suspended (paused)"]).await;
+    delivered(&mut events, &["db[2] suspended (paused)"]).await;
 
     let mut late = fake.subscribe().await.unwrap();
-    told(&mut late, &["db[2] existing *", "web[1] existing *", "synced *"]).await;
-    told(&mut late, &["lost sight of domain web on fake: *"]).await;
+    delivered(&mut late, &["db[2] existing *", "web[1] existing *", "synced *"]).await;
+    delivered(&mut late, &["disconnected from domain web on fake: *"]).await;
 
     fake.restored(Scope::Domain(web));
-    told(&mut events, &["synced with domain web on fake: (1 domain)"]).await;
+    delivered(&mut events, &["synced with domain web on fake: (1 domain)"]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -319,14 +319,14 @@ async fn a_level_triggered_hypervisor_keeps_the_same_promises() {
     let fake = FakeHypervisor::builder().level_triggered().build();
     fake.create("web").unwrap();
     let mut events = fake.subscribe().await.unwrap();
-    told(&mut events, &["web[1] existing *", "synced with *"]).await;
+    delivered(&mut events, &["web[1] existing *", "synced with *"]).await;
     fake.suspend("web").unwrap();
     fake.resume("web").unwrap();
     fake.create("db").unwrap();
-    told(&mut events, &["web[1] suspended *", "web[1] resumed *", "db[2] started *"]).await;
+    delivered(&mut events, &["web[1] suspended *", "web[1] resumed *", "db[2] started *"]).await;
     fake.go_down();
     fake.stop("web").unwrap();
     fake.restore();
-    let told = until_synced(&mut events).await.unwrap();
-    assert_eq!(lines(&told[1..]), ["web[1] stopped [inferred]"]);
+    let delivered = until_synced(&mut events).await.unwrap();
+    assert_eq!(lines(&delivered[1..]), ["web[1] stopped [inferred]"]);
 }

@@ -3,7 +3,7 @@
 use virevent::{DomainEvent, End, Error, EventSource, EventSourceExt, Kind, Kinds, Options};
 use virevent_testkit::{Asked, FakeHypervisor};
 
-use crate::{synced, told};
+use crate::{delivered, synced};
 
 fn registrations(fake: &FakeHypervisor) -> Vec<String> {
     let registrations =
@@ -37,7 +37,7 @@ async fn many_subscribers_share_one_registration() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lifecycle_is_registered_for_a_subscriber_that_wants_something_else() {
+async fn lifecycle_is_registered_for_any_subscriber() {
     let fake = FakeHypervisor::new();
     let options = Options::default().kind(Kind::Reboot);
     let _events = fake.subscribe_with(options).await.unwrap();
@@ -54,7 +54,7 @@ async fn a_kind_asked_for_by_name_that_the_server_lacks_is_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_default_kind_that_the_server_lacks_is_left_out_and_said_in_capabilities() {
+async fn a_default_kind_that_the_server_lacks_is_in_capabilities() {
     let fake = FakeHypervisor::builder().lacking(Kind::Reboot).build();
     assert_eq!(fake.capabilities().kinds, Kinds::typed());
     let _events = fake.subscribe().await.unwrap();
@@ -64,29 +64,29 @@ async fn a_default_kind_that_the_server_lacks_is_left_out_and_said_in_capabiliti
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_whose_kind_is_gone_after_an_outage_ends_and_says_why() {
+async fn a_stream_ends_when_its_kind_is_gone_after_an_outage() {
     use futures::StreamExt;
 
     let (fake, mut others) = synced().await;
     let mut reboots = fake.subscribe_with(Options::default().kind(Kind::Reboot)).await.unwrap();
-    told(&mut reboots, &["synced with *"]).await;
+    delivered(&mut reboots, &["synced with *"]).await;
     fake.lack(Kind::Reboot);
     fake.lose_connection();
-    told(&mut reboots, &["lost sight of *"]).await;
+    delivered(&mut reboots, &["disconnected from *"]).await;
     assert!(reboots.next().await.is_none());
     assert!(matches!(reboots.end(), Some(End::Failed(Error::Unsupported { .. }))));
-    told(&mut others, &["lost sight of *", "synced with *"]).await;
+    delivered(&mut others, &["disconnected from *", "synced with *"]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_without_a_type_reaches_who_asked_for_it_whole() {
+async fn an_untyped_event_is_delivered_whole_on_request() {
     use std::time::SystemTime;
     use virevent::{EventData, RawEvent};
 
     let (fake, mut default) = synced().await;
     let mut eights =
         fake.subscribe_with(Options::default().kind("other:8".parse().unwrap())).await.unwrap();
-    told(&mut eights, &["synced with *"]).await;
+    delivered(&mut eights, &["synced with *"]).await;
     let raw = |name: &str| {
         let data = EventData::Bytes([1, 2, 3].into());
         RawEvent::new("fake:", fake.domain("web"), name.into(), data, SystemTime::UNIX_EPOCH)
@@ -96,5 +96,5 @@ async fn an_event_without_a_type_reaches_who_asked_for_it_whole() {
     fake.reboot("web").unwrap();
     let event = virevent_testkit::assert::next_within(&mut eights, crate::secs(1)).await.unwrap();
     assert_eq!(event, DomainEvent::Other(raw("8")));
-    told(&mut default, &["web[1] rebooted"]).await;
+    delivered(&mut default, &["web[1] rebooted"]).await;
 }

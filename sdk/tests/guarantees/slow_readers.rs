@@ -1,4 +1,4 @@
-//! What a subscriber that reads too slowly is told, and that nobody else suffers.
+//! What a subscriber that reads too slowly is delivered, and that nobody else suffers.
 
 use std::time::SystemTime;
 
@@ -10,7 +10,7 @@ use virevent::{
 use virevent_testkit::FakeHypervisor;
 use virevent_testkit::assert::{Fold, until_synced};
 
-use crate::{secs, synced, told};
+use crate::{delivered, secs, synced};
 
 /// Everything that is buffered, once the driver has nothing left to deliver.
 async fn drain(events: &mut virevent::EventStream) -> Vec<DomainEvent> {
@@ -30,7 +30,7 @@ fn missed(event: &DomainEvent) -> u64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_reader_gets_lagged_with_the_exact_count_and_every_final_state() {
+async fn a_slow_reader_gets_the_exact_count_and_final_states() {
     let fake = FakeHypervisor::new();
     let mut events = fake.subscribe_with(Options::default().capacity(32)).await.unwrap();
     until_synced(&mut events).await.unwrap();
@@ -46,17 +46,17 @@ async fn a_slow_reader_gets_lagged_with_the_exact_count_and_every_final_state() 
             tokio::task::yield_now().await;
         }
     }
-    let told = drain(&mut events).await;
-    assert!(told.len() <= 33, "{}", told.len());
-    assert_eq!(missed(&told[0]) as usize + told.len() - 1, happened);
-    assert_eq!(fake.counters().missed, missed(&told[0]));
+    let delivered = drain(&mut events).await;
+    assert!(delivered.len() <= 33, "{}", delivered.len());
+    assert_eq!(missed(&delivered[0]) as usize + delivered.len() - 1, happened);
+    assert_eq!(fake.counters().missed, missed(&delivered[0]));
     let mut fold = Fold::default();
-    fold.extend(&told);
+    fold.extend(&delivered);
     fold.check(&fake.domains()).unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn lagged_stands_before_the_first_event_that_was_kept_and_only_there() {
+async fn lagged_stands_before_the_first_kept_event() {
     let fake = FakeHypervisor::new();
     fake.define("web").unwrap();
     let mut events = fake.subscribe_with(Options::default().capacity(4)).await.unwrap();
@@ -71,7 +71,7 @@ async fn lagged_stands_before_the_first_event_that_was_kept_and_only_there() {
     assert_eq!(missed(&backlog[0]) as usize + backlog.len() - 1, 16);
     assert_eq!(backlog.last().unwrap().to_string(), "web[8] stopped (destroyed)");
     fake.start("web").unwrap();
-    told(&mut events, &["web[9] started *"]).await;
+    delivered(&mut events, &["web[9] started *"]).await;
 }
 
 /// Fills a mailbox of four to the brim: what comes next compacts it, and two of the four are dropped.
@@ -95,9 +95,9 @@ async fn counters_include_what_the_marker_of_an_outage_displaces() {
     fill_four(&fake);
     tokio::time::sleep(secs(1)).await;
     fake.go_down();
-    let told = drain(&mut events).await;
-    assert_eq!(missed(&told[0]), 2, "{told:?}");
-    assert!(crate::lines(&told).last().unwrap().starts_with("lost sight of fake:"));
+    let delivered = drain(&mut events).await;
+    assert_eq!(missed(&delivered[0]), 2, "{delivered:?}");
+    assert!(crate::lines(&delivered).last().unwrap().starts_with("disconnected from fake:"));
     assert_eq!(fake.counters().missed, 2);
 }
 
@@ -105,7 +105,7 @@ async fn counters_include_what_the_marker_of_an_outage_displaces() {
 async fn counters_include_what_the_markers_of_a_part_displace() {
     let (fake, mut events) = synced_with_four().await;
     let db = Scope::Domain(fake.create("db").unwrap());
-    told(&mut events, &["db[2] started *"]).await;
+    delivered(&mut events, &["db[2] started *"]).await;
     fill_four(&fake);
     tokio::time::sleep(secs(1)).await;
     fake.disconnected(db.clone(), Fault::new(FaultKind::Closed, "its socket closed"));
@@ -128,7 +128,7 @@ async fn a_slow_reader_slows_neither_the_others_nor_the_source() {
     for _ in 0..100 {
         fake.suspend("web").unwrap();
         fake.resume("web").unwrap();
-        told(&mut quick, &["web[1] suspended *", "web[1] resumed *"]).await;
+        delivered(&mut quick, &["web[1] suspended *", "web[1] resumed *"]).await;
     }
 }
 
@@ -142,7 +142,7 @@ fn emit_run(fake: &FakeHypervisor, number: u64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reader_too_slow_for_even_the_final_states_is_told_anew() {
+async fn a_reader_too_slow_for_the_final_states_is_reset() {
     const DOMAINS: u64 = 140_000;
     let fake = FakeHypervisor::new();
     fake.create("web").unwrap();
@@ -154,9 +154,9 @@ async fn a_reader_too_slow_for_even_the_final_states_is_told_anew() {
             tokio::task::yield_now().await;
         }
     }
-    let told = drain(&mut events).await;
-    let lines = crate::lines(&told);
-    assert_eq!(missed(&told[0]), 2 * DOMAINS);
+    let delivered = drain(&mut events).await;
+    let lines = crate::lines(&delivered);
+    assert_eq!(missed(&delivered[0]), 2 * DOMAINS);
     assert_eq!(lines[1..], ["web[1] existing (running (booted))", "synced with fake: (1 domain)"]);
 }
 
@@ -174,10 +174,10 @@ async fn stale(fake: &FakeHypervisor) -> virevent::EventStream {
 async fn a_reset_says_what_exists_whatever_the_options() {
     let (fake, _others) = synced().await;
     let mut events = stale(&fake).await;
-    let told = drain(&mut events).await;
-    assert_eq!(missed(&told[0]), 40);
+    let delivered = drain(&mut events).await;
+    assert_eq!(missed(&delivered[0]), 40);
     assert_eq!(
-        crate::lines(&told[1..]),
+        crate::lines(&delivered[1..]),
         ["web[1] existing (running (booted))", "synced with fake: (1 domain)"]
     );
 }
@@ -188,13 +188,16 @@ async fn a_reset_in_an_outage_says_what_exists_at_its_end() {
     let mut events = stale(&fake).await;
     fake.go_down();
     fake.create("db").unwrap();
-    let told = drain(&mut events).await;
-    assert_eq!(missed(&told[0]), 40);
-    assert!(told.len() == 2 && told[1].to_string().starts_with("lost sight of"), "{told:?}");
+    let delivered = drain(&mut events).await;
+    assert_eq!(missed(&delivered[0]), 40);
+    assert!(
+        delivered.len() == 2 && delivered[1].to_string().starts_with("disconnected from"),
+        "{delivered:?}"
+    );
     fake.restore();
-    let told = drain(&mut events).await;
+    let delivered = drain(&mut events).await;
     assert_eq!(
-        crate::lines(&told),
+        crate::lines(&delivered),
         [
             "db[2] existing (running (booted))",
             "web[1] existing (running (booted))",
@@ -204,7 +207,7 @@ async fn a_reset_in_an_outage_says_what_exists_at_its_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_reader_missed_is_told_before_its_stream_ends() {
+async fn lagged_is_delivered_before_the_stream_ends() {
     const DOMAINS: u64 = 140_000;
     let fake = FakeHypervisor::new();
     let mut events = fake.subscribe_with(Options::default().capacity(8)).await.unwrap();
@@ -252,9 +255,9 @@ async fn counters_add_up_what_each_subscriber_missed() {
     }
     let mut sum = 0;
     for events in &mut streams {
-        let told = drain(events).await;
-        assert!(missed(&told[0]) > 10, "{told:?}");
-        sum += missed(&told[0]);
+        let delivered = drain(events).await;
+        assert!(missed(&delivered[0]) > 10, "{delivered:?}");
+        sum += missed(&delivered[0]);
     }
     assert_eq!(fake.counters().missed, sum);
 }

@@ -8,7 +8,7 @@ use virevent::{
 use virevent_testkit::FakeHypervisor;
 use virevent_testkit::assert::{nothing_within, until_synced};
 
-use crate::{lines, secs, synced, told};
+use crate::{delivered, lines, secs, synced};
 
 #[tokio::test(start_paused = true)]
 async fn a_new_stream_says_what_exists_then_synced_then_what_happens() {
@@ -18,7 +18,7 @@ async fn a_new_stream_says_what_exists_then_synced_then_what_happens() {
     fake.start("web").unwrap();
     let mut events = fake.subscribe().await.unwrap();
     fake.start_as("db", StartCause::Restored).unwrap();
-    told(
+    delivered(
         &mut events,
         &[
             "db existing (shutoff*",
@@ -31,24 +31,24 @@ async fn a_new_stream_says_what_exists_then_synced_then_what_happens() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_later_subscriber_is_served_from_what_is_known_without_a_round_trip() {
+async fn a_later_subscriber_is_served_from_the_roster() {
     let (fake, mut first) = synced().await;
     fake.hang_lists();
     fake.suspend("web").unwrap();
-    told(&mut first, &["web[1] suspended (paused)"]).await;
+    delivered(&mut first, &["web[1] suspended (paused)"]).await;
     let mut second = fake.subscribe().await.unwrap();
-    told(&mut second, &["web[1] existing (paused (user))", "synced with *"]).await;
+    delivered(&mut second, &["web[1] existing (paused (user))", "synced with *"]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_that_happens_to_a_domain_is_told_in_order_with_its_cause() {
+async fn changes_are_delivered_in_order_with_their_causes() {
     let (fake, mut events) = synced().await;
     fake.suspend("web").unwrap();
     fake.resume("web").unwrap();
     fake.reboot("web").unwrap();
     fake.stop_as("web", StopCause::Saved).unwrap();
     fake.undefine("web").unwrap();
-    told(
+    delivered(
         &mut events,
         &[
             "web[1] suspended (paused)",
@@ -67,7 +67,7 @@ async fn a_stopped_carries_the_id_of_the_run_that_ended() {
     fake.stop("web").unwrap();
     fake.start("web").unwrap();
     fake.stop("web").unwrap();
-    told(
+    delivered(
         &mut events,
         &["web[1] stopped (destroyed)", "web[2] started (booted)", "web[2] stopped (destroyed)"],
     )
@@ -84,7 +84,7 @@ async fn a_filter_by_domain_passes_its_domain_and_the_markers_only() {
     fake.stop("db").unwrap();
     fake.stop("web").unwrap();
     for events in [&mut by_name, &mut by_uuid] {
-        told(
+        delivered(
             events,
             &[
                 "web[1] existing (running*",
@@ -104,7 +104,7 @@ async fn a_filter_by_kind_passes_its_kind_and_the_markers_only() {
     fake.suspend("web").unwrap();
     fake.resume("web").unwrap();
     fake.reboot("web").unwrap();
-    told(&mut reboots, &["synced with *", "web[1] rebooted"]).await;
+    delivered(&mut reboots, &["synced with *", "web[1] rebooted"]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -112,16 +112,16 @@ async fn without_existing_a_stream_begins_with_synced() {
     let (fake, _other) = synced().await;
     let options = Options::default().existing(false);
     let mut events = fake.subscribe_with(options).await.unwrap();
-    told(&mut events, &["synced with *"]).await;
+    delivered(&mut events, &["synced with *"]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_ends_when_its_source_is_shut_down_after_what_it_had_buffered() {
+async fn a_shutdown_ends_a_stream_after_its_buffered_events() {
     let (fake, mut events) = synced().await;
     fake.stop("web").unwrap();
     tokio::task::yield_now().await;
     fake.shutdown().await;
-    told(&mut events, &["web[1] stopped (destroyed)"]).await;
+    delivered(&mut events, &["web[1] stopped (destroyed)"]).await;
     assert!(events.next().await.is_none());
     assert!(matches!(events.end(), Some(End::Shutdown)));
     assert!(fake.registered().is_empty());
@@ -138,7 +138,7 @@ async fn dropping_the_source_ends_no_stream() {
     let mut events = fake.subscribe().await.unwrap();
     drop(fake);
     host.start("web").unwrap();
-    told(&mut events, &["web existing *", "synced with *", "web[1] started (booted)"]).await;
+    delivered(&mut events, &["web existing *", "synced with *", "web[1] started (booted)"]).await;
 }
 
 #[test]
@@ -184,7 +184,7 @@ async fn counters_count_what_passed() {
     let (fake, mut events) = synced().await;
     fake.reboot("web").unwrap();
     fake.suspend("web").unwrap();
-    told(&mut events, &["web[1] rebooted", "web[1] suspended *"]).await;
+    delivered(&mut events, &["web[1] rebooted", "web[1] suspended *"]).await;
     fake.lose_connection();
     let missed = until_synced(&mut events).await.unwrap();
     assert!(matches!(missed[..], [DomainEvent::Gap(_)]), "{missed:?}");

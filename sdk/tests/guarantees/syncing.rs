@@ -1,10 +1,10 @@
-//! Register, list, merge: what is told of events that come while the list is under way.
+//! Register, list, merge: what is delivered of events that come while the list is under way.
 
 use virevent::{EventSourceExt, Origin};
 use virevent_testkit::assert::{nothing_within, until_synced};
 use virevent_testkit::{Asked, FakeHypervisor};
 
-use crate::{lines, secs, synced, told};
+use crate::{delivered, lines, secs, synced};
 
 /// A fake that has been asked for its list and does not answer yet.
 async fn listing(fake: &FakeHypervisor) {
@@ -13,7 +13,7 @@ async fn listing(fake: &FakeHypervisor) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_happens_between_the_registration_and_the_list_is_told_once() {
+async fn events_within_the_window_are_delivered_once() {
     let fake = FakeHypervisor::new();
     fake.define("web").unwrap();
     fake.hang_lists();
@@ -35,7 +35,7 @@ async fn what_happens_between_the_registration_and_the_list_is_told_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_an_outage_what_the_list_contains_is_told_once_too() {
+async fn an_outage_window_delivers_what_the_list_contains_once() {
     let (fake, mut events) = synced().await;
     fake.hang_lists();
     fake.lose_connection();
@@ -44,8 +44,8 @@ async fn after_an_outage_what_the_list_contains_is_told_once_too() {
     fake.start("web").unwrap();
     tokio::time::sleep(secs(1)).await;
     fake.release_lists();
-    let told = until_synced(&mut events).await.unwrap();
-    assert_eq!(lines(&told[1..]), ["web[1] stopped (destroyed)", "web[2] started (booted)"]);
+    let delivered = until_synced(&mut events).await.unwrap();
+    assert_eq!(lines(&delivered[1..]), ["web[1] stopped (destroyed)", "web[2] started (booted)"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -54,14 +54,14 @@ async fn only_what_an_outage_hid_is_inferred() {
     fake.go_down();
     fake.create("hidden").unwrap();
     fake.restore();
-    let told = until_synced(&mut events).await.unwrap();
-    assert_eq!(told[1].lifecycle().unwrap().origin, Origin::Inferred);
+    let delivered = until_synced(&mut events).await.unwrap();
+    assert_eq!(delivered[1].lifecycle().unwrap().origin, Origin::Inferred);
     fake.create("seen").unwrap();
-    crate::told(&mut events, &["seen[3] started (booted)"]).await;
+    crate::delivered(&mut events, &["seen[3] started (booted)"]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_late_event_that_repeats_what_the_sync_told_is_left_out_once() {
+async fn a_late_event_that_repeats_the_list_is_dropped_once() {
     let fake = FakeHypervisor::new();
     fake.define("web").unwrap();
     fake.single_step();
@@ -71,13 +71,17 @@ async fn a_late_event_that_repeats_what_the_sync_told_is_left_out_once() {
     fake.go_down();
     fake.start("web").unwrap();
     fake.restore();
-    told(&mut events, &["lost sight of *", "web[1] started * [inferred]", "synced with *"]).await;
+    delivered(
+        &mut events,
+        &["disconnected from *", "web[1] started * [inferred]", "synced with *"],
+    )
+    .await;
     // A server may send the event of a start that its list contained already.
     fake.release();
     fake.lifecycle("web", virevent::Change::Started(virevent::StartCause::Booted)).unwrap();
     nothing_within(&mut events, secs(1)).await.unwrap();
     fake.stop("web").unwrap();
-    told(&mut events, &["web[1] stopped (destroyed)"]).await;
+    delivered(&mut events, &["web[1] stopped (destroyed)"]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -89,11 +93,11 @@ async fn what_happens_right_after_a_sync_is_no_repetition_of_it() {
     until_synced(&mut events).await.unwrap();
     fake.wake_up("web").unwrap();
     fake.define("web").unwrap();
-    told(&mut events, &["web[1] started (wakeup)", "web* defined (added)"]).await;
+    delivered(&mut events, &["web[1] started (wakeup)", "web* defined (added)"]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_of_a_registration_that_is_over_is_not_held_for_the_next_one() {
+async fn an_event_of_an_earlier_registration_is_not_held() {
     let (fake, events) = synced().await;
     fake.hang_registrations();
     drop(events);
@@ -101,7 +105,7 @@ async fn an_event_of_a_registration_that_is_over_is_not_held_for_the_next_one() 
     let source = fake.clone();
     let subscribing = tokio::spawn(async move { source.subscribe().await.unwrap() });
     // It starts before the deregistration takes effect and ends before the next registration: the
-    // end is told to nobody.
+    // end is delivered to nobody.
     fake.create("ghost").unwrap();
     tokio::time::sleep(secs(1)).await;
     fake.single_step();
@@ -109,6 +113,6 @@ async fn an_event_of_a_registration_that_is_over_is_not_held_for_the_next_one() 
     fake.release_registrations();
     let mut events = subscribing.await.unwrap();
     fake.release();
-    told(&mut events, &["web[1] existing *", "synced with fake: (1 domain)"]).await;
+    delivered(&mut events, &["web[1] existing *", "synced with fake: (1 domain)"]).await;
     nothing_within(&mut events, secs(1)).await.unwrap();
 }

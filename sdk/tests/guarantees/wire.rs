@@ -19,11 +19,11 @@ use virevent::{
 };
 use virevent_testkit::assert::{next_within, nothing_within, until_synced};
 
-use crate::{secs, told};
+use crate::{delivered, secs};
 
 type Word = Box<dyn FnOnce(&mut Batch) + Send>;
 
-/// The server's end: what it says is what it is told to, and it confirms registrations.
+/// The server's end: what it says is what it is delivered to, and it confirms registrations.
 #[derive(Clone, Debug)]
 struct Wire {
     server: Arc<Mutex<Server>>,
@@ -268,7 +268,7 @@ async fn subscribe_with(
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_list_at_a_time_is_asked_for_and_an_old_one_is_not_believed() {
+async fn one_list_is_requested_at_a_time_and_old_ones_dropped() {
     let (wire, source) = Wire::new();
     for _ in 0..3 {
         assert!(tokio::time::timeout(secs(1), source.subscribe()).await.is_err());
@@ -279,11 +279,11 @@ async fn one_list_at_a_time_is_asked_for_and_an_old_one_is_not_believed() {
         wire.list(&[running(4)]).await;
     };
     let (events, ()) = tokio::join!(source.subscribe(), answers);
-    told(&mut events.unwrap(), &["web[4] existing *", "synced with *"]).await;
+    delivered(&mut events.unwrap(), &["web[4] existing *", "synced with *"]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_has_the_time_of_its_receipt_whoever_subscribed_meanwhile() {
+async fn an_event_has_the_time_of_its_receipt() {
     let (wire, source) = Wire::new();
     let mut events = subscribe(&wire, &source, &[running(3)]).await;
     let _later = source.subscribe().await.unwrap();
@@ -295,7 +295,7 @@ async fn an_event_has_the_time_of_its_receipt_whoever_subscribed_meanwhile() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_held_beyond_its_bound_is_counted_exactly() {
+async fn held_events_beyond_the_bound_are_counted_exactly() {
     const REBOOTS: u64 = 70_000;
     let (wire, source) = Wire::new();
     let mut small = subscribe(&wire, &source, &[running(3)]).await;
@@ -303,8 +303,8 @@ async fn what_is_held_beyond_its_bound_is_counted_exactly() {
     let mut large = source.subscribe_with(large).await.unwrap();
     until_synced(&mut large).await.unwrap();
     wire.hang_up();
-    told(&mut small, &["lost sight of *"]).await;
-    told(&mut large, &["lost sight of *"]).await;
+    delivered(&mut small, &["disconnected from *"]).await;
+    delivered(&mut large, &["disconnected from *"]).await;
     wire.asked_to_list().await;
     wire.say(|batch| {
         let reboot = Reboot::new(web(Some(3)), SystemTime::UNIX_EPOCH);
@@ -328,17 +328,18 @@ async fn what_is_held_beyond_its_bound_is_counted_exactly() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_level_triggered_server_says_before_its_list_is_told_once() {
+async fn a_level_before_the_list_is_delivered_once() {
     let (wire, source) = Wire::new();
     let mut first = subscribe(&wire, &source, &[]).await;
     wire.hang_up();
-    told(&mut first, &["lost sight of *"]).await;
+    delivered(&mut first, &["disconnected from *"]).await;
     let mut second = source.subscribe().await.unwrap();
     wire.asked_to_list().await;
     wire.say(|batch| batch.state(web(Some(7)), RUNNING));
     wire.list(&[]).await;
-    told(&mut first, &["web[7] started (booted)", "synced with wire: (1 domain)"]).await;
-    told(&mut second, &["lost sight of *", "web[7] started (booted)", "synced with *"]).await;
+    delivered(&mut first, &["web[7] started (booted)", "synced with wire: (1 domain)"]).await;
+    delivered(&mut second, &["disconnected from *", "web[7] started (booted)", "synced with *"])
+        .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -354,22 +355,22 @@ async fn two_runs_that_end_before_a_list_leave_no_ghost() {
     wire.say(|batch| batch.state(web(Some(8)), RUNNING));
     wire.say(|batch| batch.gone(&web(Some(8)), StopCause::Shutdown));
     wire.list(&[transient]).await;
-    told(&mut subscribing.await.unwrap(), &["synced with wire: (0 domains)"]).await;
+    delivered(&mut subscribing.await.unwrap(), &["synced with wire: (0 domains)"]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_transient_domain_of_a_level_triggered_server_leaves_no_ghost() {
+async fn a_stopped_transient_domain_leaves_no_level_ghost() {
     let (wire, source) = Wire::new();
     let mut events = subscribe(&wire, &source, &[]).await;
     wire.say(|batch| batch.state(web(Some(7)), RUNNING));
     wire.say(|batch| batch.state(web(None), OFF));
-    told(&mut events, &["web[7] started (booted)", "web[7] stopped (shutdown)"]).await;
+    delivered(&mut events, &["web[7] started (booted)", "web[7] stopped (shutdown)"]).await;
     nothing_within(&mut events, secs(1)).await.unwrap();
-    told(&mut source.subscribe().await.unwrap(), &["synced with wire: (0 domains)"]).await;
+    delivered(&mut source.subscribe().await.unwrap(), &["synced with wire: (0 domains)"]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_host_with_a_new_name_goes_on_under_the_one_it_is_known_by() {
+async fn a_renamed_host_keeps_the_name_that_is_known() {
     let (wire, source) = Wire::new();
     let mut events = subscribe(&wire, &source, &[running(3)]).await;
     wire.server(|server| server.host = "renamed");
@@ -380,25 +381,25 @@ async fn a_host_with_a_new_name_goes_on_under_the_one_it_is_known_by() {
         let web = batch.domain(web(None).uuid(), "web", Some(3));
         batch.listed(tag, vec![Listed::new(web, RUNNING, Some(true))]);
     });
-    told(&mut events, &["lost sight of *", "synced with *"]).await;
+    delivered(&mut events, &["disconnected from *", "synced with *"]).await;
     wire.event(Some(3), SUSPENDED);
     assert_eq!(events.next().await.unwrap().domain().unwrap().host(), "h");
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_was_asleep_reads_before_it_gives_the_other_side_up() {
+async fn after_a_suspend_the_driver_reads_before_a_timeout() {
     let (wire, source) = Wire::new();
     let mut events = subscribe(&wire, &source, &[running(3)]).await;
     tokio::time::sleep(secs(29)).await;
     wire.event(Some(3), SUSPENDED);
     tokio::time::advance(secs(60)).await;
-    told(&mut events, &["web[3] suspended (paused)"]).await;
+    delivered(&mut events, &["web[3] suspended (paused)"]).await;
     nothing_within(&mut events, secs(29)).await.unwrap();
-    told(&mut events, &["lost sight of *no answer to a keepalive within 30s*"]).await;
+    delivered(&mut events, &["disconnected from *no answer to a keepalive within 30s*"]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn events_that_never_end_do_not_keep_a_call_alive_that_is_never_answered() {
+async fn endless_events_do_not_extend_a_call_without_answer() {
     let (wire, source) = Wire::new();
     let flood = async {
         wire.asked_to_list().await;
@@ -415,7 +416,7 @@ async fn events_that_never_end_do_not_keep_a_call_alive_that_is_never_answered()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_without_end_is_a_wait_and_not_a_panic() {
+async fn an_endless_timeout_does_not_panic() {
     let (wire, builder) = Wire::builder();
     let builder = builder.call_timeout(Duration::MAX).idle_timeout(Duration::MAX);
     let builder = builder.connect_timeout(Duration::MAX).keepalive(Some(Duration::MAX), 3);
@@ -428,11 +429,11 @@ async fn a_wait_without_end_is_a_wait_and_not_a_panic() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_came_before_a_connection_broke_is_told_before_the_gap() {
+async fn events_before_a_lost_connection_precede_the_gap() {
     let (wire, source) = Wire::new();
     let mut events = subscribe(&wire, &source, &[running(3)]).await;
     wire.event(None, STOPPED);
     wire.event(Some(4), STARTED);
     wire.hang_up();
-    told(&mut events, &["web[3] stopped *", "web[4] started *", "lost sight of *"]).await;
+    delivered(&mut events, &["web[3] stopped *", "web[4] started *", "disconnected from *"]).await;
 }

@@ -46,17 +46,17 @@ fn check(variant: Variant) {
 }
 
 #[test]
-fn every_subscriber_ends_with_the_truth_without_verification() {
+fn every_subscriber_converges_without_verification() {
     check(Variant { verify: false, silent: false, level: false, lacking: false });
 }
 
 #[test]
-fn every_subscriber_ends_with_the_truth_with_verification() {
+fn every_subscriber_converges_with_verification() {
     check(Variant { verify: true, silent: false, level: false, lacking: false });
 }
 
 #[test]
-fn what_changes_in_silence_is_found_and_corrected() {
+fn silent_changes_are_found_and_corrected() {
     check(Variant { verify: true, silent: true, level: false, lacking: false });
 }
 

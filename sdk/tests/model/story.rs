@@ -1,4 +1,4 @@
-//! What one subscriber was told: what it believes, and whether the story is possible.
+//! What one subscriber was delivered: what it believes, and whether the story is possible.
 
 use std::collections::BTreeMap;
 
@@ -16,9 +16,9 @@ pub(crate) struct Story {
     domains: BTreeMap<(String, Uuid), Known>,
     /// There was an outage: events during it may not know whether their domain persists.
     had_gap: bool,
-    /// It is not told all that exists.
+    /// It is not delivered all that exists.
     is_partial: bool,
-    /// It was told of everything, so that a domain that it does not know does not exist.
+    /// It was delivered of everything, so that a domain that it does not know does not exist.
     is_whole: bool,
     /// Events, markers and existing domains not counted, and those that it missed.
     pub(crate) counted: u64,
@@ -32,7 +32,7 @@ struct Known {
     persistent: Option<bool>,
     run: Option<u32>,
     state: State,
-    /// A run was resumed whose start was not told: it must follow.
+    /// A run was resumed whose start was not delivered: it must follow.
     unannounced: bool,
     /// Events were missed: what is next need not follow from what is known.
     vague: bool,

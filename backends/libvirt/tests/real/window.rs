@@ -179,7 +179,7 @@ impl Window {
     /// Begins an outage.
     async fn cut(&mut self) {
         self.proxy.mode.send_replace(Mode::Down);
-        told_until(&mut self.events, |line| line.starts_with("lost sight")).await;
+        told_until(&mut self.events, |line| line.starts_with("disconnected")).await;
     }
 
     /// Ends the outage: the stream's source is registered, and its list waits.

@@ -78,7 +78,7 @@ async fn who_knew_the_domains_is_told_each_run_once_when_the_directory_is_back()
     let away = place.path("").with_extension("away");
     fs::rename(place.path(""), &away).unwrap();
     fs::write(place.path(""), "").unwrap();
-    assert!(next(&mut events).await.contains("lost sight"));
+    assert!(next(&mut events).await.contains("disconnected"));
     let deaf = FakeQemu::at(&away.join("deaf.sock"), "deaf").unwrap();
     deaf.change(|faults| faults.deaf = true);
     fs::remove_file(place.path("")).unwrap();
@@ -119,7 +119,7 @@ async fn what_cannot_be_read_is_no_empty_directory_to_the_next_subscriber_either
         Err(error) => assert!(error.to_string().contains("no directory"), "{error}"),
         Ok(mut events) => {
             let first = next_within(&mut events, Duration::from_secs(10)).await.unwrap();
-            assert!(first.to_string().contains("lost sight"), "{first}");
+            assert!(first.to_string().contains("disconnected"), "{first}");
         }
     }
 }

@@ -143,7 +143,7 @@ async fn a_socket_that_is_renamed_or_removed_is_the_same_qemu_and_is_found_again
 async fn is_found_again(qemu: &FakeQemu, events: &mut virevent::EventStream) {
     goes_on(qemu, "web", events).await;
     qemu.cut();
-    assert_eq!(next(events).await, "lost sight of domain web");
+    assert_eq!(next(events).await, "disconnected from domain web");
     assert_eq!(next(events).await, "synced with domain web");
     goes_on(qemu, "web", events).await;
 }
@@ -168,7 +168,7 @@ async fn a_rename_that_a_cut_follows_at_once_is_no_end() {
     let (mut events, _) = place.watch().await;
     fs::rename(place.path("web.sock"), place.path("db.sock")).unwrap();
     web.cut();
-    assert_eq!(next(&mut events).await, "lost sight of domain web");
+    assert_eq!(next(&mut events).await, "disconnected from domain web");
     assert_eq!(next(&mut events).await, "synced with domain web");
     goes_on(&web, "web", &mut events).await;
 }
@@ -181,7 +181,7 @@ async fn who_is_out_of_reach_without_a_path_has_ended_once_nobody_listens() {
     fs::remove_file(place.path("web.sock")).unwrap();
     web.change(|faults| faults.hang_up = true);
     web.cut();
-    assert_eq!(next(&mut events).await, "lost sight of domain web");
+    assert_eq!(next(&mut events).await, "disconnected from domain web");
     nothing_within(&mut events, SILENCE).await.unwrap();
     web.end(None);
     // What it may have announced could not be heard.
@@ -203,7 +203,7 @@ async fn a_qemu_without_a_name_has_that_of_its_socket_and_of_the_directory_below
     qemus[1].change(|faults| faults.deaf = true);
     let (mut events, existing) = place.watch().await;
     assert_eq!(existing, ["a/qmp existing (running)"]);
-    assert_eq!(next(&mut events).await, "lost sight of domain b/qmp");
+    assert_eq!(next(&mut events).await, "disconnected from domain b/qmp");
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ async fn a_monitor_that_is_held_holds_up_no_other_and_is_told_as_a_gap_of_its_ow
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     assert_eq!(existing, ["web existing (running)"]);
     let gap = next_within(&mut events, SILENCE).await.unwrap();
-    assert_eq!(in_short(&gap), "lost sight of domain held");
+    assert_eq!(in_short(&gap), "disconnected from domain held");
     let _db = place.qemu("db");
     assert_eq!(next(&mut events).await, "db started (booted)");
     held.change(|faults| faults.deaf = false);
@@ -43,7 +43,7 @@ async fn a_held_monitor_whose_qemu_goes_leaves_no_gap_behind() {
     held.change(|faults| faults.deaf = true);
     let (mut events, existing) = place.watch().await;
     assert!(existing.is_empty(), "{existing:?}");
-    assert_eq!(next(&mut events).await, "lost sight of domain held");
+    assert_eq!(next(&mut events).await, "disconnected from domain held");
     held.end(None);
     assert_eq!(next(&mut events).await, "synced with domain held");
 }
@@ -56,7 +56,7 @@ async fn a_gap_in_one_delays_no_other() {
     db.change(|faults| faults.hang_up = true);
     db.cut();
     goes_on(&web, "web", &mut events).await;
-    assert_eq!(next(&mut events).await, "lost sight of domain db");
+    assert_eq!(next(&mut events).await, "disconnected from domain db");
     goes_on(&web, "web", &mut events).await;
     db.set_status("paused");
     db.change(|faults| faults.hang_up = false);
@@ -72,10 +72,10 @@ async fn who_subscribes_later_is_told_what_is_out_of_reach() {
     let (mut events, _) = watch(&source).await;
     db.change(|faults| faults.hang_up = true);
     db.cut();
-    assert_eq!(next(&mut events).await, "lost sight of domain db");
+    assert_eq!(next(&mut events).await, "disconnected from domain db");
     let (mut later, existing) = watch(&source).await;
     assert_eq!(existing, ["db existing (running)", "web existing (running)"]);
-    assert_eq!(next(&mut later).await, "lost sight of domain db");
+    assert_eq!(next(&mut later).await, "disconnected from domain db");
 }
 
 #[tokio::test]
@@ -146,7 +146,7 @@ async fn verification_goes_on_beside_a_qemu_that_hangs() {
     let (mut events, existing) = watch(&source).await;
     assert_eq!(existing, ["db existing (running)", "web existing (running)"]);
     db.change(|faults| faults.unanswered = vec!["query-status".into()]);
-    assert_eq!(next(&mut events).await, "lost sight of domain db");
+    assert_eq!(next(&mut events).await, "disconnected from domain db");
     for (status, told) in [("suspended", "web pm_suspended"), ("running", "web started (wakeup)")] {
         web.set_status(status);
         assert!(next(&mut events).await.starts_with(told));
@@ -180,7 +180,7 @@ async fn what_says_nothing_is_let_go_and_tried_again_later() {
     let source = QmpDir::new(&place.uri()).unwrap().greeting_timeout(SILENCE).source();
     let (mut events, existing) = watch(&source).await;
     assert!(existing.is_empty(), "{existing:?}");
-    assert_eq!(next(&mut events).await, "lost sight of domain console");
+    assert_eq!(next(&mut events).await, "disconnected from domain console");
     let (mut first, _) = listener.accept().unwrap();
     first.set_read_timeout(Some(PATIENCE)).unwrap();
     assert_eq!(first.read(&mut [0]).unwrap(), 0);
@@ -230,11 +230,11 @@ fn an_unreadable_sub_directory_is_a_gap_and_no_stop() {
         for mode in [0o000, 0o600] {
             chmod(mode);
             let gap = next_within(&mut events, PATIENCE).await.unwrap();
-            assert_eq!(in_short(&gap), "lost sight of domain sub");
+            assert_eq!(in_short(&gap), "disconnected from domain sub");
             assert!(gap.to_string().contains("r-x on") || mode != 0, "{gap}");
             goes_on(&web, "sub/web", &mut events).await;
             web.cut();
-            assert_eq!(next(&mut events).await, "lost sight of domain sub/web");
+            assert_eq!(next(&mut events).await, "disconnected from domain sub/web");
             assert_eq!(next(&mut events).await, "synced with domain sub/web");
             goes_on(&web, "sub/web", &mut events).await;
             goes_on(&db, "db", &mut events).await;
@@ -248,7 +248,7 @@ fn an_unreadable_sub_directory_is_a_gap_and_no_stop() {
             assert!(existing.is_empty(), "{existing:?}");
             let mut gaps = super::some(&mut later, 2).await;
             gaps.sort();
-            assert_eq!(gaps, ["lost sight of domain db", "lost sight of domain sub"]);
+            assert_eq!(gaps, ["disconnected from domain db", "disconnected from domain sub"]);
             drop(later);
             chmod(0o755);
             assert_eq!(next(&mut events).await, "synced with domain sub");

@@ -21,7 +21,7 @@ async fn a_directory_may_come_late_and_level_by_level() {
     let (mut events, existing) = watch(&source).await;
     // A domain of its path stands for what may be there.
     assert!(existing.is_empty(), "{existing:?}");
-    assert!(next(&mut events).await.starts_with("lost sight of domain /"));
+    assert!(next(&mut events).await.starts_with("disconnected from domain /"));
     for directory in ["", "e", "e/f"] {
         nothing_within(&mut events, Duration::from_millis(50)).await.unwrap();
         place.make(directory);
@@ -87,7 +87,7 @@ async fn a_directory_that_is_renamed_away_and_back_stops_nobody() {
     assert_eq!(web.accepted(), 1);
     // And it is found again where it is.
     web.cut();
-    assert_eq!(next(&mut events).await, "lost sight of domain web");
+    assert_eq!(next(&mut events).await, "disconnected from domain web");
     assert_eq!(next(&mut events).await, "synced with domain web");
 }
 
@@ -106,7 +106,7 @@ async fn what_is_no_directory_is_a_clear_error_and_later_an_outage() {
     let away = place.0.path().join("away");
     fs::rename(place.path(""), &away).unwrap();
     fs::write(place.path(""), "").unwrap();
-    assert_eq!(next(&mut events).await, "lost sight of");
+    assert_eq!(next(&mut events).await, "disconnected from");
     assert!(matches!(source.health().status(), Status::Disconnected(_)));
     let _db = FakeQemu::at(&away.join("db.sock"), "db").unwrap();
     fs::remove_file(place.path("")).unwrap();
@@ -126,7 +126,7 @@ async fn while_the_directory_cannot_be_read_that_is_the_only_outage() {
     let away = place.0.path().join("away");
     fs::rename(place.path(""), &away).unwrap();
     fs::write(place.path(""), "").unwrap();
-    assert_eq!(next(&mut events).await, "lost sight of");
+    assert_eq!(next(&mut events).await, "disconnected from");
     // Longer than one that cannot be connected to is given.
     nothing_within(&mut events, Duration::from_secs(1)).await.unwrap();
     fs::remove_file(place.path("")).unwrap();

@@ -115,7 +115,7 @@ async fn a_frozen_qemu_is_out_of_reach_and_never_stopped() {
     let mut events = source.subscribe_with(Options::default()).await.unwrap();
     until_synced(&mut events).await.unwrap();
     qemu.signal("STOP");
-    let told = told_until(&mut events, "lost sight").await;
+    let told = told_until(&mut events, "disconnected").await;
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(next_within(&mut events, Duration::from_secs(3)).await.is_err());
     assert!(matches!(source.health().status(), virevent::Status::Disconnected(_)));
@@ -132,7 +132,7 @@ async fn a_frozen_qemu_that_is_killed_is_stopped_at_once() {
     let mut events = quick(&qemu.uri()).source().subscribe_with(Options::default()).await.unwrap();
     until_synced(&mut events).await.unwrap();
     qemu.signal("STOP");
-    told_until(&mut events, "lost sight").await;
+    told_until(&mut events, "disconnected").await;
     qemu.signal("KILL");
     let told = told_until(&mut events, "synced").await;
     assert_eq!(told[0], "vm stopped (failed) [inferred]");
@@ -149,7 +149,7 @@ async fn a_monitor_that_another_client_holds_is_told_and_taken_when_it_is_free()
     let error = source.subscribe_with(Options::default()).await.unwrap_err().to_line();
     assert!(error.contains("another client holds"), "{error}");
     let mut events = source.subscribe_with(Options::default().wait(true)).await.unwrap();
-    told_until(&mut events, "lost sight").await;
+    told_until(&mut events, "disconnected").await;
     drop(holder);
     let told = told_until(&mut events, "synced").await;
     assert_eq!(told[0], "vm existing (running)");

@@ -39,7 +39,7 @@ pub(super) struct Core {
     typed: Kinds,
     call_timeout: Duration,
     stage: Stage,
-    /// Why the source is unreachable, as its streams have been told.
+    /// Why the source is unreachable, as its streams have been delivered.
     outage: Option<Fault>,
     /// The parts of the source that are unreachable, as the session says; perhaps all of it.
     scopes: Scopes,
@@ -168,7 +168,7 @@ impl Core {
         self.is_deregistered() && self.calls.blocking.is_none()
     }
 
-    /// Whether streams have been told that the source is unreachable.
+    /// Whether streams have been delivered that the source is unreachable.
     pub(super) fn outage(&self) -> Option<&Fault> {
         self.outage.as_ref()
     }

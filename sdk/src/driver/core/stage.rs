@@ -15,7 +15,7 @@ use tokio::time::Instant;
 ///                            └──────────── Late, Overdue ───────────┘
 /// ```
 ///
-/// Beside it stands the *outage*: why the source is unreachable, as its streams have been told. It begins
+/// Beside it stands the *outage*: why the source is unreachable, as its streams have been delivered. It begins
 /// with the loss of the connection and ends with the next list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::driver) enum Stage {

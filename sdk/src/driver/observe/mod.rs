@@ -1,15 +1,15 @@
-//! One event: what it changes in what is known of its domain, and whether it is delivered.
+//! The rules for one event: what it changes in the roster, and whether it is delivered.
 //!
-//! Events come in the order in which things happened, so each should fit what is known. One that does
-//! not fit is late (a list already showed what it says), or something before it went unseen. The rules:
+//! Events arrive in the order in which they happened, so each should follow from what is known. One that does
+//! not is late (a list already contains it), or an event before it is missing. The rules:
 //!
-//! - A late event is dropped: a start of the run that is already known, a stop of a run that is over,
+//! - A late event is dropped: a start of a run that is already known, a stop of a run that has ended,
 //!   and, once after a list, the first event that only repeats the list.
-//! - What went unseen is inferred and delivered before the event: the end of the run before, the start
-//!   of a run that is seen first in another event.
-//! - Where that leaves a question, the domain is doubted, and looked at again.
+//! - A missing event is inferred and delivered before the event: the end of the run before, the start of a
+//!   run that another event shows first.
+//! - Where that leaves a question, the domain is doubted, and the driver looks at it again.
 //!
-//! The same rules serve events as they arrive and events that were held back for a list.
+//! The same rules apply to events as they arrive and to events that were held for a list.
 
 #[cfg(test)]
 mod tests;
@@ -23,25 +23,25 @@ use crate::{
     RunningReason, ShutoffReason, StartCause, State, StopCause, UndefineCause,
 };
 
-/// What becomes of an event.
+/// What to do with an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Verdict {
-    /// Whether it is delivered.
+    /// Whether to deliver it.
     pub(super) deliver: bool,
     pub(super) trust: Trust,
 }
 
-/// What an event does to the trust in what is known of its domain.
+/// How an event changes the trust in what is known of its domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trust {
     Unchanged,
-    /// The start that was missing came.
+    /// The missing start came.
     Restored,
-    /// The domain is to be looked at again.
+    /// The driver looks at the domain again.
     Doubted,
 }
 
-/// The state of a run of which only the start is known.
+/// The state of a run of which nothing else is known.
 const BEGUN: State = State::Running(RunningReason::Unspecified);
 
 const DELIVER: Verdict = Verdict { deliver: true, trust: Trust::Unchanged };
@@ -57,13 +57,13 @@ impl Verdict {
     }
 }
 
-/// Whether a start is under way that may still fail without a word.
+/// Whether a start is under way, which may still fail without an event.
 pub(super) fn is_half_started(state: State) -> bool {
     matches!(state, State::Paused(PausedReason::StartingUp | PausedReason::Migration))
 }
 
-/// Takes note of an event. What is inferred goes into `before`; the event itself is settled: it gets
-/// its domain's persistence and, where the hypervisor left it out, the id of the run that ended.
+/// Applies an event to the roster. Inferred events go into `before`. The event itself gets its domain's
+/// persistence and, where the hypervisor left it out, the id of the run that ended.
 pub(super) fn observe(
     roster: &mut Roster,
     key: Key,
@@ -71,7 +71,7 @@ pub(super) fn observe(
     before: &mut Inference,
 ) -> Verdict {
     let known = match roster.get_mut(key) {
-        // Most events: a run goes on that is known, and nothing is open. One look is enough.
+        // Most events: a known run goes on, and nothing is in doubt. One lookup is enough.
         Some(entry) if goes_on(entry, event) => {
             if let Some(state) = State::after(event.change) {
                 entry.state = state;
@@ -79,7 +79,7 @@ pub(super) fn observe(
             event.persistent = entry.persistent;
             return DELIVER;
         }
-        // A run that was seen has begun before its domain was defined or undefined.
+        // A run that an event showed began before its domain was defined or undefined.
         Some(entry) => {
             let is_definition = matches!(event.change, Change::Defined(_) | Change::Undefined(_));
             if is_definition && std::mem::take(&mut entry.unannounced) {
@@ -109,7 +109,7 @@ pub(super) fn observe(
     verdict
 }
 
-/// Whether the event is of the run that is known, and says neither that it began nor that it ended.
+/// Whether the event belongs to the known run, and neither begins nor ends it.
 fn goes_on(entry: &Entry, event: &Lifecycle) -> bool {
     let is_plain = match event.change {
         Change::Suspended(_)
@@ -129,7 +129,7 @@ fn goes_on(entry: &Entry, event: &Lifecycle) -> bool {
 /// A guest's reboot may give the run a new id: LXC's id is the process of the container's init.
 pub(super) fn reboot(roster: &mut Roster, key: Key, event: &Reboot) {
     let id = event.domain.id();
-    // While a list is awaited the run may be another, of which no start was seen.
+    // While a list is awaited this may be another run, whose start was missed.
     if id.is_none() || !roster.is_whole || roster.has_ended(key, id) {
         return;
     }
@@ -149,7 +149,7 @@ fn start(roster: &mut Roster, key: Key, event: &Lifecycle, before: &mut Inferenc
                 entry.state = state;
                 return Verdict { deliver: true, trust: Trust::Restored };
             }
-            // Already delivered as started: what else it is in may differ by now.
+            // Its start was already delivered; its state may differ by now.
             return DROP.doubted_if(!entry.state.is_same(state));
         }
     }
@@ -158,7 +158,7 @@ fn start(roster: &mut Roster, key: Key, event: &Lifecycle, before: &mut Inferenc
     DELIVER.doubted_if(is_late)
 }
 
-/// A run begins; one that was known before is over.
+/// A run begins; the one that was known before has ended.
 fn begin(roster: &mut Roster, key: Key, run: &Domain, state: State, before: &mut Inference) {
     let persistent = match roster.get(key) {
         Some(entry) => {
@@ -167,7 +167,7 @@ fn begin(roster: &mut Roster, key: Key, run: &Domain, state: State, before: &mut
             }
             entry.persistent
         }
-        // What runs without having been listed or defined is transient.
+        // A domain that runs and was neither listed nor defined is transient.
         None => roster.is_whole.then_some(false),
     };
     roster.begin_run(key);
@@ -182,7 +182,7 @@ fn stop(
     before: &mut Inference,
 ) -> Verdict {
     // libvirt gives no id for a run that was destroyed. Right after a list it may mean the run that the
-    // list showed to be over.
+    // list showed as ended.
     let is_ambiguous = event.domain.id().is_none() && roster.has_ended_any(key);
     let Some(entry) = roster.get_mut(key) else { return DROP };
     let Some(run) = entry.domain.id() else { return DROP };
@@ -201,19 +201,19 @@ fn stop(
         let state = State::after(event.change).unwrap_or(entry.state);
         *entry = Entry::seen(entry.domain.with_id(None), state, persistent);
     }
-    // A migration may have taken the definition along without a word (undefine-source).
+    // A migration may have removed the definition without an event (VIR_MIGRATE_UNDEFINE_SOURCE).
     let may_be_gone = cause == StopCause::Migrated && persistent != Some(false);
     DELIVER.doubted_if(is_ambiguous || may_be_gone)
 }
 
-/// Anything else that happens to a run: it is paused, resumed, wakes up, crashes.
+/// Any other change of a run: it is paused, resumed, wakes up, crashes.
 fn run_state(roster: &mut Roster, key: Key, event: &Lifecycle, before: &mut Inference) -> Verdict {
     let after = State::after(event.change);
     let known = roster.get(key).and_then(|entry| entry.domain.id());
     let (run, same_run) = match (event.domain.id(), known) {
         (Some(id), known) => (id, Some(id) == known),
         (None, Some(known)) => (known, true),
-        // Neither tells which run.
+        // Neither the event nor the roster names a run.
         (None, None) => return DROP.doubted(),
     };
     if same_run {
@@ -233,7 +233,7 @@ fn run_state(roster: &mut Roster, key: Key, event: &Lifecycle, before: &mut Infe
     }
     let run = event.domain.with_id(Some(run));
     begin(roster, key, &run, after.unwrap_or(BEGUN), before);
-    // libvirt sends resumed (unpaused) before started: the start is still to come, or fails without a word.
+    // libvirt sends resumed (unpaused) before started: the start is still to come, or fails without an event.
     // A guest that migrates in is resumed last.
     let is_start =
         matches!(event.change, Change::Resumed(ResumeCause::Unpaused | ResumeCause::Unspecified));
@@ -253,7 +253,7 @@ fn define(roster: &mut Roster, key: Key, event: &mut Lifecycle, cause: DefineCau
         let off = State::Shutoff(ShutoffReason::Unspecified);
         let inactive = event.domain.with_id(None);
         roster.insert(key, Entry::seen(inactive, off, Some(true)));
-        // It is in a run that began unseen.
+        // It has a run whose start was missed.
         return DELIVER.doubted_if(id.is_some());
     };
     let repeats = match cause {
@@ -280,19 +280,19 @@ fn undefine(
     let id = event.domain.id();
     let Some(entry) = roster.get_mut(key) else { return DROP };
     if cause == UndefineCause::Renamed {
-        // The definition goes on under the name that follows.
+        // The definition lives on under the name in the next event.
         return if entry.domain.name() == event.domain.name() { DELIVER } else { DROP };
     }
     if entry.domain.is_active() {
-        // It lives on until it stops.
+        // The run lives on until it stops.
         let repeats = entry.from_list && entry.persistent == Some(false);
         let is_other_run = id != entry.domain.id();
         entry.persistent = Some(false);
         event.domain = event.domain.with_id(entry.domain.id());
         return if repeats { DROP } else { DELIVER }.doubted_if(is_other_run);
     }
-    let began_unseen = id.filter(|_| !roster.has_ended(key, id));
-    if began_unseen.is_some() {
+    let missed_run = id.filter(|_| !roster.has_ended(key, id));
+    if missed_run.is_some() {
         before.began(&event.domain, Some(true));
         roster.insert(key, Entry::seen(event.domain.clone(), BEGUN, Some(false)));
         return DELIVER.doubted();
@@ -302,19 +302,19 @@ fn undefine(
     DELIVER
 }
 
-/// Takes note of the events of a batch: leaves in `events` those that are to be delivered, with what had to
-/// be inferred before each, and says which domains are to be looked at or need not be any more.
+/// Applies the events of a batch to the roster. Leaves in `events` those to deliver, each after the events
+/// inferred before it, and reports the trust in each domain.
 pub(super) fn observe_all(
     roster: &mut Roster,
     events: &mut Vec<DomainEvent>,
     before: &mut Inference,
-    mut judged: impl FnMut(Key, &DomainEvent, Trust),
+    mut note_trust: impl FnMut(Key, &DomainEvent, Trust),
 ) {
     let mut kept = 0;
-    // Where in what is kept the inferred events belong; none in the normal course of things.
+    // Where the inferred events belong among the kept ones. Mostly there are none.
     let mut places: Vec<usize> = Vec::new();
     events.retain_mut(|event| {
-        let verdict = observe_one(roster, event, before, &mut judged);
+        let verdict = observe_one(roster, event, before, &mut note_trust);
         places.resize(before.events.len(), kept);
         kept += usize::from(verdict);
         verdict
@@ -333,12 +333,12 @@ pub(super) fn observe_all(
     events.extend(inferred.map(|(_, event)| event));
 }
 
-/// The same for one event; true if it is to be delivered after what is in `before`.
+/// The same for one event; true if it is to be delivered, after the events in `before`.
 pub(super) fn observe_one(
     roster: &mut Roster,
     event: &mut DomainEvent,
     before: &mut Inference,
-    judged: &mut impl FnMut(Key, &DomainEvent, Trust),
+    note_trust: &mut impl FnMut(Key, &DomainEvent, Trust),
 ) -> bool {
     let (key, verdict) = match event {
         DomainEvent::Lifecycle(event) => {
@@ -352,6 +352,6 @@ pub(super) fn observe_one(
         }
         _ => return true,
     };
-    judged(key, event, verdict.trust);
+    note_trust(key, event, verdict.trust);
     verdict.deliver
 }

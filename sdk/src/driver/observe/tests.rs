@@ -61,9 +61,9 @@ impl Known {
         let mut event = event.into();
         let mut judged = |_, _: &DomainEvent, verdict| trust = verdict;
         let is_delivered = observe_one(&mut self.roster, &mut event, &mut before, &mut judged);
-        let mut told: Vec<_> = before.events.iter().map(ToString::to_string).collect();
-        told.extend(is_delivered.then(|| event.to_string()));
-        (told, trust)
+        let mut delivered: Vec<_> = before.events.iter().map(ToString::to_string).collect();
+        delivered.extend(is_delivered.then(|| event.to_string()));
+        (delivered, trust)
     }
 
     fn change(&mut self, id: Option<u32>, change: Change) -> (Vec<String>, Trust) {
@@ -79,8 +79,8 @@ impl Known {
     }
 
     fn reboot(&mut self, id: Option<u32>) {
-        let (told, _) = self.take(Reboot::new(domain(1, id), SystemTime::UNIX_EPOCH));
-        assert_eq!(told.len(), 1);
+        let (delivered, _) = self.take(Reboot::new(domain(1, id), SystemTime::UNIX_EPOCH));
+        assert_eq!(delivered.len(), 1);
     }
 
     fn run(&self) -> Option<u32> {
@@ -131,8 +131,8 @@ fn a_second_start_of_a_run_is_doubted_if_its_state_differs() {
 #[test]
 fn a_stop_without_an_id_is_doubted_where_a_list_ended_a_run() {
     let trust = |mut known: Known, id| {
-        let (told, trust) = known.change(id, STOPPED);
-        assert_eq!(told, ["web[4] stopped (destroyed)"]);
+        let (delivered, trust) = known.change(id, STOPPED);
+        assert_eq!(delivered, ["web[4] stopped (destroyed)"]);
         trust
     };
     let listed = || Known::listed(Some(4), RUNNING, Some(true));
@@ -181,11 +181,11 @@ fn a_definition_in_another_run_is_doubted() {
 
 #[test]
 fn a_late_undefinition_that_repeats_the_list_is_dropped() {
-    let told =
+    let delivered =
         |persistent| Known::listed(Some(3), RUNNING, persistent).change(Some(3), UNDEFINED).0;
-    assert_eq!(told(Some(true)), ["web[3] undefined (removed)"]);
-    assert_eq!(told(None), ["web[3] undefined (removed)"]);
-    assert_eq!(told(Some(false)), [""; 0]);
+    assert_eq!(delivered(Some(true)), ["web[3] undefined (removed)"]);
+    assert_eq!(delivered(None), ["web[3] undefined (removed)"]);
+    assert_eq!(delivered(Some(false)), [""; 0]);
 }
 
 #[test]
@@ -204,8 +204,8 @@ fn an_undefinition_in_a_past_run_leaves_nothing() {
     );
     assert!(past.roster.get(past.key).is_none());
     let mut unseen = Known::seen(None, OFF, Some(true)).after(3);
-    let (told, trust) = unseen.change(Some(4), UNDEFINED);
-    assert_eq!(told, ["web[4] started [inferred]", "web[4] undefined (removed)"]);
+    let (delivered, trust) = unseen.change(Some(4), UNDEFINED);
+    assert_eq!(delivered, ["web[4] started [inferred]", "web[4] undefined (removed)"]);
     assert_eq!((unseen.run(), trust), (Some(4), Trust::Doubted));
 }
 
@@ -245,9 +245,9 @@ fn what_is_inferred_stands_before_the_event_that_shows_it() {
         event(1, Some(4), SUSPENDED).into(),
     ];
     observe_all(&mut known.roster, &mut events, &mut before, |_, _, _| {});
-    let told: Vec<_> = events.iter().map(ToString::to_string).collect();
+    let delivered: Vec<_> = events.iter().map(ToString::to_string).collect();
     assert_eq!(
-        told,
+        delivered,
         [
             "web[3] suspended (paused)",
             "db[7] started [inferred]",

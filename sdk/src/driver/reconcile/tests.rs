@@ -28,7 +28,11 @@ fn event(id: Option<u32>, change: Change) -> Lifecycle {
 
 /// What is delivered to those who knew the domains when `old` was known, `held` came, and `list` is the
 /// answer.
-fn told(old: Option<Listed>, held: &[(Option<u32>, Change)], list: Option<Listed>) -> Vec<String> {
+fn delivered(
+    old: Option<Listed>,
+    held: &[(Option<u32>, Change)],
+    list: Option<Listed>,
+) -> Vec<String> {
     let events: Vec<_> = held.iter().map(|(id, change)| event(*id, *change)).collect();
     merged(old, events, list).0
 }
@@ -51,28 +55,28 @@ fn merged(
     let reachable = Scopes::default();
     let at = SystemTime::UNIX_EPOCH;
     let merged = merge(&mut roster, list, &mut buffer, &reachable, true, at);
-    let told = merged.difference.iter().chain(&merged.observed);
-    (told.map(ToString::to_string).collect(), roster.get(key).cloned())
+    let delivered = merged.difference.iter().chain(&merged.observed);
+    (delivered.map(ToString::to_string).collect(), roster.get(key).cloned())
 }
 
 #[test]
-fn a_held_start_that_the_list_contains_is_told_once() {
+fn a_held_start_that_the_list_contains_is_delivered_once() {
     let held = [(Some(6), RESUMED), (Some(6), STARTED)];
     assert_eq!(
-        told(Some(entry(None, OFF)), &held, Some(entry(Some(6), RUNNING))),
+        delivered(Some(entry(None, OFF)), &held, Some(entry(Some(6), RUNNING))),
         ["web[6] resumed (unpaused)", "web[6] started (booted)"]
     );
 }
 
 #[test]
-fn a_held_event_that_is_newer_than_the_list_is_told_after_it() {
+fn a_held_event_newer_than_the_list_follows_it() {
     let running = entry(Some(5), RUNNING);
     assert_eq!(
-        told(Some(running.clone()), &[(None, STOPPED)], Some(running)),
+        delivered(Some(running.clone()), &[(None, STOPPED)], Some(running)),
         ["web[5] stopped (shutdown)"]
     );
     assert_eq!(
-        told(None, &[(Some(6), STARTED)], Some(entry(None, OFF))),
+        delivered(None, &[(Some(6), STARTED)], Some(entry(None, OFF))),
         ["web defined [inferred]", "web[6] started (booted)"]
     );
 }
@@ -80,7 +84,7 @@ fn a_held_event_that_is_newer_than_the_list_is_told_after_it() {
 #[test]
 fn a_held_stop_of_the_run_before_the_listed_one_is_contained() {
     assert_eq!(
-        told(
+        delivered(
             Some(entry(Some(5), RUNNING)),
             &[(Some(5), SUSPENDED), (None, STOPPED)],
             Some(entry(Some(6), RUNNING))
@@ -94,9 +98,9 @@ fn a_held_stop_of_the_run_before_the_listed_one_is_contained() {
 }
 
 #[test]
-fn a_stop_and_start_that_the_list_contains_are_told_once() {
+fn a_stop_and_start_in_the_list_are_delivered_once() {
     assert_eq!(
-        told(
+        delivered(
             Some(entry(Some(5), RUNNING)),
             &[(None, STOPPED), (Some(6), STARTED), (Some(6), SUSPENDED)],
             Some(entry(Some(6), PAUSED))
@@ -106,9 +110,9 @@ fn a_stop_and_start_that_the_list_contains_are_told_once() {
 }
 
 #[test]
-fn what_happened_after_the_part_that_the_list_contains_is_told() {
+fn events_after_the_list_are_delivered() {
     assert_eq!(
-        told(
+        delivered(
             Some(entry(Some(5), RUNNING)),
             &[(None, STOPPED), (Some(6), STARTED), (None, STOPPED)],
             Some(entry(None, OFF))
@@ -118,10 +122,10 @@ fn what_happened_after_the_part_that_the_list_contains_is_told() {
 }
 
 #[test]
-fn a_whole_run_between_the_registration_and_the_list_is_told() {
+fn a_whole_run_within_the_window_is_delivered() {
     let held = [(Some(6), STARTED), (Some(6), SUSPENDED), (None, STOPPED)];
     assert_eq!(
-        told(None, &held, None),
+        delivered(None, &held, None),
         ["web[6] started (booted)", "web[6] suspended (paused)", "web[6] stopped (shutdown)"]
     );
 }
@@ -130,8 +134,11 @@ fn a_whole_run_between_the_registration_and_the_list_is_told() {
 fn an_update_of_a_domain_that_is_gone_leaves_no_ghost() {
     let off = entry(None, OFF);
     let held = [(None, Change::Defined(DefineCause::Updated))];
-    assert_eq!(told(Some(off.clone()), &held, Some(off.clone())), ["web defined (updated)"]);
-    assert_eq!(told(Some(off), &held, None), ["web defined (updated)", "web undefined [inferred]"]);
+    assert_eq!(delivered(Some(off.clone()), &held, Some(off.clone())), ["web defined (updated)"]);
+    assert_eq!(
+        delivered(Some(off), &held, None),
+        ["web defined (updated)", "web undefined [inferred]"]
+    );
 }
 
 #[test]
@@ -139,8 +146,8 @@ fn a_domain_may_be_undefined_and_defined_before_the_list() {
     let off = entry(None, OFF);
     let held = [(None, UNDEFINED), (None, DEFINED)];
     let both = ["web undefined (removed)", "web defined (added)"];
-    assert_eq!(told(Some(off.clone()), &held, Some(off.clone())), both);
-    assert_eq!(told(Some(off), &held, None), both);
+    assert_eq!(delivered(Some(off.clone()), &held, Some(off.clone())), both);
+    assert_eq!(delivered(Some(off), &held, None), both);
 }
 
 fn named(name: &str, change: Change) -> Lifecycle {
@@ -152,7 +159,7 @@ fn named(name: &str, change: Change) -> Lifecycle {
 fn a_redefinition_does_not_hide_a_start_of_the_outage() {
     let updated = Change::Defined(DefineCause::Updated);
     assert_eq!(
-        told(Some(entry(None, OFF)), &[(Some(5), updated)], Some(entry(Some(5), RUNNING))),
+        delivered(Some(entry(None, OFF)), &[(Some(5), updated)], Some(entry(Some(5), RUNNING))),
         ["web[5] started (booted) [inferred]", "web[5] defined (updated)"]
     );
 }
@@ -165,9 +172,9 @@ fn a_rename_does_not_hide_a_stop_of_the_outage() {
     ];
     let domain = Domain::new("s:", "h", Uuid::from_u128(1), "www", None);
     let list = Listed::new(domain, OFF, Some(true));
-    let (told, known) = merged(Some(entry(Some(5), RUNNING)), renames, Some(list));
+    let (delivered, known) = merged(Some(entry(Some(5), RUNNING)), renames, Some(list));
     assert_eq!(
-        told,
+        delivered,
         [
             "web undefined (renamed)",
             "www defined (renamed)",
@@ -188,19 +195,19 @@ fn a_wakeup_is_no_start_and_a_crash_after_it_keeps_its_cause() {
     ];
     let expected =
         ["web[5] started (wakeup)", "web[5] crashed (panicked)", "web[5] stopped (crashed)"];
-    assert_eq!(told(Some(asleep), &held, Some(entry(None, OFF))), expected);
+    assert_eq!(delivered(Some(asleep), &held, Some(entry(None, OFF))), expected);
     let running = entry(Some(5), RUNNING);
     let slept = [(Some(5), Change::PmSuspended(PmSuspendCause::Memory))];
     let held = [&slept[..], &held[..]].concat();
-    assert_eq!(told(Some(running), &held, Some(entry(None, OFF)))[1..], expected);
+    assert_eq!(delivered(Some(running), &held, Some(entry(None, OFF)))[1..], expected);
 }
 
 #[test]
-fn a_stop_of_a_run_that_nobody_was_told_of_is_dropped() {
+fn a_stop_of_an_unknown_run_is_dropped() {
     let off = entry(None, OFF);
     for id in [None, Some(5)] {
         let stop = [(id, Change::Stopped(StopCause::Crashed))];
-        assert_eq!(told(Some(off.clone()), &stop, Some(off.clone())), [""; 0]);
+        assert_eq!(delivered(Some(off.clone()), &stop, Some(off.clone())), [""; 0]);
     }
 }
 
@@ -209,7 +216,7 @@ fn a_run_that_is_seen_in_its_pause_has_begun() {
     let paused = entry(Some(6), PAUSED);
     let held = [(Some(6), SUSPENDED)];
     assert_eq!(
-        told(Some(entry(Some(5), RUNNING)), &held, Some(paused)),
+        delivered(Some(entry(Some(5), RUNNING)), &held, Some(paused)),
         ["web[5] stopped [inferred]", "web[6] started [inferred]", "web[6] suspended (paused)",]
     );
 }
@@ -217,10 +224,10 @@ fn a_run_that_is_seen_in_its_pause_has_begun() {
 #[test]
 fn a_start_that_is_under_way_is_not_inferred() {
     let starting = entry(Some(6), State::Paused(PausedReason::StartingUp));
-    assert_eq!(told(Some(entry(None, OFF)), &[], Some(starting.clone())), [""; 0]);
+    assert_eq!(delivered(Some(entry(None, OFF)), &[], Some(starting.clone())), [""; 0]);
     let held = [(Some(6), RESUMED), (Some(6), STARTED)];
     assert_eq!(
-        told(Some(entry(None, OFF)), &held, Some(starting)),
+        delivered(Some(entry(None, OFF)), &held, Some(starting)),
         ["web[6] resumed (unpaused)", "web[6] started (booted)"]
     );
 }
@@ -234,8 +241,8 @@ fn a_server_that_lists_a_domain_twice_is_not_believed_twice() {
     let reachable = Scopes::default();
     let at = SystemTime::UNIX_EPOCH;
     let merged = merge(&mut roster, list, &mut buffer, &reachable, true, at);
-    let told: Vec<_> = merged.difference.iter().map(ToString::to_string).collect();
-    assert_eq!(told, ["web defined [inferred]", "web[5] started (booted) [inferred]"]);
+    let delivered: Vec<_> = merged.difference.iter().map(ToString::to_string).collect();
+    assert_eq!(delivered, ["web defined [inferred]", "web[5] started (booted) [inferred]"]);
     assert_eq!(merged.listed.len(), 1);
 }
 
@@ -257,9 +264,9 @@ fn what_is_gone_is_inferred_first_and_then_the_rest_by_name() {
     let reachable = Scopes::default();
     let at = SystemTime::UNIX_EPOCH;
     let merged = merge(&mut roster, list, &mut buffer, &reachable, true, at);
-    let told: Vec<_> = merged.difference.iter().map(ToString::to_string).collect();
+    let delivered: Vec<_> = merged.difference.iter().map(ToString::to_string).collect();
     assert_eq!(
-        told,
+        delivered,
         [
             "a[2] stopped [inferred]",
             "d[1] stopped [inferred]",
@@ -283,13 +290,13 @@ fn a_reboot_keeps_its_place_in_a_story_that_is_listed() {
     let reachable = Scopes::default();
     let at = SystemTime::UNIX_EPOCH;
     let merged = merge(&mut roster, list, &mut buffer, &reachable, true, at);
-    let told: Vec<_> = merged.difference.iter().map(ToString::to_string).collect();
+    let delivered: Vec<_> = merged.difference.iter().map(ToString::to_string).collect();
     assert_eq!(
-        told[..3],
+        delivered[..3],
         ["web[6] started (booted)", "web[6] rebooted", "web[6] suspended (paused)"]
     );
-    let told: Vec<_> = merged.observed.iter().map(ToString::to_string).collect();
-    assert_eq!(told, ["web[6] rebooted"], "it came after all that the list contains");
+    let delivered: Vec<_> = merged.observed.iter().map(ToString::to_string).collect();
+    assert_eq!(delivered, ["web[6] rebooted"], "it came after all that the list contains");
 }
 
 const CRASHED: Change = Change::Crashed(CrashCause::Panicked);
@@ -311,7 +318,7 @@ fn a_list_stands_before_an_event_of_another_sort_that_it_lacks() {
     assert_eq!(place_of(&held, Some(transient(5, RUNNING))), 3);
     assert_eq!(place_of(&held, Some(entry(five, RUNNING))), 0);
     assert_eq!(
-        told(Some(entry(five, RUNNING)), &held, Some(transient(5, RUNNING))),
+        delivered(Some(entry(five, RUNNING)), &held, Some(transient(5, RUNNING))),
         ["web[5] suspended (paused)", "web[5] resumed (unpaused)", "web[5] undefined (removed)"]
     );
     let held = [(five, UNDEFINED), (None, STOPPED)];
@@ -327,13 +334,13 @@ fn a_definition_of_a_run_is_contained_in_a_list_that_shows_it() {
     assert_eq!(place_of(&held, Some(entry(Some(5), RUNNING))), 1);
     assert_eq!(place_of(&held, Some(entry(Some(5), PAUSED))), 2);
     assert_eq!(
-        told(Some(transient(5, RUNNING)), &held[..1], Some(entry(Some(5), RUNNING))),
+        delivered(Some(transient(5, RUNNING)), &held[..1], Some(entry(Some(5), RUNNING))),
         ["web[5] defined (added)"]
     );
 }
 
 #[test]
-fn a_redefinition_under_another_name_is_told_once() {
+fn a_redefinition_under_another_name_is_delivered_once() {
     let events = vec![
         named("web", DEFINED),
         named("web", UNDEFINED),
@@ -344,9 +351,9 @@ fn a_redefinition_under_another_name_is_told_once() {
     let list = Listed::new(domain, OFF, Some(true));
     let story: Vec<_> = events.iter().collect();
     assert_eq!(place::place(&story, Some(&Entry::listed(list.clone()))), 3);
-    let (told, known) = merged(None, events, Some(list));
+    let (delivered, known) = merged(None, events, Some(list));
     assert_eq!(
-        told,
+        delivered,
         [
             "web defined (added)",
             "web undefined (removed)",
@@ -381,8 +388,8 @@ fn a_resume_begins_a_run_only_right_before_its_start() {
 #[test]
 fn a_start_under_way_leaves_the_domain_inactive() {
     let starting = Some(entry(Some(6), State::Paused(PausedReason::StartingUp)));
-    let (told, known) = merged(Some(entry(None, OFF)), Vec::new(), starting);
-    assert_eq!(told, [""; 0]);
+    let (delivered, known) = merged(Some(entry(None, OFF)), Vec::new(), starting);
+    assert_eq!(delivered, [""; 0]);
     let known = known.unwrap();
     assert_eq!(known.domain.id(), None);
     assert_eq!(known.state, State::Shutoff(ShutoffReason::Unspecified));
@@ -449,7 +456,7 @@ fn a_late_list_of_many_hosts_is_compared_host_by_host() {
     ];
     let at = SystemTime::UNIX_EPOCH;
     let merged = merge_late(&mut roster, list, &mut buffer, &Scopes::default(), at);
-    let told: Vec<_> = merged.difference.iter().map(ToString::to_string).collect();
-    assert_eq!(told, ["web[9] started (booted) [inferred]"]);
+    let delivered: Vec<_> = merged.difference.iter().map(ToString::to_string).collect();
+    assert_eq!(delivered, ["web[9] started (booted) [inferred]"]);
     assert_eq!(merged.listed.len(), 3);
 }

@@ -1,7 +1,7 @@
-//! What is believed is compared with what the hypervisor says, now and then and wherever there is doubt.
+//! Verification: compares what is believed with what the hypervisor says, at intervals and after doubts.
 //!
-//! Hypervisors end runs without a word: a start that fails at its end, a guest that dies while its daemon
-//! restarts. Between two outages nothing else would ever show it.
+//! Hypervisors end runs without an event: a start that fails at its end, a guest that dies while its daemon
+//! restarts. Between two outages nothing else would ever show that.
 //!
 //! ```text
 //!            interval                                      agrees
@@ -11,9 +11,9 @@
 //!     └─────────▶ look at it ──▶ differs ── 2 s ──▶ look at it again
 //! ```
 //!
-//! A reply and events may overtake each other, so one reply proves nothing: what two replies in a row say
-//! is believed, if no event of the domain came from the sending of the first request to the second reply.
-//! Where a session is ordered, one reply is enough.
+//! A reply and events may overtake each other, so one reply proves nothing. The driver believes what two
+//! replies in a row say, if no event of the domain arrived between the first request and the second reply.
+//! For an ordered session one reply is enough.
 
 #[cfg(test)]
 mod tests;
@@ -27,39 +27,39 @@ use super::entry::Entry;
 use super::hosts::{ByKey, Key};
 use crate::Domain;
 
-/// How long after a doubt, or after a reply that differs from what is believed, to look.
+/// How long after a doubt, or a reply that differs from what is believed, the driver looks.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
 
-/// Between two questions: whatever a session answers, they never come in a loop.
-const PAUSE: Duration = Duration::from_millis(100);
+/// The shortest time between two calls, so that no answer of a session makes them a busy loop.
+const MIN_PAUSE: Duration = Duration::from_millis(100);
 
-/// As many domains are asked for one by one; for more a list costs less.
-const FEW: usize = 4;
+/// The number of domains that are looked at one by one; for more, a list costs less.
+const MAX_LOOKS: usize = 4;
 
-/// Of more doubts no account is kept one by one: all domains are listed.
-const MANY: usize = 4096;
+/// The number of doubts that are kept one by one; beyond it all domains are listed.
+const MAX_DOUBTS: usize = 4096;
 
-/// Of how many domains it is kept when their last event came.
-const TOUCHED: usize = 1 << 16;
+/// The number of domains of which the time of the last event is kept.
+const MAX_TOUCHED: usize = 1 << 16;
 
 #[derive(Debug)]
 pub(super) struct Verifier {
     interval: Option<Duration>,
     random: fastrand::Rng,
-    /// When all domains are to be listed again.
+    /// When to list all domains again.
     next: Option<Instant>,
     doubts: ByKey<Doubt>,
-    /// Counts events, to say whether one came before or after a request.
+    /// Counts events, so that an event is known to be before or after a request.
     clock: u64,
-    /// When the last event of a domain came, since there has been anything to verify.
+    /// The count at the last event of each domain, while something is to be verified.
     touched: ByKey<u64>,
-    /// Of domains that are not in `touched`: no event came after this.
+    /// The upper limit of that count for domains that are not in `touched`.
     floor: u64,
-    /// A question is under way.
+    /// A call is under way.
     is_asking: bool,
-    /// No doubt is due earlier.
+    /// The time of the earliest doubt, or before it.
     earliest: Option<Instant>,
-    /// The next question waits for that, whatever is due.
+    /// The next call waits until then, whatever is due.
     not_before: Option<Instant>,
 }
 
@@ -67,21 +67,21 @@ pub(super) struct Verifier {
 struct Doubt {
     domain: Domain,
     due: Instant,
-    /// How long to wait after the next look that settles nothing.
+    /// How long to wait after the next look that resolves nothing.
     wait: Duration,
-    /// What the last reply said that differs from what is believed.
+    /// The last reply, if it differed from what is believed.
     first: Option<Reply>,
 }
 
-/// What a reply said of a domain; `None`: it does not exist.
+/// A reply about a domain; `found` is `None` where it does not exist.
 #[derive(Clone, Debug)]
 struct Reply {
     found: Option<Entry>,
-    /// When the request was sent.
+    /// The count of events when the call was made.
     asked: u64,
 }
 
-/// What to ask next.
+/// The next call.
 #[derive(Debug)]
 pub(super) enum Question {
     All,
@@ -91,9 +91,9 @@ pub(super) enum Question {
 /// What a reply means.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Finding {
-    /// What is believed is true, or it is not settled yet.
+    /// What is believed is right, or not resolved yet.
     Nothing,
-    /// What is believed is wrong for certain.
+    /// What is believed is certainly wrong.
     Wrong,
 }
 
@@ -116,12 +116,12 @@ impl Verifier {
 
     /// All domains were listed just now.
     pub(super) fn listed_all(&mut self, now: Instant) {
-        // The watchers of a host do not all ask at once.
+        // Jitter, so that the clients of a host do not all list at once.
         let jitter = 0.9 + 0.2 * self.random.f64();
         self.next = self.interval.and_then(|interval| now.checked_add(interval.mul_f64(jitter)));
     }
 
-    /// There is nothing to verify: no connection, or nothing believed.
+    /// There is nothing to verify: no connection, or no subscriber.
     pub(super) fn stop(&mut self) {
         self.next = None;
         self.doubts.clear();
@@ -130,7 +130,7 @@ impl Verifier {
         self.earliest = None;
     }
 
-    /// All domains are doubted: they are listed soon.
+    /// Doubts all domains: the driver lists them soon.
     pub(super) fn doubt_all(&mut self, now: Instant) {
         if self.interval.is_some() {
             let soon = now + FIRST_LOOK;
@@ -138,12 +138,12 @@ impl Verifier {
         }
     }
 
-    /// A domain is doubted: it is looked at soon. A domain that is doubted already stays as it is.
+    /// Doubts a domain: the driver looks at it soon. An earlier doubt stays as it is.
     pub(super) fn doubt(&mut self, key: Key, domain: &Domain, now: Instant) {
         if self.interval.is_none() {
             return;
         }
-        if self.doubts.len() >= MANY {
+        if self.doubts.len() >= MAX_DOUBTS {
             return self.doubt_all(now);
         }
         let due = now + FIRST_LOOK;
@@ -156,41 +156,41 @@ impl Verifier {
         self.is_due(due);
     }
 
-    /// What was doubted has come true.
+    /// Ends the doubt about a domain.
     pub(super) fn trust(&mut self, key: Key) {
         self.doubts.remove(&key);
     }
 
-    /// Whether events have to be noted down.
+    /// Whether [`touch`](Self::touch) must be called for events.
     pub(super) fn is_busy(&self) -> bool {
         self.is_asking || !self.doubts.is_empty()
     }
 
-    /// An event of the domain came.
+    /// An event of the domain arrived.
     pub(super) fn touch(&mut self, key: Key) {
         self.clock += 1;
-        if self.touched.len() >= TOUCHED {
-            // As if an event of every domain had come: what was asked before proves nothing.
+        if self.touched.len() >= MAX_TOUCHED {
+            // As if an event of every domain had arrived: replies to earlier calls prove nothing.
             self.touched.clear();
             self.floor = self.clock;
         }
         self.touched.insert(key, self.clock);
     }
 
-    /// A question is sent now. What comes from now on may or may not be in its reply.
+    /// A call is made now. Its reply may or may not contain the events that arrive from now on.
     pub(super) fn ask(&mut self, now: Instant) -> u64 {
         self.is_asking = true;
-        self.not_before = now.checked_add(PAUSE);
+        self.not_before = now.checked_add(MIN_PAUSE);
         self.clock
     }
 
-    /// When to ask next.
+    /// When to make the next call.
     pub(super) fn due(&self) -> Option<Instant> {
         let due = self.earliest.into_iter().chain(self.next).min()?;
         Some(self.not_before.map_or(due, |not_before| not_before.max(due)))
     }
 
-    /// What to ask now, of a session that can or cannot look at a single domain.
+    /// The call to make now. `can_look`: the session can look at a single domain.
     pub(super) fn question(&mut self, now: Instant, can_look: bool) -> Option<Question> {
         if self.due().is_none_or(|due| due > now) {
             return None;
@@ -198,16 +198,16 @@ impl Verifier {
         self.earliest = self.doubts.values().map(|doubt| doubt.due).min();
         let all_due = self.next.is_some_and(|next| next <= now);
         let due = self.doubts.iter().filter(|(_, doubt)| doubt.due <= now);
-        let mut due = due.take(FEW + 1);
+        let mut due = due.take(MAX_LOOKS + 1);
         let Some((key, doubt)) = due.next() else { return all_due.then_some(Question::All) };
-        if all_due || !can_look || due.count() >= FEW {
+        if all_due || !can_look || due.count() >= MAX_LOOKS {
             return Some(Question::All);
         }
         Some(Question::One(*key, doubt.domain.clone()))
     }
 
-    /// A list is compared. Doubts that were due and that it did not answer: of domains that are neither listed
-    /// nor believed to exist nothing is left to doubt, others (out of reach now) are looked at later.
+    /// A list was compared. Of the doubts that were due and that it did not resolve, those about domains that
+    /// no longer exist end; the others (the domain is unreachable now) are put off.
     pub(super) fn compared_all(&mut self, now: Instant, exists: impl Fn(Key) -> bool) {
         let unanswered = self.doubts.iter().filter(|(_, doubt)| doubt.due <= now);
         let unanswered: Vec<Key> = unanswered.map(|(key, _)| *key).collect();
@@ -220,7 +220,7 @@ impl Verifier {
         self.listed_all(now);
     }
 
-    /// A look failed: the next one comes later.
+    /// A look failed; the next one comes later.
     pub(super) fn failed(&mut self, key: Key, now: Instant) {
         if let Some(doubt) = self.doubts.get_mut(&key) {
             doubt.first = None;
@@ -228,7 +228,7 @@ impl Verifier {
         }
     }
 
-    /// A list failed: the next one, and the looks that were due, come later.
+    /// A list failed; the next one, and the looks that were due, come later.
     pub(super) fn all_failed(&mut self, now: Instant) {
         self.listed_all(now);
         let due = self.doubts.iter().filter(|(_, doubt)| doubt.due <= now);
@@ -250,7 +250,7 @@ impl Verifier {
         self.earliest = Some(self.earliest.map_or(due, |earliest| earliest.min(due)));
     }
 
-    /// A reply says how a domain is. `is_open` says that its start is still under way.
+    /// Compares a reply with what is believed.
     pub(super) fn reply(
         &mut self,
         key: Key,
@@ -302,7 +302,7 @@ impl Verifier {
         }
     }
 
-    /// The question is answered. When nothing is doubted any more, events need not be noted down.
+    /// The call was answered. Only events of doubted domains matter from now on.
     pub(super) fn answered(&mut self) {
         self.is_asking = false;
         let doubts = &self.doubts;
@@ -310,14 +310,14 @@ impl Verifier {
     }
 }
 
-/// What a reply says of a domain, beside what is believed of it.
+/// A reply about a domain, beside what is believed of it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ReplyOf<'a> {
     pub(super) believed: Option<&'a Entry>,
     pub(super) found: Option<&'a Entry>,
-    /// When the question was sent.
+    /// The count of events when the call was made.
     pub(super) asked: u64,
-    /// Its start is still under way.
+    /// The start of its run is under way.
     pub(super) is_open: bool,
 }
 

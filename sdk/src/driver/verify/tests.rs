@@ -169,7 +169,7 @@ fn a_reply_that_differs_is_asked_for_again_two_seconds_later() {
     assert_eq!(verifier.doubts[&key(1)].due, later + FIRST_LOOK * 2);
     assert_eq!(hear(&mut verifier, None, false, later), Finding::Nothing);
     assert_eq!(verifier.doubts[&key(1)].due, later + FIRST_LOOK);
-    assert!(verifier.question(later + PAUSE, true).is_none());
+    assert!(verifier.question(later + MIN_PAUSE, true).is_none());
     assert_eq!(verifier.due(), Some(later + FIRST_LOOK));
     verifier.touch(key(1));
     let asked = 0;
@@ -182,8 +182,8 @@ fn a_reply_that_differs_is_asked_for_again_two_seconds_later() {
 #[test]
 fn too_many_doubts_are_one_of_all() {
     let (mut verifier, now) = listed();
-    (0..=MANY as u128).for_each(|number| doubt(&mut verifier, number, now));
-    assert_eq!(verifier.doubts.len(), MANY);
+    (0..=MAX_DOUBTS as u128).for_each(|number| doubt(&mut verifier, number, now));
+    assert_eq!(verifier.doubts.len(), MAX_DOUBTS);
     assert_eq!(verifier.next, Some(now + FIRST_LOOK));
 }
 
@@ -191,8 +191,8 @@ fn too_many_doubts_are_one_of_all() {
 fn of_too_many_events_the_oldest_count_for_every_domain() {
     let (mut verifier, now) = listed();
     assert_eq!(hear(&mut verifier, None, false, now), Finding::Nothing);
-    (2..=TOUCHED as u128 + 2).for_each(|number| verifier.touch(key_of(number)));
-    assert!(verifier.touched.len() <= TOUCHED);
+    (2..=MAX_TOUCHED as u128 + 2).for_each(|number| verifier.touch(key_of(number)));
+    assert!(verifier.touched.len() <= MAX_TOUCHED);
     assert_eq!(hear(&mut verifier, None, false, now), Finding::Nothing);
 }
 

@@ -7,7 +7,7 @@
 //!  "domain":{"host":"h","uuid":"…","name":"vm1","id":3}}
 //! ```
 //!
-//! Both ways lead over [`Flat`], a struct with every field that any kind has.
+//! Reading and writing go through [`Flat`], a struct with every field of every kind.
 
 mod data;
 mod read;
@@ -33,16 +33,16 @@ impl Serialize for DomainEvent {
     }
 }
 
-/// The form that `docs/json.md` describes. Fields that are not known are ignored; names that are not
-/// known, and fields that are missing, are errors.
+/// The form that `docs/json.md` describes. Unknown fields are ignored; unknown names and missing fields are
+/// errors.
 impl<'de> Deserialize<'de> for DomainEvent {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Flat::deserialize(deserializer)?.into_event().map_err(D::Error::custom)
     }
 }
 
-/// `{"source":…,"host":…,"uuid":…,"name":…,"id":…}`, without `id` when it is inactive. In an event
-/// the source stands beside the domain.
+/// `{"source":…,"host":…,"uuid":…,"name":…,"id":…}`, without `id` when the domain is inactive. In an
+/// event the source stands beside the domain.
 impl Serialize for Domain {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         FlatDomain { source: Some(self.source().into()), ..FlatDomain::of(self) }
@@ -50,7 +50,7 @@ impl Serialize for Domain {
     }
 }
 
-/// As it is written.
+/// A domain as it is written.
 impl<'de> Deserialize<'de> for Domain {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let flat = FlatDomain::deserialize(deserializer)?;
@@ -119,7 +119,7 @@ struct FlatDomain<'a> {
 }
 
 impl<'a> FlatDomain<'a> {
-    /// As it stands in an event.
+    /// A domain as it stands in an event.
     fn of(domain: &'a Domain) -> Self {
         Self {
             source: None,
@@ -142,12 +142,12 @@ enum FlatName<'a> {
     Name(Cow<'a, str>),
 }
 
-/// A field that is there counts, even when it is `null`.
+/// A field counts as present even when it is `null`.
 fn present<'de, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Data<'a>>, D::Error> {
     Data::deserialize(deserializer).map(Some)
 }
 
 /// Compiles the example of that page.
 #[cfg(doctest)]
-#[doc = include_str!("../../../docs/json.md")]
+#[doc = include_str!("../../../../docs/json.md")]
 struct Page;

@@ -127,15 +127,15 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 fn lives() -> impl Strategy<Value = Vec<Step>> {
     let starts = vec(prop_oneof![Just(None), any::<bool>().prop_map(Some)], 1..4);
     (starts, vec((0..3usize, 0..12u8, any::<bool>()), 0..80)).prop_map(|(starts, steps)| {
-        let mut told = Vec::new();
+        let mut delivered = Vec::new();
         let lives = starts.into_iter().enumerate();
         let mut lives: Vec<_> =
-            lives.map(|(number, start)| Life::new(number as u128, start, &mut told)).collect();
+            lives.map(|(number, start)| Life::new(number as u128, start, &mut delivered)).collect();
         for (which, step, choice) in steps {
             let count = lives.len();
-            lives[which % count].step(step, choice, &mut told);
+            lives[which % count].step(step, choice, &mut delivered);
         }
-        told
+        delivered
     })
 }
 
@@ -149,59 +149,59 @@ struct Life {
 
 impl Life {
     /// Begins with a domain that runs and persists or does not, or with none.
-    fn new(number: u128, persistent: Option<bool>, told: &mut Vec<Step>) -> Self {
+    fn new(number: u128, persistent: Option<bool>, delivered: &mut Vec<Step>) -> Self {
         let uuid = Uuid::from_u128(number);
         let active = persistent.is_some();
         let life = Self { uuid, active, defined: persistent == Some(true), run: 1, renamed: false };
         if active {
-            life.tell(Change::Existing(State::from_codes(1, 1)), told);
+            life.tell(Change::Existing(State::from_codes(1, 1)), delivered);
         }
         life
     }
 
-    fn tell(&self, change: Change, told: &mut Vec<Step>) {
+    fn tell(&self, change: Change, delivered: &mut Vec<Step>) {
         let ends = matches!(change, Change::Stopped(_));
         let id = (self.active || ends).then_some(self.run);
         let name = if self.renamed { "db" } else { "web" };
         let domain = Domain::new("a:", "h", self.uuid, name, id);
         let event = Lifecycle::new(domain, change, SystemTime::UNIX_EPOCH).persistent(self.defined);
-        told.push(Step::Push(event.into()));
+        delivered.push(Step::Push(event.into()));
     }
 
-    fn step(&mut self, step: u8, choice: bool, told: &mut Vec<Step>) {
+    fn step(&mut self, step: u8, choice: bool, delivered: &mut Vec<Step>) {
         let code = |event, detail| Change::from_codes(event, detail);
         match (step, self.active, self.defined) {
             (0 | 1, false, _) => {
                 self.run += 1;
                 self.active = true;
-                self.tell(code(2, i32::from(step)), told);
+                self.tell(code(2, i32::from(step)), delivered);
             }
             (0..3, true, _) => {
                 self.active = false;
-                self.tell(code(5, i32::from(step)), told);
+                self.tell(code(5, i32::from(step)), delivered);
             }
-            (3, true, _) => self.tell(code(3, 0), told),
-            (4, true, _) => self.tell(code(4, 0), told),
-            (5, true, _) => self.tell(code(7, 0), told),
+            (3, true, _) => self.tell(code(3, 0), delivered),
+            (4, true, _) => self.tell(code(4, 0), delivered),
+            (5, true, _) => self.tell(code(7, 0), delivered),
             // It wakes up.
-            (6, true, _) => self.tell(code(2, 4), told),
+            (6, true, _) => self.tell(code(2, 4), delivered),
             // It crashes, or goes on in its crash kernel.
-            (7, true, _) => self.tell(code(8, i32::from(choice)), told),
+            (7, true, _) => self.tell(code(8, i32::from(choice)), delivered),
             (8, _, _) => {
                 let update = i32::from(self.defined);
                 self.defined = true;
-                self.tell(code(0, update), told);
+                self.tell(code(0, update), delivered);
             }
             (9, _, true) => {
                 self.defined = false;
-                self.tell(code(1, 0), told);
+                self.tell(code(1, 0), delivered);
             }
             (10, false, true) => {
-                self.tell(code(1, 1), told);
+                self.tell(code(1, 1), delivered);
                 self.renamed = !self.renamed;
-                self.tell(code(0, 2), told);
+                self.tell(code(0, 2), delivered);
             }
-            _ if choice => told.push(Step::Read),
+            _ if choice => delivered.push(Step::Read),
             _ => {}
         }
     }

@@ -95,14 +95,14 @@ fn of_definitions_the_newest_is_kept() {
 }
 
 #[test]
-fn an_existing_domain_is_kept_until_a_newer_run_tells_as_much() {
+fn an_existing_domain_is_kept_until_a_newer_run() {
     assert_eq!(kept(&[EXISTING, SUSPENDED]), [EXISTING, SUSPENDED]);
     assert_eq!(kept(&[EXISTING, UNDEFINED]), [EXISTING, UNDEFINED]);
     assert_eq!(kept(&[EXISTING, STOPPED, STARTED]), [STOPPED, STARTED]);
 }
 
 #[test]
-fn what_does_not_change_the_state_is_dropped_and_counted() {
+fn events_without_a_state_are_dropped_and_counted() {
     let domain = Domain::new("s:", "h", Uuid::from_u128(1), "d", Some(1));
     let at = std::time::SystemTime::UNIX_EPOCH;
     let reboot = Reboot::new(domain, at);
@@ -179,7 +179,7 @@ fn the_end_of_a_domain_is_kept_beside_what_began_after_it() {
 }
 
 #[test]
-fn the_newest_word_on_persistence_is_kept() {
+fn the_newest_known_persistence_is_kept() {
     let unknown = Change::Unknown { event: 9, detail: 0 };
     let mut events = VecDeque::from([
         persistent(STARTED, false),

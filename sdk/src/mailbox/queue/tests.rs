@@ -24,14 +24,14 @@ fn missed_counts_exactly_what_was_dropped() {
         queue.push(event(1, id, Change::Started(StartCause::Booted)));
         queue.push(event(1, id, Change::Stopped(StopCause::Shutdown)));
     }
-    let told = drain(&mut queue);
-    let DomainEvent::Gap(Gap { kind: GapKind::Lagged { missed, reset: false }, .. }) = told[0]
+    let delivered = drain(&mut queue);
+    let DomainEvent::Gap(Gap { kind: GapKind::Lagged { missed, reset: false }, .. }) = delivered[0]
     else {
-        panic!("{:?}", told[0])
+        panic!("{:?}", delivered[0])
     };
-    assert_eq!(missed as usize + told.len() - 1, 2000);
-    assert!(told.len() <= 17, "{}", told.len());
-    assert_eq!(told.last(), Some(&event(1, 999, Change::Stopped(StopCause::Shutdown))));
+    assert_eq!(missed as usize + delivered.len() - 1, 2000);
+    assert!(delivered.len() <= 17, "{}", delivered.len());
+    assert_eq!(delivered.last(), Some(&event(1, 999, Change::Stopped(StopCause::Shutdown))));
 }
 
 #[test]
@@ -44,10 +44,14 @@ fn a_queue_beyond_its_slack_goes_stale_and_only_counts() {
     assert!(queue.is_stale() && queue.is_empty());
     queue.reset(1);
     queue.push(event(7, 9, Change::Resumed(ResumeCause::Unpaused)));
-    let told = drain(&mut queue);
-    assert_eq!(told.len(), 2);
+    let delivered = drain(&mut queue);
+    assert_eq!(delivered.len(), 2);
     let missed = GapKind::Lagged { missed: total as u64, reset: true };
-    assert!(matches!(&told[0], DomainEvent::Gap(gap) if gap.kind == missed), "{:?}", told[0]);
+    assert!(
+        matches!(&delivered[0], DomainEvent::Gap(gap) if gap.kind == missed),
+        "{:?}",
+        delivered[0]
+    );
 }
 
 fn data(bytes: usize) -> DomainEvent {
@@ -70,9 +74,13 @@ fn the_data_of_untyped_events_is_bounded_too() {
         queue.push(data(BYTES / 4));
         assert!(queue.events.len() <= 4);
     }
-    let told = drain(&mut queue);
-    let missed = GapKind::Lagged { missed: 22 - told.len() as u64, reset: false };
-    assert!(matches!(&told[0], DomainEvent::Gap(gap) if gap.kind == missed), "{}", told[0]);
+    let delivered = drain(&mut queue);
+    let missed = GapKind::Lagged { missed: 22 - delivered.len() as u64, reset: false };
+    assert!(
+        matches!(&delivered[0], DomainEvent::Gap(gap) if gap.kind == missed),
+        "{}",
+        delivered[0]
+    );
 }
 
 #[test]
@@ -181,9 +189,12 @@ fn what_was_missed_elsewhere_alone_is_something_to_read() {
     assert!(queue.is_empty());
     queue.add_missed(3);
     assert!(!queue.is_empty());
-    let told = drain(&mut queue);
+    let delivered = drain(&mut queue);
     let missed = GapKind::Lagged { missed: 3, reset: false };
-    assert!(matches!(&told[..], [DomainEvent::Gap(gap)] if gap.kind == missed), "{told:?}");
+    assert!(
+        matches!(&delivered[..], [DomainEvent::Gap(gap)] if gap.kind == missed),
+        "{delivered:?}"
+    );
 }
 
 #[test]
@@ -193,13 +204,13 @@ fn a_reset_that_nothing_was_missed_for_is_none() {
     for _ in 0..9 {
         queue.push(named(1, "d", STOPPED));
     }
-    let told = drain(&mut queue);
+    let delivered = drain(&mut queue);
     assert!(
         matches!(
-            &told[0],
+            &delivered[0],
             DomainEvent::Gap(Gap { kind: GapKind::Lagged { reset: false, .. }, .. })
         ),
-        "{told:?}"
+        "{delivered:?}"
     );
 }
 

@@ -19,7 +19,7 @@ async fn a_list_without_an_answer_is_not_the_end_of_the_connection() {
     assert_eq!(wire.server(|server| (server.connections, server.lists.len())), (1, 1));
     wire.list(&[]).await;
     wire.list(&[running(3)]).await;
-    told(&mut next.await.unwrap(), &["web[3] existing *", "synced with *"]).await;
+    delivered(&mut next.await.unwrap(), &["web[3] existing *", "synced with *"]).await;
     assert_eq!(wire.server(|server| server.connections), 1);
 }
 
@@ -64,10 +64,11 @@ async fn an_idle_connection_is_kept_while_a_list_is_unanswered() {
 async fn a_stream_that_waits_opens_with_a_gap_when_the_list_is_late() {
     let (wire, source) = Wire::alive();
     let mut events = source.subscribe_with(Options::default().wait(true)).await.unwrap();
-    told(&mut events, &["lost sight of *no answer to the list of domains within 10s*"]).await;
+    delivered(&mut events, &["disconnected from *no answer to the list of domains within 10s*"])
+        .await;
     assert!(matches!(source.health().status(), Status::Disconnected(_)));
     wire.list(&[running(3)]).await;
-    told(&mut events, &["web[3] existing *", "synced with *"]).await;
+    delivered(&mut events, &["web[3] existing *", "synced with *"]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -75,18 +76,19 @@ async fn events_go_on_while_the_list_after_an_outage_is_late() {
     let (wire, source) = Wire::alive();
     let mut events = subscribe(&wire, &source, &[running(3)]).await;
     wire.hang_up();
-    told(&mut events, &["lost sight of *"]).await;
+    delivered(&mut events, &["disconnected from *"]).await;
     wire.asked_to_list().await;
     wire.event(Some(3), SUSPENDED);
     let held = Instant::now();
-    told(&mut events, &["web[3] suspended (paused)"]).await;
+    delivered(&mut events, &["web[3] suspended (paused)"]).await;
     assert!(held.elapsed() > secs(9), "until then the list might have come");
     wire.event(None, STOPPED);
-    told(&mut events, &["web[3] stopped (destroyed)"]).await;
+    delivered(&mut events, &["web[3] stopped (destroyed)"]).await;
     let db = Domain::new("wire:", "h", Uuid::from_u128(2), "db", Some(8));
     let off = Listed::new(web(None), OFF, Some(true));
     wire.list(&[off, Listed::new(db, RUNNING, Some(false))]).await;
-    told(&mut events, &["db[8] started (booted) [inferred]", "synced with * (2 domains)"]).await;
+    delivered(&mut events, &["db[8] started (booted) [inferred]", "synced with * (2 domains)"])
+        .await;
     assert_eq!(source.counters().corrected, 0);
 }
 
@@ -127,7 +129,7 @@ async fn after_two_losses_with_a_list_open_the_next_list_waits() {
     }
     assert_eq!(waits, [0, 0, 30, 60, 120, 240]);
     wire.list(&[running(3)]).await;
-    told(&mut events, &["lost sight of *", "synced with *"]).await;
+    delivered(&mut events, &["disconnected from *", "synced with *"]).await;
     wire.hang_up();
     let began = Instant::now();
     wire.asked_to_list().await;
@@ -140,7 +142,7 @@ async fn after_two_losses_with_a_list_open_the_next_list_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_newcomer_waits_for_a_kind_that_is_being_taken_back() {
+async fn a_subscriber_waits_for_a_kind_being_deregistered() {
     let (wire, source) = Wire::alive();
     let lifecycle = Options::default().kind(Kind::Lifecycle);
     let keeping = subscribe_with(&wire, &source, lifecycle, &[running(3)]).await;
@@ -179,16 +181,16 @@ async fn a_late_registration_is_no_outage_of_a_synced_source() {
     source.subscribe_with(reboots).await.unwrap_err();
     assert_eq!(source.health().status(), Status::Synced);
     let mut later = source.subscribe_with(lifecycle).await.unwrap();
-    told(&mut later, &["web[3] existing *", "synced with *"]).await;
+    delivered(&mut later, &["web[3] existing *", "synced with *"]).await;
     wire.confirm();
     until_synced(&mut patient.await.unwrap().unwrap()).await.unwrap();
     wire.event(Some(3), SUSPENDED);
-    told(&mut first, &["web[3] suspended (paused)"]).await;
-    told(&mut later, &["web[3] suspended (paused)"]).await;
+    delivered(&mut first, &["web[3] suspended (paused)"]).await;
+    delivered(&mut later, &["web[3] suspended (paused)"]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn subscriptions_that_fail_do_not_put_the_next_list_off() {
+async fn failed_subscriptions_do_not_delay_the_next_list() {
     let (wire, source) = Wire::alive();
     for _ in 0..2 {
         let events = source.subscribe_with(Options::default().wait(true)).await.unwrap();
@@ -256,7 +258,7 @@ async fn a_kind_that_the_next_server_has_is_registered() {
     assert!(source.capabilities().lacking.contains(&Kind::Reboot));
     wire.hang_up();
     wire.list(&[]).await;
-    told(&mut events, &["synced *", "lost sight of *", "synced *"]).await;
+    delivered(&mut events, &["synced *", "disconnected from *", "synced *"]).await;
     assert!(source.capabilities().kinds.contains(&Kind::Reboot));
     assert!(source.capabilities().lacking.is_empty());
     assert!(wire.server(|server| server.interest.contains(&Kind::Reboot)));

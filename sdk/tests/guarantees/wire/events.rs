@@ -13,11 +13,11 @@ async fn a_rename_of_an_active_domain_keeps_its_run() {
         let domain = batch.domain(web(None).uuid(), "www", None);
         batch.event(Lifecycle::new(domain, Change::Defined(DefineCause::Renamed), at));
     });
-    told(&mut events, &["www defined (renamed)"]).await;
+    delivered(&mut events, &["www defined (renamed)"]).await;
     let mut late = source.subscribe().await.unwrap();
-    told(&mut late, &["www[3] existing *", "synced with *"]).await;
+    delivered(&mut late, &["www[3] existing *", "synced with *"]).await;
     wire.event(None, STOPPED);
-    told(&mut events, &["*[3] stopped (destroyed)"]).await;
+    delivered(&mut events, &["*[3] stopped (destroyed)"]).await;
 }
 
 /// Short runs of domains with long names: the ends of 10,000 are more than the driver holds.
@@ -77,9 +77,9 @@ async fn what_is_given_up_while_a_list_is_under_way_is_counted() {
     // That list is older than what was lost.
     wire.list(&[running(3)]).await;
     wire.list(&[]).await;
-    let told = until_synced(&mut events).await.unwrap();
-    assert!(told.iter().all(DomainEvent::is_marker), "{told:?}");
-    assert_eq!(told.iter().map(missed).sum::<u64>(), 2 * RUNS);
+    let delivered = until_synced(&mut events).await.unwrap();
+    assert!(delivered.iter().all(DomainEvent::is_marker), "{delivered:?}");
+    assert_eq!(delivered.iter().map(missed).sum::<u64>(), 2 * RUNS);
     assert_eq!(source.counters().missed, 2 * RUNS);
 }
 
@@ -98,7 +98,7 @@ async fn a_read_is_taken_in_in_its_order() {
         batch.doubt(Scope::Domain(web(Some(3))));
         batch.event(Lifecycle::new(web(None), STOPPED, at));
     });
-    told(
+    delivered(
         &mut events,
         &[
             "web[3] suspended (paused)",
@@ -159,10 +159,10 @@ async fn events_of_a_sync_are_counted_once_each() {
     wire.event(None, STOPPED);
     let db = Domain::new("wire:", "h", Uuid::from_u128(2), "db", Some(8));
     wire.list(&[running(3), Listed::new(db, RUNNING, Some(false))]).await;
-    told(
+    delivered(
         &mut events,
         &[
-            "lost sight of *",
+            "disconnected from *",
             "db[8] started (booted) [inferred]",
             "web[3] suspended (paused)",
             "web[3] stopped (destroyed)",

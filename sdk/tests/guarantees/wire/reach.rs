@@ -3,30 +3,34 @@
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn a_list_says_nothing_of_what_is_out_of_reach() {
+async fn a_list_says_nothing_about_unreachable_domains() {
     let (wire, source) = Wire::new();
     let far =
         Listed::new(Domain::new("wire:", "far", Uuid::from_u128(2), "db", Some(1)), RUNNING, None);
     let mut events = subscribe(&wire, &source, &[running(3), far]).await;
     wire.hang_up();
-    told(&mut events, &["lost sight of wire:*"]).await;
+    delivered(&mut events, &["disconnected from wire:*"]).await;
     wire.until(|server| server.line.is_some()).await;
     wire.say(|batch| batch.outage(Scope::on_host("wire:", "far"), fault()));
     wire.list(&[running(3)]).await;
-    told(&mut events, &["synced with wire: (2 domains)", "lost sight of host far on wire:*"]).await;
+    delivered(
+        &mut events,
+        &["synced with wire: (2 domains)", "disconnected from host far on wire:*"],
+    )
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_that_lost_all_is_an_outage_in_which_an_end_is_told_at_once() {
+async fn events_are_delivered_while_all_is_unreachable() {
     let (wire, source) = Wire::new();
     let mut events = subscribe(&wire, &source, &[running(3)]).await;
     wire.say(|batch| batch.outage(batch.source_scope(), fault()));
-    told(&mut events, &["lost sight of wire:*"]).await;
+    delivered(&mut events, &["disconnected from wire:*"]).await;
     assert!(matches!(source.health().status(), Status::Disconnected(_)));
     let mut late = source.subscribe().await.unwrap();
-    told(&mut late, &["lost sight of wire:*"]).await;
+    delivered(&mut late, &["disconnected from wire:*"]).await;
     wire.say(|batch| batch.gone(&web(Some(3)), StopCause::Failed));
-    told(&mut events, &["web[3] stopped (failed) [inferred]"]).await;
+    delivered(&mut events, &["web[3] stopped (failed) [inferred]"]).await;
     wire.say(|batch| batch.restored(batch.source_scope()));
     wire.list(&[running(4)]).await;
     until_synced(&mut events).await.unwrap();
@@ -36,7 +40,7 @@ async fn a_session_that_lost_all_is_an_outage_in_which_an_end_is_told_at_once() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_that_has_lost_all_before_its_list_is_an_error_or_an_outage_from_the_start() {
+async fn a_session_that_lost_all_before_its_list_is_an_error() {
     let (wire, source) = Wire::new();
     let waiting = Options::default().wait(true);
     let (hasty, patient, ()) = tokio::join!(
@@ -47,10 +51,10 @@ async fn a_session_that_has_lost_all_before_its_list_is_an_error_or_an_outage_fr
     );
     assert!(matches!(hasty, Err(Error::Unreachable { .. })), "{hasty:?}");
     let mut patient = patient.unwrap();
-    told(&mut patient, &["lost sight of wire:*"]).await;
+    delivered(&mut patient, &["disconnected from wire:*"]).await;
     assert!(matches!(source.health().status(), Status::Disconnected(_)));
     let mut late = source.subscribe().await.unwrap();
-    told(&mut late, &["lost sight of wire:*"]).await;
+    delivered(&mut late, &["disconnected from wire:*"]).await;
     // The list that was asked for is overdue before it is answered: neither matters any more.
     nothing_within(&mut patient, secs(15)).await.unwrap();
     wire.list(&[]).await;
@@ -58,13 +62,13 @@ async fn a_session_that_has_lost_all_before_its_list_is_an_error_or_an_outage_fr
     wire.say(|batch| batch.restored(batch.source_scope()));
     wire.list(&[running(3)]).await;
     for events in [&mut patient, &mut late] {
-        told(events, &["web[3] existing *", "synced with wire: (1 domain)"]).await;
+        delivered(events, &["web[3] existing *", "synced with wire: (1 domain)"]).await;
     }
     assert_eq!(source.health().status(), Status::Synced);
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_comes_after_all_was_lost_and_others_were_refused_is_not_left_waiting() {
+async fn subscribe_after_total_outage_returns_an_error() {
     let (wire, source) = Wire::new();
     let lose = || wire.say(|batch| batch.outage(batch.source_scope(), fault()));
     for _ in 0..3 {
@@ -74,22 +78,22 @@ async fn who_comes_after_all_was_lost_and_others_were_refused_is_not_left_waitin
     }
     let list = [running(3)];
     let (events, ()) = tokio::join!(source.subscribe(), wire.list(&list));
-    told(&mut events.unwrap(), &["web[3] existing *", "synced with *"]).await;
+    delivered(&mut events.unwrap(), &["web[3] existing *", "synced with *"]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_is_forgotten_with_the_last_subscriber_that_was_told_of_it() {
+async fn an_outage_ends_with_its_last_subscriber() {
     let (wire, source) = Wire::new();
     let mut events = subscribe(&wire, &source, &[]).await;
     wire.hang_up();
-    told(&mut events, &["lost sight of *"]).await;
+    delivered(&mut events, &["disconnected from *"]).await;
     wire.asked_to_list().await;
     drop(events);
     wire.list(&[]).await;
     tokio::time::sleep(secs(1)).await;
     assert_eq!(source.health().status(), Status::Idle);
     let (events, ()) = tokio::join!(source.subscribe(), wire.list(&[]));
-    told(&mut events.unwrap(), &["synced with *"]).await;
+    delivered(&mut events.unwrap(), &["synced with *"]).await;
     wire.hang_up();
     tokio::time::sleep(secs(60)).await;
     assert_eq!(source.health().status(), Status::Idle);
@@ -137,9 +141,10 @@ async fn what_happens_after_a_part_is_back_is_no_echo_of_the_sync() {
         batch.state(domain, State::Running(RunningReason::Unspecified));
         batch.restored(part);
     });
-    told(&mut events, &["lost sight of *", "web[7] resumed [inferred]", "synced with *"]).await;
+    delivered(&mut events, &["disconnected from *", "web[7] resumed [inferred]", "synced with *"])
+        .await;
     wire.event(Some(7), Change::Suspended(SuspendCause::Paused));
-    told(&mut events, &["web[7] suspended (paused)"]).await;
+    delivered(&mut events, &["web[7] suspended (paused)"]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -154,20 +159,20 @@ async fn word_of_a_run_that_is_over_says_nothing_of_the_next() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_part_that_is_back_is_in_reach_for_newcomers() {
+async fn a_restored_part_is_listed_for_new_subscribers() {
     let (wire, source) = Wire::new();
     let mut events = subscribe(&wire, &source, &[running(3)]).await;
     wire.say(|batch| batch.outage(Scope::Domain(web(Some(3))), fault()));
     wire.say(|batch| batch.restored(Scope::Domain(web(Some(3)))));
-    told(&mut events, &["lost sight of domain web *", "synced with domain web *"]).await;
+    delivered(&mut events, &["disconnected from domain web *", "synced with domain web *"]).await;
     let mut late = source.subscribe().await.unwrap();
-    told(&mut late, &["web[3] existing *", "synced with wire: (1 domain)"]).await;
+    delivered(&mut late, &["web[3] existing *", "synced with wire: (1 domain)"]).await;
     nothing_within(&mut late, secs(1)).await.unwrap();
     wire.say(|batch| {
         let domain = batch.domain(web(None).uuid(), "web", Some(3));
         batch.state(domain, State::Paused(virevent::PausedReason::User));
     });
-    told(&mut events, &["web[3] suspended (paused)"]).await;
+    delivered(&mut events, &["web[3] suspended (paused)"]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -186,7 +191,7 @@ async fn all_that_is_lost_twice_is_one_outage() {
         wire.say(|batch| batch.outage(batch.source_scope(), fault()));
         wire.say(|batch| batch.restored(batch.source_scope()));
         wire.list(&[running(3)]).await;
-        told(&mut events, &["lost sight of *", "synced with *"]).await;
+        delivered(&mut events, &["disconnected from *", "synced with *"]).await;
     }
     assert_eq!(source.counters().gaps, 2);
 }
@@ -199,16 +204,17 @@ async fn a_part_that_is_lost_during_a_list_is_a_gap_after_it() {
     wire.asked_to_list().await;
     wire.say(|batch| batch.outage(Scope::Domain(web(Some(3))), fault()));
     wire.list(&[]).await;
-    told(&mut events, &["synced with wire: (1 domain)", "lost sight of domain web *"]).await;
+    delivered(&mut events, &["synced with wire: (1 domain)", "disconnected from domain web *"])
+        .await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_in_reach_beside_an_outage_of_a_part_is_believed() {
+async fn a_list_counts_for_domains_beside_an_unreachable_part() {
     let (wire, source) = Wire::new();
     let mut events = subscribe(&wire, &source, &[running(3)]).await;
     wire.hang_up();
     wire.asked_to_list().await;
     wire.say(|batch| batch.outage(Scope::on_host("wire:", "far"), fault()));
     wire.list(&[]).await;
-    told(&mut events, &["lost sight of wire:*", "web[3] stopped [inferred]"]).await;
+    delivered(&mut events, &["disconnected from wire:*", "web[3] stopped [inferred]"]).await;
 }

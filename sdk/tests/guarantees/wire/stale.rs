@@ -14,7 +14,7 @@ async fn an_answer_to_a_question_of_the_past_is_not_believed() {
     let (wire, source) = Wire::alive();
     let mut events = subscribe(&wire, &source, &[running(3)]).await;
     wire.hang_up();
-    told(&mut events, &["lost sight of *"]).await;
+    delivered(&mut events, &["disconnected from *"]).await;
     wire.asked_to_list().await;
     let past = wire.server(|server| server.lists.remove(0));
     wire.say(|batch| {
@@ -26,7 +26,7 @@ async fn an_answer_to_a_question_of_the_past_is_not_believed() {
     (0..=past).for_each(|tag| wire.list_of(tag, &[running(9)]));
     nothing_within(&mut events, secs(1)).await.unwrap();
     wire.list(&[running(3)]).await;
-    told(&mut events, &["synced with *"]).await;
+    delivered(&mut events, &["synced with *"]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -36,13 +36,13 @@ async fn a_list_of_the_connection_before_is_not_believed() {
     wire.asked_to_list().await;
     let past = wire.server(|server| server.lists[0]);
     wire.hang_up();
-    told(&mut events, &["lost sight of *"]).await;
+    delivered(&mut events, &["disconnected from *"]).await;
     wire.asked_to_list().await;
     assert!(wire.server(|server| server.lists[0]) > past, "no number is used twice");
     (0..=past).for_each(|tag| wire.list_of(tag, &[running(9)]));
     nothing_within(&mut events, secs(1)).await.unwrap();
     wire.list(&[running(3)]).await;
-    told(&mut events, &["synced with *"]).await;
+    delivered(&mut events, &["synced with *"]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -60,7 +60,7 @@ async fn a_look_is_answered_by_its_own_number_only() {
     wire.list_of(tag, &[paused(3)]);
     nothing_within(&mut events, secs(1)).await.unwrap();
     wire.look(Some(paused(3))).await;
-    told(&mut events, &["web[3] suspended (paused) [inferred]"]).await;
+    delivered(&mut events, &["web[3] suspended (paused) [inferred]"]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -85,7 +85,7 @@ async fn nothing_is_verified_while_a_list_is_wanted() {
         }
         nothing_within(&mut events, secs(1)).await.unwrap();
         wire.list(&[running(3)]).await;
-        told(&mut events, &["synced with *"]).await;
+        delivered(&mut events, &["synced with *"]).await;
         assert_eq!(source.counters().corrected, 0);
     }
 }
@@ -96,9 +96,9 @@ async fn what_happens_after_a_correction_is_no_repetition_of_it() {
     wire.server(|server| server.is_ordered = true);
     let mut events = subscribe(&wire, &source, &[running(3)]).await;
     wire.list(&[paused(3)]).await;
-    told(&mut events, &["web[3] suspended (paused) [inferred]"]).await;
+    delivered(&mut events, &["web[3] suspended (paused) [inferred]"]).await;
     wire.event(Some(3), SUSPENDED);
-    told(&mut events, &["web[3] suspended (paused)"]).await;
+    delivered(&mut events, &["web[3] suspended (paused)"]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -110,11 +110,11 @@ async fn a_registration_without_an_answer_ends_the_connection() {
     let began = Instant::now();
     let mut late = source.subscribe().await.unwrap();
     wire.server(|server| server.held = None);
-    told(&mut late, &["lost sight of *"]).await;
-    told(&mut events, &["lost sight of *no answer to the registration within 10s*"]).await;
+    delivered(&mut late, &["disconnected from *"]).await;
+    delivered(&mut events, &["disconnected from *no answer to the registration within 10s*"]).await;
     assert_eq!(began.elapsed().as_secs(), 10);
     wire.list(&[running(3)]).await;
-    told(&mut events, &["synced with *"]).await;
+    delivered(&mut events, &["synced with *"]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -132,7 +132,7 @@ async fn a_registration_beside_a_list_that_hangs_keeps_the_connection() {
     assert_eq!(wire.server(|server| server.connections), 1);
     assert!(!patient.is_finished(), "the source is in reach: it waits for the registration");
     wire.confirm();
-    told(&mut patient.await.unwrap().unwrap(), &["web[3] existing *", "synced with *"]).await;
+    delivered(&mut patient.await.unwrap().unwrap(), &["web[3] existing *", "synced with *"]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -142,7 +142,8 @@ async fn without_keepalives_a_list_that_hangs_ends_the_connection() {
     let mut events = subscribe(&wire, &source, &[running(3)]).await;
     wire.asked_to_list().await;
     let began = Instant::now();
-    told(&mut events, &["lost sight of *no answer to the list of domains within 10s*"]).await;
+    delivered(&mut events, &["disconnected from *no answer to the list of domains within 10s*"])
+        .await;
     assert_eq!(began.elapsed().as_secs(), 10);
 }
 
@@ -228,10 +229,10 @@ async fn events_after_an_overdue_list_have_the_time_of_their_receipt() {
     let (wire, source) = Wire::new();
     let mut events = subscribe(&wire, &source, &[running(3)]).await;
     wire.hang_up();
-    told(&mut events, &["lost sight of *"]).await;
+    delivered(&mut events, &["disconnected from *"]).await;
     wire.asked_to_list().await;
     wire.event(Some(3), SUSPENDED);
-    told(&mut events, &["web[3] suspended (paused)"]).await;
+    delivered(&mut events, &["web[3] suspended (paused)"]).await;
     std::thread::sleep(Duration::from_millis(20));
     let before = SystemTime::now();
     wire.event(None, STOPPED);
@@ -268,7 +269,7 @@ fn a_waiting_subscription_fails_when_the_runtime_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_list_from_before_an_event_that_nobody_wanted_is_stale() {
+async fn a_list_older_than_a_dropped_event_is_stale() {
     let (wire, source) = Wire::alive();
     let subscribe = |options: Options| {
         let source = source.clone();
@@ -289,7 +290,7 @@ async fn a_list_from_before_an_event_that_nobody_wanted_is_stale() {
     wire.confirm();
     wire.list(&[]).await;
     wire.list(&[running(4)]).await;
-    told(&mut third.await.unwrap().unwrap(), &["web[4] existing *", "synced with *"]).await;
+    delivered(&mut third.await.unwrap().unwrap(), &["web[4] existing *", "synced with *"]).await;
 }
 
 fn refusal() -> Error {
@@ -308,16 +309,16 @@ async fn a_list_that_is_refused_ends_the_connection_that_needs_it() {
     assert!(matches!(outcome, Err(Error::Protocol { .. })), "{outcome:?}");
     let mut events = subscribe(&wire, &source, &[running(3)]).await;
     wire.hang_up();
-    told(&mut events, &["lost sight of *"]).await;
+    delivered(&mut events, &["disconnected from *"]).await;
     let connections = wire.server(|server| server.connections);
     refuse().await;
     wire.list(&[running(3)]).await;
-    told(&mut events, &["synced with *"]).await;
+    delivered(&mut events, &["synced with *"]).await;
     assert!(wire.server(|server| server.connections) > connections);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_list_that_is_refused_when_nobody_needs_it_ends_nothing() {
+async fn a_refused_list_without_a_subscriber_ends_nothing() {
     let (wire, source) = Wire::alive();
     assert!(tokio::time::timeout(secs(1), source.subscribe()).await.is_err());
     wire.asked_to_list().await;

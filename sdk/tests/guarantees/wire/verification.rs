@@ -34,7 +34,7 @@ async fn a_silent_change_is_inferred_when_two_replies_agree() {
     assert!((54..=66).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
     nothing_within(&mut events, ms(1900)).await.unwrap();
     wire.look(Some(paused(3))).await;
-    told(&mut events, &["web[3] suspended (paused) [inferred]"]).await;
+    delivered(&mut events, &["web[3] suspended (paused) [inferred]"]).await;
     assert_eq!(source.counters().corrected, 1);
     assert!(source.health().verified().unwrap() >= synced);
     wire.list(&[paused(3)]).await;
@@ -48,7 +48,7 @@ async fn a_session_that_cannot_look_is_asked_for_lists() {
     let mut events = subscribe(&wire, &source, &[running(3)]).await;
     wire.list(&[]).await;
     wire.list(&[]).await;
-    told(&mut events, &["web[3] stopped [inferred]", "web undefined [inferred]"]).await;
+    delivered(&mut events, &["web[3] stopped [inferred]", "web undefined [inferred]"]).await;
     assert_eq!(source.counters().corrected, 1);
 }
 
@@ -58,7 +58,7 @@ async fn an_ordered_session_is_believed_at_once() {
     wire.server(|server| server.is_ordered = true);
     let mut events = subscribe(&wire, &source, &[running(3)]).await;
     wire.list(&[paused(3)]).await;
-    told(&mut events, &["web[3] suspended (paused) [inferred]"]).await;
+    delivered(&mut events, &["web[3] suspended (paused) [inferred]"]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -66,7 +66,7 @@ async fn two_replies_with_an_event_between_prove_nothing() {
     let (wire, source, mut events) = looking(&[running(3)]).await;
     wire.asked_to_list().await;
     wire.event(Some(3), SUSPENDED);
-    told(&mut events, &["web[3] suspended (paused)"]).await;
+    delivered(&mut events, &["web[3] suspended (paused)"]).await;
     // Taken before the pause, like the next.
     wire.list(&[running(3)]).await;
     wire.look(Some(running(3))).await;
@@ -77,14 +77,15 @@ async fn two_replies_with_an_event_between_prove_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_start_that_fails_without_a_word_is_found_out() {
+async fn a_start_that_fails_without_an_event_is_found() {
     let (wire, source, mut events) = looking(&[off(OFF)]).await;
     wire.event(Some(4), RESUMED);
-    told(&mut events, &["web[4] resumed (unpaused)"]).await;
+    delivered(&mut events, &["web[4] resumed (unpaused)"]).await;
     let began = Instant::now();
     wire.look(Some(off(FAILED))).await;
     wire.look(Some(off(FAILED))).await;
-    told(&mut events, &["web[4] started [inferred]", "web[4] stopped (failed) [inferred]"]).await;
+    delivered(&mut events, &["web[4] started [inferred]", "web[4] stopped (failed) [inferred]"])
+        .await;
     assert!(began.elapsed() < secs(5), "{:?}", began.elapsed());
     assert_eq!(source.counters().corrected, 1);
 }
@@ -94,7 +95,7 @@ async fn a_start_that_is_through_needs_no_look() {
     let (wire, _source, mut events) = looking(&[off(OFF)]).await;
     wire.event(Some(4), RESUMED);
     wire.event(Some(4), STARTED);
-    told(&mut events, &["web[4] resumed (unpaused)", "web[4] started (booted)"]).await;
+    delivered(&mut events, &["web[4] resumed (unpaused)", "web[4] started (booted)"]).await;
     nothing_within(&mut events, secs(30)).await.unwrap();
     assert_eq!(wire.server(|server| server.looks.clone()), Some(Vec::new()));
 }
@@ -118,7 +119,7 @@ async fn a_start_under_way_is_looked_at_at_doubled_waits() {
     }
     wire.look(Some(off(FAILED))).await;
     wire.look(Some(off(FAILED))).await;
-    told(&mut events, &["web[4] stopped (failed) [inferred]"]).await;
+    delivered(&mut events, &["web[4] stopped (failed) [inferred]"]).await;
     assert_eq!(source.counters().corrected, 1);
 }
 
@@ -126,10 +127,10 @@ async fn a_start_under_way_is_looked_at_at_doubled_waits() {
 async fn a_definition_that_migrated_away_is_undefined() {
     let (wire, _source, mut events) = looking(&[running(3)]).await;
     wire.event(None, Change::Stopped(StopCause::Migrated));
-    told(&mut events, &["web[3] stopped (migrated)"]).await;
+    delivered(&mut events, &["web[3] stopped (migrated)"]).await;
     wire.look(None).await;
     wire.look(None).await;
-    told(&mut events, &["web undefined [inferred]"]).await;
+    delivered(&mut events, &["web undefined [inferred]"]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -138,7 +139,7 @@ async fn a_doubt_of_the_session_is_looked_at() {
     wire.say(|batch| batch.doubt(Scope::Domain(web(Some(3)))));
     wire.look(Some(off(FAILED))).await;
     wire.look(Some(off(FAILED))).await;
-    told(&mut events, &["web[3] stopped (failed) [inferred]"]).await;
+    delivered(&mut events, &["web[3] stopped (failed) [inferred]"]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -171,7 +172,7 @@ async fn a_verifying_list_that_is_refused_is_asked_for_later() {
     }
     wire.list(&[paused(3)]).await;
     wire.list(&[paused(3)]).await;
-    told(&mut events, &["web[3] suspended (paused) [inferred]"]).await;
+    delivered(&mut events, &["web[3] suspended (paused) [inferred]"]).await;
     assert_eq!(source.counters().reconnects, 0);
 }
 
@@ -182,19 +183,19 @@ async fn a_doubt_of_a_domain_that_is_gone_is_over() {
     let mut events = subscribe(&wire, &source, &[transient]).await;
     wire.say(|batch| batch.doubt(Scope::Domain(web(Some(3)))));
     wire.event(None, STOPPED);
-    told(&mut events, &["web[3] stopped (destroyed)"]).await;
+    delivered(&mut events, &["web[3] stopped (destroyed)"]).await;
     wire.list(&[]).await;
     nothing_within(&mut events, secs(30)).await.unwrap();
     assert!(wire.server(|server| server.lists.is_empty()), "there is nothing left to look at");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_doubt_of_what_is_out_of_reach_is_put_off() {
+async fn a_doubt_about_an_unreachable_domain_is_put_off() {
     let (wire, source) = Wire::alive();
     let mut events = subscribe(&wire, &source, &[running(3)]).await;
     wire.say(|batch| batch.doubt(Scope::Domain(web(Some(3)))));
     wire.say(|batch| batch.outage(Scope::Domain(web(Some(3))), fault()));
-    told(&mut events, &["lost sight of domain web on *"]).await;
+    delivered(&mut events, &["disconnected from domain web on *"]).await;
     let mut lists = Vec::new();
     for _ in 0..4 {
         let began = Instant::now();
@@ -240,17 +241,17 @@ async fn an_interval_of_ever_is_an_interval() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_out_of_reach_is_not_corrected() {
+async fn an_unreachable_domain_is_not_corrected() {
     let (wire, source, mut events) = looking(&[running(3)]).await;
     wire.say(|batch| batch.outage(Scope::Domain(web(Some(3))), fault()));
-    told(&mut events, &["lost sight of domain web on *"]).await;
+    delivered(&mut events, &["disconnected from domain web on *"]).await;
     let unreachable = source.health().unreachable();
     assert!(matches!(&unreachable[..], [(Scope::Domain(domain), _)] if domain.name() == "web"));
     wire.list(&[]).await;
     nothing_within(&mut events, secs(20)).await.unwrap();
     assert_eq!(source.counters().corrected, 0);
     wire.say(|batch| batch.restored(Scope::Domain(web(Some(3)))));
-    told(&mut events, &["synced with domain web on *"]).await;
+    delivered(&mut events, &["synced with domain web on *"]).await;
     assert!(source.health().unreachable().is_empty());
 }
 
@@ -263,17 +264,17 @@ async fn a_reboot_may_give_the_run_a_new_id() {
         batch.event(Reboot::new(domain, at));
     });
     wire.event(None, STOPPED);
-    told(&mut events, &["web[9] rebooted", "web[9] stopped (destroyed)"]).await;
+    delivered(&mut events, &["web[9] rebooted", "web[9] stopped (destroyed)"]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_second_run_ends_one_that_ended_without_a_word() {
+async fn a_second_run_ends_the_first_that_sent_no_stop() {
     let (wire, _source, mut events) = looking(&[running(3)]).await;
     wire.event(Some(4), STARTED);
-    told(&mut events, &["web[3] stopped [inferred]", "web[4] started (booted)"]).await;
+    delivered(&mut events, &["web[3] stopped [inferred]", "web[4] started (booted)"]).await;
     wire.event(Some(4), Change::Started(StartCause::Booted));
     wire.event(None, STOPPED);
-    told(&mut events, &["web[4] stopped (destroyed)"]).await;
+    delivered(&mut events, &["web[4] stopped (destroyed)"]).await;
 }
 
 const fn ms(ms: u64) -> Duration {
