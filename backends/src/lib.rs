@@ -16,6 +16,8 @@
 //! | `xenstore:`, `xenstore:/run/xenstored/socket` | the domains of a Xen host, from its XenStore | `xen` (default) |
 //! | `fake:` | a hypervisor inside the process that plays a short scripted demo | `fake` |
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 use std::sync::Arc;
 
 pub use virevent::driver::Settings;

@@ -1,5 +1,6 @@
 //! What can go wrong, and whether a retry can help.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,9 +10,10 @@ use crate::{Fault, FaultKind, Kind};
 
 /// Why a source could not be opened, reached or subscribed to.
 ///
-/// Cloneable, since one failed connection fails every subscriber that waited for it.
+/// Cloneable, since one failed connection fails every subscriber that waited for it. `Debug` is
+/// [`to_line`](Self::to_line), so that a `main` that returns the error prints it for people.
 #[non_exhaustive]
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 pub enum Error {
     /// The URI cannot be used. Correct it.
     #[error("cannot use the URI {uri:?}: {reason}")]
@@ -147,6 +149,12 @@ impl From<ServerError> for Error {
 impl From<ParseKindError> for Error {
     fn from(error: ParseKindError) -> Self {
         Self::invalid_option("kind", error.text(), ParseKindError::EXPECTED)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_line())
     }
 }
 

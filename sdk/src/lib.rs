@@ -52,6 +52,8 @@
 //!
 //! Feature `serde`: [`DomainEvent`] reads and writes a documented JSON form.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod command;
 mod domain;
 pub mod driver;

@@ -1,6 +1,6 @@
 //! The source of events: a hypervisor, a directory of them, a fleet.
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -129,6 +129,21 @@ pub enum Status {
     Shutdown,
     /// The task that drove it has ended: with its runtime, or by a panic of the backend.
     Ended,
+}
+
+/// A few words for people, with the fault of an outage.
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Idle => "idle",
+            Self::Connecting => "connecting",
+            Self::Syncing => "syncing",
+            Self::Synced => "synced",
+            Self::Disconnected(fault) => return write!(f, "disconnected ({fault})"),
+            Self::Shutdown => "shut down",
+            Self::Ended => "ended",
+        })
+    }
 }
 
 /// The state of a source, now and from now on.

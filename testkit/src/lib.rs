@@ -33,6 +33,8 @@
 //!
 //! On tokio's paused time (`#[tokio::test(start_paused = true)]`) no test takes any.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod assert;
 pub mod conformance;
 mod fake;

@@ -59,6 +59,8 @@
 //! libvirt stamps no events with a time: theirs is that of receipt. An event that ends a run has no
 //! domain id on the wire, or has that of the run; [`virevent`] lends the id of the run where it lacks.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod calls;
 mod client;
 pub mod decode;

@@ -66,6 +66,8 @@
 //! QEMU serves one client a socket and leaves the next one waiting, without a word. Ours waits for its
 //! turn and says so. It holds the monitor while there is a subscriber, and lets go of it with the last.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod answers;
 mod config;
 pub mod decode;

@@ -51,6 +51,8 @@
 //! Whether a domain is paused, or why it ended without being asked, no store knows. What else it cannot tell,
 //! what each error means and what it costs is in the guide's page on Xen, `docs/xen.md`.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod client;
 pub mod decode;
 mod device;

@@ -1,5 +1,6 @@
 //! Queries that a source answers by a subscription of its own.
 
+use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
@@ -96,6 +97,19 @@ pub enum Waited {
     TimedOut(Option<State>),
     /// The source ended.
     Ended(End),
+}
+
+/// A few words for people.
+impl fmt::Display for Waited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reached(domain, state) => write!(f, "{domain} is {state}"),
+            Self::Gone(domain) => write!(f, "{domain} no longer exists"),
+            Self::TimedOut(Some(state)) => write!(f, "timed out: it is {state}"),
+            Self::TimedOut(None) => f.write_str("timed out: it does not exist"),
+            Self::Ended(end) => write!(f, "{end}"),
+        }
+    }
 }
 
 async fn wait<S: EventSource + ?Sized>(
