@@ -47,6 +47,7 @@ impl Domain {
     /// Makes a domain by hand, for a test of your own code.
     ///
     /// `id` is that of the current run; `None` when the domain is inactive.
+    #[must_use]
     pub fn new(source: &str, host: &str, uuid: Uuid, name: &str, id: Option<u32>) -> Self {
         Self::on(Host::new(source.into(), host.into()), uuid, name, id)
     }
@@ -58,22 +59,26 @@ impl Domain {
     }
 
     /// The host that runs the domain, as the hypervisor calls itself (its host name, mostly).
+    #[must_use]
     pub fn host(&self) -> &str {
         &self.ident.host.name
     }
 
     /// The URI of the source that reports the domain, without secrets. Two sources may know the same
     /// domain under the same host and uuid: libvirt, and the monitor socket of its QEMU.
+    #[must_use]
     pub fn source(&self) -> &str {
         &self.ident.host.source
     }
 
     /// The domain's uuid, the one part of its identity that never changes.
+    #[must_use]
     pub fn uuid(&self) -> Uuid {
         self.ident.uuid
     }
 
     /// The domain's name at the time of the event.
+    #[must_use]
     pub fn name(&self) -> &str {
         &self.ident.name
     }
@@ -82,11 +87,13 @@ impl Domain {
     ///
     /// `None` when the domain is inactive. An event that ends a run carries the id of the run that
     /// ended.
+    #[must_use]
     pub fn id(&self) -> Option<u32> {
         self.id
     }
 
     /// Whether the domain has a run.
+    #[must_use]
     pub fn is_active(&self) -> bool {
         self.id.is_some()
     }
@@ -98,6 +105,7 @@ impl Domain {
     }
 
     /// Whether both are the same domain, whatever they are called and in whichever run.
+    #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         self.uuid() == other.uuid()
             && (Arc::ptr_eq(&self.ident.host, &other.ident.host)
@@ -167,6 +175,7 @@ pub enum Selector {
 
 impl Selector {
     /// Whether `domain` is the one named.
+    #[must_use]
     pub fn matches(&self, domain: &Domain) -> bool {
         match self {
             Self::Uuid(uuid) => domain.uuid() == *uuid,

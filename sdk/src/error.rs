@@ -190,6 +190,7 @@ impl Error {
     }
 
     /// Makes a [`Timeout`](Self::Timeout).
+    #[must_use]
     pub fn timeout(call: &'static str, after: Duration) -> Self {
         Self::Timeout { call, after }
     }
@@ -211,6 +212,7 @@ impl Error {
     /// A source that meets one fails the first subscription with it. Later it ends its streams after
     /// a minute of nothing but refusals, or as long as
     /// [`refusal_timeout`](crate::driver::Settings::refusal_timeout) says.
+    #[must_use]
     pub fn is_refusal(&self) -> bool {
         match self {
             Self::InvalidUri { .. }
@@ -228,6 +230,7 @@ impl Error {
     }
 
     /// The error as the small value that a [`Gap`](crate::Gap) carries.
+    #[must_use]
     pub fn to_fault(&self) -> Fault {
         let kind = match self {
             Self::Unreachable { .. } => FaultKind::Unreachable,
@@ -253,6 +256,7 @@ impl Error {
     }
 
     /// The message and the messages of its sources, in one line for people.
+    #[must_use]
     pub fn to_line(&self) -> String {
         let mut line = self.to_string();
         let mut cause = std::error::Error::source(self);

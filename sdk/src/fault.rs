@@ -15,16 +15,19 @@ struct FaultInner {
 
 impl Fault {
     /// Makes a fault of this kind, with a message for people.
+    #[must_use]
     pub fn new(kind: FaultKind, message: &str) -> Self {
         Self(Arc::new(FaultInner { kind, message: message.into() }))
     }
 
     /// The sort of fault.
+    #[must_use]
     pub fn kind(&self) -> FaultKind {
         self.0.kind
     }
 
     /// The message for people.
+    #[must_use]
     pub fn message(&self) -> &str {
         &self.0.message
     }
@@ -67,6 +70,7 @@ impl FaultKind {
     ];
 
     /// The name in the JSON form.
+    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unreachable => "unreachable",
@@ -79,6 +83,7 @@ impl FaultKind {
     }
 
     /// From the name in the JSON form. An unknown name is [`FaultKind::Other`].
+    #[must_use]
     pub fn from_name(name: &str) -> Self {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name).unwrap_or(Self::Other)
     }

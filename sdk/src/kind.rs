@@ -86,6 +86,7 @@ impl ParseKindError {
     pub(crate) const EXPECTED: &str = "lifecycle, reboot, other, or other:NAME";
 
     /// The text.
+    #[must_use]
     pub fn text(&self) -> &str {
         &self.0
     }
@@ -97,11 +98,13 @@ pub struct Kinds(BTreeSet<Kind>);
 
 impl Kinds {
     /// The kinds that have a type of their own in this version of the crate.
+    #[must_use]
     pub fn typed() -> Self {
         [Kind::Lifecycle, Kind::Reboot].into_iter().collect()
     }
 
     /// Whether `kind` is in the set. A named kind is in every set that holds [`Kind::Other`].
+    #[must_use]
     pub fn contains(&self, kind: &Kind) -> bool {
         self.0.contains(kind) || (matches!(kind, Kind::Named(_)) && self.0.contains(&Kind::Other))
     }
@@ -122,6 +125,7 @@ impl Kinds {
     }
 
     /// Whether there are none.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -116,6 +116,7 @@ pub struct Filter {
 
 impl Filter {
     /// Whether events of `domain` pass, as far as the domain decides.
+    #[must_use]
     pub fn selects(&self, domain: &Domain) -> bool {
         self.domains.is_empty() || self.domains.iter().any(|selector| selector.matches(domain))
     }

@@ -167,12 +167,14 @@ impl Health {
 
     /// When everything that is believed of the domains was last compared with what the hypervisor says: by the
     /// list at the start or after an outage, or by a verification. `None` before the first.
+    #[must_use]
     pub fn verified(&self) -> Option<SystemTime> {
         self.details().verified
     }
 
     /// The parts of the source that are unreachable now, and why: a host of a fleet, a domain whose monitor
     /// does not answer, a directory that does not exist. They change without a change of the status.
+    #[must_use]
     pub fn unreachable(&self) -> Vec<(Scope, Fault)> {
         self.details().unreachable.clone()
     }
@@ -182,6 +184,7 @@ impl Health {
     }
 
     /// The current status.
+    #[must_use]
     pub fn status(&self) -> Status {
         self.status.borrow().clone()
     }

@@ -54,6 +54,7 @@ impl EventStream {
     }
 
     /// Why the stream ended; `None` while it goes on. What is still buffered comes before the end.
+    #[must_use]
     pub fn end(&self) -> Option<End> {
         self.events.end()
     }
@@ -91,6 +92,7 @@ pub struct Events {
 
 impl Events {
     /// Why the stream ended; `None` while it goes on. What is still buffered comes before the end.
+    #[must_use]
     pub fn end(&self) -> Option<End> {
         self.mailbox.ended()
     }

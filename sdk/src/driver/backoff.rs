@@ -16,11 +16,13 @@ pub struct Reconnect {
 
 impl Reconnect {
     /// For a server on the same host: 100 ms doubling to 5 s.
+    #[must_use]
     pub fn local() -> Self {
         Self { base: Duration::from_millis(100), max: Duration::from_secs(5), seed: None }
     }
 
     /// For a server elsewhere: 100 ms doubling to 30 s.
+    #[must_use]
     pub fn remote() -> Self {
         Self { max: Duration::from_secs(30), ..Self::local() }
     }

@@ -58,6 +58,7 @@ pub struct Listed {
 
 impl Listed {
     /// A domain that is in this state.
+    #[must_use]
     pub fn new(domain: Domain, state: State, persistent: Option<bool>) -> Self {
         Self { domain, state, persistent }
     }
@@ -66,6 +67,7 @@ impl Listed {
 impl Batch {
     /// An empty batch for a connection of this source to this host. The driver makes its own; this is
     /// for the tests of a decoder.
+    #[must_use]
     pub fn new(source: &str, host: &str) -> Self {
         Self {
             interner: Interner::new(Host::new(source.into(), host.into())),
@@ -87,11 +89,13 @@ impl Batch {
     }
 
     /// The URI of the source, as its domains and scopes carry it.
+    #[must_use]
     pub fn source(&self) -> Arc<str> {
         Arc::clone(&self.interner.home().source)
     }
 
     /// All of the source.
+    #[must_use]
     pub fn source_scope(&self) -> Scope {
         Scope::Source(self.source())
     }
@@ -173,6 +177,7 @@ impl Batch {
     }
 
     /// The events so far, for the tests of a decoder.
+    #[must_use]
     pub fn events(&self) -> &[DomainEvent] {
         &self.events
     }

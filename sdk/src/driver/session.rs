@@ -86,16 +86,19 @@ pub struct Interest {
 
 impl Interest {
     /// The kinds. Empty without a subscriber; otherwise lifecycle is among them.
+    #[must_use]
     pub fn kinds(&self) -> &Kinds {
         &self.kinds
     }
 
     /// Whether there is no subscriber.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.kinds.is_empty()
     }
 
     /// Whether this kind is wanted.
+    #[must_use]
     pub fn contains(&self, kind: &Kind) -> bool {
         self.kinds.contains(kind)
     }

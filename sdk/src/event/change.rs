@@ -42,11 +42,13 @@ pub enum Change {
 impl Change {
     /// Whether a run of the domain begins. libvirt reports the end of a guest's sleep as
     /// `started (wakeup)`: that run goes on.
+    #[must_use]
     pub fn begins_run(self) -> bool {
         matches!(self, Self::Started(cause) if cause != StartCause::Wakeup)
     }
 
     /// From libvirt's numbers of a lifecycle event (`virDomainEventType`) and its detail.
+    #[must_use]
     pub fn from_codes(event: i32, detail: i32) -> Self {
         match event {
             0 => Self::Defined(DefineCause::from_code(detail)),
@@ -64,6 +66,7 @@ impl Change {
 
     /// libvirt's numbers of the event and its detail (0 where there is no cause); `None` for
     /// [`Existing`](Change::Existing), which libvirt has no event for.
+    #[must_use]
     pub fn codes(self) -> Option<(i32, i32)> {
         let (event, detail) = match self {
             Self::Existing(_) => return None,
@@ -82,6 +85,7 @@ impl Change {
     }
 
     /// The name in the JSON form: `started`, `pm_suspended` ...
+    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Existing(_) => "existing",
@@ -99,6 +103,7 @@ impl Change {
     }
 
     /// The cause's name in the JSON form; empty where the hypervisor gave none.
+    #[must_use]
     pub fn cause(self) -> &'static str {
         match self {
             Self::Existing(_) | Self::Unknown { .. } => "",

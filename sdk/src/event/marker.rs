@@ -37,6 +37,7 @@ impl Scope {
     }
 
     /// The URI of the source, without secrets.
+    #[must_use]
     pub fn source(&self) -> &str {
         match self {
             Self::Source(source) | Self::Host { source, .. } => source,
@@ -45,11 +46,13 @@ impl Scope {
     }
 
     /// Whether this is all of a source.
+    #[must_use]
     pub fn is_source(&self) -> bool {
         matches!(self, Self::Source(_))
     }
 
     /// The domain, if the scope is one.
+    #[must_use]
     pub fn domain(&self) -> Option<&Domain> {
         match self {
             Self::Domain(domain) => Some(domain),
@@ -58,6 +61,7 @@ impl Scope {
     }
 
     /// Whether `domain` is in the scope.
+    #[must_use]
     pub fn contains(&self, domain: &Domain) -> bool {
         match self {
             Self::Source(source) => domain.source() == &**source,
@@ -68,6 +72,7 @@ impl Scope {
 
     /// Whether the whole of `other` is in this scope: a [`Synced`] ends each [`Gap`] whose scope its own
     /// includes.
+    #[must_use]
     pub fn includes(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Source(source), other) => &**source == other.source(),
@@ -77,6 +82,7 @@ impl Scope {
     }
 
     /// Whether both name the same scope. A domain's run and name do not matter.
+    #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         self.key() == other.key()
     }
@@ -139,6 +145,7 @@ pub struct Synced {
 
 impl Synced {
     /// Makes one, for a test of your own code.
+    #[must_use]
     pub fn new(scope: Scope, domains: u64) -> Self {
         Self { scope, domains }
     }
@@ -163,6 +170,7 @@ pub struct Gap {
 
 impl Gap {
     /// Makes one, for a test of your own code.
+    #[must_use]
     pub fn new(scope: Scope, kind: GapKind) -> Self {
         Self { scope, kind }
     }

@@ -44,6 +44,7 @@ pub enum DomainEvent {
 
 impl DomainEvent {
     /// The domain that the event is about; `None` if it is not about a single domain.
+    #[must_use]
     pub fn domain(&self) -> Option<&Domain> {
         match self {
             Self::Lifecycle(event) => Some(&event.domain),
@@ -54,6 +55,7 @@ impl DomainEvent {
     }
 
     /// The URI of the source that reports it, without secrets.
+    #[must_use]
     pub fn source(&self) -> &str {
         match self {
             Self::Lifecycle(event) => event.domain.source(),
@@ -65,6 +67,7 @@ impl DomainEvent {
 
     /// The kind that a subscriber asks for to get this event; `None` for the markers, which pass
     /// every filter.
+    #[must_use]
     pub fn kind(&self) -> Option<Kind> {
         match self {
             Self::Lifecycle(_) => Some(Kind::Lifecycle),
@@ -75,6 +78,7 @@ impl DomainEvent {
     }
 
     /// The lifecycle event, if it is one.
+    #[must_use]
     pub fn lifecycle(&self) -> Option<&Lifecycle> {
         match self {
             Self::Lifecycle(event) => Some(event),
@@ -83,16 +87,19 @@ impl DomainEvent {
     }
 
     /// The change, if the event is a lifecycle event.
+    #[must_use]
     pub fn change(&self) -> Option<Change> {
         self.lifecycle().map(|event| event.change)
     }
 
     /// Whether this is `Synced` or `Gap`: of the stream rather than of a domain.
+    #[must_use]
     pub fn is_marker(&self) -> bool {
         matches!(self, Self::Synced(_) | Self::Gap(_))
     }
 
     /// Whether something happened in the hypervisor: neither a marker nor a domain that existed already. These are the events that a source counts, and that `Lagged` counts as missed.
+    #[must_use]
     pub fn is_happening(&self) -> bool {
         match self {
             Self::Synced(_) | Self::Gap(_) => false,
@@ -140,6 +147,7 @@ pub struct Lifecycle {
 
 impl Lifecycle {
     /// An observed change.
+    #[must_use]
     pub fn new(domain: Domain, change: Change, at: SystemTime) -> Self {
         Self { domain, change, origin: Origin::Observed, at, persistent: None }
     }
@@ -153,6 +161,7 @@ impl Lifecycle {
 
     /// Whether the domain exists no more: its definition was removed while it did not run, or it
     /// stopped and had no definition. A table of domains drops it then.
+    #[must_use]
     pub fn is_gone(&self) -> bool {
         match self.change {
             Change::Undefined(cause) => cause != UndefineCause::Renamed && !self.domain.is_active(),
@@ -176,6 +185,7 @@ pub struct Reboot {
 
 impl Reboot {
     /// An observed reboot.
+    #[must_use]
     pub fn new(domain: Domain, at: SystemTime) -> Self {
         Self { domain, origin: Origin::Observed, at }
     }
@@ -197,6 +207,7 @@ pub enum Origin {
 
 impl Origin {
     /// The name in the JSON form.
+    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Observed => "observed",

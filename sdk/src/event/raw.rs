@@ -56,11 +56,13 @@ impl RawEvent {
     }
 
     /// The URI of the source that reports it, without secrets.
+    #[must_use]
     pub fn source(&self) -> &str {
         &self.body.source
     }
 
     /// What the hypervisor calls it.
+    #[must_use]
     pub fn name(&self) -> &EventName {
         &self.body.name
     }
@@ -79,6 +81,7 @@ impl RawEvent {
     }
 
     /// What came with it.
+    #[must_use]
     pub fn data(&self) -> &EventData {
         &self.body.data
     }

@@ -36,6 +36,7 @@ pub enum State {
 
 impl State {
     /// From libvirt's numbers of a state and its reason.
+    #[must_use]
     pub fn from_codes(state: i32, reason: i32) -> Self {
         match state {
             0 => Self::NoState,
@@ -51,6 +52,7 @@ impl State {
     }
 
     /// libvirt's numbers of the state and its reason (0 where there is none).
+    #[must_use]
     pub fn codes(self) -> (i32, i32) {
         match self {
             Self::NoState => (0, 0),
@@ -66,6 +68,7 @@ impl State {
     }
 
     /// The name in the JSON form: `running`, `shutoff` ...
+    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NoState => "no_state",
@@ -81,6 +84,7 @@ impl State {
     }
 
     /// The reason's name in the JSON form; empty where the hypervisor gave none.
+    #[must_use]
     pub fn reason(self) -> &'static str {
         match self {
             Self::Running(reason) => reason.as_str(),
@@ -93,21 +97,25 @@ impl State {
     }
 
     /// Whether it runs (or waits for a resource while it does).
+    #[must_use]
     pub fn is_running(self) -> bool {
         matches!(self, Self::Running(_) | Self::Blocked)
     }
 
     /// Whether it is paused.
+    #[must_use]
     pub fn is_paused(self) -> bool {
         matches!(self, Self::Paused(_))
     }
 
     /// Whether it is inactive.
+    #[must_use]
     pub fn is_shutoff(self) -> bool {
         matches!(self, Self::Shutoff(_))
     }
 
     /// Whether both are the same state, whatever the reason.
+    #[must_use]
     pub fn is_same(self, other: Self) -> bool {
         match (self, other) {
             // A blocked domain runs and waits; no lifecycle event leads from one to the other.
@@ -119,6 +127,7 @@ impl State {
 
     /// The state after `change`; `None` where the change does not say.
     #[inline]
+    #[must_use]
     pub fn after(change: Change) -> Option<Self> {
         Some(match change {
             Change::Existing(state) => state,

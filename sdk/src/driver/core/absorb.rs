@@ -152,7 +152,7 @@ impl Core {
     /// A part of the source, or all of it, is unreachable while the session lives on.
     fn part_lost<S: Session>(&mut self, session: &mut S, scope: Scope, fault: Fault) {
         if scope.is_source() {
-            return self.all_lost(session, scope, fault);
+            return self.all_lost(session, scope, &fault);
         }
         if self.is_synced() {
             self.facts.add(|facts| &facts.gaps, 1);
@@ -163,7 +163,7 @@ impl Core {
         self.publish_scopes();
     }
 
-    fn all_lost<S: Session>(&mut self, session: &mut S, scope: Scope, fault: Fault) {
+    fn all_lost<S: Session>(&mut self, session: &mut S, scope: Scope, fault: &Fault) {
         // Streams that are in an outage already know.
         let is_unknown = self.outage.is_none() && self.fanout.has_synced();
         let is_news = is_unknown || (self.is_synced() && self.scopes.whole().is_none());
@@ -181,7 +181,7 @@ impl Core {
             self.stage = Stage::Syncing;
         }
         self.verifier.stop();
-        self.answer_in_outage(&fault);
+        self.answer_in_outage(fault);
         self.publish_status();
         self.steer(session);
     }
