@@ -64,6 +64,12 @@ pub(crate) struct Opened {
     pub(crate) way: Option<Arc<Way>>,
 }
 
+/// A connection on its way.
+pub(crate) type Opening = Pin<Box<dyn Future<Output = Result<Opened, Error>> + Send>>;
+
+/// How a monitor connects: [`Opened::dial`], or in a test what the test says.
+pub(crate) type Dial = fn(Arc<Config>, Option<Arc<Way>>, Arc<Progress>) -> Opening;
+
 #[derive(Debug)]
 pub(crate) struct Link {
     socket: Socket,
@@ -76,6 +82,15 @@ pub(crate) struct Link {
 }
 
 impl Opened {
+    /// The future of [`at`](Self::at).
+    pub(crate) fn dial(
+        config: Arc<Config>,
+        way: Option<Arc<Way>>,
+        progress: Arc<Progress>,
+    ) -> Opening {
+        Box::pin(Self::at(config, way, progress))
+    }
+
     /// Connects, by this way if there is one already, waits for its turn, and asks what is to be known.
     ///
     /// # Errors
@@ -154,6 +169,13 @@ struct Early {
 }
 
 impl Link {
+    /// A connection on which QEMU has been negotiated with, over one half of a pair.
+    #[cfg(test)]
+    pub(crate) fn over(stream: UnixStream, endpoint: Endpoint) -> Self {
+        let (lines, unsent) = (Lines::new(), Vec::new());
+        Self { socket: Socket::Unix(stream), endpoint, lines, unsent, next_id: 1, mute: false }
+    }
+
     async fn connect(
         config: &Config,
         way: Option<Arc<Way>>,

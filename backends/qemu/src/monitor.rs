@@ -22,6 +22,8 @@ mod departure;
 mod guest;
 mod hearing;
 mod questions;
+#[cfg(test)]
+mod tests;
 mod trouble;
 
 use std::pin::Pin;
@@ -39,7 +41,7 @@ use self::guest::Guest;
 use self::questions::{Questions, Subject};
 use crate::config::Config;
 use crate::identity::Uuids;
-use crate::link::Link;
+use crate::link::{Dial, Link, Opened};
 use crate::uri::Endpoint;
 use crate::wants::Wants;
 
@@ -84,6 +86,7 @@ pub(crate) struct Shared {
 pub(crate) struct Monitor {
     config: Arc<Config>,
     role: Role,
+    dial: Dial,
     link: Option<Link>,
     /// The run that is not known to have ended.
     guest: Option<Guest>,
@@ -130,6 +133,7 @@ impl Monitor {
         Self {
             config,
             role,
+            dial: Opened::dial,
             link: None,
             guest: None,
             attempt: None,
@@ -179,7 +183,7 @@ impl Monitor {
     }
 
     fn anew(&self) -> Self {
-        Self { runs: self.runs, ..Self::new(Arc::clone(&self.config), self.role) }
+        Self { runs: self.runs, dial: self.dial, ..Self::new(Arc::clone(&self.config), self.role) }
     }
 
     /// The QEMU, if there is one that can be reached.

@@ -43,6 +43,15 @@ pub(crate) struct Process {
 }
 
 impl Process {
+    /// Watches a process that needs no proof.
+    #[cfg(test)]
+    pub(crate) fn watch(pid: u32) -> Self {
+        let pidfd = pidfd(pid as i32).unwrap().unwrap();
+        #[allow(deprecated)]
+        let ended = AsyncFd::new(pidfd).unwrap();
+        Self { pid, ended }
+    }
+
     /// Ready once the process has ended, and from then on.
     pub(crate) fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
         // Readiness is not cleared: the process stays dead. An error is the end of the runtime, and not

@@ -1,6 +1,5 @@
 //! How a monitor comes to a connection, and what it makes of the QEMU that it finds there.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
@@ -17,7 +16,7 @@ use crate::config::Config;
 use crate::decode::{Said, Story};
 use crate::file::Way;
 use crate::identity;
-use crate::link::{Link, Opened, Progress};
+use crate::link::{Dial, Link, Opened, Opening, Progress};
 use crate::reach::{is_nobody, is_refused};
 use crate::wants::Wants;
 use crate::wire::Message;
@@ -31,15 +30,15 @@ const LONELIEST: Duration = Duration::from_secs(30);
 
 /// A connection on its way.
 pub(super) struct Attempt {
-    opening: Pin<Box<dyn Future<Output = Result<Opened, Error>> + Send>>,
+    opening: Opening,
     began: Instant,
     progress: Arc<Progress>,
 }
 
 impl Attempt {
-    fn new(config: &Arc<Config>, way: Option<Arc<Way>>, now: Instant) -> Self {
+    fn new(dial: Dial, config: &Arc<Config>, way: Option<Arc<Way>>, now: Instant) -> Self {
         let progress = Arc::<Progress>::default();
-        let opening = Box::pin(Opened::at(Arc::clone(config), way, Arc::clone(&progress)));
+        let opening = dial(Arc::clone(config), way, Arc::clone(&progress));
         Self { opening, began: now, progress }
     }
 
@@ -103,7 +102,7 @@ impl Monitor {
                 return Ok(false);
             }
             let way = self.guest.as_ref().and_then(|guest| guest.way.clone());
-            self.attempt = Some(Attempt::new(&self.config, way, now));
+            self.attempt = Some(Attempt::new(self.dial, &self.config, way, now));
         }
         let Some(attempt) = &mut self.attempt else { return Ok(false) };
         let Poll::Ready(outcome) = attempt.opening.as_mut().poll(cx) else { return Ok(false) };

@@ -1,0 +1,4 @@
+//! The monitor, driven by hand: no QEMU, and a clock that stands still.
+
+mod rig;
+mod table;

@@ -1,0 +1,417 @@
+//! A monitor that is driven by inputs, one at a time.
+//!
+//! The connection is one half of a socket pair, an attempt to connect ends when an input says how, the
+//! process is a child that an input kills, and the clock moves by [`Input::Wait`] alone.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use tokio::time::Instant;
+use virevent::driver::Batch;
+use virevent::{Error, Uuid};
+
+use crate::config::Config;
+use crate::file::Way;
+use crate::identity::Identity;
+use crate::link::{Link, Opened, Opening, Progress};
+use crate::monitor::{Monitor, Role, Shared};
+use crate::process::Process;
+use crate::reach::unreachable;
+use crate::uri::Endpoint;
+
+/// From where a row starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    New,
+    Vacant,
+    Connecting,
+    Connected,
+    Tcp,
+    /// The process is watched.
+    Watched,
+    /// The connection broke, and that is no outage yet.
+    Lost,
+    /// The connection broke, and that is an outage.
+    Out,
+    /// The outage of a process that is watched.
+    WatchedOut,
+    /// Something that was never known to be a QEMU's is an outage.
+    Strange,
+    Foreign,
+    Parked,
+}
+
+/// What happens to the monitor.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Input {
+    /// Nothing: it is polled.
+    Poll,
+    /// An attempt finds the QEMU `web`, in this run state.
+    Connects(&'static str),
+    /// An attempt finds another QEMU.
+    FindsOther,
+    /// An attempt finds a socket at which no process listens.
+    Refused,
+    /// An attempt finds no socket.
+    Absent,
+    /// An attempt finds a socket that may not be opened.
+    Denied,
+    /// An attempt finds something else than a QEMU.
+    NotQmp,
+    /// An attempt is greeted, and no more.
+    Greeted,
+    /// QEMU sends a line.
+    Line(&'static str),
+    /// QEMU answers all that it was asked, and that it is in this run state.
+    Answers(&'static str),
+    /// QEMU answers what it was asked with an error.
+    Refuses,
+    /// QEMU closes the connection.
+    Eof,
+    ProcessEnds,
+    /// Milliseconds go by.
+    Wait(u64),
+    Park,
+    Unpark,
+    Verify,
+    FileChanges,
+    /// The path does not lead to the socket any more.
+    Unlink,
+    Relink,
+    /// The list of the source cannot wait.
+    Overdue,
+    /// The directory of the socket cannot be read.
+    Shut,
+    Reopen,
+    /// The driver waits for a first list.
+    Listing,
+    /// The list is made.
+    List,
+}
+
+thread_local! {
+    static SCRIPT: RefCell<Script> = RefCell::default();
+}
+
+/// How the attempt that is on its way goes on.
+#[derive(Default)]
+struct Script {
+    outcome: Option<Result<Opened, Error>>,
+    is_foreign: bool,
+    progress: Arc<Progress>,
+}
+
+fn scripted(_: Arc<Config>, _: Option<Arc<Way>>, progress: Arc<Progress>) -> Opening {
+    progress.is_connected.store(true, Ordering::Relaxed);
+    SCRIPT.with_borrow_mut(|script| script.progress = progress);
+    Box::pin(poll_fn(|_| SCRIPT.with_borrow_mut(Script::poll)))
+}
+
+impl Script {
+    fn poll(&mut self) -> Poll<Result<Opened, Error>> {
+        let Some(outcome) = self.outcome.take() else { return Poll::Pending };
+        self.progress.is_foreign.store(self.is_foreign, Ordering::Relaxed);
+        Poll::Ready(outcome)
+    }
+}
+
+use Input::{
+    Absent, Answers, Connects, Denied, Eof, FileChanges, FindsOther, Greeted, Line, List, Listing,
+    NotQmp, Overdue, Park, ProcessEnds, Refused, Refuses, Relink, Reopen, Shut, Unlink, Unpark,
+    Verify, Wait,
+};
+
+pub(super) struct Rig {
+    monitor: Monitor,
+    shared: Shared,
+    out: Batch,
+    /// The other half of the connection, and what QEMU was asked there.
+    peer: Option<UnixStream>,
+    questions: VecDeque<(String, u64)>,
+    child: Option<Child>,
+    /// The id of the process, which no row can know.
+    pid: String,
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Rig {
+    fn new(role: Role, endpoint: Endpoint) -> Self {
+        let config = Config::at("qmp:/run/web.sock", endpoint);
+        let mut monitor = Monitor::new(Arc::new(config), role);
+        monitor.dial = scripted;
+        SCRIPT.take();
+        let out = Batch::new("qmp:/run/web.sock", "host");
+        let questions = VecDeque::new();
+        Self {
+            monitor,
+            shared: Shared::default(),
+            out,
+            peer: None,
+            questions,
+            child: None,
+            pid: String::new(),
+        }
+    }
+
+    /// A monitor that came to its start by inputs.
+    pub(super) async fn start(role: Role, start: Start) -> Self {
+        let mut rig = Self::new(
+            role,
+            match start {
+                Start::Tcp => Endpoint::Tcp("vmhost".into(), 4444),
+                _ => Endpoint::Unix("/run/web.sock".into()),
+            },
+        );
+        if matches!(start, Start::Watched | Start::WatchedOut) {
+            let child = Command::new("sleep").arg("1000").spawn().unwrap();
+            rig.pid = format!("[{}]", child.id());
+            rig.child = Some(child);
+        }
+        let inputs: &[Input] = match start {
+            Start::New => &[],
+            Start::Vacant if role == Role::Part => &[Refused],
+            Start::Vacant => &[Connects("running"), Eof, Wait(20), Refused],
+            Start::Connecting => &[Input::Poll],
+            Start::Connected | Start::Tcp | Start::Watched => &[Connects("running")],
+            Start::Lost => &[Connects("running"), Eof],
+            Start::Out | Start::WatchedOut => &[Connects("running"), Eof, Wait(500)],
+            Start::Strange => &[Input::Poll, Wait(5000)],
+            Start::Foreign => &[NotQmp],
+            Start::Parked => &[Connects("running"), Park],
+        };
+        for input in inputs {
+            rig.apply(*input).await;
+        }
+        rig.shared.is_listing = false;
+        rig
+    }
+
+    pub(super) async fn apply(&mut self, input: Input) -> Vec<String> {
+        self.out = Batch::new("qmp:/run/web.sock", "host");
+        let mut said = Vec::new();
+        match input {
+            Input::Poll => {}
+            Connects(status) => self.opens(status, 1),
+            FindsOther => self.opens("running", 2),
+            Refused => self.fails(Errno::CONNREFUSED),
+            Absent => self.fails(Errno::NOENT),
+            Denied => self.fails(Errno::ACCESS),
+            NotQmp => {
+                self.fails(Errno::PROTOTYPE);
+                SCRIPT.with_borrow_mut(|script| script.is_foreign = true);
+            }
+            Greeted => SCRIPT.with_borrow(|script| {
+                script.progress.greeted.get_or_init(Instant::now);
+            }),
+            Line(line) => self.say(&format!("{line}\r\n")),
+            Answers(status) => {
+                let answers: Vec<String> = self.questions.drain(..).map(answer(status)).collect();
+                self.say(&answers.concat());
+            }
+            Refuses => {
+                let errors = self.questions.drain(..);
+                let errors: Vec<String> = errors
+                    .map(|(_, id)| format!("{{\"error\": {{}}, \"id\": {id}}}\r\n"))
+                    .collect();
+                self.say(&errors.concat());
+            }
+            Eof => self.peer = None,
+            ProcessEnds => self.kill(),
+            Wait(milliseconds) => {
+                tokio::time::advance(Duration::from_millis(milliseconds)).await;
+            }
+            Park => self.monitor.park(&mut self.shared),
+            Unpark => self.monitor.unpark(),
+            Verify => self.monitor.verify(),
+            FileChanges => self.monitor.look_now(),
+            Unlink => self.monitor.unlink(&mut self.shared, &mut self.out),
+            Relink => self.monitor.relink(),
+            Overdue => self.monitor.overdue(&mut self.shared, &mut self.out),
+            Shut => self.shared.is_shut = true,
+            Reopen => {
+                self.shared.is_shut = false;
+                self.monitor.reopen();
+            }
+            Listing => self.shared.is_listing = true,
+            List => {
+                let listed = self.monitor.listed(&mut self.out);
+                self.shared.is_listing = false;
+                said.push(
+                    listed.map_or("lists nothing".into(), |it| format!("lists {}", it.state)),
+                );
+            }
+        }
+        if let Err(error) = self.settle().await {
+            said.push(format!("error: {:?}", error.to_fault().kind()));
+        }
+        said.extend(told(&self.out).iter().map(|line| match &*self.pid {
+            "" => line.clone(),
+            pid => line.replace(pid, "[pid]"),
+        }));
+        said.extend(self.asked().into_iter().map(|name| format!("asks {name}")));
+        said
+    }
+
+    /// Polls until there is nothing left to do, and what the sockets brought was seen.
+    async fn settle(&mut self) -> Result<(), Error> {
+        for _ in 0..3 {
+            for _ in 0..100 {
+                let (monitor, shared) = (&mut self.monitor, &mut self.shared);
+                let out = &mut self.out;
+                match poll_fn(|cx| Poll::Ready(monitor.poll(cx, shared, out))).await {
+                    Poll::Ready(outcome) => outcome?,
+                    Poll::Pending => break,
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    fn fails(&mut self, error: Errno) {
+        let endpoint = Endpoint::Unix("/run/web.sock".into());
+        SCRIPT.with_borrow_mut(|script| {
+            script.outcome = Some(Err(unreachable(&endpoint, error.into())))
+        });
+    }
+
+    fn opens(&mut self, status: &str, run: u32) {
+        let (ours, peer) = UnixStream::pair().unwrap();
+        for half in [&ours, &peer] {
+            half.set_nonblocking(true).unwrap();
+        }
+        self.peer = Some(peer);
+        self.questions.clear();
+        let ours = tokio::net::UnixStream::from_std(ours).unwrap();
+        let child = self.child.as_ref().filter(|_| run == 1);
+        let process = child.map(|child| Process::watch(child.id()));
+        let opened = Opened {
+            link: Link::over(ours, Endpoint::Unix("/run/web.sock".into())),
+            identity: Identity {
+                name: Some("web".into()),
+                uuid: Some(Uuid::from_u128(7)),
+                pid: process.as_ref().map(|process| process.pid),
+                thread: Some(run),
+            },
+            process,
+            status: status.into(),
+            early: Vec::new(),
+            way: None,
+        };
+        SCRIPT.with_borrow_mut(|script| script.outcome = Some(Ok(opened)));
+    }
+
+    fn say(&mut self, text: &str) {
+        self.peer.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    /// What QEMU was asked since the last call.
+    fn asked(&mut self) -> Vec<String> {
+        let mut text = Vec::new();
+        if let Some(peer) = &mut self.peer {
+            match peer.read_to_end(&mut text) {
+                Err(error) if error.kind() != ErrorKind::WouldBlock => panic!("{error}"),
+                _ => {}
+            }
+        }
+        let commands = String::from_utf8(text).unwrap();
+        let mut names = Vec::new();
+        for line in commands.lines() {
+            let command: serde_json::Value = serde_json::from_str(line).unwrap();
+            let name = command["execute"].as_str().unwrap().to_owned();
+            self.questions.push_back((name.clone(), command["id"].as_u64().unwrap()));
+            names.push(name);
+        }
+        names
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+}
+
+fn answer(status: &str) -> impl Fn((String, u64)) -> String {
+    move |(name, id)| {
+        let value = match &*name {
+            "query-status" => format!("{{\"status\": \"{status}\"}}"),
+            "query-name" => r#"{"name": "web"}"#.into(),
+            "query-uuid" => format!("{{\"UUID\": \"{}\"}}", Uuid::from_u128(7)),
+            // It would be proved on a thread, for which a row does not wait.
+            "query-cpus-fast" => return format!("{{\"error\": {{}}, \"id\": {id}}}\r\n"),
+            _ => "{}".into(),
+        };
+        format!("{{\"return\": {value}, \"id\": {id}}}\r\n")
+    }
+}
+
+/// What a batch contains, in its order: events, and what is no event in the form of its `Debug`.
+fn told(batch: &Batch) -> Vec<String> {
+    let text = format!("{batch:?}");
+    let controls = text.split_once("controls: [").unwrap().1;
+    let controls = controls.rsplit_once("], received").unwrap().0;
+    let controls = named(controls, "Domain { ", "name: \"", "\"", " }");
+    let controls = named(&controls, "Fault(", "kind: ", ",", "\" })");
+    let controls = controls.replace("(\"qmp:/run/web.sock\")", "");
+    let mut told: Vec<String> = batch.events().iter().map(ToString::to_string).collect();
+    let controls = controls.strip_prefix('(').and_then(|it| it.strip_suffix(')')).unwrap_or("");
+    // From the last on, for each is put before the events that follow it.
+    for control in controls.rsplit("), (").filter(|control| !control.is_empty()) {
+        let (before, control) = control.split_once(", ").unwrap();
+        told.insert(before.parse().unwrap(), control.to_owned());
+    }
+    told
+}
+
+/// The text with each value from `begin` to `end` as what stands in it between `from` and `to`.
+fn named(text: &str, begin: &str, from: &str, to: &str, end: &str) -> String {
+    let mut pieces = text.split(begin);
+    let mut short = pieces.next().unwrap().to_owned();
+    for piece in pieces {
+        let (value, rest) = piece.split_once(end).unwrap();
+        let (_, name) = value.split_once(from).unwrap();
+        short += name.split(to).next().unwrap();
+        short += rest;
+    }
+    short
+}
+
+impl Rig {
+    /// The state, with what is the matter.
+    pub(super) fn state(&self) -> String {
+        let monitor = &self.monitor;
+        let run = monitor.guest.is_some();
+        let name = match (run, monitor.link.is_some(), monitor.attempt.is_some()) {
+            _ if monitor.is_parked => "Parked",
+            (true, true, _) => "Connected",
+            (true, false, false) => "Lost, waiting",
+            (true, false, true) => "Lost, connecting",
+            _ if monitor.is_foreign => "Foreign",
+            (false, _, true) => "Connecting",
+            (false, ..) => "Vacant",
+        };
+        let first = if monitor.is_first { ", first" } else { "" };
+        let trouble = match (&monitor.trouble, &monitor.outage) {
+            (_, Some(_)) => ", outage",
+            (Some(_), None) => ", suspected",
+            (None, None) => "",
+        };
+        format!("{name}{first}{trouble}")
+    }
+}
