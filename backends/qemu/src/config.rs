@@ -7,7 +7,7 @@ use std::time::Duration;
 use virevent::Error;
 use virevent::driver::Settings;
 
-use crate::file::FileId;
+use crate::peer::pinned_socket::FileId;
 use crate::uri::Endpoint;
 
 /// The least time that is waited for anything: less would be a busy loop.
@@ -27,7 +27,7 @@ pub(crate) fn every(interval: Duration) -> Duration {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Config {
+pub(crate) struct MonitorConfig {
     pub(crate) uri: String,
     pub(crate) endpoint: Endpoint,
     /// What a QEMU is called that has no name.
@@ -47,7 +47,7 @@ pub(crate) struct Config {
     pub(crate) retry: Duration,
 }
 
-impl Config {
+impl MonitorConfig {
     /// # Errors
     /// [`Error::InvalidUri`].
     pub(crate) fn new(uri: &str) -> Result<Self, Error> {
@@ -175,7 +175,7 @@ mod tests {
             (None, 5, NEVER, answer),
         ];
         for (interval, count, expected_interval, expected_answer) in table {
-            let mut config = Config::new("qmp:/run/web.sock").unwrap();
+            let mut config = MonitorConfig::new("qmp:/run/web.sock").unwrap();
             config.settle(&Settings::default().keepalive(interval, count));
             assert_eq!(config.interval, expected_interval, "{interval:?} {count}");
             assert_eq!(config.answer, expected_answer, "{interval:?} {count}");

@@ -66,22 +66,15 @@
 //! QEMU serves one client a socket and leaves the next one waiting, without a word. Ours waits for its
 //! turn and says so. It holds the monitor while there is a subscriber, and lets go of it with the last.
 
-#![cfg_attr(docsrs, feature(doc_cfg))]
-
-mod answers;
 mod config;
 pub mod decode;
 mod directory;
-mod file;
-mod identity;
 mod link;
 mod monitor;
-mod paths;
-mod process;
-mod reach;
+mod peer;
+mod raw_event_filter;
 mod session;
 mod uri;
-mod wants;
 pub mod wire;
 
 use std::path::Path;
@@ -91,9 +84,9 @@ use std::time::Duration;
 use virevent::Error;
 use virevent::driver::{Connect, Driver, Reconnect, Settings};
 
-use crate::config::{Config, every, lasting};
+use crate::config::{MonitorConfig, every, lasting};
 pub use crate::directory::QmpDir;
-use crate::session::Opener;
+use crate::session::SocketConnector;
 use crate::uri::encoded;
 
 /// The target of log records that a user should act upon: a wrong path, a pattern that takes too much.
@@ -105,7 +98,7 @@ const ADVICE: &str = "virevent::advice";
 #[derive(Clone, Debug)]
 #[must_use = "call source()"]
 pub struct Qmp {
-    config: Config,
+    config: MonitorConfig,
     reconnect: Reconnect,
     settings: Settings,
 }
@@ -117,7 +110,7 @@ impl Qmp {
     /// [`Error::InvalidUri`]: what is wrong with it, and what to do.
     pub fn new(uri: &str) -> Result<Self, Error> {
         Ok(Self {
-            config: Config::new(uri)?,
+            config: MonitorConfig::new(uri)?,
             reconnect: Reconnect::local().max(Duration::from_secs(1)),
             settings: Settings::default(),
         })
@@ -173,7 +166,7 @@ impl Qmp {
     /// The source. Does no I/O before the first subscription.
     pub fn source(self) -> Driver {
         let deadline = self.config.deadline();
-        driver(Opener(Arc::new(self.config)), deadline, self.reconnect, self.settings)
+        driver(SocketConnector(Arc::new(self.config)), deadline, self.reconnect, self.settings)
     }
 }
 

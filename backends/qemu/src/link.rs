@@ -21,13 +21,13 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 use virevent::Error;
 
-use crate::answers::{Cpu, Name, Status, Uuid};
-use crate::config::Config;
-use crate::file::Way;
-use crate::identity::{self, Identity};
-use crate::paths::{self, blocking};
-use crate::process::{Maker, Process};
-use crate::reach::{is_other_kind, unreachable};
+use crate::config::MonitorConfig;
+use crate::peer::advice::{is_other_kind, unreachable};
+use crate::peer::answers::{CpuInfo, NameInfo, StatusInfo, UuidInfo};
+use crate::peer::blocking::{self, blocking};
+use crate::peer::identity::{self, RunIdentity};
+use crate::peer::pinned_socket::PinnedSocket;
+use crate::peer::process::{Process, SocketOwner};
 use crate::uri::Endpoint;
 use crate::wire::{self, Lines, Message, Reply};
 
@@ -53,25 +53,25 @@ pub(crate) struct Progress {
 /// What is to be known of a QEMU.
 #[derive(Debug)]
 pub(crate) struct Opened {
-    pub(crate) link: Link,
-    pub(crate) identity: Identity,
+    pub(crate) link: QmpLink,
+    pub(crate) identity: RunIdentity,
     pub(crate) process: Option<Process>,
     /// Its run state.
     pub(crate) status: String,
     /// Lines with events that came before the answer that told it.
     pub(crate) early: Vec<Box<[u8]>>,
     /// The way that led there, if it is one of its own.
-    pub(crate) way: Option<Arc<Way>>,
+    pub(crate) way: Option<Arc<PinnedSocket>>,
 }
 
 /// A connection on its way.
 pub(crate) type Opening = Pin<Box<dyn Future<Output = Result<Opened, Error>> + Send>>;
 
 /// How a monitor connects: [`Opened::dial`], or in a test what the test says.
-pub(crate) type Dial = fn(Arc<Config>, Option<Arc<Way>>, Arc<Progress>) -> Opening;
+pub(crate) type Dial = fn(Arc<MonitorConfig>, Option<Arc<PinnedSocket>>, Arc<Progress>) -> Opening;
 
 #[derive(Debug)]
-pub(crate) struct Link {
+pub(crate) struct QmpLink {
     socket: Socket,
     endpoint: Endpoint,
     lines: Lines,
@@ -84,8 +84,8 @@ pub(crate) struct Link {
 impl Opened {
     /// The future of [`at`](Self::at).
     pub(crate) fn dial(
-        config: Arc<Config>,
-        way: Option<Arc<Way>>,
+        config: Arc<MonitorConfig>,
+        way: Option<Arc<PinnedSocket>>,
         progress: Arc<Progress>,
     ) -> Opening {
         Box::pin(Self::at(config, way, progress))
@@ -96,11 +96,11 @@ impl Opened {
     /// # Errors
     /// QEMU cannot be reached, hangs up, or does not speak QMP. It may wait for the greeting for ever.
     pub(crate) async fn at(
-        config: Arc<Config>,
-        way: Option<Arc<Way>>,
+        config: Arc<MonitorConfig>,
+        way: Option<Arc<PinnedSocket>>,
         progress: Arc<Progress>,
     ) -> Result<Self, Error> {
-        let (mut link, way) = Link::connect(&config, way, &progress).await?;
+        let (mut link, way) = QmpLink::connect(&config, way, &progress).await?;
         progress.is_connected.store(true, Ordering::Relaxed);
         link.greeting(&progress).await?;
         progress.greeted.get_or_init(Instant::now);
@@ -112,9 +112,9 @@ impl Opened {
     /// # Errors
     /// QEMU hangs up, does not answer, or does not speak QMP.
     pub(crate) async fn again(
-        config: Arc<Config>,
-        link: Link,
-        way: Option<Arc<Way>>,
+        config: Arc<MonitorConfig>,
+        link: QmpLink,
+        way: Option<Arc<PinnedSocket>>,
         progress: Arc<Progress>,
     ) -> Result<Self, Error> {
         let asked = tokio::time::timeout(ANSWERS, Self::ask(link, &config, &progress)).await;
@@ -122,17 +122,21 @@ impl Opened {
         Ok(Self { way, ..opened })
     }
 
-    async fn ask(mut link: Link, config: &Config, progress: &Progress) -> Result<Self, Error> {
-        let mut early = Early::default();
+    async fn ask(
+        mut link: QmpLink,
+        config: &MonitorConfig,
+        progress: &Progress,
+    ) -> Result<Self, Error> {
+        let mut early = EarlyEvents::default();
         // Before QEMU is asked anything: see there.
         let maker = link.maker()?;
         link.call("qmp_capabilities", &mut early).await?;
-        let name: Option<Name> = link.query("query-name", &mut early).await?;
-        let uuid: Option<Uuid> = link.query("query-uuid", &mut early).await?;
+        let name: Option<NameInfo> = link.query("query-name", &mut early).await?;
+        let uuid: Option<UuidInfo> = link.query("query-uuid", &mut early).await?;
         // Before QEMU 2.12 there is no such question; a machine may have no CPU at all.
-        let cpus: Option<Vec<Cpu>> = link.query("query-cpus-fast", &mut early).await?;
+        let cpus: Option<Vec<CpuInfo>> = link.query("query-cpus-fast", &mut early).await?;
         let process = match (maker, cpus.as_deref()) {
-            (Some(maker), Some([Cpu { thread: Some(thread) }, ..])) => {
+            (Some(maker), Some([CpuInfo { thread: Some(thread) }, ..])) => {
                 let thread = *thread;
                 link.proved(move |path| maker.with_thread(thread, path)).await?
             }
@@ -140,18 +144,18 @@ impl Opened {
             _ => None,
         };
         let thread = cpus.as_ref().and_then(|cpus| cpus.first()?.thread);
-        let status: Option<Status> = link.query("query-status", &mut early).await?;
+        let status: Option<StatusInfo> = link.query("query-status", &mut early).await?;
         let is_machine = status.is_some() || name.is_some() || uuid.is_some() || cpus.is_some();
         if !is_machine {
             progress.is_foreign.store(true, Ordering::Relaxed);
             return Err(not_a_machine(&link.endpoint));
         }
-        let Some(Status { status }) = status else {
+        let Some(StatusInfo { status }) = status else {
             let detail = format!("{} does not tell its run state", link.endpoint);
             return Err(Error::Protocol { detail });
         };
-        let named = |answer: Name| answer.name.filter(|name| !name.is_empty());
-        let identity = Identity {
+        let named = |answer: NameInfo| answer.name.filter(|name| !name.is_empty());
+        let identity = RunIdentity {
             name: name.map(|answer| named(answer).unwrap_or_else(|| config.name.clone())),
             uuid: uuid
                 .map(|answer| identity::uuid(answer.uuid.as_deref(), &config.host, &config.origin)),
@@ -163,12 +167,12 @@ impl Opened {
 }
 
 #[derive(Default)]
-struct Early {
+struct EarlyEvents {
     lines: Vec<Box<[u8]>>,
     bytes: usize,
 }
 
-impl Link {
+impl QmpLink {
     /// A connection on which QEMU has been negotiated with, over one half of a pair.
     #[cfg(test)]
     pub(crate) fn over(stream: UnixStream, endpoint: Endpoint) -> Self {
@@ -177,14 +181,14 @@ impl Link {
     }
 
     async fn connect(
-        config: &Config,
-        way: Option<Arc<Way>>,
+        config: &MonitorConfig,
+        way: Option<Arc<PinnedSocket>>,
         progress: &Progress,
-    ) -> Result<(Self, Option<Arc<Way>>), Error> {
+    ) -> Result<(Self, Option<Arc<PinnedSocket>>), Error> {
         let endpoint = config.endpoint.clone();
         let connected = match &endpoint {
             Endpoint::Unix(path) => {
-                let stream = paths::connect(path, config.file, way).await;
+                let stream = blocking::connect(path, config.file, way).await;
                 stream.map(|(stream, way)| (Socket::Unix(stream), way))
             }
             Endpoint::Tcp(host, port) => {
@@ -229,7 +233,7 @@ impl Link {
     async fn query<T: for<'a> Deserialize<'a>>(
         &mut self,
         name: &'static str,
-        early: &mut Early,
+        early: &mut EarlyEvents,
     ) -> Result<Option<T>, Error> {
         let answer = self.call(name, early).await?;
         Ok(answer.and_then(|text| serde_json::from_str(&text).ok()))
@@ -238,7 +242,7 @@ impl Link {
     async fn call(
         &mut self,
         name: &'static str,
-        early: &mut Early,
+        early: &mut EarlyEvents,
     ) -> Result<Option<String>, Error> {
         let asked = self.send(name);
         loop {
@@ -327,10 +331,10 @@ impl Link {
     }
 
     /// The process that made the socket, where it can be watched.
-    fn maker(&self) -> Result<Option<Maker>, Error> {
+    fn maker(&self) -> Result<Option<SocketOwner>, Error> {
         let Socket::Unix(stream) = &self.socket else { return Ok(None) };
         let pid = stream.peer_cred().ok().and_then(|cred| cred.pid());
-        let maker = pid.map_or(Ok(None), Maker::new);
+        let maker = pid.map_or(Ok(None), SocketOwner::new);
         maker.map_err(|error| unreachable(&self.endpoint, error))
     }
 

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use fastrand::Rng;
-use virevent_qemu::decode::{Said, Story};
+use virevent_qemu::decode::{Meaning, RunTracker};
 use virevent_qemu::wire::{Lines, Message, Reply};
 
 macro_rules! session {
@@ -30,7 +30,7 @@ fn bytes(recorded: &str) -> Vec<u8> {
 /// answers for ours, too.
 fn told(bytes: &[u8], piece: usize, random: &mut Rng) -> Vec<String> {
     let (mut lines, mut told, mut rest) = (Lines::new(), Vec::new(), bytes);
-    let (mut story, mut asked) = (Story::new("prelaunch"), false);
+    let (mut tracker, mut asked) = (RunTracker::new("prelaunch"), false);
     while !rest.is_empty() {
         let (head, tail) = rest.split_at(random.usize(1..=piece.min(rest.len())));
         rest = tail;
@@ -40,27 +40,27 @@ fn told(bytes: &[u8], piece: usize, random: &mut Rng) -> Vec<String> {
                 Message::Greeting => {}
                 Message::Event(event) => {
                     assert!(event.at.is_some(), "{event:?}");
-                    let said = story.hear(&event);
-                    if asked && !matches!(said, Said::Other | Said::Nothing) {
-                        told.push(story.paused(None).to_string());
+                    let said = tracker.observe(&event);
+                    if asked && !matches!(said, Meaning::Other | Meaning::Duplicate) {
+                        told.push(tracker.take_pause(None).to_string());
                         asked = false;
                     }
                     match said {
-                        Said::Change(change) => told.push(change.to_string()),
-                        Said::Reboot => told.push("rebooted".into()),
-                        Said::Ask => asked = true,
-                        Said::Nothing => {}
-                        Said::Other => told.push(event.name.to_owned()),
+                        Meaning::Change(change) => told.push(change.to_string()),
+                        Meaning::Reboot => told.push("rebooted".into()),
+                        Meaning::PauseWithoutCause => asked = true,
+                        Meaning::Duplicate => {}
+                        Meaning::Other => told.push(event.name.to_owned()),
                     }
                 }
                 Message::Reply(_, Reply::Return(value)) if value.get().contains("\"status\"") => {
                     let answer: serde_json::Value = serde_json::from_str(value.get()).unwrap();
                     let status = answer.get("running").and(answer["status"].as_str());
                     if asked && status.is_some() {
-                        told.push(story.paused(status).to_string());
+                        told.push(tracker.take_pause(status).to_string());
                         asked = false;
                     } else if told.is_empty() {
-                        story = status.map_or(story, Story::new);
+                        tracker = status.map_or(tracker, RunTracker::new);
                     }
                 }
                 Message::Reply(..) => {}
@@ -68,7 +68,7 @@ fn told(bytes: &[u8], piece: usize, random: &mut Rng) -> Vec<String> {
             }
         }
     }
-    told.push(format!("end: {}", story.stop_cause().as_str()));
+    told.push(format!("end: {}", tracker.stop_cause().as_str()));
     told
 }
 
@@ -103,14 +103,14 @@ fn a_life_from_start_to_quit() {
 
 #[test]
 fn a_guest_that_powers_itself_off() {
-    let story = ["resumed (unpaused)", "shutting_down (guest)", "end: shutdown"];
-    check(&session!("guest-poweroff-exit"), &story);
+    let tracker = ["resumed (unpaused)", "shutting_down (guest)", "end: shutdown"];
+    check(&session!("guest-poweroff-exit"), &tracker);
 }
 
 #[test]
 fn a_guest_that_resets_where_that_is_its_end() {
-    let story = ["resumed (unpaused)", "shutting_down (guest)", "end: shutdown"];
-    check(&session!("guest-reset-noreboot"), &story);
+    let tracker = ["resumed (unpaused)", "shutting_down (guest)", "end: shutdown"];
+    check(&session!("guest-reset-noreboot"), &tracker);
 }
 
 #[test]
@@ -162,10 +162,10 @@ fn a_migration_away_and_its_arrival() {
 fn a_sleep_to_memory_and_to_disk() {
     let told = told(&session!("suspend-wakeup"), 50, &mut Rng::with_seed(1));
     let sleep = ["pm_suspended (memory)", "started (wakeup)", "rebooted"];
-    assert!(told.windows(3).any(|story| story == sleep), "{told:?}");
+    assert!(told.windows(3).any(|tracker| tracker == sleep), "{told:?}");
     let told = self::told(&session!("suspend-disk"), 50, &mut Rng::with_seed(1));
     let sleep = ["pm_suspended (disk)", "shutting_down (guest)"];
-    assert!(told.windows(2).any(|story| story == sleep), "{told:?}");
+    assert!(told.windows(2).any(|tracker| tracker == sleep), "{told:?}");
 }
 
 #[test]
@@ -266,7 +266,7 @@ fn events_without_a_type_are_passed_on_each_once() {
 
 #[test]
 fn a_second_client_is_told_what_happens_from_its_turn_on() {
-    let story = ["resumed (unpaused)", "shutting_down (host)", "end: destroyed"];
-    check(&session!("two-clients-second"), &story);
-    check(&session!("name-2"), &story[1..]);
+    let tracker = ["resumed (unpaused)", "shutting_down (host)", "end: destroyed"];
+    check(&session!("two-clients-second"), &tracker);
+    check(&session!("name-2"), &tracker[1..]);
 }

@@ -12,12 +12,12 @@ use std::task::{Context, Poll};
 use virevent::Uuid;
 use virevent::driver::{Batch, Listed};
 
-use super::look::{Found, Socket};
-use super::place::Place;
-use super::ready::{Call, Ready};
-use crate::config::Config;
-use crate::file::FileId;
-use crate::monitor::{Monitor, Role, Shared};
+use super::ready::{MemberWaker, ReadyMembers};
+use super::scan::{Scan, SocketFile};
+use super::socket_pattern::SocketPattern;
+use crate::config::MonitorConfig;
+use crate::monitor::{Monitor, Role, SourceContext};
+use crate::peer::pinned_socket::FileId;
 use crate::uri::Endpoint;
 
 /// How many members take a step in a turn, and after how many events it is over: one that is noisy
@@ -36,23 +36,23 @@ pub(crate) struct Members {
     unsettled: usize,
     /// Those that a list waits for.
     unverified: usize,
-    ready: Ready,
+    ready: ReadyMembers,
 }
 
 struct Member {
     monitor: Monitor,
-    socket: Socket,
+    socket: SocketFile,
     /// Whether the path still leads to the file.
     is_there: bool,
     is_settled: bool,
     /// A list waits for its answer.
     is_unverified: bool,
-    call: Arc<Call>,
+    call: Arc<MemberWaker>,
 }
 
 /// What a look at one domain has come to.
 #[derive(Debug)]
-pub(crate) enum Looked {
+pub(crate) enum DomainAnswer {
     /// Its QEMU has not answered yet.
     Pending,
     /// How it is; `None` if it is no more.
@@ -63,7 +63,7 @@ pub(crate) enum Looked {
 
 /// What a turn has come to.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Turn {
+pub(crate) struct PollSummary {
     /// A member did something.
     pub(crate) is_step: bool,
     /// Of a member it became known whether there is a QEMU.
@@ -81,10 +81,10 @@ impl Members {
     /// These sockets are there, and no others but for those in sub-directories that were not read.
     pub(crate) fn see(
         &mut self,
-        found: Found,
-        place: &Place,
-        config: &Config,
-        shared: &mut Shared,
+        found: Scan,
+        place: &SocketPattern,
+        config: &MonitorConfig,
+        shared: &mut SourceContext,
         out: &mut Batch,
     ) {
         let mut left = std::mem::take(&mut self.by_path);
@@ -146,11 +146,11 @@ impl Members {
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        shared: &mut Shared,
+        shared: &mut SourceContext,
         out: &mut Batch,
-    ) -> Poll<Turn> {
+    ) -> Poll<PollSummary> {
         self.ready.register(cx);
-        let (mut turn, mut steps) = (Turn::default(), 0);
+        let (mut turn, mut steps) = (PollSummary::default(), 0);
         for _ in 0..self.ready.len() {
             let Some(at) = self.ready.next() else { break };
             let Some(member) = self.slot(at) else { continue };
@@ -167,12 +167,12 @@ impl Members {
                 break;
             }
         }
-        if turn == Turn::default() { Poll::Pending } else { Poll::Ready(turn) }
+        if turn == PollSummary::default() { Poll::Pending } else { Poll::Ready(turn) }
     }
 
     /// The list cannot wait any longer for those that have not settled.
-    pub(crate) fn overdue(&mut self, shared: &mut Shared, out: &mut Batch) {
-        let mut turn = Turn::default();
+    pub(crate) fn overdue(&mut self, shared: &mut SourceContext, out: &mut Batch) {
+        let mut turn = PollSummary::default();
         for at in 0..self.slots.len() {
             let Some(member) = self.slot(at).filter(|member| !member.is_settled) else { continue };
             member.monitor.overdue(shared, out);
@@ -195,7 +195,7 @@ impl Members {
             member.call.list();
             let is_new = !std::mem::replace(&mut member.is_unverified, true);
             self.unverified += usize::from(is_new);
-            self.note(at, &mut Turn::default());
+            self.note(at, &mut PollSummary::default());
         }
     }
 
@@ -208,13 +208,13 @@ impl Members {
     }
 
     /// How this domain is, by the answer to [`verify_one`](Self::verify_one).
-    pub(crate) fn look(&mut self, uuid: Uuid, out: &mut Batch) -> Looked {
+    pub(crate) fn look(&mut self, uuid: Uuid, out: &mut Batch) -> DomainAnswer {
         match self.of_domain(uuid) {
-            None => Looked::At(None),
-            Some(member) if !member.monitor.is_verified() => Looked::Pending,
+            None => DomainAnswer::At(None),
+            Some(member) if !member.monitor.is_verified() => DomainAnswer::Pending,
             Some(member) => match member.monitor.listed(out) {
-                Some(found) => Looked::At(Some(found)),
-                None => Looked::Failed,
+                Some(found) => DomainAnswer::At(Some(found)),
+                None => DomainAnswer::Failed,
             },
         }
     }
@@ -232,11 +232,12 @@ impl Members {
         self.slots.get_mut(at)?.as_mut()
     }
 
-    fn add(&mut self, socket: Socket, place: &Place, config: &Config) {
+    fn add(&mut self, socket: SocketFile, place: &SocketPattern, config: &MonitorConfig) {
         tracing::debug!(path = %socket.path.display(), "a socket");
         let endpoint = Endpoint::Unix(socket.path.clone());
         let (origin, name) = (endpoint.clone(), place.name(&socket.path));
-        let config = Config { endpoint, origin, name, file: Some(socket.file), ..config.clone() };
+        let config =
+            MonitorConfig { endpoint, origin, name, file: Some(socket.file), ..config.clone() };
         let monitor = Monitor::new(Arc::new(config), Role::Part);
         let at = self.free.pop().unwrap_or(self.slots.len());
         if at == self.slots.len() {
@@ -263,17 +264,17 @@ impl Members {
         member.call.list();
     }
 
-    fn unlink(&mut self, at: usize, shared: &mut Shared, out: &mut Batch) {
+    fn unlink(&mut self, at: usize, shared: &mut SourceContext, out: &mut Batch) {
         let Some(member) = self.slot(at) else { return };
         tracing::debug!(path = %member.socket.path.display(), "the socket is gone");
         member.is_there = false;
         member.monitor.unlink(shared, out);
         member.call.list();
-        self.note(at, &mut Turn::default());
+        self.note(at, &mut PollSummary::default());
     }
 
     /// Takes note of what became of a member.
-    fn note(&mut self, at: usize, turn: &mut Turn) {
+    fn note(&mut self, at: usize, turn: &mut PollSummary) {
         let Some(member) = self.slot(at) else { return };
         let settles = !member.is_settled && !member.monitor.is_first();
         let is_parting = !member.is_there && member.monitor.is_vacant();

@@ -8,15 +8,15 @@
 //! The directory is read anew at every notice, and compared with what is known: so a notice that is
 //! late, lost or wrong leads to nothing that is not true.
 
-mod gaps;
-mod look;
-mod lookout;
+mod inotify;
 mod members;
-mod notices;
 mod pattern;
-mod place;
 mod ready;
+mod scan;
 mod session;
+mod socket_pattern;
+mod unreadable;
+mod watcher;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -25,10 +25,10 @@ use std::time::Duration;
 use virevent::Error;
 use virevent::driver::{Driver, Reconnect, Settings};
 
-use self::lookout::Busy;
-use self::place::Place;
-pub(crate) use self::session::Opener;
-use crate::config::{Config, every, lasting};
+pub(crate) use self::session::DirectoryConnector;
+use self::socket_pattern::SocketPattern;
+use self::watcher::ScanLock;
+use crate::config::{MonitorConfig, every, lasting};
 use crate::driver;
 use crate::uri::{Endpoint, encoded};
 
@@ -41,7 +41,7 @@ use crate::uri::{Endpoint, encoded};
 #[derive(Clone, Debug)]
 #[must_use = "call source()"]
 pub struct QmpDir {
-    pub(crate) opener: Opener,
+    pub(crate) opener: DirectoryConnector,
     reconnect: Reconnect,
     settings: Settings,
 }
@@ -53,12 +53,12 @@ impl QmpDir {
     /// # Errors
     /// [`Error::InvalidUri`]: what is wrong with it, and what to do.
     pub fn new(uri: &str) -> Result<Self, Error> {
-        let place = Arc::new(Place::parse(uri)?);
-        let config = Config::at(uri, Endpoint::Unix(place.directory.clone()));
-        let (net, busy) = (Duration::from_secs(30), Busy::default());
+        let place = Arc::new(SocketPattern::parse(uri)?);
+        let config = MonitorConfig::at(uri, Endpoint::Unix(place.directory.clone()));
+        let (net, busy) = (Duration::from_secs(30), ScanLock::default());
         let reconnect = Reconnect::local().max(Duration::from_secs(1));
         let settings = Settings::default();
-        Ok(Self { opener: Opener { place, config, net, busy }, reconnect, settings })
+        Ok(Self { opener: DirectoryConnector { place, config, net, busy }, reconnect, settings })
     }
 
     /// The QEMUs in the directory of this path, which need be no text, and needs no escaping. Does no I/O.
@@ -78,7 +78,7 @@ impl QmpDir {
         let config = &mut self.opener.config;
         let more = if config.uri.contains('?') { '&' } else { '?' };
         let uri = format!("{}{more}pattern={}", config.uri, encoded(pattern.as_ref()));
-        self.opener.place = Arc::new(Place::parse(&uri)?);
+        self.opener.place = Arc::new(SocketPattern::parse(&uri)?);
         config.uri = uri;
         Ok(self)
     }

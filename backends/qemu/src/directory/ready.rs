@@ -11,27 +11,27 @@ use futures::task::AtomicWaker;
 
 /// The list of those that want to be polled, each at most once, in the order in which they came.
 #[derive(Debug, Default)]
-pub(crate) struct Ready(Arc<Shared>);
+pub(crate) struct ReadyMembers(Arc<ReadyQueue>);
 
 #[derive(Debug, Default)]
-struct Shared {
-    list: Mutex<VecDeque<Arc<Call>>>,
+struct ReadyQueue {
+    list: Mutex<VecDeque<Arc<MemberWaker>>>,
     waker: AtomicWaker,
 }
 
 /// A member's way to the list.
 #[derive(Debug)]
-pub(crate) struct Call {
+pub(crate) struct MemberWaker {
     member: usize,
     is_listed: AtomicBool,
-    ready: Arc<Shared>,
+    ready: Arc<ReadyQueue>,
 }
 
-impl Ready {
+impl ReadyMembers {
     /// A member's call. It is on the list already: it has not been polled yet.
-    pub(crate) fn call(&self, member: usize) -> Arc<Call> {
+    pub(crate) fn call(&self, member: usize) -> Arc<MemberWaker> {
         let ready = Arc::clone(&self.0);
-        let call = Arc::new(Call { member, is_listed: AtomicBool::new(false), ready });
+        let call = Arc::new(MemberWaker { member, is_listed: AtomicBool::new(false), ready });
         call.list();
         call
     }
@@ -55,13 +55,13 @@ impl Ready {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<Call>>> {
+impl ReadyQueue {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<MemberWaker>>> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Call {
+impl MemberWaker {
     /// Puts the member on the list, and wakes whoever polls them all.
     pub(crate) fn list(self: &Arc<Self>) {
         if self.list_again() {
@@ -85,7 +85,7 @@ impl Call {
     }
 }
 
-impl Wake for Call {
+impl Wake for MemberWaker {
     fn wake(self: Arc<Self>) {
         self.list();
     }
@@ -110,13 +110,13 @@ mod tests {
         }
     }
 
-    fn members(ready: &Ready) -> Vec<usize> {
+    fn members(ready: &ReadyMembers) -> Vec<usize> {
         std::iter::from_fn(|| ready.next()).collect()
     }
 
     #[test]
     fn a_member_is_listed_once_in_its_turn_and_again_after_that() {
-        let ready = Ready::default();
+        let ready = ReadyMembers::default();
         let calls = [0, 1, 2].map(|member| ready.call(member));
         assert_eq!(members(&ready), [0, 1, 2]);
         for member in [2, 0, 2] {
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn whoever_polls_them_is_woken() {
-        let (ready, count) = (Ready::default(), Arc::new(Count::default()));
+        let (ready, count) = (ReadyMembers::default(), Arc::new(Count::default()));
         let call = ready.call(7);
         members(&ready);
         let waker = Waker::from(Arc::clone(&count));
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn what_wakes_a_member_while_it_is_polled_lists_it_again() {
-        let ready = Ready::default();
+        let ready = ReadyMembers::default();
         let call = ready.call(1);
         assert_eq!(ready.next(), Some(1));
         call.waker().wake();

@@ -10,13 +10,13 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use virevent::driver::{self, Batch, Connect, Interest};
 use virevent::{Domain, Error, Kind, Uuid};
 
-use super::gaps::Gaps;
-use super::lookout::{Busy, Lookout};
-use super::members::{Looked, Members};
-use super::place::Place;
-use crate::config::Config;
-use crate::monitor::Shared;
-use crate::wants::Wants;
+use super::members::{DomainAnswer, Members};
+use super::socket_pattern::SocketPattern;
+use super::unreadable::UnreadableDirectories;
+use super::watcher::{DirectoryWatcher, ScanLock};
+use crate::config::MonitorConfig;
+use crate::monitor::SourceContext;
+use crate::raw_event_filter::RawEventFilter;
 
 /// How long the list waits for the next socket of which it becomes known whether there is a QEMU.
 const SETTLING: Duration = Duration::from_secs(1);
@@ -26,27 +26,27 @@ const SETTLED: Duration = Duration::from_secs(5);
 
 /// Watches one directory.
 #[derive(Clone, Debug)]
-pub(crate) struct Opener {
-    pub(super) place: Arc<Place>,
+pub(crate) struct DirectoryConnector {
+    pub(super) place: Arc<SocketPattern>,
     /// That of each socket, but for its endpoint.
-    pub(super) config: Config,
+    pub(super) config: MonitorConfig,
     /// How often to look without a notice.
     pub(super) net: Duration,
-    pub(super) busy: Busy,
+    pub(super) busy: ScanLock,
 }
 
-impl Connect for Opener {
-    type Session = Session;
+impl Connect for DirectoryConnector {
+    type Session = DirectorySession;
 
     fn uri(&self) -> &str {
         &self.config.uri
     }
 
-    async fn connect(&self) -> Result<Session, Error> {
-        let mut session = Session {
+    async fn connect(&self) -> Result<DirectorySession, Error> {
+        let mut session = DirectorySession {
             opener: self.clone(),
-            shared: Shared { is_listing: true, ..Shared::default() },
-            watch: Some(Watch::new(self)),
+            shared: SourceContext { is_listing: true, ..SourceContext::default() },
+            watch: Some(WatchedDirectory::new(self)),
             interest: None,
             list: None,
             look: None,
@@ -59,11 +59,11 @@ impl Connect for Opener {
     }
 }
 
-pub(crate) struct Session {
-    opener: Opener,
-    shared: Shared,
+pub(crate) struct DirectorySession {
+    opener: DirectoryConnector,
+    shared: SourceContext,
     /// What is watched, while there is a subscriber.
-    watch: Option<Watch>,
+    watch: Option<WatchedDirectory>,
     /// A change of interest that is not confirmed yet.
     interest: Option<(u64, Vec<Kind>)>,
     /// A list that is asked for, and since when.
@@ -73,10 +73,10 @@ pub(crate) struct Session {
     patience: Pin<Box<Sleep>>,
 }
 
-struct Watch {
-    lookout: Lookout,
+struct WatchedDirectory {
+    lookout: DirectoryWatcher,
     members: Members,
-    gaps: Gaps,
+    gaps: UnreadableDirectories,
     /// The directory has been there.
     was_there: bool,
     /// When the directory was first read.
@@ -89,12 +89,16 @@ struct Watch {
     settled_at: Instant,
 }
 
-impl Watch {
-    fn new(opener: &Opener) -> Self {
+impl WatchedDirectory {
+    fn new(opener: &DirectoryConnector) -> Self {
         Self {
-            lookout: Lookout::new(Arc::clone(&opener.place), opener.net, Arc::clone(&opener.busy)),
+            lookout: DirectoryWatcher::new(
+                Arc::clone(&opener.place),
+                opener.net,
+                Arc::clone(&opener.busy),
+            ),
             members: Members::default(),
-            gaps: Gaps::default(),
+            gaps: UnreadableDirectories::default(),
             was_there: false,
             looked_at: None,
             trouble: None,
@@ -108,7 +112,7 @@ impl Watch {
     }
 }
 
-impl driver::Session for Session {
+impl driver::Session for DirectorySession {
     fn host(&self) -> &str {
         &self.opener.config.host
     }
@@ -116,12 +120,12 @@ impl driver::Session for Session {
     fn set_interest(&mut self, interest: &Interest, tag: u64) {
         // A monitor serves one client: all are let go as soon as nobody listens.
         if interest.is_empty() {
-            self.shared = Shared { is_listing: true, ..Shared::default() };
+            self.shared = SourceContext { is_listing: true, ..SourceContext::default() };
             self.watch = None;
         } else if self.watch.is_none() {
-            self.watch = Some(Watch::new(&self.opener));
+            self.watch = Some(WatchedDirectory::new(&self.opener));
         }
-        let (wants, refused) = Wants::of(interest);
+        let (wants, refused) = RawEventFilter::of(interest);
         self.shared.wants = wants;
         self.interest = Some((tag, refused));
     }
@@ -151,7 +155,7 @@ impl driver::Session for Session {
     }
 }
 
-impl Session {
+impl DirectorySession {
     /// Ready after each step.
     fn poll(&mut self, cx: &mut Context<'_>, out: &mut Batch) -> Poll<()> {
         if let Some((tag, refused)) = self.interest.take() {
@@ -251,12 +255,12 @@ impl Session {
         let Some((tag, uuid)) = self.look else { return false };
         let looked = match &mut self.watch {
             Some(watch) => watch.members.look(uuid, out),
-            None => Looked::Failed,
+            None => DomainAnswer::Failed,
         };
         match looked {
-            Looked::Pending => return false,
-            Looked::At(found) => out.looked(tag, found),
-            Looked::Failed => out.look_failed(tag),
+            DomainAnswer::Pending => return false,
+            DomainAnswer::At(found) => out.looked(tag, found),
+            DomainAnswer::Failed => out.look_failed(tag),
         }
         self.look = None;
         true

@@ -9,16 +9,16 @@ use tokio::time::{Instant, sleep_until};
 use virevent::driver::Batch;
 use virevent::{Change, Error, Origin, Reboot, Scope};
 
-use super::guest::{Guest, other};
-use super::{GRACE, Monitor, Role, Shared};
+use super::run::{QemuRun, other};
+use super::{GRACE, Monitor, Role, SourceContext};
 use crate::ADVICE;
-use crate::config::Config;
-use crate::decode::{Said, Story};
-use crate::file::Way;
-use crate::identity;
-use crate::link::{Dial, Link, Opened, Opening, Progress};
-use crate::reach::{is_nobody, is_refused};
-use crate::wants::Wants;
+use crate::config::MonitorConfig;
+use crate::decode::{Meaning, RunTracker};
+use crate::link::{Dial, Opened, Opening, Progress, QmpLink};
+use crate::peer::advice::{is_nobody, is_refused};
+use crate::peer::identity;
+use crate::peer::pinned_socket::PinnedSocket;
+use crate::raw_event_filter::RawEventFilter;
 use crate::wire::Message;
 
 /// How seldom a part looks whether somebody listens at last.
@@ -36,7 +36,12 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    fn new(dial: Dial, config: &Arc<Config>, way: Option<Arc<Way>>, now: Instant) -> Self {
+    fn new(
+        dial: Dial,
+        config: &Arc<MonitorConfig>,
+        way: Option<Arc<PinnedSocket>>,
+        now: Instant,
+    ) -> Self {
         let progress = Arc::<Progress>::default();
         let opening = dial(Arc::clone(config), way, Arc::clone(&progress));
         Self { opening, began: now, progress }
@@ -44,9 +49,9 @@ impl Attempt {
 
     /// On a connection on which QEMU has greeted again: it is answered at `due`.
     pub(super) fn again(
-        config: &Arc<Config>,
-        link: Link,
-        way: Option<Arc<Way>>,
+        config: &Arc<MonitorConfig>,
+        link: QmpLink,
+        way: Option<Arc<PinnedSocket>>,
         due: Instant,
     ) -> Self {
         let progress = Arc::<Progress>::default();
@@ -71,7 +76,7 @@ impl Attempt {
     }
 
     /// What the silence means.
-    pub(super) fn silence(&self, config: &Config, now: Instant) -> Error {
+    pub(super) fn silence(&self, config: &MonitorConfig, now: Instant) -> Error {
         let waited = now - self.silent_since();
         // To the tenth of a second: more says nothing to anybody.
         let waited = Duration::from_millis(waited.as_millis() as u64 / 100 * 100);
@@ -90,7 +95,7 @@ impl Monitor {
     pub(super) fn poll_attempt(
         &mut self,
         cx: &mut Context<'_>,
-        shared: &mut Shared,
+        shared: &mut SourceContext,
         out: &mut Batch,
     ) -> Result<bool, Error> {
         let now = Instant::now();
@@ -120,13 +125,13 @@ impl Monitor {
         Ok(true)
     }
 
-    pub(super) fn may_connect(&self, shared: &Shared) -> bool {
+    pub(super) fn may_connect(&self, shared: &SourceContext) -> bool {
         let has_way = self.guest.as_ref().is_some_and(|guest| guest.way.is_some());
         (has_way || !self.is_unlinked) && !shared.is_shut && !self.is_foreign
     }
 
     /// It is no monitor, and no QEMU is behind it: nothing is to be told of it.
-    fn pass_over(&mut self, error: &Error, shared: &mut Shared, out: &mut Batch) {
+    fn pass_over(&mut self, error: &Error, shared: &mut SourceContext, out: &mut Batch) {
         if !std::mem::replace(&mut self.is_warned, true) {
             tracing::warn!(
                 target: ADVICE,
@@ -141,7 +146,7 @@ impl Monitor {
     }
 
     /// Lets go of an attempt that nothing has come of.
-    pub(super) fn give_up(&mut self, now: Instant, shared: &mut Shared, out: &mut Batch) {
+    pub(super) fn give_up(&mut self, now: Instant, shared: &mut SourceContext, out: &mut Batch) {
         self.attempt = None;
         self.retry_at = now;
         if self.role == Role::Part && self.guest.is_none() {
@@ -162,7 +167,7 @@ impl Monitor {
         std::mem::replace(&mut self.pause, next).min(most)
     }
 
-    fn failed(&mut self, error: &Error, now: Instant, shared: &mut Shared, out: &mut Batch) {
+    fn failed(&mut self, error: &Error, now: Instant, shared: &mut SourceContext, out: &mut Batch) {
         let watched = self.guest.as_ref().is_some_and(|guest| guest.process.is_some());
         let is_over = match self.role {
             Role::Source => is_nobody(error),
@@ -181,7 +186,7 @@ impl Monitor {
         self.desert(shared, out);
     }
 
-    fn opened(&mut self, opened: Opened, shared: &mut Shared, out: &mut Batch) {
+    fn opened(&mut self, opened: Opened, shared: &mut SourceContext, out: &mut Batch) {
         let Opened { link, identity, process, status, early, way } = opened;
         let way = way.filter(|way| process.is_none() && way.is_lasting());
         let now = Instant::now();
@@ -200,7 +205,7 @@ impl Monitor {
                 guest.way = way.filter(|_| guest.process.is_none());
                 self.tell_trouble(now, shared, out);
             }
-            Some(Guest { process: Some(old), .. }) => {
+            Some(QemuRun { process: Some(old), .. }) => {
                 let (old, new) = (old.pid, identity.id().unwrap_or(0));
                 let detail = format!(
                     "{} leads to another QEMU (pid {new}) while the one before (pid {old}) still \
@@ -219,15 +224,15 @@ impl Monitor {
                 let name = identity.name.clone().unwrap_or_else(|| self.config.name.clone());
                 let uuid = identity.uuid.unwrap_or_else(|| identity::uuid(None, host, endpoint));
                 let uuid = shared.uuids.claim(uuid, host, endpoint);
-                let story = Story::new(&status);
+                let tracker = RunTracker::new(&status);
                 let id = identity.id().unwrap_or(self.runs);
-                let told = story.state();
-                let mut guest = Guest {
+                let told = tracker.state();
+                let mut guest = QemuRun {
                     identity,
                     name,
                     uuid,
                     id,
-                    story,
+                    tracker,
                     process,
                     way,
                     ended: None,
@@ -254,7 +259,7 @@ impl Monitor {
         self.loneliness = LONELY;
         is_told |= self.hear_early(&early, &shared.wants, out);
         if let Some(guest) = &mut self.guest {
-            guest.story.look(&status);
+            guest.tracker.set_status(&status);
             self.look_at = self.departure.see_status(&status, now);
         }
         // After what led to it.
@@ -269,30 +274,30 @@ impl Monitor {
 
     /// Takes in the events that came before the run state did. True if only that tells whether the
     /// guest has survived one of them.
-    fn hear_early(&mut self, lines: &[Box<[u8]>], wants: &Wants, out: &mut Batch) -> bool {
+    fn hear_early(&mut self, lines: &[Box<[u8]>], wants: &RawEventFilter, out: &mut Batch) -> bool {
         let Some(guest) = &mut self.guest else { return false };
         let mut may_survive = false;
-        guest.story.lives();
+        guest.tracker.set_alive();
         for line in lines {
             let Ok(Message::Event(event)) = Message::read(line) else { continue };
             let at = event.at.unwrap_or_else(|| out.received());
             // Changes are contained in the run state, which was told later.
-            match guest.story.hear(&event) {
-                Said::Other => other(guest, &event, at, wants, out),
-                Said::Reboot => {
+            match guest.tracker.observe(&event) {
+                Meaning::Other => other(guest, &event, at, wants, out),
+                Meaning::Reboot => {
                     let domain = guest.domain(out);
                     out.event(Reboot::new(domain, at));
                 }
                 // The end that it announced is in no run state.
-                Said::Change(change @ (Change::ShuttingDown(_) | Change::Crashed(_))) => {
-                    may_survive |= guest.story.take_doubt();
+                Meaning::Change(change @ (Change::ShuttingDown(_) | Change::Crashed(_))) => {
+                    may_survive |= guest.tracker.take_needs_status();
                     guest.tell(change, at, out);
                 }
-                Said::Change(_) | Said::Ask | Said::Nothing => {}
+                Meaning::Change(_) | Meaning::PauseWithoutCause | Meaning::Duplicate => {}
             }
         }
         // The run state that was told later is the answer.
-        guest.story.take_doubt();
+        guest.tracker.take_needs_status();
         may_survive
     }
 }

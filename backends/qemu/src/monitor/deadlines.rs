@@ -6,13 +6,13 @@ use virevent::{Error, Fault, FaultKind};
 
 use super::connecting::Attempt;
 use super::questions::Subject;
-use super::{LAST_WORDS, Monitor, Role, Shared};
+use super::{LAST_WORDS, Monitor, Role, SourceContext};
 
 impl Monitor {
     pub(super) fn meet_deadlines(
         &mut self,
         now: Instant,
-        shared: &mut Shared,
+        shared: &mut SourceContext,
         out: &mut Batch,
     ) -> Result<bool, Error> {
         if let Some(guest) = &mut self.guest {
@@ -72,7 +72,7 @@ impl Monitor {
         self.config.may_be_half_open().then(|| attempt.silent_since() + patience)
     }
 
-    pub(super) fn next_deadline(&self, shared: &Shared) -> Option<Instant> {
+    pub(super) fn next_deadline(&self, shared: &SourceContext) -> Option<Instant> {
         let (guest, attempt) = (self.guest.as_ref(), self.attempt.as_ref());
         let calm = self.trouble.is_none();
         let may_ask = self.link.is_some() && self.questions.is_empty();

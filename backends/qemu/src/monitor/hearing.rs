@@ -6,17 +6,17 @@ use tokio::time::Instant;
 use virevent::driver::Batch;
 use virevent::{Change, Error, Reboot, ShutdownCause};
 
-use super::guest::other;
 use super::questions::{Answered, Subject};
-use super::{AGAIN, LOOK, Monitor, Role, Shared};
-use crate::answers::{Migration, Status};
-use crate::decode::Said;
-use crate::link::{Link, broken};
-use crate::wants::Wants;
+use super::run::other;
+use super::{AGAIN, LOOK, Monitor, Role, SourceContext};
+use crate::decode::Meaning;
+use crate::link::{QmpLink, broken};
+use crate::peer::answers::{MigrationInfo, StatusInfo};
+use crate::raw_event_filter::RawEventFilter;
 use crate::wire::{Event, Message, Reply};
 
 /// What was found in what was read.
-pub(super) enum Heard {
+pub(super) enum ReadOutcome {
     /// Events and answers.
     All,
     /// A greeting: QEMU has removed its monitor and made it again, and waits for a negotiation.
@@ -27,7 +27,7 @@ impl Monitor {
     pub(super) fn poll_link(
         &mut self,
         cx: &mut Context<'_>,
-        shared: &mut Shared,
+        shared: &mut SourceContext,
         out: &mut Batch,
     ) -> bool {
         let Some(mut link) = self.link.take() else { return false };
@@ -46,20 +46,25 @@ impl Monitor {
     }
 
     /// Takes in what was read, and keeps the connection if it is still of use.
-    pub(super) fn take_in(&mut self, mut link: Link, shared: &mut Shared, out: &mut Batch) {
+    pub(super) fn take_in(
+        &mut self,
+        mut link: QmpLink,
+        shared: &mut SourceContext,
+        out: &mut Batch,
+    ) {
         match self.hear_all(&mut link, shared, out) {
-            Ok(Heard::All) => self.link = Some(link),
-            Ok(Heard::Greeting) => self.renegotiate(link, shared, out),
+            Ok(ReadOutcome::All) => self.link = Some(link),
+            Ok(ReadOutcome::Greeting) => self.renegotiate(link, shared, out),
             Err(error) => self.lost(&error, shared, out),
         }
     }
 
     fn hear_all(
         &mut self,
-        link: &mut Link,
-        shared: &mut Shared,
+        link: &mut QmpLink,
+        shared: &mut SourceContext,
         out: &mut Batch,
-    ) -> Result<Heard, Error> {
+    ) -> Result<ReadOutcome, Error> {
         self.heard = Instant::now();
         let mut is_unsure = false;
         while let Some(line) = link.next_line()? {
@@ -73,44 +78,44 @@ impl Monitor {
                 Message::Reply(None, Reply::Error(error)) if !self.questions.is_empty() => {
                     return Err(refused(error.get()));
                 }
-                Message::Greeting => return Ok(Heard::Greeting),
+                Message::Greeting => return Ok(ReadOutcome::Greeting),
                 other => tracing::debug!(?other, "passed over what is no answer to us"),
             }
         }
         if is_unsure | self.questions.take_owed() {
             self.questions.ask(Subject::Status, link, self.heard);
         }
-        Ok(Heard::All)
+        Ok(ReadOutcome::All)
     }
 
     /// Takes in an event. True if the run state is to be asked for.
     #[inline]
-    fn hear(&mut self, event: &Event<'_>, wants: &Wants, out: &mut Batch) -> bool {
+    fn hear(&mut self, event: &Event<'_>, wants: &RawEventFilter, out: &mut Batch) -> bool {
         let Some(guest) = &mut self.guest else { return false };
         let at = event.at.unwrap_or_else(|| out.received());
-        match guest.story.hear(event) {
-            Said::Change(change) => {
+        match guest.tracker.observe(event) {
+            Meaning::Change(change) => {
                 if matches!(change, Change::ShuttingDown(ShutdownCause::Host))
                     && self.departure.may_have_left(self.heard)
                 {
-                    guest.story.left();
+                    guest.tracker.set_migrated();
                 }
                 guest.tell_pause(None, out);
                 guest.tell(change, at, out);
             }
-            Said::Reboot => {
+            Meaning::Reboot => {
                 guest.tell_pause(None, out);
                 let domain = guest.domain(out);
                 out.event(Reboot::new(domain, at));
             }
-            Said::Ask => {
+            Meaning::PauseWithoutCause => {
                 guest.tell_pause(None, out);
                 guest.pause = Some((at, self.heard + LOOK));
             }
-            Said::Nothing => {}
-            Said::Other => other(guest, event, at, wants, out),
+            Meaning::Duplicate => {}
+            Meaning::Other => other(guest, event, at, wants, out),
         }
-        guest.story.take_doubt()
+        guest.tracker.take_needs_status()
     }
 
     /// Takes in the answer to a question of ours.
@@ -122,18 +127,18 @@ impl Monitor {
         &mut self,
         answered: Answered,
         reply: &Reply<'_>,
-        shared: &mut Shared,
+        shared: &mut SourceContext,
         out: &mut Batch,
     ) -> Result<(), Error> {
         match (answered.subject, reply) {
             (Subject::Status, Reply::Return(value)) => {
-                let status = serde_json::from_str::<Status>(value.get()).ok();
+                let status = serde_json::from_str::<StatusInfo>(value.get()).ok();
                 let status = status.as_ref().map(|answer| &*answer.status);
                 self.is_in_state(status, answered, shared, out);
             }
             (Subject::Status, Reply::Error(error)) => return Err(refused(error.get())),
             (Subject::Migration, Reply::Return(value)) => {
-                if let Ok(migration) = serde_json::from_str::<Migration<'_>>(value.get()) {
+                if let Ok(migration) = serde_json::from_str::<MigrationInfo<'_>>(value.get()) {
                     self.departure.see_migration(&migration, self.heard);
                 }
             }
@@ -148,7 +153,7 @@ impl Monitor {
         &mut self,
         status: Option<&str>,
         answered: Answered,
-        shared: &mut Shared,
+        shared: &mut SourceContext,
         out: &mut Batch,
     ) {
         self.verification.take_if(|id| *id <= answered.id);
@@ -159,10 +164,10 @@ impl Monitor {
                 guest.tell_pause(status, out);
             }
             if let Some(status) = status {
-                self.look_at = match guest.story.is_before_announced(status) {
+                self.look_at = match guest.tracker.is_stale_status(status) {
                     true => Some(self.heard + AGAIN),
                     false => {
-                        guest.story.look(status);
+                        guest.tracker.set_status(status);
                         self.departure.see_status(status, self.heard)
                     }
                 };

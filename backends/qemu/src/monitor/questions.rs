@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
-use crate::link::Link;
+use crate::link::QmpLink;
 
 /// The most questions that wait for their answers. A QEMU that is asked faster than it answers is asked
 /// again once it has answered.
@@ -67,7 +67,7 @@ impl Questions {
     }
 
     /// Asks. Where too much is open already, that is [owed](Self::take_owed).
-    pub(super) fn ask(&mut self, subject: Subject, link: &mut Link, now: Instant) {
+    pub(super) fn ask(&mut self, subject: Subject, link: &mut QmpLink, now: Instant) {
         let is_full = self.open.len() >= MOST || link.unsent.len() >= UNSENT;
         if subject == Subject::Status {
             self.asked_at = now;

@@ -7,13 +7,13 @@ use virevent::driver::Batch;
 use virevent::{Domain, Error, Scope};
 
 use super::connecting::Attempt;
-use super::{GRACE, Monitor, Role, SOON, Shared};
-use crate::identity;
-use crate::link::{Link, broken};
+use super::{GRACE, Monitor, Role, SOON, SourceContext};
+use crate::link::{QmpLink, broken};
+use crate::peer::identity;
 
 impl Monitor {
     /// The connection is gone, or of no use.
-    pub(super) fn lost(&mut self, error: &Error, shared: &mut Shared, out: &mut Batch) {
+    pub(super) fn lost(&mut self, error: &Error, shared: &mut SourceContext, out: &mut Batch) {
         let now = Instant::now();
         tracing::debug!(endpoint = %self.config.endpoint, %error, "lost the monitor");
         if let Some(guest) = &mut self.guest {
@@ -40,7 +40,12 @@ impl Monitor {
     /// QEMU greets on a connection that was negotiated: its monitor was removed and made again. What
     /// happened in between is lost. The connection is kept, for another client may wait for its turn; one that greets
     /// without end is answered no faster than one that breaks each connection.
-    pub(super) fn renegotiate(&mut self, link: Link, shared: &mut Shared, out: &mut Batch) {
+    pub(super) fn renegotiate(
+        &mut self,
+        link: QmpLink,
+        shared: &mut SourceContext,
+        out: &mut Batch,
+    ) {
         let again = "QEMU greets again: its monitor was removed and made again, and what happened \
                      in between is lost";
         self.lost(&broken(&again), shared, out);
@@ -49,8 +54,8 @@ impl Monitor {
     }
 
     /// Gives up a socket that is gone, and that no QEMU was known behind. A run goes on: its process
-    /// tells its end, or the [way](crate::file::Way) to its socket.
-    pub(super) fn desert(&mut self, shared: &mut Shared, out: &mut Batch) {
+    /// tells its end, or the [way](crate::peer::pinned_socket::PinnedSocket) to its socket.
+    pub(super) fn desert(&mut self, shared: &mut SourceContext, out: &mut Batch) {
         let is_used = self.link.is_some() || self.attempt.is_some() || self.guest.is_some();
         if self.is_unlinked && !is_used {
             self.is_first = false;
@@ -59,7 +64,7 @@ impl Monitor {
     }
 
     /// The list of a source is due, and cannot wait until it is known whether there is a QEMU here.
-    pub(crate) fn overdue(&mut self, shared: &mut Shared, out: &mut Batch) {
+    pub(crate) fn overdue(&mut self, shared: &mut SourceContext, out: &mut Batch) {
         if self.is_first && self.trouble.is_none() {
             let now = Instant::now();
             let error = match &self.attempt {
@@ -75,7 +80,7 @@ impl Monitor {
     pub(super) fn tell_trouble(
         &mut self,
         now: Instant,
-        shared: &mut Shared,
+        shared: &mut SourceContext,
         out: &mut Batch,
     ) -> bool {
         let may_tell = self.may_tell_trouble(shared);
@@ -94,7 +99,7 @@ impl Monitor {
         true
     }
 
-    pub(super) fn may_tell_trouble(&self, shared: &Shared) -> bool {
+    pub(super) fn may_tell_trouble(&self, shared: &SourceContext) -> bool {
         let waits_for_list = self.role == Role::Source && shared.is_listing;
         // Who cannot be reached for that reason is part of that outage.
         let is_of_source = shared.is_shut && self.guest.is_none();
@@ -103,7 +108,7 @@ impl Monitor {
 
     /// The domain that an outage is of. Where it is not known who is there, it is a domain of the name
     /// and the uuid that a QEMU without any would have.
-    fn whom(&self, shared: &mut Shared, out: &mut Batch) -> Domain {
+    fn whom(&self, shared: &mut SourceContext, out: &mut Batch) -> Domain {
         if let Some(guest) = &self.guest {
             return guest.domain(out);
         }
@@ -113,14 +118,14 @@ impl Monitor {
     }
 
     /// Tells the state of the guest. A list that is under way is newer, and tells it instead.
-    pub(super) fn tell_state(&mut self, shared: &Shared, out: &mut Batch) {
+    pub(super) fn tell_state(&mut self, shared: &SourceContext, out: &mut Batch) {
         if let Some(guest) = self.guest.as_mut().filter(|_| !shared.is_listing) {
             guest.tell_state(out);
         }
     }
 
     /// All is well: what was out of reach is whole again.
-    pub(super) fn recovered(&mut self, shared: &mut Shared, out: &mut Batch) {
+    pub(super) fn recovered(&mut self, shared: &mut SourceContext, out: &mut Batch) {
         self.trouble = None;
         let Some(scope) = self.outage.take() else { return };
         match &scope {

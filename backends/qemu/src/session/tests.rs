@@ -9,19 +9,19 @@ use virevent::driver::{Batch, Connect, Interest, Session};
 use virevent::{Kind, Uuid};
 use virevent_testkit::qmp::FakeQemu;
 
-use super::Opener;
+use super::SocketConnector;
 use crate::directory::QmpDir;
-use crate::{Config, Qmp};
+use crate::{MonitorConfig, Qmp};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A session on which lifecycle events are registered, and what it has said so far.
-struct Asked<S> {
+struct SessionRig<S> {
     session: S,
     out: Batch,
 }
 
-impl<S: Session> Asked<S> {
+impl<S: Session> SessionRig<S> {
     async fn new<C: Connect<Session = S>>(connect: &C) -> Self {
         let mut session = connect.connect().await.unwrap();
         let out = Batch::new(connect.uri(), session.host());
@@ -93,14 +93,14 @@ fn uuid(name: &str) -> Uuid {
     Uuid::from_u128(0x4000_8000_0000_0000_0000 | (number & 0xffff_ffff_ffff))
 }
 
-fn config(qemu: &FakeQemu) -> Config {
-    // Asked by nobody but the test.
+fn config(qemu: &FakeQemu) -> MonitorConfig {
+    // SessionRig by nobody but the test.
     let day = Duration::from_secs(24 * 60 * 60);
     Qmp::new(&qemu.uri()).unwrap().keepalive(day, day).config
 }
 
 /// A directory of `web` and `db`, in which a QEMU that hangs is out of reach soon.
-fn two() -> (TempDir, FakeQemu, FakeQemu, crate::directory::Opener) {
+fn two() -> (TempDir, FakeQemu, FakeQemu, crate::directory::DirectoryConnector) {
     let home = tempfile::Builder::new().prefix("vl").tempdir().unwrap();
     let qemu = |name: &str| FakeQemu::at(&home.path().join(format!("{name}.sock")), name).unwrap();
     let web = qemu("web");
@@ -114,7 +114,7 @@ fn two() -> (TempDir, FakeQemu, FakeQemu, crate::directory::Opener) {
 #[tokio::test]
 async fn a_list_is_what_qemu_says_when_it_is_asked() {
     let qemu = FakeQemu::start("web").unwrap();
-    let mut asked = Asked::new(&Opener(config(&qemu).into())).await;
+    let mut asked = SessionRig::new(&SocketConnector(config(&qemu).into())).await;
     assert!(asked.session.is_ordered());
     qemu.set_status("paused");
     let list = asked.list(3).await;
@@ -126,7 +126,7 @@ async fn a_list_is_what_qemu_says_when_it_is_asked() {
 #[tokio::test]
 async fn a_list_waits_for_the_cause_of_a_pause() {
     let qemu = FakeQemu::start("web").unwrap();
-    let mut asked = Asked::new(&Opener(config(&qemu).into())).await;
+    let mut asked = SessionRig::new(&SocketConnector(config(&qemu).into())).await;
     asked.session.request_list(3);
     asked.waits_for_the_cause_of_a_pause(&qemu, "Listed(3, ").await;
 }
@@ -134,7 +134,7 @@ async fn a_list_waits_for_the_cause_of_a_pause() {
 #[tokio::test]
 async fn a_look_at_one_domain_waits_for_the_cause_of_a_pause() {
     let (_home, web, _db, opener) = two();
-    let mut asked = Asked::new(&opener).await;
+    let mut asked = SessionRig::new(&opener).await;
     let domain = asked.out.domain(uuid("web"), "web", Some(1));
     assert!(asked.session.request_state(&domain, 13));
     asked.waits_for_the_cause_of_a_pause(&web, "Looked(13, ").await;
@@ -143,7 +143,7 @@ async fn a_look_at_one_domain_waits_for_the_cause_of_a_pause() {
 #[tokio::test]
 async fn a_list_of_a_directory_is_what_each_qemu_says() {
     let (_home, web, db, opener) = two();
-    let mut asked = Asked::new(&opener).await;
+    let mut asked = SessionRig::new(&opener).await;
     assert!(asked.session.is_ordered());
     web.set_status("paused");
     db.set_status("io-error");
@@ -154,7 +154,7 @@ async fn a_list_of_a_directory_is_what_each_qemu_says() {
 #[tokio::test]
 async fn a_qemu_that_hangs_is_left_out_of_the_list_as_an_outage() {
     let (_home, web, db, opener) = two();
-    let mut asked = Asked::new(&opener).await;
+    let mut asked = SessionRig::new(&opener).await;
     db.change(|faults| faults.unanswered = vec!["query-status".into()]);
     web.set_status("paused");
     asked.session.request_list(3);
@@ -173,7 +173,7 @@ async fn a_qemu_that_hangs_is_left_out_of_the_list_as_an_outage() {
 #[tokio::test]
 async fn a_look_at_one_domain_is_what_its_qemu_says() {
     let (_home, web, db, opener) = two();
-    let mut asked = Asked::new(&opener).await;
+    let mut asked = SessionRig::new(&opener).await;
     let before = db.calls("query-status");
     web.set_status("paused");
     let looked = asked.look("web", 13).await;

@@ -19,13 +19,13 @@ use tokio::time::Instant;
 use virevent::driver::Batch;
 use virevent::{Error, Uuid};
 
-use crate::config::Config;
-use crate::file::Way;
-use crate::identity::Identity;
-use crate::link::{Link, Opened, Opening, Progress};
-use crate::monitor::{Monitor, Role, Shared};
-use crate::process::Process;
-use crate::reach::unreachable;
+use crate::config::MonitorConfig;
+use crate::link::{Opened, Opening, Progress, QmpLink};
+use crate::monitor::{Monitor, Role, SourceContext};
+use crate::peer::advice::unreachable;
+use crate::peer::identity::RunIdentity;
+use crate::peer::pinned_socket::PinnedSocket;
+use crate::peer::process::Process;
 use crate::uri::Endpoint;
 
 /// From where a row starts.
@@ -110,7 +110,11 @@ struct Script {
     progress: Arc<Progress>,
 }
 
-fn scripted(_: Arc<Config>, _: Option<Arc<Way>>, progress: Arc<Progress>) -> Opening {
+fn scripted(
+    _: Arc<MonitorConfig>,
+    _: Option<Arc<PinnedSocket>>,
+    progress: Arc<Progress>,
+) -> Opening {
     progress.is_connected.store(true, Ordering::Relaxed);
     SCRIPT.with_borrow_mut(|script| script.progress = progress);
     Box::pin(poll_fn(|_| SCRIPT.with_borrow_mut(Script::poll)))
@@ -132,7 +136,7 @@ use Input::{
 
 pub(super) struct Rig {
     monitor: Monitor,
-    shared: Shared,
+    shared: SourceContext,
     out: Batch,
     /// The other half of the connection, and what QEMU was asked there.
     peer: Option<UnixStream>,
@@ -150,7 +154,7 @@ impl Drop for Rig {
 
 impl Rig {
     fn new(role: Role, endpoint: Endpoint) -> Self {
-        let config = Config::at("qmp:/run/web.sock", endpoint);
+        let config = MonitorConfig::at("qmp:/run/web.sock", endpoint);
         let mut monitor = Monitor::new(Arc::new(config), role);
         monitor.dial = scripted;
         SCRIPT.take();
@@ -158,7 +162,7 @@ impl Rig {
         let questions = VecDeque::new();
         Self {
             monitor,
-            shared: Shared::default(),
+            shared: SourceContext::default(),
             out,
             peer: None,
             questions,
@@ -300,8 +304,8 @@ impl Rig {
         let child = self.child.as_ref().filter(|_| run == 1);
         let process = child.map(|child| Process::watch(child.id()));
         let opened = Opened {
-            link: Link::over(ours, Endpoint::Unix("/run/web.sock".into())),
-            identity: Identity {
+            link: QmpLink::over(ours, Endpoint::Unix("/run/web.sock".into())),
+            identity: RunIdentity {
                 name: Some("web".into()),
                 uuid: Some(Uuid::from_u128(7)),
                 pid: process.as_ref().map(|process| process.pid),

@@ -33,7 +33,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::unix::AsyncFd;
 
-use crate::reach::is_out_of_files;
+use crate::peer::advice::is_out_of_files;
 
 /// A process that is watched.
 #[derive(Debug)]
@@ -65,12 +65,12 @@ impl Process {
 
 /// The process that made a socket. It may not be QEMU.
 #[derive(Debug)]
-pub(crate) struct Maker {
+pub(crate) struct SocketOwner {
     pid: u32,
     pidfd: OwnedFd,
 }
 
-impl Maker {
+impl SocketOwner {
     /// The process with this pid; `None` where it cannot be watched.
     ///
     /// # Errors
@@ -89,12 +89,14 @@ impl Maker {
     /// # Errors
     /// There are as many open files as there may be.
     pub(crate) fn with_thread(self, thread: u32, socket: &Path) -> io::Result<Option<Process>> {
-        let found = unless_out_of_files(find(self.pid, thread))?.unwrap_or(Found::Nothing);
+        let found = unless_out_of_files(find(self.pid, thread))?.unwrap_or(ThreadPlace::Nothing);
         let is_proved = match found {
-            Found::Nothing => false,
-            Found::Here => true,
+            ThreadPlace::Nothing => false,
+            ThreadPlace::Here => true,
             // In another namespace a thread of another process may have the same number.
-            Found::Elsewhere => unless_out_of_files(serves(self.pid, socket))?.unwrap_or(false),
+            ThreadPlace::Elsewhere => {
+                unless_out_of_files(serves(self.pid, socket))?.unwrap_or(false)
+            }
         };
         Ok(self.proved(is_proved))
     }
@@ -127,7 +129,7 @@ const THREADS: usize = 4096;
 
 /// Where a thread was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Found {
+enum ThreadPlace {
     /// The process has no such thread.
     Nothing,
     /// In our pid namespace.
@@ -137,14 +139,14 @@ enum Found {
 }
 
 /// Looks for the thread of the process that calls itself by this number.
-fn find(pid: u32, thread: u32) -> io::Result<Found> {
+fn find(pid: u32, thread: u32) -> io::Result<ThreadPlace> {
     let directory = format!("/proc/{pid}/task");
     let status = |thread: &str| fs::read_to_string(format!("{directory}/{thread}/status"));
     if let Ok(text) = status(&thread.to_string()) {
         match numbers(&text).as_slice() {
             // Before Linux 4.1.
-            [] => return Ok(Found::Here),
-            [number] if *number == thread => return Ok(Found::Here),
+            [] => return Ok(ThreadPlace::Here),
+            [number] if *number == thread => return Ok(ThreadPlace::Here),
             _ => {}
         }
     }
@@ -154,10 +156,10 @@ fn find(pid: u32, thread: u32) -> io::Result<Found> {
         let Ok(text) = status(&name.to_string_lossy()) else { continue };
         let numbers = numbers(&text);
         if numbers.len() > 1 && numbers.last() == Some(&thread) {
-            return Ok(Found::Elsewhere);
+            return Ok(ThreadPlace::Elsewhere);
         }
     }
-    Ok(Found::Nothing)
+    Ok(ThreadPlace::Nothing)
 }
 
 /// The numbers of a thread, from our pid namespace down to its own (`NSpid` in `proc_pid_status(5)`).
@@ -226,8 +228,8 @@ mod tests {
     #[test]
     fn a_thread_is_found_by_its_number_in_its_own_namespace() {
         let own = std::process::id();
-        assert_eq!(find(own, own).unwrap(), Found::Here);
-        assert_eq!(find(own, u32::MAX).unwrap(), Found::Nothing);
+        assert_eq!(find(own, own).unwrap(), ThreadPlace::Here);
+        assert_eq!(find(own, u32::MAX).unwrap(), ThreadPlace::Nothing);
         assert_eq!(numbers("Name:\tq\nNSpid:\t4711\t12\t7\nNSpgid:\t1\n"), [4711, 12, 7]);
         assert!(numbers("Name:\tq\n").is_empty());
     }

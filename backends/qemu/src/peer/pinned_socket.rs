@@ -41,12 +41,12 @@ impl FileId {
 /// to connect by its number in `/proc/self/fd`. Where that cannot be had it is the path, and as short
 /// lived.
 #[derive(Debug)]
-pub(crate) struct Way {
+pub(crate) struct PinnedSocket {
     path: PathBuf,
     held: Option<OwnedFd>,
 }
 
-impl Way {
+impl PinnedSocket {
     /// The way to the socket that the path leads to, if that is this file. May block.
     ///
     /// # Errors
@@ -55,7 +55,7 @@ impl Way {
         let held = hold(path)?;
         let Some(held) = held else {
             file.check(path)?;
-            socket(path)?;
+            check_socket(path)?;
             return Ok(Self { path: path.into(), held: None });
         };
         let held = fs::File::from(held);
@@ -83,7 +83,7 @@ impl Way {
 ///
 /// # Errors
 /// There is something else (`ENOTSOCK`), or nothing.
-pub(crate) fn socket(path: &Path) -> io::Result<()> {
+pub(crate) fn check_socket(path: &Path) -> io::Result<()> {
     check(&fs::metadata(path)?)
 }
 
@@ -124,7 +124,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let (one, two) = (home.path().join("one"), home.path().join("two"));
         let listener = UnixListener::bind(&one).unwrap();
-        let way = Way::open(&one, FileId::of(&fs::metadata(&one).unwrap())).unwrap();
+        let way = PinnedSocket::open(&one, FileId::of(&fs::metadata(&one).unwrap())).unwrap();
         fs::rename(&one, &two).unwrap();
         let _other = UnixListener::bind(&one).unwrap();
         for _ in 0..2 {
@@ -146,7 +146,7 @@ mod tests {
             fs::write(path, "").unwrap();
         }
         let file = FileId::of(&fs::metadata(&one).unwrap());
-        let error = |path| Way::open(path, file).unwrap_err();
+        let error = |path| PinnedSocket::open(path, file).unwrap_err();
         assert_eq!(Errno::from_io_error(&error(&one)), Some(Errno::NOTSOCK));
         assert_eq!(error(&two).kind(), io::ErrorKind::NotFound);
     }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::answers::Migration;
+use crate::peer::answers::MigrationInfo;
 
 /// The intervals between two looks at a guest that is paused.
 const PAUSED: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
@@ -30,14 +30,14 @@ const FASTEST: f64 = 12.5e9;
 
 /// What is known of it.
 #[derive(Debug, Default)]
-pub(super) struct Departure {
+pub(super) struct MigrationTracker {
     paused_since: Option<Instant>,
     moving_since: Option<Instant>,
     /// What remained to be sent at the last look, in bytes, and when that was.
     remained: Option<(u64, Instant)>,
 }
 
-impl Departure {
+impl MigrationTracker {
     /// QEMU is in this run state. When to look again, unless any later time is as good.
     pub(super) fn see_status(&mut self, status: &str, now: Instant) -> Option<Instant> {
         match status {
@@ -57,7 +57,7 @@ impl Departure {
     }
 
     /// QEMU tells of its migration, of which there may have been none.
-    pub(super) fn see_migration(&mut self, migration: &Migration<'_>, now: Instant) {
+    pub(super) fn see_migration(&mut self, migration: &MigrationInfo<'_>, now: Instant) {
         // `MigrationStatus` of QEMU's `qapi/migration.json`.
         self.remained = match migration.status {
             Some("setup" | "active" | "pre-switchover" | "device" | "wait-unplug") => {
@@ -91,16 +91,16 @@ impl Departure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::answers::Ram;
+    use crate::peer::answers::MigrationRam;
 
-    fn migration(status: Option<&'static str>, remaining: Option<u64>) -> Migration<'static> {
-        Migration { status, ram: remaining.map(|remaining| Ram { remaining }) }
+    fn migration(status: Option<&'static str>, remaining: Option<u64>) -> MigrationInfo<'static> {
+        MigrationInfo { status, ram: remaining.map(|remaining| MigrationRam { remaining }) }
     }
 
     #[test]
     fn a_guest_has_left_only_if_what_remained_can_have_been_sent() {
         let now = Instant::now();
-        let mut departure = Departure::default();
+        let mut departure = MigrationTracker::default();
         departure.see_status("paused", now);
         departure.see_migration(&migration(Some("active"), Some(1_250_000_000)), now);
         assert!(!departure.may_have_left(now + Duration::from_millis(99)));
@@ -125,7 +125,7 @@ mod tests {
     fn a_guest_that_has_sent_nothing_yet_has_not_left() {
         let now = Instant::now();
         let later = now + Duration::from_secs(1);
-        let mut departure = Departure::default();
+        let mut departure = MigrationTracker::default();
         departure.see_status("paused", now);
         for status in ["setup", "wait-unplug", "active"] {
             departure.see_migration(&migration(Some(status), None), now);
@@ -139,7 +139,7 @@ mod tests {
     fn a_paused_guest_is_looked_at_more_and_more_seldom() {
         let start = Instant::now();
         let mut now = start;
-        let mut departure = Departure::default();
+        let mut departure = MigrationTracker::default();
         let mut looks = 0;
         while now - start < Duration::from_secs(60) {
             now = departure.see_status("paused", now).unwrap();

@@ -17,7 +17,7 @@ const NAMESPACE: Uuid = Uuid::from_u128(0x6b1d_9f0e_52c3_4c0a_9d1e_7a35_c8f2_4e6
 /// Who a QEMU says it is. `None` is what it did not say this time: it may lack the question, or not
 /// answer it yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Identity {
+pub(crate) struct RunIdentity {
     pub(crate) name: Option<String>,
     pub(crate) uuid: Option<Uuid>,
     /// Where the process is watched.
@@ -26,7 +26,7 @@ pub(crate) struct Identity {
     pub(crate) thread: Option<u32>,
 }
 
-impl Identity {
+impl RunIdentity {
     /// What tells one run from the next; `None` where nothing does.
     pub(crate) fn id(&self) -> Option<u32> {
         self.pid.or(self.thread)
@@ -66,9 +66,9 @@ pub(crate) fn uuid(said: Option<&str>, host: &str, endpoint: &Endpoint) -> Uuid 
 
 /// The uuids that are taken, so that no two QEMUs of a source pass for one domain.
 #[derive(Debug, Default)]
-pub(crate) struct Uuids(HashSet<Uuid>);
+pub(crate) struct ClaimedUuids(HashSet<Uuid>);
 
-impl Uuids {
+impl ClaimedUuids {
     /// The uuid itself, or if another has it one derived from it and the socket. It is taken until it
     /// is [released](Self::release).
     pub(crate) fn claim(&mut self, uuid: Uuid, host: &str, endpoint: &Endpoint) -> Uuid {
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_run_is_the_same_unless_what_it_says_is_another() {
-        let said = |name: &str, pid, thread| Identity {
+        let said = |name: &str, pid, thread| RunIdentity {
             name: (!name.is_empty()).then(|| name.into()),
             uuid: None,
             pid,
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn a_uuid_is_kept_once_and_the_second_to_come_with_it_gets_another() {
         let (one, two) = (Endpoint::Unix("/a".into()), Endpoint::Unix("/b".into()));
-        let (mut uuids, own) = (Uuids::default(), Uuid::from_u128(7));
+        let (mut uuids, own) = (ClaimedUuids::default(), Uuid::from_u128(7));
         assert_eq!(uuids.claim(own, "h", &one), own);
         let second = uuids.claim(own, "h", &two);
         assert_ne!(second, own);

@@ -10,19 +10,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 #[cfg(target_os = "linux")]
-pub(crate) use self::linux::Notices;
+pub(crate) use self::linux::Inotify;
 
 /// What a directory is watched by while it is read.
 #[derive(Debug)]
-pub(crate) struct Watching {
-    notices: Option<Arc<Notices>>,
+pub(crate) struct ScanWatches {
+    notices: Option<Arc<Inotify>>,
     round: HashSet<i32>,
     /// A directory could not be watched: it has to be looked at often.
     pub(crate) is_blind: bool,
 }
 
-impl Watching {
-    pub(crate) fn new(notices: Option<Arc<Notices>>) -> Self {
+impl ScanWatches {
+    pub(crate) fn new(notices: Option<Arc<Inotify>>) -> Self {
         Self { is_blind: notices.is_none(), notices, round: HashSet::new() }
     }
 
@@ -75,12 +75,12 @@ mod linux {
 
     /// A queue of notices.
     #[derive(Debug)]
-    pub(crate) struct Notices {
+    pub(crate) struct Inotify {
         inotify: AsyncFd<OwnedFd>,
         watches: Mutex<HashMap<i32, PathBuf>>,
     }
 
-    impl Notices {
+    impl Inotify {
         /// # Errors
         /// This user has as many queues as it may (`fs.inotify.max_user_instances`), or no inotify.
         pub(crate) fn new() -> io::Result<Self> {
@@ -167,10 +167,10 @@ mod linux {
 /// Where there is no inotify.
 #[cfg(not(target_os = "linux"))]
 #[derive(Debug)]
-pub(crate) enum Notices {}
+pub(crate) enum Inotify {}
 
 #[cfg(not(target_os = "linux"))]
-impl Notices {
+impl Inotify {
     pub(crate) fn new() -> std::io::Result<Self> {
         Err(std::io::ErrorKind::Unsupported.into())
     }
@@ -197,21 +197,21 @@ mod tests {
 
     use super::*;
 
-    async fn told(notices: &Notices) -> Vec<String> {
+    async fn told(notices: &Inotify) -> Vec<String> {
         let mut about = Vec::new();
         let mut note = |path: &Path| about.push(path.file_name().unwrap().to_owned());
         poll_fn(|cx| notices.poll(cx, &mut note)).await;
         about.into_iter().map(|name| name.into_string().unwrap()).collect()
     }
 
-    async fn is_silent(notices: &Notices) -> bool {
+    async fn is_silent(notices: &Inotify) -> bool {
         tokio::time::timeout(Duration::from_millis(50), told(notices)).await.is_err()
     }
 
-    fn watching() -> (tempfile::TempDir, Arc<Notices>, Watching) {
+    fn watching() -> (tempfile::TempDir, Arc<Inotify>, ScanWatches) {
         let home = tempfile::tempdir().unwrap();
-        let notices = Arc::new(Notices::new().unwrap());
-        let mut watching = Watching::new(Some(Arc::clone(&notices)));
+        let notices = Arc::new(Inotify::new().unwrap());
+        let mut watching = ScanWatches::new(Some(Arc::clone(&notices)));
         watching.watch(home.path());
         watching.done();
         assert!(!watching.is_blind);

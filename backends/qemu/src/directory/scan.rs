@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 use virevent::Error;
 
-use super::place::Place;
-use crate::file::FileId;
+use super::socket_pattern::SocketPattern;
+use crate::peer::pinned_socket::FileId;
 
 /// The most sockets, and the most sub-directories, that are taken.
 const MOST: usize = 16_384;
@@ -24,16 +24,16 @@ const TRIES: usize = 8;
 
 /// A socket in the directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Socket {
+pub(crate) struct SocketFile {
     pub(crate) path: PathBuf,
     pub(crate) file: FileId,
 }
 
 /// What there is.
 #[derive(Debug, Default)]
-pub(crate) struct Found {
+pub(crate) struct Scan {
     /// The sockets, by path.
-    pub(crate) sockets: Vec<Socket>,
+    pub(crate) sockets: Vec<SocketFile>,
     /// The sub-directories that could not be read, and why: what is in them is not known.
     pub(crate) unread: Vec<(PathBuf, Error)>,
     /// A monitor that is libvirt's own, and was left to it.
@@ -47,7 +47,7 @@ pub(crate) struct Found {
 ///
 /// # Errors
 /// The directory cannot be read.
-pub(crate) fn look(place: &Place, watch: &mut dyn FnMut(&Path)) -> Result<Found, Error> {
+pub(crate) fn look(place: &SocketPattern, watch: &mut dyn FnMut(&Path)) -> Result<Scan, Error> {
     let directory = &place.directory;
     for _ in 0..TRIES {
         watch(directory);
@@ -69,21 +69,25 @@ pub(crate) fn look(place: &Place, watch: &mut dyn FnMut(&Path)) -> Result<Found,
             break;
         }
     }
-    Ok(Found { is_absent: true, ..Found::default() })
+    Ok(Scan { is_absent: true, ..Scan::default() })
 }
 
 /// What is of interest in one directory.
 #[derive(Default)]
-struct List {
-    sockets: Vec<Socket>,
+struct DirectoryListing {
+    sockets: Vec<SocketFile>,
     directories: Vec<PathBuf>,
     of_libvirt: Option<PathBuf>,
 }
 
 /// Adds what is in the sub-directories.
-fn below(place: &Place, list: List, watch: &mut dyn FnMut(&Path)) -> Result<Found, Error> {
-    let List { sockets, directories, of_libvirt } = list;
-    let mut found = Found { sockets, of_libvirt, ..Found::default() };
+fn below(
+    place: &SocketPattern,
+    list: DirectoryListing,
+    watch: &mut dyn FnMut(&Path),
+) -> Result<Scan, Error> {
+    let DirectoryListing { sockets, directories, of_libvirt } = list;
+    let mut found = Scan { sockets, of_libvirt, ..Scan::default() };
     for directory in directories {
         watch(&directory);
         match self::list(place, &directory) {
@@ -108,7 +112,7 @@ fn below(place: &Place, list: List, watch: &mut dyn FnMut(&Path)) -> Result<Foun
     }
     // By the shorter path, if a link leads to one that is there itself.
     found.sockets.sort_by(|a, b| {
-        let depth = |socket: &Socket| socket.path.components().count();
+        let depth = |socket: &SocketFile| socket.path.components().count();
         depth(a).cmp(&depth(b)).then_with(|| a.path.cmp(&b.path))
     });
     let mut known = HashSet::new();
@@ -124,8 +128,8 @@ fn too_many() -> io::Error {
 }
 
 /// What is of interest in this directory itself.
-fn list(place: &Place, directory: &Path) -> io::Result<List> {
-    let mut found = List::default();
+fn list(place: &SocketPattern, directory: &Path) -> io::Result<DirectoryListing> {
+    let mut found = DirectoryListing::default();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let takes = place.takes(entry.file_name().as_bytes());
@@ -136,7 +140,7 @@ fn list(place: &Place, directory: &Path) -> io::Result<List> {
                 found.of_libvirt = Some(entry.path());
             }
             Some(metadata) if kind.is_socket() => {
-                found.sockets.push(Socket { path: entry.path(), file: FileId::of(&metadata) });
+                found.sockets.push(SocketFile { path: entry.path(), file: FileId::of(&metadata) });
             }
             _ if takes => {
                 tracing::debug!(path = %entry.path().display(), "passed over what is no socket");
@@ -184,14 +188,14 @@ mod tests {
 
     struct Tree {
         home: tempfile::TempDir,
-        place: Place,
+        place: SocketPattern,
     }
 
     impl Tree {
         fn new(directory: &str) -> Self {
             let home = tempfile::Builder::new().prefix("vd").tempdir().unwrap();
             let uri = format!("qmp-dir:{}{directory}", home.path().display());
-            Self { place: Place::parse(&uri).unwrap(), home }
+            Self { place: SocketPattern::parse(&uri).unwrap(), home }
         }
 
         fn path(&self, name: &str) -> PathBuf {

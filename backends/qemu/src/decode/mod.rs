@@ -2,7 +2,7 @@
 //!
 //! | QMP | becomes |
 //! |---|---|
-//! | `STOP` | suspended; why is in the event before it, or in the run state, see [`Said::Ask`] |
+//! | `STOP` | suspended; why is in the event before it, or in the run state, see [`Meaning::PauseWithoutCause`] |
 //! | `RESUME` | resumed: unpaused, or migrated if it came in from another host |
 //! | `RESET` | a reboot |
 //! | `SHUTDOWN` | shutting_down: guest or host |
@@ -12,7 +12,7 @@
 //! | any other | passed on whole, by its name |
 //!
 //! After `RESUME`, `WAKEUP` and `RESET` only the run state tells how the guest is now
-//! ([`Story::take_doubt`]): it may sleep on, have left for another host, or wait to be continued.
+//! ([`RunTracker::take_doubt`]): it may sleep on, have left for another host, or wait to be continued.
 //!
 //! `POWERDOWN` is passed on: it says that the power button was pressed, and nothing of whether the
 //! guest obeys. A panic that the guest survives (`-action panic=none`) is crashed like any; QEMU is then
@@ -44,22 +44,22 @@ use crate::wire::Event;
 
 /// What an event means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Said {
+pub enum Meaning {
     /// A step in the life of the domain.
     Change(Change),
     /// The guest rebooted.
     Reboot,
     /// It was paused, and only the run state tells why.
-    Ask,
+    PauseWithoutCause,
     /// Nothing new: it is part of what was told.
-    Nothing,
+    Duplicate,
     /// What has no type here.
     Other,
 }
 
 /// One run of a QEMU, as far as its events have told it.
 #[derive(Clone, Debug)]
-pub struct Story {
+pub struct RunTracker {
     state: State,
     /// It waits for another QEMU to send it the guest.
     incoming: bool,
@@ -97,10 +97,10 @@ impl<'a> Data<'a> {
     }
 }
 
-impl Story {
+impl RunTracker {
     /// A run in this run state (`status` of `query-status`).
     pub fn new(status: &str) -> Self {
-        let mut story = Self {
+        let mut tracker = Self {
             state: State::NoState,
             incoming: false,
             pause: None,
@@ -110,8 +110,8 @@ impl Story {
             is_moving: false,
             is_in_doubt: false,
         };
-        story.look(status);
-        story
+        tracker.set_status(status);
+        tracker
     }
 
     /// The state of the domain.
@@ -135,19 +135,19 @@ impl Story {
     }
 
     /// The guest had left for another host when its QEMU was told to quit, as only its migration says.
-    pub fn left(&mut self) {
+    pub fn set_migrated(&mut self) {
         self.ending = Some(StopCause::Migrated);
     }
 
     /// Whether what was heard since the last call leaves open how the guest is now, so that QEMU is to be
     /// asked: after a `RESUME`, a `WAKEUP` or a `RESET` a guest may sleep, be paused, or be about to move.
-    pub fn take_doubt(&mut self) -> bool {
+    pub fn take_needs_status(&mut self) -> bool {
         std::mem::take(&mut self.is_in_doubt)
     }
 
     /// Whether this run state is from before what was announced: a guest that has panicked, or says that
     /// its memory is on the disk, runs on until QEMU stops it. Believed at the second time.
-    pub fn is_before_announced(&mut self, status: &str) -> bool {
+    pub fn is_stale_status(&mut self, status: &str) -> bool {
         std::mem::take(&mut self.is_stopping) && status == "running"
     }
 
@@ -163,7 +163,7 @@ impl Story {
     /// | `postmigrate` | migrated |
     /// | `finish-migrate`, and any newer than this crate | as was announced: any way may lead there |
     /// | any other | nothing is announced: from an end only a reset or `cont` leads there |
-    pub fn look(&mut self, status: &str) {
+    pub fn set_status(&mut self, status: &str) {
         self.incoming = status == "inmigrate";
         if status == "postmigrate" {
             self.ending = Some(StopCause::Migrated);
@@ -203,26 +203,26 @@ impl Story {
     }
 
     /// QEMU answers on a new connection: it has not ended, whatever it announced on the last one.
-    pub fn lives(&mut self) {
+    pub fn set_alive(&mut self) {
         self.is_leaving = false;
     }
 
-    /// It was paused ([`Said::Ask`]), and is in this run state, if that is known.
-    pub fn paused(&mut self, status: Option<&str>) -> Change {
+    /// It was paused ([`Meaning::PauseWithoutCause`]), and is in this run state, if that is known.
+    pub fn take_pause(&mut self, status: Option<&str>) -> Change {
         let cause = match status.map(state) {
             Some(State::Paused(reason)) => reason.into(),
             _ => SuspendCause::Unspecified,
         };
         // Where it goes on already it says so later; what came after the pause stands.
         if let Some(status) = status.filter(|status| *status != "running") {
-            self.look(status);
+            self.set_status(status);
         }
         Change::Suspended(cause)
     }
 
     /// Takes in an event.
     #[inline]
-    pub fn hear(&mut self, event: &Event<'_>) -> Said {
+    pub fn observe(&mut self, event: &Event<'_>) -> Meaning {
         let said = match event.name {
             "STOP" => self.stop(),
             "RESUME" => {
@@ -234,7 +234,7 @@ impl Story {
                 self.is_moving = false;
                 // Since 9.0 a guest that sleeps is still asleep after `stop` and `cont`.
                 self.is_in_doubt = true;
-                Said::Change(Change::Resumed(match migrated {
+                Meaning::Change(Change::Resumed(match migrated {
                     true => ResumeCause::Migrated,
                     false => ResumeCause::Unpaused,
                 }))
@@ -246,18 +246,18 @@ impl Story {
                 self.is_moving = false;
                 // Out of an end, a pause or a sleep it may be `prelaunch` or `paused` now.
                 self.is_in_doubt = true;
-                Said::Reboot
+                Meaning::Reboot
             }
             "SHUTDOWN" => self.shutdown(&Data::of(event)),
-            "SUSPEND" => Said::Change(Change::PmSuspended(PmSuspendCause::Memory)),
+            "SUSPEND" => Meaning::Change(Change::PmSuspended(PmSuspendCause::Memory)),
             "SUSPEND_DISK" => {
                 self.is_stopping = true;
-                Said::Change(Change::PmSuspended(PmSuspendCause::Disk))
+                Meaning::Change(Change::PmSuspended(PmSuspendCause::Disk))
             }
             "WAKEUP" => {
                 // Before 9.0 also said of a guest that is migrated away in its sleep.
                 self.is_in_doubt = true;
-                Said::Change(Change::Started(StartCause::Wakeup))
+                Meaning::Change(Change::Started(StartCause::Wakeup))
             }
             "GUEST_PANICKED" => {
                 let crashed = Change::Crashed(CrashCause::Panicked);
@@ -269,38 +269,38 @@ impl Story {
                         self.is_stopping = true;
                     }
                 }
-                Said::Change(crashed)
+                Meaning::Change(crashed)
             }
             // It goes on in the kernel that was kept for the crash: the model has it running still.
-            "GUEST_CRASHLOADED" => Said::Change(Change::Crashed(CrashCause::Crashloaded)),
+            "GUEST_CRASHLOADED" => Meaning::Change(Change::Crashed(CrashCause::Crashloaded)),
             "WATCHDOG" | "BLOCK_IO_ERROR" | "MIGRATION" => {
                 self.note(event.name, &Data::of(event));
-                Said::Other
+                Meaning::Other
             }
-            _ => Said::Other,
+            _ => Meaning::Other,
         };
-        if let Said::Change(change) = said {
+        if let Meaning::Change(change) = said {
             self.state = State::after(change).unwrap_or(self.state);
         }
         said
     }
 
-    fn stop(&mut self) -> Said {
+    fn stop(&mut self) -> Meaning {
         self.is_stopping = false;
         match (self.state, self.pause.take()) {
-            (State::ShuttingDown(_), _) => Said::Nothing,
+            (State::ShuttingDown(_), _) => Meaning::Duplicate,
             // Where the guest goes on after it, a pause is one of its own.
-            (State::Crashed(_), _) if self.ending == Some(StopCause::Crashed) => Said::Nothing,
-            (_, Some(cause)) => Said::Change(Change::Suspended(cause)),
+            (State::Crashed(_), _) if self.ending == Some(StopCause::Crashed) => Meaning::Duplicate,
+            (_, Some(cause)) => Meaning::Change(Change::Suspended(cause)),
             (_, None) => {
                 self.state = State::Paused(PausedReason::Unspecified);
                 self.is_in_doubt = true;
-                Said::Ask
+                Meaning::PauseWithoutCause
             }
         }
     }
 
-    fn shutdown(&mut self, data: &Data<'_>) -> Said {
+    fn shutdown(&mut self, data: &Data<'_>) -> Meaning {
         self.is_stopping = false;
         let by_guest = data.guest.unwrap_or(false);
         let (cause, ending) = match data.reason {
@@ -324,8 +324,8 @@ impl Story {
         if is_kept {
             self.is_leaving = true;
             return match self.state {
-                State::ShuttingDown(_) => Said::Nothing,
-                _ => Said::Change(Change::ShuttingDown(cause)),
+                State::ShuttingDown(_) => Meaning::Duplicate,
+                _ => Meaning::Change(Change::ShuttingDown(cause)),
             };
         }
         // The QEMU that a guest has left is told to quit. One that was about to arrive has: a manager ends
@@ -336,7 +336,7 @@ impl Story {
             _ => Some(ending),
         };
         self.is_leaving = true;
-        Said::Change(Change::ShuttingDown(cause))
+        Meaning::Change(Change::ShuttingDown(cause))
     }
 
     /// Takes note of what explains what comes next.

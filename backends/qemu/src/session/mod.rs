@@ -6,43 +6,43 @@ use std::sync::Arc;
 use virevent::Error;
 use virevent::driver::{self, Batch, Connect, Interest};
 
-use crate::config::Config;
-use crate::monitor::{Monitor, Role, Shared};
-use crate::wants::Wants;
+use crate::config::MonitorConfig;
+use crate::monitor::{Monitor, Role, SourceContext};
+use crate::raw_event_filter::RawEventFilter;
 
 /// Watches one socket.
 #[derive(Clone, Debug)]
-pub(crate) struct Opener(pub(crate) Arc<Config>);
+pub(crate) struct SocketConnector(pub(crate) Arc<MonitorConfig>);
 
-impl Connect for Opener {
-    type Session = Session;
+impl Connect for SocketConnector {
+    type Session = SocketSession;
 
     fn uri(&self) -> &str {
         &self.0.uri
     }
 
-    async fn connect(&self) -> Result<Session, Error> {
+    async fn connect(&self) -> Result<SocketSession, Error> {
         let mut monitor = Monitor::new(Arc::clone(&self.0), Role::Source);
-        let mut shared = Shared { is_listing: true, ..Shared::default() };
+        let mut shared = SourceContext { is_listing: true, ..SourceContext::default() };
         let mut batch = Batch::new(&self.0.uri, &self.0.host);
         while monitor.is_first() {
             poll_fn(|cx| monitor.poll(cx, &mut shared, &mut batch)).await?;
         }
         let host = Arc::clone(&self.0.host);
-        Ok(Session { host, monitor, shared, interest: None, list: None })
+        Ok(SocketSession { host, monitor, shared, interest: None, list: None })
     }
 }
 
-pub(crate) struct Session {
+pub(crate) struct SocketSession {
     host: Arc<str>,
     monitor: Monitor,
-    shared: Shared,
+    shared: SourceContext,
     /// A change of interest that is not confirmed yet.
     interest: Option<(u64, Vec<virevent::Kind>)>,
     list: Option<u64>,
 }
 
-impl driver::Session for Session {
+impl driver::Session for SocketSession {
     fn host(&self) -> &str {
         &self.host
     }
@@ -53,7 +53,7 @@ impl driver::Session for Session {
             true => self.monitor.park(&mut self.shared),
             false => self.monitor.unpark(),
         }
-        let (wants, refused) = Wants::of(interest);
+        let (wants, refused) = RawEventFilter::of(interest);
         self.shared.wants = wants;
         self.interest = Some((tag, refused));
     }

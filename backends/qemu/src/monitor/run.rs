@@ -7,27 +7,27 @@ use tokio::time::Instant;
 use virevent::driver::Batch;
 use virevent::{Change, Domain, EventData, EventName, Lifecycle, Origin, RawEvent, State, Uuid};
 
-use crate::decode::Story;
-use crate::file::Way;
-use crate::identity::Identity;
-use crate::process::Process;
-use crate::wants::Wants;
+use crate::decode::RunTracker;
+use crate::peer::identity::RunIdentity;
+use crate::peer::pinned_socket::PinnedSocket;
+use crate::peer::process::Process;
+use crate::raw_event_filter::RawEventFilter;
 use crate::wire::Event;
 
 /// A run of a QEMU.
 #[derive(Debug)]
-pub(super) struct Guest {
-    pub(super) identity: Identity,
+pub(super) struct QemuRun {
+    pub(super) identity: RunIdentity,
     /// The name that it said at first, or was given where it said none: a QEMU is never renamed.
     pub(super) name: String,
     /// What it is known by: its own, unless that belongs to another.
     pub(super) uuid: Uuid,
     pub(super) id: u32,
-    pub(super) story: Story,
+    pub(super) tracker: RunTracker,
     pub(super) process: Option<Process>,
     /// Where the process is not watched: how to find out whether somebody listens, wherever the socket
     /// is by then.
-    pub(super) way: Option<Arc<Way>>,
+    pub(super) way: Option<Arc<PinnedSocket>>,
     /// When the process was seen to have ended.
     pub(super) ended: Option<Instant>,
     /// A pause whose cause is asked for: when it was, and when it is told without.
@@ -36,21 +36,21 @@ pub(super) struct Guest {
     pub(super) told: State,
 }
 
-impl Guest {
+impl QemuRun {
     pub(super) fn domain(&self, out: &mut Batch) -> Domain {
         out.domain(self.uuid, &self.name, Some(self.id))
     }
 
-    /// Delivers an event that the story has heard already.
+    /// Delivers an event that the tracker has heard already.
     #[inline]
     pub(super) fn tell(&mut self, change: Change, at: SystemTime, out: &mut Batch) {
-        self.told = self.story.state();
+        self.told = self.tracker.state();
         self.deliver(Origin::Observed, change, at, out);
     }
 
     /// Delivers that the run began.
     pub(super) fn tell_start(&mut self, origin: Origin, out: &mut Batch) {
-        let change = Change::Started(self.story.start_cause());
+        let change = Change::Started(self.tracker.start_cause());
         self.told = State::after(change).unwrap_or(self.told);
         let at = out.received();
         self.deliver(origin, change, at, out);
@@ -67,7 +67,7 @@ impl Guest {
     /// Delivers a pause whose cause was asked for.
     pub(super) fn tell_pause(&mut self, status: Option<&str>, out: &mut Batch) {
         if let Some((at, _)) = self.pause.take() {
-            let change = self.story.paused(status);
+            let change = self.tracker.take_pause(status);
             self.told = State::after(change).unwrap_or(self.told);
             self.deliver(Origin::Observed, change, at, out);
         }
@@ -76,13 +76,13 @@ impl Guest {
     /// Reports the state; the driver derives what changed.
     pub(super) fn tell_state(&mut self, out: &mut Batch) {
         let domain = self.domain(out);
-        self.told = self.story.state();
+        self.told = self.tracker.state();
         out.state(domain, self.told);
     }
 
     /// Reports the state if it is not the one that the driver believes.
     pub(super) fn tell_difference(&mut self, out: &mut Batch) {
-        if self.told != self.story.state() {
+        if self.told != self.tracker.state() {
             self.tell_state(out);
         }
     }
@@ -90,10 +90,10 @@ impl Guest {
 
 /// Passes on an event that has no type, if anybody wants it.
 pub(super) fn other(
-    guest: &Guest,
+    guest: &QemuRun,
     event: &Event<'_>,
     at: SystemTime,
-    wants: &Wants,
+    wants: &RawEventFilter,
     out: &mut Batch,
 ) {
     if wants.event(event.name) {

@@ -3,7 +3,7 @@
 //! QEMU sends one JSON object a line, ended by CR LF. A line is parsed where it lies: the name and the
 //! data of an event are borrowed from it.
 
-mod familiar;
+mod fast_path;
 mod lines;
 
 use std::io::Write;
@@ -105,7 +105,7 @@ impl<'a> Message<'a> {
     /// It is no JSON object.
     #[inline]
     pub fn read(line: &'a [u8]) -> Result<Self, serde_json::Error> {
-        if let Some(event) = familiar::event(line) {
+        if let Some(event) = fast_path::event(line) {
             return Ok(Self::Event(event));
         }
         parsed(line)

@@ -11,28 +11,28 @@ use std::path::PathBuf;
 use virevent::driver::Batch;
 use virevent::{Domain, Error, Fault, Scope};
 
-use super::place::Place;
+use super::socket_pattern::SocketPattern;
 use crate::ADVICE;
-use crate::identity::{self, Uuids};
+use crate::peer::identity::{self, ClaimedUuids};
 use crate::uri::Endpoint;
 
 /// The gaps that there are.
 #[derive(Debug, Default)]
-pub(crate) struct Gaps {
-    unread: HashMap<PathBuf, Gap>,
+pub(crate) struct UnreadableDirectories {
+    unread: HashMap<PathBuf, UnreadableDirectory>,
     /// Those that are over.
     over: Vec<Domain>,
     is_news: bool,
 }
 
 #[derive(Debug)]
-struct Gap {
+struct UnreadableDirectory {
     fault: Fault,
     /// The domain that stands for whoever is there, once that was told.
     told: Option<Domain>,
 }
 
-impl Gaps {
+impl UnreadableDirectories {
     /// These cannot be read, and all others can.
     pub(crate) fn see<'a>(&mut self, unread: impl Iterator<Item = &'a (PathBuf, Error)>) {
         let mut left = std::mem::take(&mut self.unread);
@@ -40,7 +40,7 @@ impl Gaps {
             let gap = left.remove(directory).unwrap_or_else(|| {
                 tracing::warn!(target: ADVICE, "{}", error.to_line());
                 self.is_news = true;
-                Gap { fault: error.to_fault(), told: None }
+                UnreadableDirectory { fault: error.to_fault(), told: None }
             });
             self.unread.insert(directory.clone(), gap);
         }
@@ -51,9 +51,9 @@ impl Gaps {
     /// Tells what is new. True if something was.
     pub(crate) fn tell(
         &mut self,
-        place: &Place,
+        place: &SocketPattern,
         host: &str,
-        uuids: &mut Uuids,
+        uuids: &mut ClaimedUuids,
         out: &mut Batch,
     ) -> bool {
         if !std::mem::take(&mut self.is_news) {

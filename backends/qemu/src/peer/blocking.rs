@@ -12,24 +12,24 @@ use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
-use crate::file::{self, FileId, Way};
+use crate::peer::pinned_socket::{self, FileId, PinnedSocket};
 
 /// Connects to a socket; if that is to be a certain file, to no other that took its place meanwhile.
 pub(crate) async fn connect(
     path: &Path,
     file: Option<FileId>,
-    way: Option<Arc<Way>>,
-) -> io::Result<(UnixStream, Option<Arc<Way>>)> {
+    way: Option<Arc<PinnedSocket>>,
+) -> io::Result<(UnixStream, Option<Arc<PinnedSocket>>)> {
     let owned = path.to_owned();
     // A path may lead into a file system that hangs, and then the thread that follows it does too. Only
     // one that has been followed is followed here.
     let Some(file) = file else {
-        blocking(move || file::socket(&owned)).await?;
+        blocking(move || pinned_socket::check_socket(&owned)).await?;
         return Ok((UnixStream::connect(path).await?, None));
     };
     let way = match way {
         Some(way) => way,
-        None => Arc::new(blocking(move || Way::open(&owned, file)).await?),
+        None => Arc::new(blocking(move || PinnedSocket::open(&owned, file)).await?),
     };
     let stream = UnixStream::connect(way.path()).await;
     if !way.is_lasting() {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use virevent::Error;
 
 use super::pattern::Pattern;
-use crate::reach::{OUT_OF_FILES, is_out_of_files};
+use crate::peer::advice::{OUT_OF_FILES, is_out_of_files};
 use crate::uri::{LONGEST_PATH, decoded};
 
 /// The names that sockets have unless it is said otherwise.
@@ -17,12 +17,12 @@ const DEFAULT: [&str; 2] = ["*.sock", "*.monitor"];
 
 /// A directory, and which of its files may be sockets of QEMUs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct SocketPattern {
     pub(crate) directory: PathBuf,
     patterns: Vec<Pattern>,
 }
 
-impl Place {
+impl SocketPattern {
     /// # Errors
     /// [`Error::InvalidUri`]: what is wrong, and what to do.
     pub(crate) fn parse(uri: &str) -> Result<Self, Error> {
@@ -106,7 +106,7 @@ fn forbidden_above(path: &Path) -> Option<&Path> {
     first.parent()
 }
 
-fn parse(uri: &str) -> Result<Place, String> {
+fn parse(uri: &str) -> Result<SocketPattern, String> {
     if uri.chars().any(char::is_control) {
         return Err("it has a control character in it: write it as %0A and the like".into());
     }
@@ -143,7 +143,7 @@ fn parse(uri: &str) -> Result<Place, String> {
     if patterns.is_empty() {
         patterns = DEFAULT.map(Pattern::new).to_vec();
     }
-    Ok(Place { directory: OsStr::from_bytes(directory).into(), patterns })
+    Ok(SocketPattern { directory: OsStr::from_bytes(directory).into(), patterns })
 }
 
 fn pattern(value: &str) -> Result<Pattern, String> {
@@ -176,7 +176,7 @@ mod tests {
             ("qmp-dir:/r?pattern=a%26*", "/r", "a&b", "ab"),
         ];
         for (uri, directory, yes, no) in table {
-            let place = Place::parse(uri).unwrap();
+            let place = SocketPattern::parse(uri).unwrap();
             assert_eq!(place.directory, Path::new(directory));
             assert!(place.takes(yes.as_bytes()) && !place.takes(no.as_bytes()), "{uri}");
         }
@@ -202,14 +202,14 @@ mod tests {
             (&long, "107"),
         ];
         for (uri, advice) in table {
-            let error = Place::parse(uri).unwrap_err().to_string();
+            let error = SocketPattern::parse(uri).unwrap_err().to_string();
             assert!(error.contains(advice), "{error}");
         }
     }
 
     #[test]
     fn a_directory_that_may_not_be_read_is_an_error_that_says_what_to_do() {
-        let place = Place::parse("qmp-dir:/run/qemu").unwrap();
+        let place = SocketPattern::parse("qmp-dir:/run/qemu").unwrap();
         let table = [
             (io::ErrorKind::PermissionDenied, "may not read it"),
             (io::ErrorKind::NotADirectory, "give it as qmp:/run/qemu:"),

@@ -15,9 +15,9 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use virevent::Error;
 
-use super::look::{Found, look};
-use super::notices::{Notices, Watching};
-use super::place::Place;
+use super::inotify::{Inotify, ScanWatches};
+use super::scan::{Scan, look};
+use super::socket_pattern::SocketPattern;
 use crate::ADVICE;
 
 /// How long there is between the beginnings of two looks at least.
@@ -33,16 +33,16 @@ const BLIND: Duration = Duration::from_secs(1);
 const HANGS: Duration = Duration::from_secs(5);
 
 /// One look at a time: a file system that hangs takes one thread, however often it is tried anew.
-pub(crate) type Busy = Arc<Mutex<()>>;
+pub(crate) type ScanLock = Arc<Mutex<()>>;
 
 /// Looks at a directory whenever there is reason to.
 #[derive(Debug)]
-pub(crate) struct Lookout {
-    place: Arc<Place>,
+pub(crate) struct DirectoryWatcher {
+    place: Arc<SocketPattern>,
     /// Held by the look that is under way, be it of a session before.
-    busy: Busy,
-    notices: Option<Arc<Notices>>,
-    looking: Option<JoinHandle<Look>>,
+    busy: ScanLock,
+    notices: Option<Arc<Inotify>>,
+    looking: Option<JoinHandle<ScanResult>>,
     /// Something has happened since the last look began.
     is_due: bool,
     began: Instant,
@@ -60,15 +60,15 @@ pub(crate) struct Lookout {
 }
 
 #[derive(Debug)]
-struct Look {
-    outcome: Result<Found, Error>,
+struct ScanResult {
+    outcome: Result<Scan, Error>,
     is_blind: bool,
     took: Duration,
 }
 
-impl Lookout {
-    pub(crate) fn new(place: Arc<Place>, net: Duration, busy: Busy) -> Self {
-        let notices = Notices::new().map(Arc::new);
+impl DirectoryWatcher {
+    pub(crate) fn new(place: Arc<SocketPattern>, net: Duration, busy: ScanLock) -> Self {
+        let notices = Inotify::new().map(Arc::new);
         if let Err(error) = &notices {
             tracing::debug!(%error, "no inotify");
         }
@@ -102,7 +102,7 @@ impl Lookout {
         &mut self,
         cx: &mut Context<'_>,
         about: &mut dyn FnMut(&Path),
-    ) -> Poll<Result<Found, Error>> {
+    ) -> Poll<Result<Scan, Error>> {
         if let Some(notices) = &self.notices {
             self.is_due |= notices.poll(cx, about).is_ready();
         }
@@ -113,7 +113,7 @@ impl Lookout {
                 return Poll::Ready(self.looked(joined.unwrap_or_else(|error| {
                     let error = io::Error::other(error);
                     let error = self.place.unreadable(&self.place.directory, error);
-                    Look { outcome: Err(error), is_blind: true, took: Duration::ZERO }
+                    ScanResult { outcome: Err(error), is_blind: true, took: Duration::ZERO }
                 })));
             }
             let next = self.began + if self.is_due { self.pause } else { self.every };
@@ -137,7 +137,7 @@ impl Lookout {
         let busy = Arc::clone(&self.busy);
         self.looking = Some(tokio::spawn(async move {
             let turn = timeout(HANGS, busy.lock_owned()).await;
-            let failed = |error: io::Error| Look {
+            let failed = |error: io::Error| ScanResult {
                 outcome: Err(place.unreadable(&place.directory, error)),
                 is_blind: true,
                 took: Duration::ZERO,
@@ -148,17 +148,17 @@ impl Lookout {
             };
             let here = Arc::clone(&place);
             let look = spawn_blocking(move || {
-                let mut watching = Watching::new(notices);
+                let mut watching = ScanWatches::new(notices);
                 let outcome = look(&here, &mut |directory| watching.watch(directory));
                 watching.done();
                 drop(turn);
-                Look { outcome, is_blind: watching.is_blind, took: began.elapsed() }
+                ScanResult { outcome, is_blind: watching.is_blind, took: began.elapsed() }
             });
             look.await.unwrap_or_else(|error| failed(io::Error::other(error)))
         }));
     }
 
-    fn looked(&mut self, look: Look) -> Result<Found, Error> {
+    fn looked(&mut self, look: ScanResult) -> Result<Scan, Error> {
         if self.goes_blind(&look) {
             tracing::warn!(
                 target: ADVICE,
@@ -187,7 +187,7 @@ impl Lookout {
 
     /// Whether a look is the first that finds that changes cannot be noticed. One that failed says
     /// nothing of that.
-    fn goes_blind(&mut self, look: &Look) -> bool {
+    fn goes_blind(&mut self, look: &ScanResult) -> bool {
         if look.outcome.is_err() {
             return false;
         }
@@ -204,14 +204,14 @@ mod tests {
 
     #[tokio::test]
     async fn that_changes_cannot_be_noticed_is_said_once_whatever_else_is_wrong() {
-        let place = Arc::new(Place::parse("qmp-dir:/nowhere").unwrap());
+        let place = Arc::new(SocketPattern::parse("qmp-dir:/nowhere").unwrap());
         let error = || place.unreadable(&place.directory, io::ErrorKind::Other.into());
         let look = |is_blind, is_well: bool| {
-            let outcome = if is_well { Ok(Found::default()) } else { Err(error()) };
-            Look { outcome, is_blind, took: Duration::ZERO }
+            let outcome = if is_well { Ok(Scan::default()) } else { Err(error()) };
+            ScanResult { outcome, is_blind, took: Duration::ZERO }
         };
         for net in [Duration::from_millis(10), Duration::from_secs(30)] {
-            let mut lookout = Lookout::new(Arc::clone(&place), net, Busy::default());
+            let mut lookout = DirectoryWatcher::new(Arc::clone(&place), net, ScanLock::default());
             let looks = [
                 look(false, true),
                 look(true, false),
@@ -236,10 +236,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_look_that_hangs_keeps_no_second_thread_and_is_a_clear_error() {
-        let place = Arc::new(Place::parse("qmp-dir:/nowhere").unwrap());
-        let busy = Busy::default();
+        let place = Arc::new(SocketPattern::parse("qmp-dir:/nowhere").unwrap());
+        let busy = ScanLock::default();
         let hangs = Arc::clone(&busy).lock_owned().await;
-        let mut lookout = Lookout::new(place, Duration::from_secs(30), Arc::clone(&busy));
+        let mut lookout = DirectoryWatcher::new(place, Duration::from_secs(30), Arc::clone(&busy));
         let look = poll_fn(|cx| lookout.poll(cx, &mut |_| {})).await;
         let error = look.unwrap_err().to_line();
         assert!(error.contains("/nowhere") && error.contains("does not answer"), "{error}");

@@ -4,12 +4,12 @@ use virevent::driver::Interest;
 use virevent::{EventName, Kind};
 
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Wants {
+pub(crate) struct RawEventFilter {
     all: bool,
     names: Vec<Box<str>>,
 }
 
-impl Wants {
+impl RawEventFilter {
     /// What the subscribers want, and which of it cannot be had: QEMU numbers no events.
     pub(crate) fn of(interest: &Interest) -> (Self, Vec<Kind>) {
         let (mut wants, mut refused) = (Self::default(), Vec::new());
@@ -36,10 +36,10 @@ mod tests {
     #[test]
     fn an_event_is_wanted_by_its_name_and_never_by_a_number() {
         let kinds = ["lifecycle", "other:RTC_CHANGE", "other:8"].map(|kind| kind.parse().unwrap());
-        let (wants, refused) = Wants::of(&kinds.into_iter().collect());
+        let (wants, refused) = RawEventFilter::of(&kinds.into_iter().collect());
         assert!(wants.event("RTC_CHANGE") && !wants.event("POWERDOWN"));
         assert_eq!(refused, ["other:8".parse().unwrap()]);
-        let (wants, _) = Wants::of(&[Kind::Other].into_iter().collect());
+        let (wants, _) = RawEventFilter::of(&[Kind::Other].into_iter().collect());
         assert!(wants.event("POWERDOWN"));
     }
 }

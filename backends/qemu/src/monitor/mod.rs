@@ -14,14 +14,14 @@
 //! becomes an outage only after a moment of grace.
 //!
 //! A monitor is all that its source has, or one of many in a directory ([`Role`]). A part is one file, not
-//! one path: where nobody is said to listen, it is asked by a [way](crate::file::Way) to that file.
+//! one path: where nobody is said to listen, it is asked by a [way](crate::peer::pinned_socket::PinnedSocket) to that file.
 
 mod connecting;
 mod deadlines;
-mod departure;
-mod guest;
 mod hearing;
+mod migration;
 mod questions;
+mod run;
 #[cfg(test)]
 mod tests;
 mod trouble;
@@ -36,14 +36,14 @@ use virevent::driver::{Batch, Listed};
 use virevent::{Change, Error, Fault, Scope, StopCause, Uuid};
 
 use self::connecting::{Attempt, LONELY};
-use self::departure::Departure;
-use self::guest::Guest;
+use self::migration::MigrationTracker;
 use self::questions::{Questions, Subject};
-use crate::config::Config;
-use crate::identity::Uuids;
-use crate::link::{Dial, Link, Opened};
+use self::run::QemuRun;
+use crate::config::MonitorConfig;
+use crate::link::{Dial, Opened, QmpLink};
+use crate::peer::identity::ClaimedUuids;
+use crate::raw_event_filter::RawEventFilter;
 use crate::uri::Endpoint;
-use crate::wants::Wants;
 
 /// How long a closed connection may be the first sign of the end of the process.
 const GRACE: Duration = Duration::from_millis(500);
@@ -71,9 +71,9 @@ pub(crate) enum Role {
 
 /// What the monitors of a source have in common.
 #[derive(Debug, Default)]
-pub(crate) struct Shared {
-    pub(crate) wants: Wants,
-    pub(crate) uuids: Uuids,
+pub(crate) struct SourceContext {
+    pub(crate) wants: RawEventFilter,
+    pub(crate) uuids: ClaimedUuids,
     /// Whether the driver waits for a first list, after a start or an outage of the source. What it
     /// contains is not told besides, and an outage of the source is told after it. A list that verifies
     /// is another matter: all goes on while it is under way.
@@ -84,12 +84,12 @@ pub(crate) struct Shared {
 }
 
 pub(crate) struct Monitor {
-    config: Arc<Config>,
+    config: Arc<MonitorConfig>,
     role: Role,
     dial: Dial,
-    link: Option<Link>,
+    link: Option<QmpLink>,
     /// The run that is not known to have ended.
-    guest: Option<Guest>,
+    guest: Option<QemuRun>,
     /// A connection on its way.
     attempt: Option<Attempt>,
     retry_at: Instant,
@@ -111,7 +111,7 @@ pub(crate) struct Monitor {
     /// When to ask again, for the last answer was of a moment that passes.
     look_at: Option<Instant>,
     /// Whether the guest is on its way to another host.
-    departure: Departure,
+    departure: MigrationTracker,
     /// When QEMU last said anything.
     heard: Instant,
     /// When it last let us in.
@@ -128,7 +128,7 @@ pub(crate) struct Monitor {
 }
 
 impl Monitor {
-    pub(crate) fn new(config: Arc<Config>, role: Role) -> Self {
+    pub(crate) fn new(config: Arc<MonitorConfig>, role: Role) -> Self {
         let now = Instant::now();
         Self {
             config,
@@ -148,7 +148,7 @@ impl Monitor {
             questions: Questions::new(now),
             verification: None,
             look_at: None,
-            departure: Departure::default(),
+            departure: MigrationTracker::default(),
             heard: now,
             opened_at: now,
             unheard_from: None,
@@ -170,8 +170,8 @@ impl Monitor {
     }
 
     /// Lets go of QEMU: its monitor is free for another client.
-    pub(crate) fn park(&mut self, shared: &mut Shared) {
-        (shared.uuids, shared.is_listing) = (Uuids::default(), true);
+    pub(crate) fn park(&mut self, shared: &mut SourceContext) {
+        (shared.uuids, shared.is_listing) = (ClaimedUuids::default(), true);
         *self = Self { is_parked: true, ..self.anew() };
     }
 
@@ -191,7 +191,7 @@ impl Monitor {
         let guest = self.guest.as_mut().filter(|_| self.outage.is_none())?;
         // A list contains it, so that it comes first, even if its cause is not known by then.
         guest.tell_pause(None, out);
-        guest.told = guest.story.state();
+        guest.told = guest.tracker.state();
         Some(Listed::new(guest.domain(out), guest.told, Some(false)))
     }
 
@@ -235,13 +235,13 @@ impl Monitor {
 
     /// The socket has another path by now. It is known by the name and the uuid that it had.
     pub(crate) fn moved(&mut self, endpoint: Endpoint) {
-        self.config = Arc::new(Config { endpoint, ..Config::clone(&self.config) });
+        self.config = Arc::new(MonitorConfig { endpoint, ..MonitorConfig::clone(&self.config) });
         self.relink();
     }
 
     /// The path does not lead to this socket any more, so that nobody new can come to listen. A run
     /// goes on until its process ends, or where that is not watched, until nobody listens.
-    pub(crate) fn unlink(&mut self, shared: &mut Shared, out: &mut Batch) {
+    pub(crate) fn unlink(&mut self, shared: &mut SourceContext, out: &mut Batch) {
         self.is_unlinked = true;
         self.desert(shared, out);
     }
@@ -267,7 +267,7 @@ impl Monitor {
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        shared: &mut Shared,
+        shared: &mut SourceContext,
         out: &mut Batch,
     ) -> Poll<Result<(), Error>> {
         if self.is_parked {
@@ -298,7 +298,12 @@ impl Monitor {
     }
 
     /// True if the process has ended, and that was told.
-    fn poll_process(&mut self, cx: &mut Context<'_>, shared: &mut Shared, out: &mut Batch) -> bool {
+    fn poll_process(
+        &mut self,
+        cx: &mut Context<'_>,
+        shared: &mut SourceContext,
+        out: &mut Batch,
+    ) -> bool {
         let Some(guest) = &mut self.guest else { return false };
         if guest.ended.is_none() {
             match &guest.process {
@@ -316,14 +321,14 @@ impl Monitor {
     }
 
     /// The run is over.
-    fn ended(&mut self, shared: &mut Shared, out: &mut Batch) {
+    fn ended(&mut self, shared: &mut SourceContext, out: &mut Batch) {
         let Some(mut guest) = self.guest.take() else { return };
         guest.tell_pause(None, out);
         let domain = guest.domain(out);
         let now = Instant::now();
         let is_unheard = self.unheard_from.is_some_and(|from| now >= from);
         let unannounced = if is_unheard { StopCause::Unspecified } else { StopCause::Failed };
-        let cause = guest.story.announced_cause().unwrap_or(unannounced);
+        let cause = guest.tracker.announced_cause().unwrap_or(unannounced);
         tracing::debug!(%domain, ?cause, "QEMU has ended");
         // What is only known to be gone would be applied after a list that is under way.
         if self.outage.is_some() && !shared.is_listing {
@@ -346,6 +351,6 @@ impl Monitor {
         self.questions = Questions::new(Instant::now());
         self.verification = None;
         self.look_at = None;
-        self.departure = Departure::default();
+        self.departure = MigrationTracker::default();
     }
 }
