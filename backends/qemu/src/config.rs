@@ -1,6 +1,5 @@
 //! What is fixed for as long as a source lives.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -95,61 +94,9 @@ impl MonitorConfig {
         self.greeting.saturating_add(self.answer).saturating_add(Duration::from_secs(30))
     }
 
-    /// QEMU greeted, and has not answered a question since.
-    pub(crate) fn mute(&self, waited: Duration) -> Error {
-        let or_gone = match self.may_be_half_open() {
-            true => ". Or its host is gone, or the way there",
-            false => "",
-        };
-        let reason = format!(
-            "it greets us, so that it is our turn, but does not answer for {waited:?}: QEMU hangs, or \
-             its process is stopped (SIGSTOP); look at what it does{or_gone}"
-        );
-        self.timed_out(reason)
-    }
-
-    /// Somebody listens, and has not greeted for so long.
-    pub(crate) fn held(&self, waited: Duration) -> Error {
-        let reason = format!(
-            "it lets us in but says nothing for {waited:?}: most likely another client holds this monitor \
-             (libvirt, a management tool, another watch), for QEMU serves one at a time; give QEMU \
-             one more -qmp for us. Or its process is stopped (SIGSTOP), or it is no QMP socket"
-        );
-        self.timed_out(reason)
-    }
-
-    /// Somebody listens, and what it says has no end.
-    pub(crate) fn endless(&self, waited: Duration, bytes: usize) -> Error {
-        let reason = format!(
-            "it has sent {bytes} bytes within {waited:?}, and no QMP greeting: check that it is a \
-             socket of -qmp (not of -monitor or -serial)"
-        );
-        self.timed_out(reason)
-    }
-
-    /// It has not become known for so long whether somebody listens.
-    pub(crate) fn lost(&self, waited: Duration) -> Error {
-        let reason = match &self.endpoint {
-            Endpoint::Unix(_) => format!(
-                "the file system that it is on does not answer for {waited:?}: look at what it is \
-                 mounted from"
-            ),
-            Endpoint::Tcp(..) => format!(
-                "nothing answers to our wish to connect for {waited:?}: the host is down, a firewall \
-                 drops it, or too many clients wait; check host and port"
-            ),
-        };
-        self.timed_out(reason)
-    }
-
-    /// Whether the other side may be gone without a word: its host, or the way there.
+    /// Whether the other host, or the network to it, may fail without closing the connection.
     pub(crate) fn may_be_half_open(&self) -> bool {
         matches!(self.endpoint, Endpoint::Tcp(..))
-    }
-
-    fn timed_out(&self, reason: String) -> Error {
-        let source = Arc::new(io::Error::from(io::ErrorKind::TimedOut));
-        Error::Unreachable { endpoint: self.endpoint.to_string(), reason, source }
     }
 }
 

@@ -24,9 +24,9 @@ use virevent::Error;
 use crate::config::MonitorConfig;
 use crate::peer::advice::{is_other_kind, unreachable};
 use crate::peer::answers::{CpuInfo, NameInfo, StatusInfo, UuidInfo};
-use crate::peer::blocking::{self, blocking};
+use crate::peer::blocking::blocking;
 use crate::peer::identity::{self, RunIdentity};
-use crate::peer::pinned_socket::PinnedSocket;
+use crate::peer::pinned_socket::{self, FileId, PinnedSocket};
 use crate::peer::process::{Process, SocketOwner};
 use crate::uri::Endpoint;
 use crate::wire::{self, Lines, Message, Reply};
@@ -60,11 +60,11 @@ pub(crate) struct Opened {
     pub(crate) status: String,
     /// Lines with events that came before the answer that told it.
     pub(crate) early: Vec<Box<[u8]>>,
-    /// The way that led there, if it is one of its own.
-    pub(crate) way: Option<Arc<PinnedSocket>>,
+    /// The pinned that led there, if it is one of its own.
+    pub(crate) pinned: Option<Arc<PinnedSocket>>,
 }
 
-/// A connection on its way.
+/// A connection on its pinned.
 pub(crate) type Opening = Pin<Box<dyn Future<Output = Result<Opened, Error>> + Send>>;
 
 /// How a monitor connects: [`Opened::dial`], or in a test what the test says.
@@ -85,26 +85,26 @@ impl Opened {
     /// The future of [`at`](Self::at).
     pub(crate) fn dial(
         config: Arc<MonitorConfig>,
-        way: Option<Arc<PinnedSocket>>,
+        pinned: Option<Arc<PinnedSocket>>,
         progress: Arc<Progress>,
     ) -> Opening {
-        Box::pin(Self::at(config, way, progress))
+        Box::pin(Self::at(config, pinned, progress))
     }
 
-    /// Connects, by this way if there is one already, waits for its turn, and asks what is to be known.
+    /// Connects, by this pinned if there is one already, waits for its turn, and asks what is to be known.
     ///
     /// # Errors
     /// QEMU cannot be reached, hangs up, or does not speak QMP. It may wait for the greeting for ever.
     pub(crate) async fn at(
         config: Arc<MonitorConfig>,
-        way: Option<Arc<PinnedSocket>>,
+        pinned: Option<Arc<PinnedSocket>>,
         progress: Arc<Progress>,
     ) -> Result<Self, Error> {
-        let (mut link, way) = QmpLink::connect(&config, way, &progress).await?;
+        let (mut link, pinned) = QmpLink::connect(&config, pinned, &progress).await?;
         progress.is_connected.store(true, Ordering::Relaxed);
         link.greeting(&progress).await?;
         progress.greeted.get_or_init(Instant::now);
-        Self::again(config, link, way, progress).await
+        Self::again(config, link, pinned, progress).await
     }
 
     /// Asks what is to be known, on a connection on which QEMU has just greeted.
@@ -114,12 +114,12 @@ impl Opened {
     pub(crate) async fn again(
         config: Arc<MonitorConfig>,
         link: QmpLink,
-        way: Option<Arc<PinnedSocket>>,
+        pinned: Option<Arc<PinnedSocket>>,
         progress: Arc<Progress>,
     ) -> Result<Self, Error> {
         let asked = tokio::time::timeout(ANSWERS, Self::ask(link, &config, &progress)).await;
-        let opened = asked.unwrap_or_else(|_| Err(config.mute(ANSWERS)))?;
-        Ok(Self { way, ..opened })
+        let opened = asked.unwrap_or_else(|_| Err(config.no_answer(ANSWERS)))?;
+        Ok(Self { pinned, ..opened })
     }
 
     async fn ask(
@@ -162,7 +162,7 @@ impl Opened {
             pid: process.as_ref().map(|process| process.pid),
             thread,
         };
-        Ok(Self { link, identity, process, status, early: early.lines, way: None })
+        Ok(Self { link, identity, process, status, early: early.lines, pinned: None })
     }
 }
 
@@ -182,26 +182,26 @@ impl QmpLink {
 
     async fn connect(
         config: &MonitorConfig,
-        way: Option<Arc<PinnedSocket>>,
+        pinned: Option<Arc<PinnedSocket>>,
         progress: &Progress,
     ) -> Result<(Self, Option<Arc<PinnedSocket>>), Error> {
         let endpoint = config.endpoint.clone();
         let connected = match &endpoint {
             Endpoint::Unix(path) => {
-                let stream = blocking::connect(path, config.file, way).await;
-                stream.map(|(stream, way)| (Socket::Unix(stream), way))
+                let stream = connect_unix(path, config.file, pinned).await;
+                stream.map(|(stream, pinned)| (Socket::Unix(stream), pinned))
             }
             Endpoint::Tcp(host, port) => {
                 let stream = TcpStream::connect((&**host, *port)).await;
                 stream.map(|stream| (Socket::Tcp(stream), None))
             }
         };
-        let (socket, way) = connected.map_err(|error| {
+        let (socket, pinned) = connected.map_err(|error| {
             progress.is_foreign.store(is_other_kind(&error), Ordering::Relaxed);
             unreachable(&endpoint, error)
         })?;
         let (lines, unsent) = (Lines::new(), Vec::new());
-        Ok((Self { socket, endpoint, lines, unsent, next_id: 1, mute: false }, way))
+        Ok((Self { socket, endpoint, lines, unsent, next_id: 1, mute: false }, pinned))
     }
 
     /// Waits for QEMU to greet. What it says before is not QMP.
@@ -355,6 +355,31 @@ impl QmpLink {
             Socket::Tcp(_) => None,
         }
     }
+}
+
+/// Connects to a socket; if that is to be a certain file, to no other that took its place meanwhile.
+async fn connect_unix(
+    path: &Path,
+    file: Option<FileId>,
+    pinned: Option<Arc<PinnedSocket>>,
+) -> io::Result<(UnixStream, Option<Arc<PinnedSocket>>)> {
+    let owned = path.to_owned();
+    // A path may lead into a file system that hangs, and then the thread that follows it does too. Only
+    // one that has been followed is followed here.
+    let Some(file) = file else {
+        blocking(move || pinned_socket::check_socket(&owned)).await?;
+        return Ok((UnixStream::connect(path).await?, None));
+    };
+    let pinned = match pinned {
+        Some(pinned) => pinned,
+        None => Arc::new(blocking(move || PinnedSocket::open(&owned, file)).await?),
+    };
+    let stream = UnixStream::connect(pinned.path()).await;
+    if !pinned.is_lasting() {
+        let owned = path.to_owned();
+        blocking(move || file.check(&owned)).await?;
+    }
+    Ok((stream?, Some(pinned)))
 }
 
 /// It said something, and that is no greeting.

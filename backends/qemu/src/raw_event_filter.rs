@@ -1,4 +1,4 @@
-//! Which of the events without a type anybody wants. QEMU sends all of them to everyone.
+//! Which of the events without a type anybody filter. QEMU sends all of them to everyone.
 
 use virevent::driver::Interest;
 use virevent::{EventName, Kind};
@@ -11,20 +11,20 @@ pub(crate) struct RawEventFilter {
 
 impl RawEventFilter {
     /// What the subscribers want, and which of it cannot be had: QEMU numbers no events.
-    pub(crate) fn of(interest: &Interest) -> (Self, Vec<Kind>) {
-        let (mut wants, mut refused) = (Self::default(), Vec::new());
+    pub(crate) fn new(interest: &Interest) -> (Self, Vec<Kind>) {
+        let (mut filter, mut refused) = (Self::default(), Vec::new());
         for kind in interest.kinds().iter() {
             match kind {
-                Kind::Other => wants.all = true,
-                Kind::Named(EventName::Name(name)) => wants.names.push((&**name).into()),
+                Kind::Other => filter.all = true,
+                Kind::Named(EventName::Name(name)) => filter.names.push((&**name).into()),
                 Kind::Named(EventName::Number(_)) => refused.push(kind.clone()),
                 _ => {}
             }
         }
-        (wants, refused)
+        (filter, refused)
     }
 
-    pub(crate) fn event(&self, name: &str) -> bool {
+    pub(crate) fn matches(&self, name: &str) -> bool {
         self.all || self.names.iter().any(|wanted| **wanted == *name)
     }
 }
@@ -36,10 +36,10 @@ mod tests {
     #[test]
     fn an_event_is_wanted_by_its_name_and_never_by_a_number() {
         let kinds = ["lifecycle", "other:RTC_CHANGE", "other:8"].map(|kind| kind.parse().unwrap());
-        let (wants, refused) = RawEventFilter::of(&kinds.into_iter().collect());
-        assert!(wants.event("RTC_CHANGE") && !wants.event("POWERDOWN"));
+        let (filter, refused) = RawEventFilter::new(&kinds.into_iter().collect());
+        assert!(filter.matches("RTC_CHANGE") && !filter.matches("POWERDOWN"));
         assert_eq!(refused, ["other:8".parse().unwrap()]);
-        let (wants, _) = RawEventFilter::of(&[Kind::Other].into_iter().collect());
-        assert!(wants.event("POWERDOWN"));
+        let (filter, _) = RawEventFilter::new(&[Kind::Other].into_iter().collect());
+        assert!(filter.matches("POWERDOWN"));
     }
 }

@@ -63,7 +63,7 @@ fn parse(uri: &str) -> Result<Endpoint, String> {
 
 fn unix(path: &str) -> Result<Endpoint, String> {
     if !path.starts_with('/') {
-        return Err("give the socket's whole path, as in qmp:/run/vm.sock".into());
+        return Err("give the socket's absolute path, as in qmp:/run/vm.sock".into());
     }
     let path = decoded(path)?;
     if path.len() > LONGEST_PATH {
@@ -157,8 +157,8 @@ mod tests {
     #[test]
     fn what_cannot_be_used_is_refused_with_what_to_do() {
         let table = [
-            ("qmp:vm.sock", "whole path"),
-            ("qmp:", "whole path"),
+            ("qmp:vm.sock", "absolute path"),
+            ("qmp:", "absolute path"),
             ("qmp:/run/%zz", "%25"),
             ("qmp:/run/%", "%25"),
             ("qmp:/run/%+f", "%25"),

@@ -1,7 +1,7 @@
-//! That something happened in a directory, by inotify (Linux).
+//! Notifications of changes in directories, by inotify (Linux).
 //!
-//! A notice is only a hint that it is time to look again: it may be late, lost (the queue overflows) or
-//! of a directory that has moved. What it names is only used to hurry.
+//! A notification is only a hint that it is time to scan: it may be late, lost (the queue overflows), or of
+//! a directory that was moved. The file that it names is only used to connect sooner.
 
 use std::collections::HashSet;
 use std::io;
@@ -12,27 +12,27 @@ use std::task::{Context, Poll};
 #[cfg(target_os = "linux")]
 pub(crate) use self::linux::Inotify;
 
-/// What a directory is watched by while it is read.
+/// The watches of one scan: those of directories that it did not see are removed after it.
 #[derive(Debug)]
 pub(crate) struct ScanWatches {
-    notices: Option<Arc<Inotify>>,
-    round: HashSet<i32>,
-    /// A directory could not be watched: it has to be looked at often.
+    inotify: Option<Arc<Inotify>>,
+    watches: HashSet<i32>,
+    /// Whether a directory could not be watched: it has to be scanned often.
     pub(crate) is_blind: bool,
 }
 
 impl ScanWatches {
-    pub(crate) fn new(notices: Option<Arc<Inotify>>) -> Self {
-        Self { is_blind: notices.is_none(), notices, round: HashSet::new() }
+    pub(crate) fn new(inotify: Option<Arc<Inotify>>) -> Self {
+        Self { is_blind: inotify.is_none(), inotify, watches: HashSet::new() }
     }
 
     /// Watches a directory from now on, if it is there.
-    pub(crate) fn watch(&mut self, directory: &Path) {
-        let Some(notices) = &self.notices else { return };
-        match notices.watch(directory) {
-            Ok(Some(watch)) => drop(self.round.insert(watch)),
+    pub(crate) fn add(&mut self, directory: &Path) {
+        let Some(inotify) = &self.inotify else { return };
+        match inotify.add_watch(directory) {
+            Ok(Some(watch)) => drop(self.watches.insert(watch)),
             Ok(None) => {}
-            // Then it cannot be read either, and that is told. It is no lack of inotify.
+            // The directory is unreadable as well, and the scan reports that. It is no lack of inotify.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
             Err(error) => {
                 let directory = directory.display();
@@ -42,10 +42,10 @@ impl ScanWatches {
         }
     }
 
-    /// All were watched that are to be: others no more.
-    pub(crate) fn done(&mut self) {
-        if let Some(notices) = &self.notices {
-            notices.keep(&std::mem::take(&mut self.round));
+    /// Ends the watches of all directories that were not added.
+    pub(crate) fn remove_others(&mut self) {
+        if let Some(inotify) = &self.inotify {
+            inotify.keep(&std::mem::take(&mut self.watches));
         }
     }
 }
@@ -67,13 +67,13 @@ mod linux {
 
     use super::{Context, Path, Poll};
 
-    /// Room for what one read brings: a notice has at most 16 + 256 bytes.
-    const ROOM: usize = 4096;
+    /// The size of the read buffer, in bytes: a notification has at most 16 + 256.
+    const BUFFER: usize = 4096;
 
-    /// After so many notices the others of the task have their turn.
-    const POLITE: usize = 1024;
+    /// After how many notifications the task polls its other work.
+    const YIELD_EVERY: usize = 1024;
 
-    /// A queue of notices.
+    /// A queue of notifications.
     #[derive(Debug)]
     pub(crate) struct Inotify {
         inotify: AsyncFd<OwnedFd>,
@@ -82,10 +82,11 @@ mod linux {
 
     impl Inotify {
         /// # Errors
-        /// This user has as many queues as it may (`fs.inotify.max_user_instances`), or no inotify.
+        /// This user has as many queues as allowed (`fs.inotify.max_user_instances`), or there is no inotify.
         pub(crate) fn new() -> io::Result<Self> {
             let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-            // As for the pidfd of a process: an OwnedFd is all the safety that `register` asks for.
+            // As for the pidfd of a process: `register`, its replacement, is newer than the oldest tokio that
+            // we build with, and an OwnedFd is as safe as it asks for.
             #[allow(deprecated)]
             let inotify = AsyncFd::new(inotify)?;
             Ok(Self { inotify, watches: Mutex::default() })
@@ -95,8 +96,8 @@ mod linux {
         ///
         /// # Errors
         /// It cannot be watched.
-        pub(super) fn watch(&self, directory: &Path) -> io::Result<Option<i32>> {
-            let what = WatchFlags::CREATE
+        pub(super) fn add_watch(&self, directory: &Path) -> io::Result<Option<i32>> {
+            let flags = WatchFlags::CREATE
                 | WatchFlags::MOVED_TO
                 | WatchFlags::MOVED_FROM
                 | WatchFlags::DELETE
@@ -104,7 +105,7 @@ mod linux {
                 | WatchFlags::DELETE_SELF
                 | WatchFlags::MOVE_SELF
                 | WatchFlags::ONLYDIR;
-            match inotify::add_watch(self.inotify.get_ref(), directory, what) {
+            match inotify::add_watch(self.inotify.get_ref(), directory, flags) {
                 Ok(watch) => {
                     self.lock().insert(watch, directory.into());
                     Ok(Some(watch))
@@ -114,7 +115,7 @@ mod linux {
             }
         }
 
-        /// Watches none but these any more.
+        /// Removes all watches but these.
         pub(super) fn keep(&self, watches: &HashSet<i32>) {
             let mut others = Vec::new();
             self.lock().retain(|watch, _| {
@@ -124,33 +125,37 @@ mod linux {
                 }
                 keep
             });
-            // Whoever reads the notices need not wait for it.
+            // Without the lock: the task that reads notifications takes it, too.
             for watch in others {
-                // One that went with its directory is as good.
+                // Fails where the kernel removed the watch with its directory.
                 let _ = inotify::remove_watch(self.inotify.get_ref(), watch);
             }
         }
 
-        /// Ready once something happened. `about` is told which files it was about, as far as that is
-        /// known.
-        pub(crate) fn poll(&self, cx: &mut Context<'_>, about: &mut dyn FnMut(&Path)) -> Poll<()> {
+        /// Ready once something has happened. `on_change` is called with the files that it concerns, as far
+        /// as they are known.
+        pub(crate) fn poll(
+            &self,
+            cx: &mut Context<'_>,
+            on_change: &mut dyn FnMut(&Path),
+        ) -> Poll<()> {
             let mut count = 0;
             while let Poll::Ready(Ok(mut ready)) = self.inotify.poll_read_ready(cx) {
                 let before = count;
-                let mut buffer = [MaybeUninit::uninit(); ROOM];
+                let mut buffer = [MaybeUninit::uninit(); BUFFER];
                 let mut reader = Reader::new(self.inotify.get_ref(), &mut buffer);
-                while count - before < POLITE || !reader.is_buffer_empty() {
-                    let Ok(notice) = reader.next() else {
+                while count - before < YIELD_EVERY || !reader.is_buffer_empty() {
+                    let Ok(notification) = reader.next() else {
                         ready.clear_ready();
                         break;
                     };
                     count += 1;
-                    let Some(name) = notice.file_name() else { continue };
-                    if let Some(directory) = self.lock().get(&notice.wd()) {
-                        about(&directory.join(OsStr::from_bytes(name.to_bytes())));
+                    let Some(name) = notification.file_name() else { continue };
+                    if let Some(directory) = self.lock().get(&notification.wd()) {
+                        on_change(&directory.join(OsStr::from_bytes(name.to_bytes())));
                     }
                 }
-                if count >= POLITE {
+                if count >= YIELD_EVERY {
                     cx.waker().wake_by_ref();
                     break;
                 }
@@ -164,7 +169,7 @@ mod linux {
     }
 }
 
-/// Where there is no inotify.
+/// No inotify: another system than Linux.
 #[cfg(not(target_os = "linux"))]
 #[derive(Debug)]
 pub(crate) enum Inotify {}
@@ -175,7 +180,7 @@ impl Inotify {
         Err(std::io::ErrorKind::Unsupported.into())
     }
 
-    fn watch(&self, _directory: &Path) -> std::io::Result<Option<i32>> {
+    fn add_watch(&self, _directory: &Path) -> std::io::Result<Option<i32>> {
         match *self {}
     }
 
@@ -183,7 +188,11 @@ impl Inotify {
         match *self {}
     }
 
-    pub(crate) fn poll(&self, _cx: &mut Context<'_>, _about: &mut dyn FnMut(&Path)) -> Poll<()> {
+    pub(crate) fn poll(
+        &self,
+        _cx: &mut Context<'_>,
+        _on_change: &mut dyn FnMut(&Path),
+    ) -> Poll<()> {
         match *self {}
     }
 }
@@ -197,57 +206,57 @@ mod tests {
 
     use super::*;
 
-    async fn told(notices: &Inotify) -> Vec<String> {
-        let mut about = Vec::new();
-        let mut note = |path: &Path| about.push(path.file_name().unwrap().to_owned());
-        poll_fn(|cx| notices.poll(cx, &mut note)).await;
-        about.into_iter().map(|name| name.into_string().unwrap()).collect()
+    async fn changed(inotify: &Inotify) -> Vec<String> {
+        let mut names = Vec::new();
+        let mut note = |path: &Path| names.push(path.file_name().unwrap().to_owned());
+        poll_fn(|cx| inotify.poll(cx, &mut note)).await;
+        names.into_iter().map(|name| name.into_string().unwrap()).collect()
     }
 
-    async fn is_silent(notices: &Inotify) -> bool {
-        tokio::time::timeout(Duration::from_millis(50), told(notices)).await.is_err()
+    async fn is_silent(inotify: &Inotify) -> bool {
+        tokio::time::timeout(Duration::from_millis(50), changed(inotify)).await.is_err()
     }
 
     fn watching() -> (tempfile::TempDir, Arc<Inotify>, ScanWatches) {
         let home = tempfile::tempdir().unwrap();
-        let notices = Arc::new(Inotify::new().unwrap());
-        let mut watching = ScanWatches::new(Some(Arc::clone(&notices)));
-        watching.watch(home.path());
-        watching.done();
-        assert!(!watching.is_blind);
-        (home, notices, watching)
+        let inotify = Arc::new(Inotify::new().unwrap());
+        let mut watches = ScanWatches::new(Some(Arc::clone(&inotify)));
+        watches.add(home.path());
+        watches.remove_others();
+        assert!(!watches.is_blind);
+        (home, inotify, watches)
     }
 
     #[tokio::test]
-    async fn what_happens_to_a_name_is_noticed() {
-        let (home, notices, _) = watching();
-        assert!(is_silent(&notices).await);
+    async fn a_change_of_a_file_is_notified_with_its_name() {
+        let (home, inotify, _) = watching();
+        assert!(is_silent(&inotify).await);
         fs::write(home.path().join("a"), "").unwrap();
         fs::rename(home.path().join("a"), home.path().join("b")).unwrap();
         fs::remove_file(home.path().join("b")).unwrap();
-        assert_eq!(told(&notices).await, ["a", "a", "b", "b"]);
-        assert!(is_silent(&notices).await);
+        assert_eq!(changed(&inotify).await, ["a", "a", "b", "b"]);
+        assert!(is_silent(&inotify).await);
     }
 
     #[tokio::test]
-    async fn a_directory_that_is_not_to_be_watched_any_more_is_silent() {
-        let (home, notices, mut watching) = watching();
+    async fn a_directory_that_a_scan_left_out_is_silent() {
+        let (home, inotify, mut watches) = watching();
         let other = tempfile::tempdir().unwrap();
-        watching.watch(other.path());
-        watching.watch(&home.path().join("none"));
-        watching.done();
-        assert!(!watching.is_blind);
-        // The end of a watch is a notice itself.
-        told(&notices).await;
+        watches.add(other.path());
+        watches.add(&home.path().join("none"));
+        watches.remove_others();
+        assert!(!watches.is_blind);
+        // The end of a watch is a notification itself.
+        changed(&inotify).await;
         fs::write(home.path().join("a"), "").unwrap();
-        assert!(is_silent(&notices).await);
+        assert!(is_silent(&inotify).await);
         fs::write(other.path().join("b"), "").unwrap();
-        assert_eq!(told(&notices).await, ["b"]);
+        assert_eq!(changed(&inotify).await, ["b"]);
     }
 
     #[tokio::test]
-    async fn a_queue_that_overflows_is_noticed_and_works_on() {
-        let (home, notices, _) = watching();
+    async fn an_overflowing_queue_is_notified_and_goes_on() {
+        let (home, inotify, _) = watching();
         let most = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
         let most: usize = most.trim().parse().unwrap();
         let directory = home.path().join("a");
@@ -256,11 +265,13 @@ mod tests {
             fs::remove_dir(&directory).unwrap();
         }
         let mut count = 0;
-        while let Ok(told) = tokio::time::timeout(Duration::from_millis(50), told(&notices)).await {
-            count += told.len();
+        while let Ok(names) =
+            tokio::time::timeout(Duration::from_millis(50), changed(&inotify)).await
+        {
+            count += names.len();
         }
-        assert!(count <= most, "{count} notices, and no overflow");
+        assert!(count <= most, "{count} notifications, and no overflow");
         fs::write(home.path().join("b"), "").unwrap();
-        assert_eq!(told(&notices).await, ["b"]);
+        assert_eq!(changed(&inotify).await, ["b"]);
     }
 }

@@ -1,7 +1,7 @@
-//! What is there: the sockets in a directory, and one level below it.
+//! Which sockets are in a directory, and one level below it.
 //!
-//! A look is the truth at its time, and notices only say that it is time for one. So that nothing can
-//! happen unnoticed, each directory is watched before it is read. May block: a file system can hang.
+//! A scan is the truth at its time; notifications only say that it is time for one. Each directory is watched
+//! before it is read, so that no change in between is missed. A scan may block: a file system can hang.
 
 use std::collections::HashSet;
 use std::fs::{self, DirEntry, FileType, Metadata};
@@ -15,12 +15,12 @@ use virevent::Error;
 use super::socket_pattern::SocketPattern;
 use crate::peer::pinned_socket::FileId;
 
-/// The most sockets, and the most sub-directories, that are taken.
-const MOST: usize = 16_384;
+/// The most sockets, and the most sub-directories, of a source.
+const MAX_ENTRIES: usize = 16_384;
 
-/// How often a directory may vanish between being watched and being read before the look says that it
-/// is not there. That it came and went is noticed, and looked at again.
-const TRIES: usize = 8;
+/// How often a directory may vanish between being watched and being read before the scan says that it does
+/// not exist. Such a change is notified, and leads to another scan.
+const MAX_TRIES: usize = 8;
 
 /// A socket in the directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,32 +29,32 @@ pub(crate) struct SocketFile {
     pub(crate) file: FileId,
 }
 
-/// What there is.
+/// What a scan has found.
 #[derive(Debug, Default)]
 pub(crate) struct Scan {
     /// The sockets, by path.
     pub(crate) sockets: Vec<SocketFile>,
-    /// The sub-directories that could not be read, and why: what is in them is not known.
+    /// The sub-directories that are unreadable, and why: what is in them is not known.
     pub(crate) unread: Vec<(PathBuf, Error)>,
-    /// A monitor that is libvirt's own, and was left to it.
+    /// A monitor that belongs to libvirt, and was left out.
     pub(crate) of_libvirt: Option<PathBuf>,
-    /// The directory is not there.
+    /// Whether the directory does not exist.
     pub(crate) is_absent: bool,
 }
 
-/// The sockets that there are. `watch` is told of each directory before it is read. A
-/// directory that is not there is an empty one, and its nearest ancestor that is there is watched.
+/// Scans a directory. `watch` is called with each directory before it is read. A directory that does not
+/// exist is an empty one, and its nearest ancestor that exists is watched.
 ///
 /// # Errors
-/// The directory cannot be read.
-pub(crate) fn look(place: &SocketPattern, watch: &mut dyn FnMut(&Path)) -> Result<Scan, Error> {
-    let directory = &place.directory;
-    for _ in 0..TRIES {
+/// The directory is unreadable.
+pub(crate) fn scan(pattern: &SocketPattern, watch: &mut dyn FnMut(&Path)) -> Result<Scan, Error> {
+    let directory = &pattern.directory;
+    for _ in 0..MAX_TRIES {
         watch(directory);
-        match list(place, directory) {
-            Ok(listed) => return below(place, listed, watch),
+        match read(pattern, directory) {
+            Ok(listing) => return add_sub_directories(pattern, listing, watch),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(place.unreadable(directory, error)),
+            Err(error) => return Err(pattern.unreadable(directory, error)),
         }
         let mut missing = directory.as_path();
         for ancestor in directory.ancestors().skip(1) {
@@ -64,7 +64,7 @@ pub(crate) fn look(place: &SocketPattern, watch: &mut dyn FnMut(&Path)) -> Resul
             }
             missing = ancestor;
         }
-        // Else it was made before the watch was.
+        // If it exists, it was made before its ancestor was watched: try again.
         if !missing.exists() {
             break;
         }
@@ -72,7 +72,7 @@ pub(crate) fn look(place: &SocketPattern, watch: &mut dyn FnMut(&Path)) -> Resul
     Ok(Scan { is_absent: true, ..Scan::default() })
 }
 
-/// What is of interest in one directory.
+/// The sockets and sub-directories in one directory.
 #[derive(Default)]
 struct DirectoryListing {
     sockets: Vec<SocketFile>,
@@ -80,37 +80,37 @@ struct DirectoryListing {
     of_libvirt: Option<PathBuf>,
 }
 
-/// Adds what is in the sub-directories.
-fn below(
-    place: &SocketPattern,
-    list: DirectoryListing,
+/// Adds the sockets in the sub-directories.
+fn add_sub_directories(
+    pattern: &SocketPattern,
+    listing: DirectoryListing,
     watch: &mut dyn FnMut(&Path),
 ) -> Result<Scan, Error> {
-    let DirectoryListing { sockets, directories, of_libvirt } = list;
+    let DirectoryListing { sockets, directories, of_libvirt } = listing;
     let mut found = Scan { sockets, of_libvirt, ..Scan::default() };
     for directory in directories {
         watch(&directory);
-        match self::list(place, &directory) {
+        match read(pattern, &directory) {
             Ok(more) => {
                 found.sockets.extend(more.sockets);
                 found.of_libvirt = found.of_libvirt.or(more.of_libvirt);
             }
-            // It has gone since.
+            // It was removed since.
             Err(error)
                 if matches!(
                     error.kind(),
                     io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
                 ) => {}
             Err(error) => {
-                let error = place.unreadable(&directory, error);
+                let error = pattern.unreadable(&directory, error);
                 found.unread.push((directory, error));
             }
         }
-        if found.sockets.len() > MOST {
-            return Err(place.unreadable(&place.directory, too_many()));
+        if found.sockets.len() > MAX_ENTRIES {
+            return Err(pattern.unreadable(&pattern.directory, too_many()));
         }
     }
-    // By the shorter path, if a link leads to one that is there itself.
+    // Of a socket and a link to it the shorter path is kept.
     found.sockets.sort_by(|a, b| {
         let depth = |socket: &SocketFile| socket.path.components().count();
         depth(a).cmp(&depth(b)).then_with(|| a.path.cmp(&b.path))
@@ -122,51 +122,51 @@ fn below(
 
 fn too_many() -> io::Error {
     io::Error::other(format!(
-        "there are more than {MOST} sockets, or sub-directories: narrow the pattern, or give the \
+        "there are more than {MAX_ENTRIES} sockets, or sub-directories: narrow the pattern, or give the \
          QEMUs a directory of their own"
     ))
 }
 
-/// What is of interest in this directory itself.
-fn list(place: &SocketPattern, directory: &Path) -> io::Result<DirectoryListing> {
+/// Reads one directory.
+fn read(pattern: &SocketPattern, directory: &Path) -> io::Result<DirectoryListing> {
     let mut found = DirectoryListing::default();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
-        let takes = place.takes(entry.file_name().as_bytes());
-        let Some((kind, metadata)) = what(&entry, takes)? else { continue };
+        let takes = pattern.takes(entry.file_name().as_bytes());
+        let Some((kind, metadata)) = kind_of(&entry, takes)? else { continue };
         match metadata {
             _ if kind.is_dir() => found.directories.push(entry.path()),
-            Some(_) if kind.is_socket() && place.leaves_to_libvirt(&entry.path()) => {
+            Some(_) if kind.is_socket() && pattern.leaves_to_libvirt(&entry.path()) => {
                 found.of_libvirt = Some(entry.path());
             }
             Some(metadata) if kind.is_socket() => {
                 found.sockets.push(SocketFile { path: entry.path(), file: FileId::of(&metadata) });
             }
             _ if takes => {
-                tracing::debug!(path = %entry.path().display(), "passed over what is no socket");
+                tracing::debug!(path = %entry.path().display(), "ignored a file that is no socket");
             }
             _ => {}
         }
-        if found.sockets.len().max(found.directories.len()) > MOST {
+        if found.sockets.len().max(found.directories.len()) > MAX_ENTRIES {
             return Err(too_many());
         }
     }
     Ok(found)
 }
 
-/// What an entry is, with all that is known of it if it may be a socket of interest; `None` if it is
-/// gone already, or a link that leads nowhere.
-fn what(entry: &DirEntry, takes: bool) -> io::Result<Option<(FileType, Option<Metadata>)>> {
-    let own = |error: io::Error| match error.kind() {
+/// The type of an entry, with its metadata if it may be a matching socket; `None` if it is gone already, or
+/// a link that leads nowhere.
+fn kind_of(entry: &DirEntry, takes: bool) -> io::Result<Option<(FileType, Option<Metadata>)>> {
+    let unless_gone = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => Ok(None),
         _ => Err(error),
     };
     let kind = match entry.file_type() {
         Ok(kind) => kind,
-        Err(error) => return own(error),
+        Err(error) => return unless_gone(error),
     };
     if kind.is_symlink() {
-        // What is wrong with what it leads to is none of this directory's faults.
+        // A target that is unreadable does not make this directory unreadable.
         let target = fs::metadata(entry.path()).ok();
         return Ok(target.map(|metadata| (metadata.file_type(), takes.then_some(metadata))));
     }
@@ -175,7 +175,7 @@ fn what(entry: &DirEntry, takes: bool) -> io::Result<Option<(FileType, Option<Me
     }
     match entry.metadata() {
         Ok(metadata) => Ok(Some((metadata.file_type(), Some(metadata)))),
-        Err(error) => own(error),
+        Err(error) => unless_gone(error),
     }
 }
 
@@ -188,14 +188,14 @@ mod tests {
 
     struct Tree {
         home: tempfile::TempDir,
-        place: SocketPattern,
+        pattern: SocketPattern,
     }
 
     impl Tree {
         fn new(directory: &str) -> Self {
             let home = tempfile::Builder::new().prefix("vd").tempdir().unwrap();
             let uri = format!("qmp-dir:{}{directory}", home.path().display());
-            Self { place: SocketPattern::parse(&uri).unwrap(), home }
+            Self { pattern: SocketPattern::parse(&uri).unwrap(), home }
         }
 
         fn path(&self, name: &str) -> PathBuf {
@@ -206,21 +206,21 @@ mod tests {
             UnixListener::bind(self.path(name)).unwrap();
         }
 
-        /// What is there, and what is watched.
-        fn look(&self) -> (Vec<String>, Vec<String>) {
+        /// The sockets, and the directories that are watched.
+        fn scan(&self) -> (Vec<String>, Vec<String>) {
             let short = |path: &Path| match path.strip_prefix(self.home.path()) {
                 Ok(path) => path.display().to_string(),
                 Err(_) => "above".into(),
             };
             let mut watched = Vec::new();
-            let found = look(&self.place, &mut |path| watched.push(short(path))).unwrap();
+            let found = scan(&self.pattern, &mut |path| watched.push(short(path))).unwrap();
             assert!(found.unread.is_empty());
             (found.sockets.iter().map(|socket| short(&socket.path)).collect(), watched)
         }
     }
 
     #[test]
-    fn sockets_are_found_by_their_names_and_one_level_below() {
+    fn sockets_are_found_by_name_up_to_one_level_below() {
         let tree = Tree::new("");
         for directory in ["a", "b", "b/c"] {
             fs::create_dir(tree.path(directory)).unwrap();
@@ -229,28 +229,28 @@ mod tests {
             tree.socket(name);
         }
         fs::write(tree.path("file.sock"), "").unwrap();
-        let (sockets, mut watched) = tree.look();
+        let (sockets, mut watched) = tree.scan();
         watched.sort();
         assert_eq!(sockets, ["z.sock", "a/y.monitor"]);
         assert_eq!(watched, ["", "a", "b"]);
     }
 
     #[test]
-    fn what_is_libvirts_own_is_left_to_it_unless_it_is_named() {
+    fn monitors_of_libvirt_are_ignored_unless_they_are_named() {
         for (query, found) in [("", 1), ("?pattern=*.sock", 1), ("?pattern=monitor.sock", 2)] {
             let tree = Tree::new(query);
             for directory in ["domain-1-web", "mine"] {
                 fs::create_dir(tree.path(directory)).unwrap();
                 tree.socket(&format!("{directory}/monitor.sock"));
             }
-            let all = look(&tree.place, &mut |_| {}).unwrap();
+            let all = scan(&tree.pattern, &mut |_| {}).unwrap();
             assert_eq!(all.sockets.len(), found, "{query}");
             assert_eq!(all.of_libvirt.is_some(), found == 1, "{query}");
         }
     }
 
     #[test]
-    fn a_link_leads_to_a_socket_but_to_none_twice_and_may_lead_nowhere() {
+    fn a_link_to_a_socket_is_followed_and_counted_once() {
         let tree = Tree::new("/d");
         fs::create_dir(tree.path("d")).unwrap();
         tree.socket("elsewhere");
@@ -259,25 +259,25 @@ mod tests {
         symlink("real.sock", tree.path("d/second.sock")).unwrap();
         symlink("nowhere", tree.path("d/broken.sock")).unwrap();
         symlink(".", tree.path("d/self")).unwrap();
-        assert_eq!(tree.look().0, ["d/link.sock", "d/real.sock"]);
+        assert_eq!(tree.scan().0, ["d/link.sock", "d/real.sock"]);
     }
 
     #[test]
-    fn what_is_not_there_is_empty_and_whoever_makes_it_is_watched() {
+    fn an_absent_directory_is_empty_and_its_ancestor_watched() {
         let tree = Tree::new("/a/b/c");
         assert_eq!(
-            tree.look(),
+            tree.scan(),
             (vec![], vec!["a/b/c".into(), "a/b".into(), "a".into(), "".into()])
         );
         fs::create_dir_all(tree.path("a/b")).unwrap();
-        assert_eq!(tree.look(), (vec![], vec!["a/b/c".into(), "a/b".into()]));
+        assert_eq!(tree.scan(), (vec![], vec!["a/b/c".into(), "a/b".into()]));
     }
 
     #[test]
-    fn what_is_made_while_it_is_looked_for_is_found() {
+    fn a_directory_that_is_made_during_a_scan_is_found() {
         let tree = Tree::new("/a/b");
         let mut made = false;
-        let found = look(&tree.place, &mut |path| {
+        let found = scan(&tree.pattern, &mut |path| {
             if path == tree.home.path() && !std::mem::replace(&mut made, true) {
                 fs::create_dir_all(tree.path("a/b")).unwrap();
                 tree.socket("a/b/vm.sock");
@@ -287,12 +287,12 @@ mod tests {
     }
 
     #[test]
-    fn a_file_in_place_of_the_directory_is_a_clear_error() {
+    fn a_file_in_place_of_the_directory_is_an_error() {
         for directory in ["/file", "/file/below"] {
             let tree = Tree::new(directory);
             fs::write(tree.path("file"), "").unwrap();
-            let error = look(&tree.place, &mut |_| {}).unwrap_err().to_line();
-            assert!(error.contains("it is no directory"), "{error}");
+            let error = scan(&tree.pattern, &mut |_| {}).unwrap_err().to_line();
+            assert!(error.contains("it is not a directory"), "{error}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `qmp-dir:/run/qemu?pattern=*.sock`. Parsing does no I/O.
+//! The URI of a directory of sockets, `qmp-dir:/run/qemu?pattern=*.sock`. Parsing does no I/O.
 
 use std::ffi::OsStr;
 use std::io;
@@ -8,18 +8,18 @@ use std::sync::Arc;
 
 use virevent::Error;
 
-use super::pattern::Pattern;
+use super::pattern::NamePattern;
 use crate::peer::advice::{OUT_OF_FILES, is_out_of_files};
 use crate::uri::{LONGEST_PATH, decoded};
 
-/// The names that sockets have unless it is said otherwise.
+/// The patterns of a URI that has none.
 const DEFAULT: [&str; 2] = ["*.sock", "*.monitor"];
 
-/// A directory, and which of its files may be sockets of QEMUs.
+/// A directory, and the patterns of the names of its sockets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SocketPattern {
     pub(crate) directory: PathBuf,
-    patterns: Vec<Pattern>,
+    patterns: Vec<NamePattern>,
 }
 
 impl SocketPattern {
@@ -29,14 +29,14 @@ impl SocketPattern {
         parse(uri).map_err(|reason| Error::InvalidUri { uri: uri.into(), reason })
     }
 
-    /// Whether a file of this name may be a socket of a QEMU.
+    /// Whether a file of this name may be a QEMU's socket.
     pub(crate) fn takes(&self, name: &[u8]) -> bool {
         self.patterns.iter().any(|pattern| pattern.matches(name))
     }
 
-    /// Whether this is the monitor that libvirtd has of a guest, `domain-1-web/monitor.sock`, and was not
-    /// asked for by its name: it serves one client, and a client that waits there would have libvirtd's
-    /// turn when that starts again.
+    /// Whether this is libvirtd's own monitor of a guest, `domain-1-web/monitor.sock`, and no pattern names
+    /// it. QEMU serves one client a monitor: a client that waits there is served in place of libvirtd
+    /// once that restarts.
     pub(crate) fn leaves_to_libvirt(&self, path: &Path) -> bool {
         let own = Path::new("monitor.sock");
         let parent = path.parent().and_then(Path::file_name);
@@ -45,30 +45,30 @@ impl SocketPattern {
             && !self.patterns.iter().any(|pattern| pattern.is("monitor.sock"))
     }
 
-    /// What a QEMU without a name is called whose socket is this: in a sub-directory, by both names.
+    /// The name of a domain whose QEMU reports none, by its socket: `web`, or in a sub-directory `VM/qmp`.
     pub(crate) fn name(&self, socket: &Path) -> String {
         let below = socket.strip_prefix(&self.directory).unwrap_or(socket);
         below.with_extension("").to_string_lossy().into_owned()
     }
 
-    /// What stands for whoever is in a sub-directory that cannot be read.
+    /// The name of the placeholder domain of an unreadable directory.
     pub(crate) fn name_of_directory(&self, directory: &Path) -> String {
         let below = directory.strip_prefix(&self.directory).unwrap_or(directory);
-        // The directory itself has its whole path for a name.
+        // Relative to itself the directory has an empty name.
         let shown = if below.as_os_str().is_empty() { directory } else { below };
         shown.to_string_lossy().into_owned()
     }
 
-    /// The error that it is that the directory is not there.
+    /// The error that the directory does not exist.
     pub(crate) fn absent(&self) -> Error {
         let endpoint = self.directory.display().to_string();
-        let reason = "the directory is not there, or not yet: it counts as empty, and is watched for; check \
+        let reason = "the directory does not exist yet: it counts as empty and is watched for; check \
                       the path, or make the directory before the first QEMU starts";
         let source = Arc::new(io::Error::from(io::ErrorKind::NotFound));
         Error::Unreachable { endpoint, reason: reason.into(), source }
     }
 
-    /// The error that it is to be unable to read `path`.
+    /// The error that `path` is unreadable. May block.
     pub(crate) fn unreadable(&self, path: &Path, error: io::Error) -> Error {
         let reason = match error.kind() {
             io::ErrorKind::PermissionDenied => match forbidden_above(path) {
@@ -84,25 +84,25 @@ impl SocketPattern {
                 ),
             },
             io::ErrorKind::NotADirectory => {
-                format!("it is no directory: for one socket, give it as qmp:{}", path.display())
+                format!("it is not a directory: for one socket, give it as qmp:{}", path.display())
             }
             _ if is_out_of_files(&error) => OUT_OF_FILES.into(),
-            _ => "mend it; it is looked at again every second".into(),
+            _ => "fix it; the directory is scanned again every second".into(),
         };
         let endpoint = path.display().to_string();
         Error::Unreachable { endpoint, reason, source: Arc::new(error) }
     }
 }
 
-/// The nearest directory above the path that may not be searched. May block.
+/// The first directory on the path that this user may not search. May block.
 fn forbidden_above(path: &Path) -> Option<&Path> {
     let mut above: Vec<&Path> = path.ancestors().collect();
     above.reverse();
-    let may_pass = |path: &Path| match path.metadata() {
+    let is_reachable = |path: &Path| match path.metadata() {
         Err(error) => error.kind() != io::ErrorKind::PermissionDenied,
         Ok(_) => true,
     };
-    let first = above.into_iter().find(|path| !may_pass(path))?;
+    let first = above.into_iter().find(|path| !is_reachable(path))?;
     first.parent()
 }
 
@@ -116,7 +116,7 @@ fn parse(uri: &str) -> Result<SocketPattern, String> {
     let (base, query) = uri.split_once('?').unwrap_or((uri, ""));
     let path = base.strip_prefix("qmp-dir:").map(|path| path.strip_prefix("//").unwrap_or(path));
     let Some(path) = path.filter(|path| path.starts_with('/')) else {
-        return Err("give the directory's whole path, as in qmp-dir:/run/qemu".into());
+        return Err("give the directory's absolute path, as in qmp-dir:/run/qemu".into());
     };
     let directory = decoded(path)?;
     if directory.contains(&0) {
@@ -126,7 +126,7 @@ fn parse(uri: &str) -> Result<SocketPattern, String> {
         Some(last) => &directory[..=last],
         None => b"/",
     };
-    // A slash, and a name of a byte.
+    // The shortest socket adds a slash and a name of one byte.
     if directory.len() + 2 > LONGEST_PATH {
         return Err(format!(
             "a socket's path has at most {LONGEST_PATH} bytes, and the directory's alone has {}",
@@ -141,24 +141,24 @@ fn parse(uri: &str) -> Result<SocketPattern, String> {
         }
     }
     if patterns.is_empty() {
-        patterns = DEFAULT.map(Pattern::new).to_vec();
+        patterns = DEFAULT.map(NamePattern::new).to_vec();
     }
     Ok(SocketPattern { directory: OsStr::from_bytes(directory).into(), patterns })
 }
 
-fn pattern(value: &str) -> Result<Pattern, String> {
+fn pattern(value: &str) -> Result<NamePattern, String> {
     let value = String::from_utf8(decoded(value)?).map_err(|_| "a pattern is UTF-8")?;
     if value.is_empty() || value.contains(['/', '\0']) {
         return Err("a pattern is of file names, without a path, as in pattern=*.sock".into());
     }
     if value.contains('[') {
         return Err(
-            "a pattern knows * and ? only: write ? for a [, and give more than one pattern, \
+            "a pattern has only * and ?: write ? for a [, and give more than one pattern, \
                     as in pattern=a*.sock&pattern=b*.sock"
                 .into(),
         );
     }
-    Ok(Pattern::new(&value))
+    Ok(NamePattern::new(&value))
 }
 
 #[cfg(test)]
@@ -176,19 +176,19 @@ mod tests {
             ("qmp-dir:/r?pattern=a%26*", "/r", "a&b", "ab"),
         ];
         for (uri, directory, yes, no) in table {
-            let place = SocketPattern::parse(uri).unwrap();
-            assert_eq!(place.directory, Path::new(directory));
-            assert!(place.takes(yes.as_bytes()) && !place.takes(no.as_bytes()), "{uri}");
+            let pattern = SocketPattern::parse(uri).unwrap();
+            assert_eq!(pattern.directory, Path::new(directory));
+            assert!(pattern.takes(yes.as_bytes()) && !pattern.takes(no.as_bytes()), "{uri}");
         }
     }
 
     #[test]
-    fn what_cannot_be_used_is_refused_with_what_to_do() {
+    fn an_unusable_uri_is_refused_with_advice() {
         let long = format!("qmp-dir:/{}", "x".repeat(107));
         let table = [
-            ("qmp-dir:run", "whole path"),
-            ("qmp-dir:", "whole path"),
-            ("qmp-dir://host/run", "whole path"),
+            ("qmp-dir:run", "absolute path"),
+            ("qmp-dir:", "absolute path"),
+            ("qmp-dir://host/run", "absolute path"),
             ("qmp-dir:/run/%zz", "%25"),
             ("qmp-dir:/run/%+f", "%25"),
             ("qmp-dir:/run?pattern=%+f", "%25"),
@@ -208,15 +208,15 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_may_not_be_read_is_an_error_that_says_what_to_do() {
-        let place = SocketPattern::parse("qmp-dir:/run/qemu").unwrap();
+    fn an_unreadable_directory_is_an_error_with_advice() {
+        let pattern = SocketPattern::parse("qmp-dir:/run/qemu").unwrap();
         let table = [
             (io::ErrorKind::PermissionDenied, "may not read it"),
             (io::ErrorKind::NotADirectory, "give it as qmp:/run/qemu:"),
-            (io::ErrorKind::Other, "looked at again"),
+            (io::ErrorKind::Other, "scanned again"),
         ];
         for (kind, advice) in table {
-            let error = place.unreadable(&place.directory, kind.into()).to_line();
+            let error = pattern.unreadable(&pattern.directory, kind.into()).to_line();
             assert!(error.contains("/run/qemu") && error.contains(advice), "{error}");
         }
     }

@@ -1,9 +1,9 @@
-//! Directories that cannot be read: which QEMUs are in them is not known.
+//! Directories that are unreadable: which QEMUs are in them is not known.
 //!
-//! A sub-directory that cannot be read is a gap of a domain that stands for whatever is there, of the
-//! sub-directory's name: QEMUs that were known before go on. So is the directory itself, by its path, as
-//! long as it has not been there: it may be about to come, or its path may be wrong, and a source that only
-//! looks empty says nothing of that. One that was there and is removed is an empty host.
+//! An unreadable sub-directory is a gap of a placeholder domain with the sub-directory's name, which stands
+//! for whatever is in it; QEMUs that were known before go on. The directory itself is a gap as well, named by
+//! its path, until it has existed: it may be about to come, or its path may be wrong, and a source that only
+//! looks empty would not say so. A directory that has existed and is removed is an empty host.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -16,59 +16,60 @@ use crate::ADVICE;
 use crate::peer::identity::{self, ClaimedUuids};
 use crate::uri::Endpoint;
 
-/// The gaps that there are.
+/// The unreadable directories, and what of them is to be reported.
 #[derive(Debug, Default)]
 pub(crate) struct UnreadableDirectories {
     unread: HashMap<PathBuf, UnreadableDirectory>,
-    /// Those that are over.
-    over: Vec<Domain>,
-    is_news: bool,
+    /// The placeholders of those that are readable again.
+    recovered: Vec<Domain>,
+    has_changed: bool,
 }
 
 #[derive(Debug)]
 struct UnreadableDirectory {
     fault: Fault,
-    /// The domain that stands for whoever is there, once that was told.
-    told: Option<Domain>,
+    /// The domain that stands for what is in it, once that was reported.
+    placeholder: Option<Domain>,
 }
 
 impl UnreadableDirectories {
-    /// These cannot be read, and all others can.
-    pub(crate) fn see<'a>(&mut self, unread: impl Iterator<Item = &'a (PathBuf, Error)>) {
+    /// Sets which directories are unreadable: these, and no others.
+    pub(crate) fn update<'a>(&mut self, unread: impl Iterator<Item = &'a (PathBuf, Error)>) {
         let mut left = std::mem::take(&mut self.unread);
         for (directory, error) in unread {
-            let gap = left.remove(directory).unwrap_or_else(|| {
+            let entry = left.remove(directory).unwrap_or_else(|| {
                 tracing::warn!(target: ADVICE, "{}", error.to_line());
-                self.is_news = true;
-                UnreadableDirectory { fault: error.to_fault(), told: None }
+                self.has_changed = true;
+                UnreadableDirectory { fault: error.to_fault(), placeholder: None }
             });
-            self.unread.insert(directory.clone(), gap);
+            self.unread.insert(directory.clone(), entry);
         }
-        self.over.extend(left.into_values().filter_map(|gap| gap.told));
-        self.is_news |= !self.over.is_empty();
+        self.recovered.extend(left.into_values().filter_map(|entry| entry.placeholder));
+        self.has_changed |= !self.recovered.is_empty();
     }
 
-    /// Tells what is new. True if something was.
-    pub(crate) fn tell(
+    /// Reports what has changed. True if something has.
+    pub(crate) fn report(
         &mut self,
-        place: &SocketPattern,
+        pattern: &SocketPattern,
         host: &str,
         uuids: &mut ClaimedUuids,
         out: &mut Batch,
     ) -> bool {
-        if !std::mem::take(&mut self.is_news) {
+        if !std::mem::take(&mut self.has_changed) {
             return false;
         }
-        for domain in self.over.drain(..) {
+        for domain in self.recovered.drain(..) {
             uuids.release(domain.uuid());
             out.restored(Scope::Domain(domain));
         }
-        for (directory, gap) in &mut self.unread {
-            gap.told.get_or_insert_with(|| {
-                let at = Endpoint::Unix(directory.clone());
-                let uuid = uuids.claim(identity::uuid(None, host, &at), host, &at);
-                let domain = out.domain(uuid, &place.name_of_directory(directory), None);
-                out.outage(Scope::Domain(domain.clone()), gap.fault.clone());
+        for (directory, entry) in &mut self.unread {
+            entry.placeholder.get_or_insert_with(|| {
+                let endpoint = Endpoint::Unix(directory.clone());
+                let uuid = identity::uuid(None, host, &endpoint);
+                let uuid = uuids.claim(uuid, host, &endpoint);
+                let domain = out.domain(uuid, &pattern.name_of_directory(directory), None);
+                out.outage(Scope::Domain(domain.clone()), entry.fault.clone());
                 domain
             });
         }

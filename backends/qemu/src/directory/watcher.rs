@@ -1,7 +1,7 @@
-//! When to look: at first, after a notice, and once in a while without one.
+//! When to scan a directory: at first, after a notification, and at intervals without one.
 //!
-//! A storm of notices is one look every few milliseconds. A look is done on a thread of its own, so
-//! that a file system that hangs holds up no event of a QEMU that is known.
+//! A storm of notifications leads to one scan every few milliseconds. A scan runs on a thread of its own, so
+//! that a file system that hangs delays no event of a QEMU that is known.
 
 use std::io;
 use std::path::Path;
@@ -16,46 +16,48 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use virevent::Error;
 
 use super::inotify::{Inotify, ScanWatches};
-use super::scan::{Scan, look};
+use super::scan::{Scan, scan};
 use super::socket_pattern::SocketPattern;
 use crate::ADVICE;
 
-/// How long there is between the beginnings of two looks at least.
-const PAUSE: Duration = Duration::from_millis(10);
+/// The least time between the beginnings of two scans.
+const SCAN_PAUSE: Duration = Duration::from_millis(10);
 
-/// And how many times as long as the last one took, for a directory may be large, and busy.
-const SHARE: u32 = 5;
+/// The least time between them as a multiple of what the last scan took: a large directory in which much
+/// happens would else keep a core busy.
+const SCAN_PAUSE_FACTOR: u32 = 5;
 
-/// How often to look where notices cannot be had, or where looking failed.
-const BLIND: Duration = Duration::from_secs(1);
+/// How often to scan where inotify is not available, or where a scan failed.
+const BLIND_RESCAN: Duration = Duration::from_secs(1);
 
-/// How long a look may keep the next session from its first.
-const HANGS: Duration = Duration::from_secs(5);
+/// How long a scan of an earlier session may delay the first one of the next.
+const SCAN_LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// One look at a time: a file system that hangs takes one thread, however often it is tried anew.
+/// Lets one scan run at a time: a file system that hangs occupies one thread, however often it is tried.
 pub(crate) type ScanLock = Arc<Mutex<()>>;
 
-/// Looks at a directory whenever there is reason to.
+/// Scans a directory whenever there is reason to.
 #[derive(Debug)]
 pub(crate) struct DirectoryWatcher {
-    place: Arc<SocketPattern>,
-    /// Held by the look that is under way, be it of a session before.
-    busy: ScanLock,
-    notices: Option<Arc<Inotify>>,
-    looking: Option<JoinHandle<ScanResult>>,
-    /// Something has happened since the last look began.
+    pattern: Arc<SocketPattern>,
+    /// Held by the scan that is under way, which may be that of an earlier session.
+    scan_lock: ScanLock,
+    inotify: Option<Arc<Inotify>>,
+    scanning: Option<JoinHandle<ScanResult>>,
+    /// Whether something has happened since the last scan began.
     is_due: bool,
+    /// When the last scan began.
     began: Instant,
     /// How long after that the next may begin.
     pause: Duration,
-    /// How often to look without a notice, as it was asked for.
-    net: Duration,
+    /// How often to scan without a notification, as configured.
+    configured_rescan: Duration,
     /// The same, as things are.
-    every: Duration,
-    /// Changes cannot be noticed.
+    rescan: Duration,
+    /// Whether changes are not notified.
     is_blind: bool,
-    /// That monitors of libvirt's are passed over was said.
-    is_told_of_libvirt: bool,
+    /// Whether the warning that monitors of libvirt's are passed over was logged.
+    is_libvirt_warned: bool,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -66,57 +68,63 @@ struct ScanResult {
     took: Duration,
 }
 
+impl ScanResult {
+    /// A scan that could not be done.
+    fn failed(pattern: &SocketPattern, error: io::Error) -> Self {
+        let error = pattern.unreadable(&pattern.directory, error);
+        Self { outcome: Err(error), is_blind: true, took: Duration::ZERO }
+    }
+}
+
 impl DirectoryWatcher {
-    pub(crate) fn new(place: Arc<SocketPattern>, net: Duration, busy: ScanLock) -> Self {
-        let notices = Inotify::new().map(Arc::new);
-        if let Err(error) = &notices {
-            tracing::debug!(%error, "no inotify");
+    pub(crate) fn new(pattern: Arc<SocketPattern>, rescan: Duration, scan_lock: ScanLock) -> Self {
+        let inotify = Inotify::new().map(Arc::new);
+        if let Err(error) = &inotify {
+            tracing::debug!(%error, "inotify is not available");
         }
         let now = Instant::now();
         Self {
-            place,
-            busy,
-            notices: notices.ok(),
-            looking: None,
+            pattern,
+            scan_lock,
+            inotify: inotify.ok(),
+            scanning: None,
             is_due: true,
             began: now,
             pause: Duration::ZERO,
-            net,
-            every: net,
+            configured_rescan: rescan,
+            rescan,
             is_blind: false,
-            is_told_of_libvirt: false,
+            is_libvirt_warned: false,
             timer: Box::pin(sleep_until(now)),
         }
     }
 
-    /// Something has happened that only the caller knows.
-    pub(crate) fn look_again(&mut self) {
+    /// Scans soon: something has happened that only the caller knows.
+    pub(crate) fn scan_again(&mut self) {
         self.is_due = true;
     }
 
-    /// Ready with what is there. `about` is told of files that something happened to.
+    /// Ready with a scan. `on_change` is called with the files that something happened to.
     ///
     /// # Errors
-    /// The directory cannot be read. It is looked at again.
+    /// The directory is unreadable. It is scanned again.
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        about: &mut dyn FnMut(&Path),
+        on_change: &mut dyn FnMut(&Path),
     ) -> Poll<Result<Scan, Error>> {
-        if let Some(notices) = &self.notices {
-            self.is_due |= notices.poll(cx, about).is_ready();
+        if let Some(inotify) = &self.inotify {
+            self.is_due |= inotify.poll(cx, on_change).is_ready();
         }
         loop {
-            if let Some(looking) = &mut self.looking {
-                let Poll::Ready(joined) = Pin::new(looking).poll(cx) else { return Poll::Pending };
-                self.looking = None;
-                return Poll::Ready(self.looked(joined.unwrap_or_else(|error| {
-                    let error = io::Error::other(error);
-                    let error = self.place.unreadable(&self.place.directory, error);
-                    ScanResult { outcome: Err(error), is_blind: true, took: Duration::ZERO }
-                })));
+            if let Some(scanning) = &mut self.scanning {
+                let Poll::Ready(joined) = Pin::new(scanning).poll(cx) else { return Poll::Pending };
+                self.scanning = None;
+                let failed = |error| ScanResult::failed(&self.pattern, io::Error::other(error));
+                let result = joined.unwrap_or_else(failed);
+                return Poll::Ready(self.finish(result));
             }
-            let next = self.began + if self.is_due { self.pause } else { self.every };
+            let next = self.began + if self.is_due { self.pause } else { self.rescan };
             if Instant::now() >= next {
                 self.begin();
                 continue;
@@ -131,68 +139,68 @@ impl DirectoryWatcher {
     }
 
     fn begin(&mut self) {
-        (self.is_due, self.began) = (false, Instant::now());
-        let (place, notices) = (Arc::clone(&self.place), self.notices.clone());
+        // Before the scan: a notification that arrives during the scan leads to the next.
+        self.is_due = false;
+        self.began = Instant::now();
         let began = self.began;
-        let busy = Arc::clone(&self.busy);
-        self.looking = Some(tokio::spawn(async move {
-            let turn = timeout(HANGS, busy.lock_owned()).await;
-            let failed = |error: io::Error| ScanResult {
-                outcome: Err(place.unreadable(&place.directory, error)),
-                is_blind: true,
-                took: Duration::ZERO,
+        let pattern = Arc::clone(&self.pattern);
+        let inotify = self.inotify.clone();
+        let scan_lock = Arc::clone(&self.scan_lock);
+        self.scanning = Some(tokio::spawn(async move {
+            let Ok(guard) = timeout(SCAN_LOCK_TIMEOUT, scan_lock.lock_owned()).await else {
+                let hangs = "the file system does not answer: the last scan has not ended yet";
+                let error = io::Error::new(io::ErrorKind::TimedOut, hangs);
+                return ScanResult::failed(&pattern, error);
             };
-            let Ok(turn) = turn else {
-                let hangs = "the file system does not answer: the last look has not ended yet";
-                return failed(io::Error::new(io::ErrorKind::TimedOut, hangs));
-            };
-            let here = Arc::clone(&place);
-            let look = spawn_blocking(move || {
-                let mut watching = ScanWatches::new(notices);
-                let outcome = look(&here, &mut |directory| watching.watch(directory));
-                watching.done();
-                drop(turn);
-                ScanResult { outcome, is_blind: watching.is_blind, took: began.elapsed() }
+            let scanned = Arc::clone(&pattern);
+            let scanning = spawn_blocking(move || {
+                let mut watches = ScanWatches::new(inotify);
+                let outcome = scan(&scanned, &mut |directory| watches.add(directory));
+                watches.remove_others();
+                drop(guard);
+                ScanResult { outcome, is_blind: watches.is_blind, took: began.elapsed() }
             });
-            look.await.unwrap_or_else(|error| failed(io::Error::other(error)))
+            let failed = |error| ScanResult::failed(&pattern, io::Error::other(error));
+            scanning.await.unwrap_or_else(failed)
         }));
     }
 
-    fn looked(&mut self, look: ScanResult) -> Result<Scan, Error> {
-        if self.goes_blind(&look) {
+    fn finish(&mut self, result: ScanResult) -> Result<Scan, Error> {
+        if self.becomes_blind(&result) {
             tracing::warn!(
                 target: ADVICE,
-                "{} cannot be watched by inotify, and is looked at once a second: raise the limits \
+                "{} cannot be watched by inotify, and is scanned once a second: raise the limits \
                  fs.inotify.max_user_instances and max_user_watches",
-                self.place.directory.display(),
+                self.pattern.directory.display(),
             );
         }
-        self.pause = PAUSE.max(look.took * SHARE);
-        if let Ok(found) = &look.outcome {
-            if let Some(path) = found.of_libvirt.as_ref().filter(|_| !self.is_told_of_libvirt) {
+        self.pause = SCAN_PAUSE.max(result.took * SCAN_PAUSE_FACTOR);
+        if let Ok(scan) = &result.outcome {
+            if let Some(path) = scan.of_libvirt.as_ref().filter(|_| !self.is_libvirt_warned) {
                 tracing::warn!(
                     target: ADVICE,
-                    "{} is left to libvirt, as all of that kind: watch qemu:///system, or give the \
-                     guest a second -qmp",
+                    "{} belongs to libvirt and is ignored, as are all like it: watch qemu:///system, or \
+                     give the guest a second -qmp",
                     path.display(),
                 );
-                self.is_told_of_libvirt = true;
+                self.is_libvirt_warned = true;
             }
         }
-        let is_whole = look.outcome.as_ref().is_ok_and(|found| found.unread.is_empty());
-        let often = look.is_blind || !is_whole;
-        self.every = if often { self.net.min(BLIND) } else { self.net };
-        look.outcome
+        let is_complete = result.outcome.as_ref().is_ok_and(|scan| scan.unread.is_empty());
+        // That a directory becomes readable is not always notified.
+        let is_blind = result.is_blind || !is_complete;
+        let configured = self.configured_rescan;
+        self.rescan = if is_blind { configured.min(BLIND_RESCAN) } else { configured };
+        result.outcome
     }
 
-    /// Whether a look is the first that finds that changes cannot be noticed. One that failed says
-    /// nothing of that.
-    fn goes_blind(&mut self, look: &ScanResult) -> bool {
-        if look.outcome.is_err() {
+    /// Whether a scan is the first to find that changes are not notified. One that failed does not know.
+    fn becomes_blind(&mut self, result: &ScanResult) -> bool {
+        if result.outcome.is_err() {
             return false;
         }
-        let was_blind = std::mem::replace(&mut self.is_blind, look.is_blind);
-        look.is_blind && !was_blind
+        let was_blind = std::mem::replace(&mut self.is_blind, result.is_blind);
+        result.is_blind && !was_blind
     }
 }
 
@@ -202,48 +210,44 @@ mod tests {
 
     use super::*;
 
+    fn watcher(rescan: Duration, scan_lock: &ScanLock) -> DirectoryWatcher {
+        let pattern = Arc::new(SocketPattern::parse("qmp-dir:/nowhere").unwrap());
+        DirectoryWatcher::new(pattern, rescan, Arc::clone(scan_lock))
+    }
+
     #[tokio::test]
-    async fn that_changes_cannot_be_noticed_is_said_once_whatever_else_is_wrong() {
-        let place = Arc::new(SocketPattern::parse("qmp-dir:/nowhere").unwrap());
-        let error = || place.unreadable(&place.directory, io::ErrorKind::Other.into());
-        let look = |is_blind, is_well: bool| {
-            let outcome = if is_well { Ok(Scan::default()) } else { Err(error()) };
-            ScanResult { outcome, is_blind, took: Duration::ZERO }
-        };
-        for net in [Duration::from_millis(10), Duration::from_secs(30)] {
-            let mut lookout = DirectoryWatcher::new(Arc::clone(&place), net, ScanLock::default());
-            let looks = [
-                look(false, true),
-                look(true, false),
-                look(true, true),
-                look(true, true),
-                look(true, false),
-                look(true, true),
-                look(false, true),
-                look(true, true),
-            ];
-            let said: Vec<_> = looks
-                .into_iter()
-                .map(|look| {
-                    let goes_blind = lookout.goes_blind(&look);
-                    drop(lookout.looked(look));
-                    goes_blind
-                })
-                .collect();
-            assert_eq!(said, [false, false, true, false, false, false, false, true]);
+    async fn a_lack_of_inotify_is_warned_of_once() {
+        for rescan in [Duration::from_millis(10), Duration::from_secs(30)] {
+            let mut watcher = watcher(rescan, &ScanLock::default());
+            let pattern = Arc::clone(&watcher.pattern);
+            let mut warns = |is_blind, succeeds: bool| {
+                let error = pattern.unreadable(&pattern.directory, io::ErrorKind::Other.into());
+                let outcome = if succeeds { Ok(Scan::default()) } else { Err(error) };
+                let result = ScanResult { outcome, is_blind, took: Duration::ZERO };
+                let becomes_blind = watcher.becomes_blind(&result);
+                drop(watcher.finish(result));
+                becomes_blind
+            };
+            assert!(!warns(false, true));
+            assert!(!warns(true, false), "a scan that failed does not know");
+            assert!(warns(true, true));
+            assert!(!warns(true, true));
+            assert!(!warns(true, false));
+            assert!(!warns(true, true));
+            assert!(!warns(false, true));
+            assert!(warns(true, true), "it was available in between");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_look_that_hangs_keeps_no_second_thread_and_is_a_clear_error() {
-        let place = Arc::new(SocketPattern::parse("qmp-dir:/nowhere").unwrap());
-        let busy = ScanLock::default();
-        let hangs = Arc::clone(&busy).lock_owned().await;
-        let mut lookout = DirectoryWatcher::new(place, Duration::from_secs(30), Arc::clone(&busy));
-        let look = poll_fn(|cx| lookout.poll(cx, &mut |_| {})).await;
-        let error = look.unwrap_err().to_line();
+    async fn a_scan_that_hangs_takes_one_thread_and_is_an_error() {
+        let scan_lock = ScanLock::default();
+        let hanging = Arc::clone(&scan_lock).lock_owned().await;
+        let mut watcher = watcher(Duration::from_secs(30), &scan_lock);
+        let outcome = poll_fn(|cx| watcher.poll(cx, &mut |_| {})).await;
+        let error = outcome.unwrap_err().to_line();
         assert!(error.contains("/nowhere") && error.contains("does not answer"), "{error}");
-        drop(hangs);
-        assert!(poll_fn(|cx| lookout.poll(cx, &mut |_| {})).await.is_ok());
+        drop(hanging);
+        assert!(poll_fn(|cx| watcher.poll(cx, &mut |_| {})).await.is_ok());
     }
 }

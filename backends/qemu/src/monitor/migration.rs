@@ -39,7 +39,7 @@ pub(super) struct MigrationTracker {
 
 impl MigrationTracker {
     /// QEMU is in this run state. When to look again, unless any later time is as good.
-    pub(super) fn see_status(&mut self, status: &str, now: Instant) -> Option<Instant> {
+    pub(super) fn observe_status(&mut self, status: &str, now: Instant) -> Option<Instant> {
         match status {
             "paused" | "io-error" | "watchdog" | "internal-error" | "debug" | "guest-panicked" => {}
             "finish-migrate" => drop(self.moving_since.get_or_insert(now)),
@@ -57,7 +57,7 @@ impl MigrationTracker {
     }
 
     /// QEMU tells of its migration, of which there may have been none.
-    pub(super) fn see_migration(&mut self, migration: &MigrationInfo<'_>, now: Instant) {
+    pub(super) fn observe_migration(&mut self, migration: &MigrationInfo<'_>, now: Instant) {
         // `MigrationStatus` of QEMU's `qapi/migration.json`.
         self.remained = match migration.status {
             Some("setup" | "active" | "pre-switchover" | "device" | "wait-unplug") => {
@@ -101,23 +101,23 @@ mod tests {
     fn a_guest_has_left_only_if_what_remained_can_have_been_sent() {
         let now = Instant::now();
         let mut departure = MigrationTracker::default();
-        departure.see_status("paused", now);
-        departure.see_migration(&migration(Some("active"), Some(1_250_000_000)), now);
+        departure.observe_status("paused", now);
+        departure.observe_migration(&migration(Some("active"), Some(1_250_000_000)), now);
         assert!(!departure.may_have_left(now + Duration::from_millis(99)));
         assert!(departure.may_have_left(now + Duration::from_millis(101)));
-        departure.see_migration(&migration(Some("completed"), None), now);
+        departure.observe_migration(&migration(Some("completed"), None), now);
         assert!(departure.may_have_left(now));
-        departure.see_migration(&migration(None, None), now);
-        departure.see_migration(&migration(Some("completed"), None), now);
+        departure.observe_migration(&migration(None, None), now);
+        departure.observe_migration(&migration(Some("completed"), None), now);
         assert!(!departure.may_have_left(now), "it has come, and not left");
         for status in [Some("cancelled"), Some("failed"), None] {
-            departure.see_migration(&migration(Some("active"), Some(0)), now);
+            departure.observe_migration(&migration(Some("active"), Some(0)), now);
             assert!(departure.may_have_left(now));
-            departure.see_migration(&migration(status, None), now);
+            departure.observe_migration(&migration(status, None), now);
             assert!(!departure.may_have_left(now), "{status:?}");
         }
-        departure.see_migration(&migration(Some("active"), Some(0)), now);
-        departure.see_status("running", now);
+        departure.observe_migration(&migration(Some("active"), Some(0)), now);
+        departure.observe_status("running", now);
         assert!(!departure.may_have_left(now));
     }
 
@@ -126,12 +126,12 @@ mod tests {
         let now = Instant::now();
         let later = now + Duration::from_secs(1);
         let mut departure = MigrationTracker::default();
-        departure.see_status("paused", now);
+        departure.observe_status("paused", now);
         for status in ["setup", "wait-unplug", "active"] {
-            departure.see_migration(&migration(Some(status), None), now);
+            departure.observe_migration(&migration(Some(status), None), now);
             assert!(!departure.may_have_left(later), "{status}");
         }
-        departure.see_migration(&migration(Some("active"), Some(1)), now);
+        departure.observe_migration(&migration(Some("active"), Some(1)), now);
         assert!(departure.may_have_left(later));
     }
 
@@ -142,14 +142,14 @@ mod tests {
         let mut departure = MigrationTracker::default();
         let mut looks = 0;
         while now - start < Duration::from_secs(60) {
-            now = departure.see_status("paused", now).unwrap();
+            now = departure.observe_status("paused", now).unwrap();
             looks += 1;
         }
         assert!(looks < 150, "{looks} in a minute");
-        departure.see_migration(&migration(Some("active"), Some(1)), now);
-        let next = departure.see_status("paused", now).unwrap();
+        departure.observe_migration(&migration(Some("active"), Some(1)), now);
+        let next = departure.observe_status("paused", now).unwrap();
         assert!(next - now <= Duration::from_millis(1));
-        assert_eq!(departure.see_status("postmigrate", now), None);
-        assert_eq!(departure.see_status("running", now), None);
+        assert_eq!(departure.observe_status("postmigrate", now), None);
+        assert_eq!(departure.observe_status("running", now), None);
     }
 }

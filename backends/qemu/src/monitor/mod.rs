@@ -1,30 +1,26 @@
-//! One monitor socket, through the lives of the QEMUs behind it.
+//! One monitor socket, across the runs of the QEMUs that listen there.
 //!
-//! ```text
-//!              greeting, answers                closed, process alive or unknown
-//!   nobody ───────────────────────▶ connected ───────────────────────────────────▶ out of reach
-//!    ▲  ▲                              │    ▲                                        │   │
-//!    │  └────── process ended ─────────┘    └─────────── the same run greets ────────┘   │
-//!    └───────────── process ended; or nobody listens, where the process is unknown ──────┘
-//! ```
+//! The states and their diagram are in [`state`]. A monitor without a run is a healthy host without a
+//! domain. **Unreachable is never stopped**: only the end of the process is, or, where the process cannot
+//! be watched, that no process listens any more. A process that is on its way out closes its socket some
+//! time before it ends, so a closed socket becomes an outage only after [`CLOSE_GRACE`].
 //!
-//! Nobody there is a healthy host without a domain. **Out of reach is never stopped**: only the end of
-//! the process says so, or, where the process cannot be watched, that nobody listens any more. A
-//! process that is on its way out closes its socket some time before it ends, so a closed socket
-//! becomes an outage only after a moment of grace.
-//!
-//! A monitor is all that its source has, or one of many in a directory ([`Role`]). A part is one file, not
-//! one path: where nobody is said to listen, it is asked by a [way](crate::peer::pinned_socket::PinnedSocket) to that file.
+//! A monitor is all that its source has, or one of many in a directory ([`Role`]). A member is one file,
+//! not one path: whether a process listens there is asked by a
+//! [pinned socket](crate::peer::pinned_socket::PinnedSocket).
 
+mod backoff;
+mod connected;
 mod connecting;
 mod deadlines;
-mod hearing;
+mod health;
 mod migration;
 mod questions;
 mod run;
+mod state;
 #[cfg(test)]
 mod tests;
-mod trouble;
+mod turn;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -33,98 +29,48 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 use virevent::driver::{Batch, Listed};
-use virevent::{Change, Error, Fault, Scope, StopCause, Uuid};
+use virevent::{Change, Error, StopCause, Uuid};
 
-use self::connecting::{Attempt, LONELY};
-use self::migration::MigrationTracker;
-use self::questions::{Questions, Subject};
-use self::run::QemuRun;
+use self::backoff::Backoff;
+use self::connected::ReadOutcome;
+use self::connecting::Attempt;
+use self::health::Health;
+use self::state::{Lost, Reconnect, State};
+pub(crate) use self::turn::{Role, SourceContext, Turn};
 use crate::config::MonitorConfig;
-use crate::link::{Dial, Opened, QmpLink};
+use crate::link::{Dial, Opened, broken};
 use crate::peer::identity::ClaimedUuids;
-use crate::raw_event_filter::RawEventFilter;
 use crate::uri::Endpoint;
 
 /// How long a closed connection may be the first sign of the end of the process.
-const GRACE: Duration = Duration::from_millis(500);
+const CLOSE_GRACE: Duration = Duration::from_millis(500);
 
-/// How long a pause waits for the run state that tells its cause.
-const LOOK: Duration = Duration::from_millis(250);
+/// How long a pause waits for the run state that gives its cause.
+const PAUSE_CAUSE_WAIT: Duration = Duration::from_millis(250);
 
-/// After how long QEMU is asked again when its answer is from before what it has announced.
-const AGAIN: Duration = Duration::from_millis(20);
+/// After how long QEMU is asked again if its answer is older than what it has announced.
+const STALE_STATUS_RETRY: Duration = Duration::from_millis(20);
 
-/// How long a process that has ended may leave its socket open before that is not waited for.
-const LAST_WORDS: Duration = Duration::from_millis(100);
+/// How long the connection of a process that has ended is still read, if it does not close.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// After how long a part at which nobody is looks again, at first.
-const SOON: Duration = Duration::from_millis(10);
-
-/// What a monitor is to its source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// All of it: an outage is the source's, and that it cannot be reached at first is an error.
-    Source,
-    /// One of many: an outage is its domain's, and nothing is an error.
-    Part,
-}
-
-/// What the monitors of a source have in common.
-#[derive(Debug, Default)]
-pub(crate) struct SourceContext {
-    pub(crate) wants: RawEventFilter,
-    pub(crate) uuids: ClaimedUuids,
-    /// Whether the driver waits for a first list, after a start or an outage of the source. What it
-    /// contains is not told besides, and an outage of the source is told after it. A list that verifies
-    /// is another matter: all goes on while it is under way.
-    pub(crate) is_listing: bool,
-    /// The directory of the sockets cannot be read, and that is the outage: until it can, nobody tries
-    /// to connect.
-    pub(crate) is_shut: bool,
-}
-
+/// A monitor socket, and the run of a QEMU behind it.
 pub(crate) struct Monitor {
     config: Arc<MonitorConfig>,
     role: Role,
     dial: Dial,
-    link: Option<QmpLink>,
-    /// The run that is not known to have ended.
-    guest: Option<QemuRun>,
-    /// A connection on its way.
-    attempt: Option<Attempt>,
-    retry_at: Instant,
-    /// How long to wait after the next attempt at which nobody is there.
-    pause: Duration,
-    /// How long to wait after the next attempt at which nothing is said.
-    loneliness: Duration,
-    /// What it said is no QMP: it is left alone until its file changes; and that this was said.
-    is_foreign: bool,
-    is_warned: bool,
-    /// Somebody waits to hear whether there is a QEMU at all.
-    is_first: bool,
-    is_parked: bool,
-    /// The path does not lead to this socket any more.
+    state: State,
+    health: Health,
+    backoff: Backoff,
+    /// Whether it is known if there is a QEMU.
+    is_settled: bool,
+    /// Whether the path does not lead to this socket any more.
     is_unlinked: bool,
-    questions: Questions,
-    /// The question whose answer a list waits for.
-    verification: Option<u64>,
-    /// When to ask again, for the last answer was of a moment that passes.
-    look_at: Option<Instant>,
-    /// Whether the guest is on its way to another host.
-    departure: MigrationTracker,
-    /// When QEMU last said anything.
-    heard: Instant,
-    /// When it last let us in.
-    opened_at: Instant,
-    /// From when on an end could not announce itself, for there was no connection.
-    unheard_from: Option<Instant>,
-    /// What is wrong, and when it becomes an outage.
-    trouble: Option<(Instant, Fault)>,
-    /// The outage that was told.
-    outage: Option<Scope>,
-    timer: Pin<Box<Sleep>>,
+    /// Whether the warning that the socket is not QMP was logged.
+    is_warned: bool,
     /// How many runs there have been.
     runs: u32,
+    timer: Pin<Box<Sleep>>,
 }
 
 impl Monitor {
@@ -134,160 +80,181 @@ impl Monitor {
             config,
             role,
             dial: Opened::dial,
-            link: None,
-            guest: None,
-            attempt: None,
-            retry_at: now,
-            pause: SOON,
-            loneliness: LONELY,
-            is_foreign: false,
-            is_warned: false,
-            is_first: true,
-            is_parked: false,
+            state: State::Vacant { retry_at: now },
+            health: Health::Well,
+            backoff: Backoff::new(),
+            is_settled: false,
             is_unlinked: false,
-            questions: Questions::new(now),
-            verification: None,
-            look_at: None,
-            departure: MigrationTracker::default(),
-            heard: now,
-            opened_at: now,
-            unheard_from: None,
-            trouble: None,
-            outage: None,
-            timer: Box::pin(sleep_until(now)),
+            is_warned: false,
             runs: 0,
+            timer: Box::pin(sleep_until(now)),
         }
     }
 
-    /// Whether it is not known yet if there is a QEMU.
-    pub(crate) fn is_first(&self) -> bool {
-        self.is_first
+    /// Whether it is known if there is a QEMU.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.is_settled
     }
 
-    /// Whether somebody waits to hear whether there is a QEMU.
+    /// Whether the driver waits to learn if there is a QEMU.
     pub(crate) fn is_waited_for(&self) -> bool {
-        self.is_first && !self.is_parked
+        !self.is_settled && !matches!(self.state, State::Parked)
     }
 
-    /// Lets go of QEMU: its monitor is free for another client.
+    /// Disconnects: the monitor is free for another client.
     pub(crate) fn park(&mut self, shared: &mut SourceContext) {
-        (shared.uuids, shared.is_listing) = (ClaimedUuids::default(), true);
-        *self = Self { is_parked: true, ..self.anew() };
+        shared.uuids = ClaimedUuids::default();
+        shared.is_listing = true;
+        *self = Self { state: State::Parked, ..self.reset() };
     }
 
-    /// Begins anew after [`park`](Self::park).
+    /// Starts again after [`park`](Self::park).
     pub(crate) fn unpark(&mut self) {
-        if self.is_parked {
-            *self = self.anew();
+        if matches!(self.state, State::Parked) {
+            *self = self.reset();
         }
     }
 
-    fn anew(&self) -> Self {
-        Self { runs: self.runs, dial: self.dial, ..Self::new(Arc::clone(&self.config), self.role) }
+    fn reset(&self) -> Self {
+        let new = Self::new(Arc::clone(&self.config), self.role);
+        Self { runs: self.runs, dial: self.dial, ..new }
     }
 
-    /// The QEMU, if there is one that can be reached.
+    /// The domain in a list, if there is one that is reachable.
     pub(crate) fn listed(&mut self, out: &mut Batch) -> Option<Listed> {
-        let guest = self.guest.as_mut().filter(|_| self.outage.is_none())?;
-        // A list contains it, so that it comes first, even if its cause is not known by then.
-        guest.tell_pause(None, out);
-        guest.told = guest.tracker.state();
-        Some(Listed::new(guest.domain(out), guest.told, Some(false)))
+        let run = self.state.run_mut().filter(|_| !self.health.is_outage())?;
+        // The list contains the pause, and so it is delivered before, even if its cause is not known yet.
+        run.deliver_pause(None, out);
+        run.delivered = run.tracker.state();
+        Some(Listed::new(run.domain(out), run.delivered, Some(false)))
     }
 
-    /// Whether it is out of reach, as was told.
-    pub(crate) fn is_out(&self) -> bool {
-        self.outage.is_some()
+    /// Whether an outage was reported, and lasts.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        self.health.is_outage()
     }
 
     /// Whether the QEMU here is this domain.
     pub(crate) fn is_domain(&self, uuid: Uuid) -> bool {
-        self.guest.as_ref().is_some_and(|guest| guest.uuid == uuid)
+        self.state.run().is_some_and(|run| run.uuid == uuid)
     }
 
-    /// Asks QEMU how it is, for a list: see [`is_verified`](Self::is_verified).
+    /// Asks QEMU for its run state, for a list: see [`is_verified`](Self::is_verified).
     pub(crate) fn verify(&mut self) {
-        if let Some(link) = &mut self.link {
-            self.questions.ask(Subject::Status, link, Instant::now());
-            self.verification = self.questions.newest();
+        if let State::Connected(connected) = &mut self.state {
+            connected.verify();
         }
     }
 
-    /// Whether the list need not wait for this QEMU: it has answered since, there is none, or it is out
-    /// of reach, as was told. One whose connection has just broken is waited for until either is known,
-    /// and one that was paused until its cause is, for that has a deadline of its own.
+    /// Whether a list need not wait for this QEMU: it has answered since, there is none, or its outage was
+    /// reported. A list waits for one whose connection has just broken until either is known, and for one
+    /// that was paused until the cause is known, which has a deadline of its own.
     pub(crate) fn is_verified(&self) -> bool {
-        let Some(guest) = &self.guest else { return true };
-        let has_answered = self.link.is_some() && self.verification.is_none();
-        (has_answered && guest.pause.is_none()) || self.outage.is_some()
+        match &self.state {
+            State::Connected(connected) => {
+                connected.dialog.is_verified() || self.health.is_outage()
+            }
+            State::Lost(_) => self.health.is_outage(),
+            State::Vacant { .. } | State::Connecting(_) | State::Foreign | State::Parked => true,
+        }
     }
 
-    /// Whether there is no run and no way to one: it may be forgotten once its file is gone.
-    pub(crate) fn is_vacant(&self) -> bool {
-        !self.is_first && self.guest.is_none() && self.attempt.is_none() && self.outage.is_none()
+    /// Whether there is no run, no attempt to connect and no outage: the monitor may be dropped once its
+    /// file is gone.
+    pub(crate) fn is_unused(&self) -> bool {
+        let is_idle = matches!(self.state, State::Vacant { .. } | State::Foreign);
+        is_idle && self.is_settled && !self.health.is_outage()
     }
 
-    /// Something has happened to the file of the socket: looks again at once.
-    pub(crate) fn look_now(&mut self) {
-        (self.pause, self.loneliness, self.is_foreign) = (SOON, LONELY, false);
-        self.retry_at = Instant::now();
+    /// Connects at once where there is no connection, for the file of the socket has changed.
+    pub(crate) fn connect_now(&mut self) {
+        self.backoff = Backoff::new();
+        if self.state.attempt().is_none() {
+            self.state.retry(Instant::now());
+        }
     }
 
-    /// The socket has another path by now. It is known by the name and the uuid that it had.
-    pub(crate) fn moved(&mut self, endpoint: Endpoint) {
-        self.config = Arc::new(MonitorConfig { endpoint, ..MonitorConfig::clone(&self.config) });
+    /// Sets the new path of a socket that was moved. The QEMU keeps the name and the uuid that it had.
+    pub(crate) fn set_path(&mut self, endpoint: Endpoint) {
+        let config = MonitorConfig { endpoint, ..MonitorConfig::clone(&self.config) };
+        self.config = Arc::new(config);
         self.relink();
     }
 
-    /// The path does not lead to this socket any more, so that nobody new can come to listen. A run
-    /// goes on until its process ends, or where that is not watched, until nobody listens.
-    pub(crate) fn unlink(&mut self, shared: &mut SourceContext, out: &mut Batch) {
+    /// The path does not lead to this socket any more, so that no other process can come to listen. A
+    /// run goes on until its process ends or, where that is not watched, until no process listens.
+    pub(crate) fn unlink(&mut self, turn: &mut Turn<'_>) {
         self.is_unlinked = true;
-        self.desert(shared, out);
+        self.settle_if_deserted(turn);
     }
 
     /// The path leads to this socket again.
     pub(crate) fn relink(&mut self) {
         self.is_unlinked = false;
-        self.look_now();
+        self.connect_now();
     }
 
-    /// The directory of the socket can be read again.
+    /// The directory of the socket is readable again.
     pub(crate) fn reopen(&mut self) {
-        // It is tried anew, and was of no importance until then.
-        self.trouble.take_if(|_| self.guest.is_none() && self.outage.is_none());
-        self.look_now();
+        // What was suspected before is outdated: the socket is tried again.
+        if self.state.run().is_none() && !self.health.is_outage() {
+            self.health = Health::Well;
+        }
+        self.connect_now();
     }
 
-    /// Does what there is to do. Ready after each step, even if nothing is to be told.
+    /// Gives up an unlinked socket without a run. A run goes on: its process ends, or its pinned socket
+    /// refuses a connection.
+    fn settle_if_deserted(&mut self, turn: &mut Turn<'_>) {
+        let is_idle = matches!(self.state, State::Vacant { .. } | State::Foreign);
+        if self.is_unlinked && is_idle {
+            self.is_settled = true;
+            self.health.recover(None, turn);
+        }
+    }
+
+    /// Reports that it is not known if there is a QEMU: the list of the source cannot wait any longer.
+    pub(crate) fn overdue(&mut self, turn: &mut Turn<'_>) {
+        if self.is_settled || !self.health.is_well() {
+            return;
+        }
+        let now = Instant::now();
+        let error = match self.state.attempt() {
+            Some(attempt) => attempt.silence(&self.config, now),
+            None => self.config.no_greeting(Duration::ZERO),
+        };
+        self.health.suspect(now, error.to_fault());
+        self.report_outage(now, turn);
+    }
+
+    /// Does what is to be done. Ready after each step, even if nothing was delivered.
     ///
     /// # Errors
-    /// There is no QEMU to be had, and somebody waits to hear it: see [`is_first`](Self::is_first).
-    /// After that, and in a part, nothing is an error.
+    /// The first attempt of a source failed: see [`is_settled`](Self::is_settled). After that, and in a
+    /// member, nothing is an error.
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        shared: &mut SourceContext,
-        out: &mut Batch,
+        turn: &mut Turn<'_>,
     ) -> Poll<Result<(), Error>> {
-        if self.is_parked {
+        if matches!(self.state, State::Parked) {
             return Poll::Pending;
         }
         loop {
-            // What QEMU had to say is heard before its end.
-            if self.poll_link(cx, shared, out) || self.poll_process(cx, shared, out) {
+            // The connection before the process: QEMU announces the cause of its end there.
+            if self.poll_link(cx, turn) || self.poll_process(cx, turn) {
                 return Poll::Ready(Ok(()));
             }
-            match self.poll_attempt(cx, shared, out) {
+            match self.poll_attempt(cx, turn) {
                 Ok(false) => {}
                 Ok(true) => return Poll::Ready(Ok(())),
                 Err(error) => return Poll::Ready(Err(error)),
             }
-            if self.meet_deadlines(Instant::now(), shared, out)? {
+            if self.meet_deadlines(Instant::now(), turn)? {
                 return Poll::Ready(Ok(()));
             }
-            let Some(next) = self.next_deadline(shared) else { return Poll::Pending };
-            // Setting a timer costs more than letting it ring early once in a while.
+            let Some(next) = self.next_deadline(turn.shared) else { return Poll::Pending };
+            // Setting a timer costs more than having it fire early now and then.
             if next < self.timer.deadline() || self.timer.is_elapsed() {
                 self.timer.as_mut().reset(next);
             }
@@ -297,60 +264,88 @@ impl Monitor {
         }
     }
 
-    /// True if the process has ended, and that was told.
-    fn poll_process(
-        &mut self,
-        cx: &mut Context<'_>,
-        shared: &mut SourceContext,
-        out: &mut Batch,
-    ) -> bool {
-        let Some(guest) = &mut self.guest else { return false };
-        if guest.ended.is_none() {
-            match &guest.process {
+    /// Writes and reads once. True if something was read, or the connection was lost.
+    fn poll_link(&mut self, cx: &mut Context<'_>, turn: &mut Turn<'_>) -> bool {
+        let State::Connected(connected) = &mut self.state else { return false };
+        match connected.link.poll_io(cx) {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(())) => self.read_lines(turn),
+            Poll::Ready(Err(error)) => drop(self.lose(&error, turn)),
+        }
+        true
+    }
+
+    /// Processes what was read, and keeps the connection if it is still of use.
+    fn read_lines(&mut self, turn: &mut Turn<'_>) {
+        let State::Connected(connected) = &mut self.state else { return };
+        match connected.read_lines(self.role, &mut self.health, turn) {
+            Ok(ReadOutcome::All) => {}
+            Ok(ReadOutcome::Greeting) => self.renegotiate(turn),
+            Err(error) => drop(self.lose(&error, turn)),
+        }
+    }
+
+    /// Negotiates again on a connection on which QEMU greets again: its monitor was removed and made
+    /// again, and the events in between are lost. The connection is kept, for another client may wait for
+    /// its turn; a peer that greets without end is answered no faster than one that breaks each connection.
+    fn renegotiate(&mut self, turn: &mut Turn<'_>) {
+        let again = "QEMU greets again: its monitor was removed and made again, and the events in between \
+                     are lost";
+        let Some((link, retry_at)) = self.lose(&broken(&again), turn) else { return };
+        if let State::Lost(lost) = &mut self.state {
+            let pinned = lost.run.pinned.clone();
+            let attempt = Attempt::renegotiate(&self.config, link, pinned, retry_at);
+            lost.reconnect = Reconnect::Trying(attempt);
+        }
+    }
+
+    /// True if the process has ended, and that was delivered.
+    fn poll_process(&mut self, cx: &mut Context<'_>, turn: &mut Turn<'_>) -> bool {
+        let is_connected = matches!(self.state, State::Connected(_));
+        let Some(run) = self.state.run_mut() else { return false };
+        if run.ended_at.is_none() {
+            match &run.process {
                 Some(process) if process.poll_ended(cx).is_ready() => {}
                 _ => return false,
             }
         }
         let now = Instant::now();
-        let ended = *guest.ended.get_or_insert(now);
-        let heard_out = self.link.is_none() || now >= ended + LAST_WORDS;
-        if heard_out {
-            self.ended(shared, out);
+        let ended_at = *run.ended_at.get_or_insert(now);
+        // A connection is read until it closes: the last events say why the process ended. A child of
+        // QEMU may hold it open.
+        let is_drained = !is_connected || now >= ended_at + DRAIN_TIMEOUT;
+        if is_drained {
+            self.end_run(turn);
         }
-        heard_out
+        is_drained
     }
 
-    /// The run is over.
-    fn ended(&mut self, shared: &mut SourceContext, out: &mut Batch) {
-        let Some(mut guest) = self.guest.take() else { return };
-        guest.tell_pause(None, out);
-        let domain = guest.domain(out);
+    /// Delivers that the run has ended, if there is one.
+    fn end_run(&mut self, turn: &mut Turn<'_>) {
         let now = Instant::now();
-        let is_unheard = self.unheard_from.is_some_and(|from| now >= from);
+        let vacant = State::Vacant { retry_at: now };
+        let (mut run, is_unheard) = match std::mem::replace(&mut self.state, vacant) {
+            State::Connected(connected) => (connected.dialog.run, false),
+            State::Lost(lost) => (lost.run, now >= lost.unheard_from),
+            other => {
+                self.state = other;
+                return;
+            }
+        };
+        run.deliver_pause(None, turn.out);
+        let domain = run.domain(turn.out);
         let unannounced = if is_unheard { StopCause::Unspecified } else { StopCause::Failed };
-        let cause = guest.tracker.announced_cause().unwrap_or(unannounced);
+        let cause = run.tracker.announced_cause().unwrap_or(unannounced);
         tracing::debug!(%domain, ?cause, "QEMU has ended");
-        // What is only known to be gone would be applied after a list that is under way.
-        if self.outage.is_some() && !shared.is_listing {
-            out.gone(&domain, cause);
+        // During a first list an event is applied before the list, but `gone` after it.
+        if self.health.is_outage() && !turn.shared.is_listing {
+            turn.out.gone(&domain, cause);
         } else {
-            let at = out.received();
-            guest.tell(Change::Stopped(cause), at, out);
+            let at = turn.out.received();
+            run.deliver(Change::Stopped(cause), at, turn.out);
         }
-        shared.uuids.release(guest.uuid);
-        self.link = None;
-        self.attempt = None;
-        self.unheard_from = None;
-        self.forget_questions();
-        self.look_now();
-        self.recovered(shared, out);
-    }
-
-    /// The connection on which QEMU was asked is gone.
-    fn forget_questions(&mut self) {
-        self.questions = Questions::new(Instant::now());
-        self.verification = None;
-        self.look_at = None;
-        self.departure = MigrationTracker::default();
+        turn.shared.uuids.release(run.uuid);
+        self.backoff = Backoff::new();
+        self.health.recover(None, turn);
     }
 }

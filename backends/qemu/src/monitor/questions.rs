@@ -99,7 +99,7 @@ impl Questions {
     }
 
     /// The newest open question about the run state.
-    pub(super) fn newest(&self) -> Option<u64> {
+    pub(super) fn newest_status(&self) -> Option<u64> {
         let newest = self.open.iter().rev().find(|question| question.subject == Subject::Status);
         newest.map(|question| question.id)
     }

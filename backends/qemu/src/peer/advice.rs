@@ -3,14 +3,16 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use virevent::Error;
 
+use crate::config::MonitorConfig;
 use crate::uri::{Endpoint, LONGEST_PATH};
 
 /// Whether an attempt to connect found that nobody is there: there is no socket, or nobody listens.
-pub(crate) fn is_nobody(error: &Error) -> bool {
+pub(crate) fn is_absent_or_refused(error: &Error) -> bool {
     let is_none = |source: &io::Error| {
         source.kind() == io::ErrorKind::NotFound
             || Errno::from_io_error(source) == Some(Errno::NOTSOCK)
@@ -98,6 +100,58 @@ fn tcp(endpoint: &Endpoint, error: &io::Error) -> String {
             "this user may not connect to it: a firewall on this host forbids it".into()
         }
         _ => "check the host's name and port".into(),
+    }
+}
+
+/// What silence means, and what to do.
+impl MonitorConfig {
+    /// The error that QEMU greeted and has not answered a question since.
+    pub(crate) fn no_answer(&self, waited: Duration) -> Error {
+        let or_unreachable = match self.may_be_half_open() {
+            true => ". Or its host or the network to it is down",
+            false => "",
+        };
+        self.timed_out(format!(
+            "QEMU has greeted us, but does not answer for {waited:?}: it hangs, or its process is stopped \
+             (SIGSTOP); look at what it does{or_unreachable}"
+        ))
+    }
+
+    /// The error that a process listens, and does not greet.
+    pub(crate) fn no_greeting(&self, waited: Duration) -> Error {
+        self.timed_out(format!(
+            "it accepts the connection but sends nothing for {waited:?}: most likely another client holds \
+             this monitor (libvirt, a management tool, another watch), for QEMU serves one at a time; give \
+             QEMU one more -qmp for us. Or its process is stopped (SIGSTOP), or it is no QMP socket"
+        ))
+    }
+
+    /// The error that what a process sends in place of a greeting does not end.
+    pub(crate) fn endless_greeting(&self, waited: Duration, bytes: usize) -> Error {
+        self.timed_out(format!(
+            "it has sent {bytes} bytes within {waited:?}, and no QMP greeting: check that it is a socket of \
+             -qmp (not of -monitor or -serial)"
+        ))
+    }
+
+    /// The error that the attempt to connect neither succeeds nor fails.
+    pub(crate) fn no_connection(&self, waited: Duration) -> Error {
+        let reason = match &self.endpoint {
+            Endpoint::Unix(_) => format!(
+                "the file system of the socket does not answer for {waited:?}: look at what it is mounted \
+                 from"
+            ),
+            Endpoint::Tcp(..) => format!(
+                "no reply to the connection attempt for {waited:?}: the host is down, a firewall drops the \
+                 packets, or too many clients wait; check host and port"
+            ),
+        };
+        self.timed_out(reason)
+    }
+
+    fn timed_out(&self, reason: String) -> Error {
+        let source = Arc::new(io::Error::from(io::ErrorKind::TimedOut));
+        Error::Unreachable { endpoint: self.endpoint.to_string(), reason, source }
     }
 }
 

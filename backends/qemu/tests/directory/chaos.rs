@@ -7,7 +7,7 @@ use std::time::Duration;
 use virevent_testkit::assert::{Fold, next_within};
 use virevent_testkit::qmp::FakeQemu;
 
-use super::{PATIENCE, SocketPattern};
+use super::{PATIENCE, TestDirectory};
 
 /// What happens to a directory and its QEMUs by chance adds up to the truth whenever it is quiet.
 #[tokio::test]
@@ -18,7 +18,7 @@ async fn whatever_happens_what_was_told_adds_up_to_the_truth() {
 }
 
 async fn chaos(seed: u64) {
-    let (mut random, place) = (fastrand::Rng::with_seed(seed), SocketPattern::new());
+    let (mut random, place) = (fastrand::Rng::with_seed(seed), TestDirectory::new());
     let (mut events, _) = place.watch().await;
     let (mut qemus, mut fold, mut runs) = (BTreeMap::new(), Fold::default(), 0);
     for round in 0..6 {
@@ -54,7 +54,7 @@ async fn chaos(seed: u64) {
 
 /// Something happens. Each QEMU has the name of its socket, and each run a number of its own.
 async fn happen(
-    place: &SocketPattern,
+    place: &TestDirectory,
     qemus: &mut BTreeMap<String, (FakeQemu, u32)>,
     runs: &mut u32,
     random: &mut fastrand::Rng,

@@ -9,20 +9,20 @@ use virevent_qemu::QmpDir;
 use virevent_testkit::assert::{next_within, until_synced};
 use virevent_testkit::qmp::FakeQemu;
 
-use super::{SocketPattern, in_short, next};
+use super::{TestDirectory, in_short, next};
 
 const MOMENT: Duration = Duration::from_millis(100);
 
 /// A directory with a QEMU, and one that says nothing.
-fn place() -> (SocketPattern, FakeQemu, FakeQemu) {
-    let place = SocketPattern::new();
+fn place() -> (TestDirectory, FakeQemu, FakeQemu) {
+    let place = TestDirectory::new();
     let (web, deaf) = (place.qemu("web"), place.qemu("deaf"));
     deaf.change(|faults| faults.deaf = true);
     (place, web, deaf)
 }
 
 /// Begins to subscribe, until `web` is held by it and the list is under way.
-async fn begin(place: &SocketPattern, web: &FakeQemu) -> tokio::task::JoinHandle<EventStream> {
+async fn begin(place: &TestDirectory, web: &FakeQemu) -> tokio::task::JoinHandle<EventStream> {
     let source = QmpDir::new(&place.uri()).unwrap().source();
     let subscribing =
         tokio::spawn(async move { source.subscribe_with(Options::default()).await.unwrap() });
@@ -36,7 +36,7 @@ async fn existing(events: &mut EventStream) -> Vec<String> {
 }
 
 /// Breaks the connection for good, ends the run, and begins another under its name.
-async fn break_and_replace(place: &SocketPattern, web: &FakeQemu) {
+async fn break_and_replace(place: &TestDirectory, web: &FakeQemu) {
     web.change(|faults| faults.hang_up = true);
     web.send(b"nonsense\r\n");
     tokio::time::sleep(MOMENT).await;
@@ -71,7 +71,7 @@ async fn a_state_from_before_the_list_does_not_undo_it() {
 
 #[tokio::test]
 async fn who_knew_the_domains_is_told_each_run_once_when_the_directory_is_back() {
-    let place = SocketPattern::new();
+    let place = TestDirectory::new();
     let web = place.qemu("web");
     let (mut events, existing) = place.watch().await;
     assert_eq!(existing, ["web existing (running)"]);
@@ -107,7 +107,7 @@ async fn a_second_subscription_does_not_wait_for_the_list_of_one_that_was_given_
 
 #[tokio::test]
 async fn what_cannot_be_read_is_no_empty_directory_to_the_next_subscriber_either() {
-    let place = SocketPattern::new();
+    let place = TestDirectory::new();
     let _web = place.qemu("web");
     let source = QmpDir::new(&place.uri()).unwrap().source();
     let mut events = source.subscribe_with(Options::default()).await.unwrap();
@@ -116,7 +116,7 @@ async fn what_cannot_be_read_is_no_empty_directory_to_the_next_subscriber_either
     fs::write(place.path(""), "").unwrap();
     drop(events);
     match source.subscribe_with(Options::default()).await {
-        Err(error) => assert!(error.to_string().contains("no directory"), "{error}"),
+        Err(error) => assert!(error.to_string().contains("not a directory"), "{error}"),
         Ok(mut events) => {
             let first = next_within(&mut events, Duration::from_secs(10)).await.unwrap();
             assert!(first.to_string().contains("disconnected"), "{first}");
@@ -126,7 +126,7 @@ async fn what_cannot_be_read_is_no_empty_directory_to_the_next_subscriber_either
 
 #[tokio::test]
 async fn a_crash_among_our_first_questions_is_told_once() {
-    let place = SocketPattern::new();
+    let place = TestDirectory::new();
     let (mut events, _) = place.watch().await;
     let web = FakeQemu::absent_at(&place.path("web.sock"));
     let panic = br#"{"timestamp": {"seconds": 1795333210, "microseconds": 380905}, "event": "GUEST_PANICKED", "data": {"action": "pause"}}

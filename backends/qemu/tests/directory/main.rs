@@ -26,9 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const SILENCE: Duration = Duration::from_millis(300);
 
 /// A directory `d`, which is not there yet.
-struct SocketPattern(TempDir);
+struct TestDirectory(TempDir);
 
-impl SocketPattern {
+impl TestDirectory {
     fn absent() -> Self {
         Self(tempfile::Builder::new().prefix("vd").tempdir().unwrap())
     }

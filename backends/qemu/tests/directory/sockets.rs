@@ -8,11 +8,11 @@ use virevent_qemu::QmpDir;
 use virevent_testkit::assert::nothing_within;
 use virevent_testkit::qmp::FakeQemu;
 
-use super::{SILENCE, SocketPattern, goes_on, next, some, watch};
+use super::{SILENCE, TestDirectory, goes_on, next, some, watch};
 
 #[tokio::test]
 async fn qemus_that_are_there_exist_and_others_start_and_stop() {
-    let place = SocketPattern::new();
+    let place = TestDirectory::new();
     let (web, _db) = (place.qemu("web"), place.qemu("db"));
     let (mut events, existing) = place.watch().await;
     assert_eq!(existing, ["db existing (running)", "web existing (running)"]);
@@ -29,7 +29,7 @@ async fn qemus_that_are_there_exist_and_others_start_and_stop() {
 
 #[tokio::test]
 async fn names_that_match_a_pattern_are_taken_and_no_others() {
-    let place = SocketPattern::new();
+    let place = TestDirectory::new();
     place.make("sub");
     place.make("sub/deeper");
     let at = |file: &str| FakeQemu::at(&place.path(file), file).unwrap();
@@ -47,7 +47,7 @@ async fn names_that_match_a_pattern_are_taken_and_no_others() {
 
 #[tokio::test]
 async fn a_socket_that_is_there_before_qemu_listens_is_started_when_it_does() {
-    let place = SocketPattern::new();
+    let place = TestDirectory::new();
     let early = FakeQemu::absent_at(&place.path("web.sock"));
     early.bind().unwrap();
     let (mut events, existing) = place.watch().await;
@@ -63,7 +63,7 @@ async fn a_socket_that_is_there_before_qemu_listens_is_started_when_it_does() {
 
 #[tokio::test]
 async fn a_socket_that_is_left_behind_is_no_domain_and_its_name_is_taken_again() {
-    let place = SocketPattern::new();
+    let place = TestDirectory::new();
     drop(UnixListener::bind(place.path("web.sock")).unwrap());
     let (mut events, existing) = place.watch().await;
     assert!(existing.is_empty(), "{existing:?}");
@@ -80,7 +80,7 @@ async fn a_socket_that_is_left_behind_is_no_domain_and_its_name_is_taken_again()
 
 #[tokio::test]
 async fn a_qemu_goes_on_when_another_takes_the_name_of_its_socket() {
-    let place = SocketPattern::new();
+    let place = TestDirectory::new();
     let old = place.qemu("old");
     let (mut events, _) = place.watch().await;
     let path = place.path("old.sock");
@@ -97,7 +97,7 @@ async fn a_qemu_goes_on_when_another_takes_the_name_of_its_socket() {
 
 #[tokio::test]
 async fn one_of_the_same_name_that_comes_at_once_is_another_run() {
-    let place = SocketPattern::new();
+    let place = TestDirectory::new();
     let mut web = place.qemu("web");
     let (mut events, _) = place.watch().await;
     for _ in 0..5 {
@@ -116,7 +116,7 @@ async fn one_of_the_same_name_that_comes_at_once_is_another_run() {
 
 #[tokio::test]
 async fn a_socket_that_is_renamed_or_removed_is_the_same_qemu_and_is_found_again() {
-    let place = SocketPattern::new();
+    let place = TestDirectory::new();
     place.make("sub");
     let web = place.qemu("web");
     let (mut events, _) = place.watch().await;
@@ -150,7 +150,7 @@ async fn is_found_again(qemu: &FakeQemu, events: &mut virevent::EventStream) {
 
 #[tokio::test]
 async fn a_socket_that_is_renamed_before_qemu_listens_is_found_where_it_is() {
-    let place = SocketPattern::new();
+    let place = TestDirectory::new();
     let web = FakeQemu::absent_at(&place.path("web.sock"));
     web.bind().unwrap();
     let (mut events, existing) = place.watch().await;
@@ -163,7 +163,7 @@ async fn a_socket_that_is_renamed_before_qemu_listens_is_found_where_it_is() {
 
 #[tokio::test]
 async fn a_rename_that_a_cut_follows_at_once_is_no_end() {
-    let place = SocketPattern::new();
+    let place = TestDirectory::new();
     let web = place.qemu("web");
     let (mut events, _) = place.watch().await;
     fs::rename(place.path("web.sock"), place.path("db.sock")).unwrap();
@@ -175,7 +175,7 @@ async fn a_rename_that_a_cut_follows_at_once_is_no_end() {
 
 #[tokio::test]
 async fn who_is_out_of_reach_without_a_path_has_ended_once_nobody_listens() {
-    let place = SocketPattern::new();
+    let place = TestDirectory::new();
     let web = place.qemu("web");
     let (mut events, _) = place.watch().await;
     fs::remove_file(place.path("web.sock")).unwrap();
@@ -191,7 +191,7 @@ async fn who_is_out_of_reach_without_a_path_has_ended_once_nobody_listens() {
 
 #[tokio::test]
 async fn a_qemu_without_a_name_has_that_of_its_socket_and_of_the_directory_below() {
-    let place = SocketPattern::new();
+    let place = TestDirectory::new();
     let mut qemus = Vec::new();
     for directory in ["a", "b"] {
         place.make(directory);
@@ -208,7 +208,7 @@ async fn a_qemu_without_a_name_has_that_of_its_socket_and_of_the_directory_below
 
 #[tokio::test]
 async fn a_path_that_is_too_long_to_connect_to_is_no_hindrance() {
-    let place = SocketPattern::new();
+    let place = TestDirectory::new();
     let long = "x".repeat(120);
     place.make(&long);
     let web = place.qemu("web");

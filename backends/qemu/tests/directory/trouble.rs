@@ -14,11 +14,11 @@ use virevent_qemu::QmpDir;
 use virevent_testkit::assert::{next_within, nothing_within};
 use virevent_testkit::qmp::FakeQemu;
 
-use super::{PATIENCE, SILENCE, SocketPattern, goes_on, in_short, next, watch};
+use super::{PATIENCE, SILENCE, TestDirectory, goes_on, in_short, next, watch};
 
 #[tokio::test]
 async fn a_monitor_that_is_held_holds_up_no_other_and_is_told_as_a_gap_of_its_own() {
-    let place = SocketPattern::new();
+    let place = TestDirectory::new();
     let (_web, held) = (place.qemu("web"), place.qemu("held"));
     held.change(|faults| faults.deaf = true);
     let began = Instant::now();
@@ -38,7 +38,7 @@ async fn a_monitor_that_is_held_holds_up_no_other_and_is_told_as_a_gap_of_its_ow
 
 #[tokio::test]
 async fn a_held_monitor_whose_qemu_goes_leaves_no_gap_behind() {
-    let place = SocketPattern::new();
+    let place = TestDirectory::new();
     let held = place.qemu("held");
     held.change(|faults| faults.deaf = true);
     let (mut events, existing) = place.watch().await;
@@ -50,7 +50,7 @@ async fn a_held_monitor_whose_qemu_goes_leaves_no_gap_behind() {
 
 #[tokio::test]
 async fn a_gap_in_one_delays_no_other() {
-    let place = SocketPattern::new();
+    let place = TestDirectory::new();
     let (web, db) = (place.qemu("web"), place.qemu("db"));
     let (mut events, _) = place.watch().await;
     db.change(|faults| faults.hang_up = true);
@@ -66,7 +66,7 @@ async fn a_gap_in_one_delays_no_other() {
 
 #[tokio::test]
 async fn who_subscribes_later_is_told_what_is_out_of_reach() {
-    let place = SocketPattern::new();
+    let place = TestDirectory::new();
     let (_web, db) = (place.qemu("web"), place.qemu("db"));
     let source = QmpDir::new(&place.uri()).unwrap().source();
     let (mut events, _) = watch(&source).await;
@@ -80,7 +80,7 @@ async fn who_subscribes_later_is_told_what_is_out_of_reach() {
 
 #[tokio::test]
 async fn of_two_qemus_with_one_uuid_the_second_gets_one_of_its_own() {
-    let place = SocketPattern::new();
+    let place = TestDirectory::new();
     let one = place.qemu("web");
     let (mut events, _) = place.watch().await;
     let two = FakeQemu::at(&place.path("copy.sock"), "web").unwrap();
@@ -94,7 +94,7 @@ async fn of_two_qemus_with_one_uuid_the_second_gets_one_of_its_own() {
 }
 
 /// A socket at which everybody who comes is told this, and then nothing more. How many came.
-fn other(place: &SocketPattern, name: &str, says: &'static [u8]) -> Arc<AtomicU64> {
+fn other(place: &TestDirectory, name: &str, says: &'static [u8]) -> Arc<AtomicU64> {
     let listener = UnixListener::bind(place.path(name)).unwrap();
     let count = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&count);
@@ -111,7 +111,7 @@ fn other(place: &SocketPattern, name: &str, says: &'static [u8]) -> Arc<AtomicU6
 
 #[tokio::test]
 async fn what_is_no_monitor_is_no_domain_and_is_left_alone_until_its_file_changes() {
-    let place = SocketPattern::new();
+    let place = TestDirectory::new();
     let others = [
         other(&place, "hmp.sock", b"QEMU 7.2.22 monitor - type 'help' for more information\r\n"),
         other(&place, "vnc.sock", b"RFB 003.008\n"),
@@ -135,7 +135,7 @@ async fn what_is_no_monitor_is_no_domain_and_is_left_alone_until_its_file_change
 
 #[tokio::test]
 async fn verification_goes_on_beside_a_qemu_that_hangs() {
-    let place = SocketPattern::new();
+    let place = TestDirectory::new();
     let web = place.qemu("web");
     let db = place.qemu("db");
     let source = QmpDir::new(&place.uri())
@@ -162,7 +162,7 @@ async fn verification_goes_on_beside_a_qemu_that_hangs() {
 
 #[tokio::test]
 async fn a_storage_daemon_is_no_domain_of_a_directory() {
-    let place = SocketPattern::new();
+    let place = TestDirectory::new();
     let _web = place.qemu("web");
     let daemon = place.qemu("daemon");
     let lacks = ["query-name", "query-uuid", "query-cpus-fast", "query-status"];
@@ -175,7 +175,7 @@ async fn a_storage_daemon_is_no_domain_of_a_directory() {
 
 #[tokio::test]
 async fn what_says_nothing_is_let_go_and_tried_again_later() {
-    let place = SocketPattern::new();
+    let place = TestDirectory::new();
     let listener = UnixListener::bind(place.path("console.sock")).unwrap();
     let source = QmpDir::new(&place.uri()).unwrap().greeting_timeout(SILENCE).source();
     let (mut events, existing) = watch(&source).await;
@@ -220,7 +220,7 @@ fn bound_by_modes<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'sta
 #[test]
 fn an_unreadable_sub_directory_is_a_gap_and_no_stop() {
     bound_by_modes(|| async {
-        let place = SocketPattern::new();
+        let place = TestDirectory::new();
         place.make("sub");
         let (web, db) = (place.qemu("sub/web"), place.qemu("db"));
         let (mut events, _) = place.watch().await;

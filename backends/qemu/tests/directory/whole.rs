@@ -11,11 +11,11 @@ use virevent_qemu::QmpDir;
 use virevent_testkit::assert::{next_within, nothing_within, until_synced};
 use virevent_testkit::qmp::FakeQemu;
 
-use super::{PATIENCE, SILENCE, SocketPattern, goes_on, next, some, watch};
+use super::{PATIENCE, SILENCE, TestDirectory, goes_on, next, some, watch};
 
 #[tokio::test]
 async fn a_directory_may_come_late_and_level_by_level() {
-    let place = SocketPattern::absent();
+    let place = TestDirectory::absent();
     let uri = format!("{}/e/f", place.uri());
     let source = QmpDir::new(&uri).unwrap().source();
     let (mut events, existing) = watch(&source).await;
@@ -36,7 +36,7 @@ async fn a_directory_may_come_late_and_level_by_level() {
 
 #[tokio::test]
 async fn a_directory_that_is_not_there_is_a_gap_that_says_so() {
-    let place = SocketPattern::absent();
+    let place = TestDirectory::absent();
     let source = QmpDir::new(&place.uri()).unwrap().source();
     for _ in 0..2 {
         // The second subscriber is told as well.
@@ -47,14 +47,14 @@ async fn a_directory_that_is_not_there_is_a_gap_that_says_so() {
         let DomainEvent::Gap(Gap { kind: GapKind::Disconnected { fault }, .. }) = event else {
             panic!("{event}");
         };
-        assert!(fault.to_string().contains("the directory is not there"), "{fault}");
+        assert!(fault.to_string().contains("the directory does not exist yet"), "{fault}");
         assert!(fault.to_string().contains(&place.path("").display().to_string()), "{fault}");
     }
 }
 
 #[tokio::test]
 async fn a_directory_that_vanishes_stops_nobody_and_is_watched_when_it_is_back() {
-    let place = SocketPattern::new();
+    let place = TestDirectory::new();
     place.make("sub");
     let (web, db) = (place.qemu("web"), place.qemu("sub/db"));
     let (mut events, _) = place.watch().await;
@@ -71,7 +71,7 @@ async fn a_directory_that_vanishes_stops_nobody_and_is_watched_when_it_is_back()
 
 #[tokio::test]
 async fn a_directory_that_is_renamed_away_and_back_stops_nobody() {
-    let place = SocketPattern::new();
+    let place = TestDirectory::new();
     let web = place.qemu("web");
     let (mut events, _) = place.watch().await;
     let away = place.0.path().join("away");
@@ -93,11 +93,11 @@ async fn a_directory_that_is_renamed_away_and_back_stops_nobody() {
 
 #[tokio::test]
 async fn what_is_no_directory_is_a_clear_error_and_later_an_outage() {
-    let place = SocketPattern::absent();
+    let place = TestDirectory::absent();
     fs::write(place.path(""), "").unwrap();
     let source = QmpDir::new(&place.uri()).unwrap().source();
     let error = source.subscribe_with(Options::default()).await.unwrap_err().to_line();
-    assert!(error.contains("no directory") && error.contains("qmp:"), "{error}");
+    assert!(error.contains("not a directory") && error.contains("qmp:"), "{error}");
     fs::remove_file(place.path("")).unwrap();
     place.make("");
     let web = place.qemu("web");
@@ -119,7 +119,7 @@ async fn what_is_no_directory_is_a_clear_error_and_later_an_outage() {
 
 #[tokio::test]
 async fn while_the_directory_cannot_be_read_that_is_the_only_outage() {
-    let place = SocketPattern::new();
+    let place = TestDirectory::new();
     let web = place.qemu("web");
     drop(UnixListener::bind(place.path("stale.sock")).unwrap());
     let (mut events, _) = place.watch().await;
@@ -137,7 +137,7 @@ async fn while_the_directory_cannot_be_read_that_is_the_only_outage() {
 
 #[tokio::test]
 async fn a_storm_of_notices_that_overflows_their_queue_loses_nothing() {
-    let place = SocketPattern::new();
+    let place = TestDirectory::new();
     let (mut events, _) = place.watch().await;
     let most = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
     let most: usize = most.trim().parse().unwrap();
@@ -154,7 +154,7 @@ async fn a_storm_of_notices_that_overflows_their_queue_loses_nothing() {
 
 #[tokio::test]
 async fn what_nobody_notices_is_found_by_looking_once_in_a_while() {
-    let (place, elsewhere) = (SocketPattern::new(), tempfile::tempdir().unwrap());
+    let (place, elsewhere) = (TestDirectory::new(), tempfile::tempdir().unwrap());
     let target = elsewhere.path().join("web");
     symlink(&target, place.path("web.sock")).unwrap();
     let seldom = QmpDir::new(&place.uri()).unwrap().source();
@@ -167,7 +167,7 @@ async fn what_nobody_notices_is_found_by_looking_once_in_a_while() {
 
 #[tokio::test]
 async fn all_is_let_go_with_the_last_subscriber() {
-    let place = SocketPattern::new();
+    let place = TestDirectory::new();
     let qemus = [place.qemu("web"), place.qemu("db")];
     let source = QmpDir::new(&place.uri()).unwrap().source();
     for round in 1..=3 {

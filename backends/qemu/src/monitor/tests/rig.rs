@@ -21,7 +21,9 @@ use virevent::{Error, Uuid};
 
 use crate::config::MonitorConfig;
 use crate::link::{Opened, Opening, Progress, QmpLink};
-use crate::monitor::{Monitor, Role, SourceContext};
+use crate::monitor::health::Health;
+use crate::monitor::state::{Reconnect, State};
+use crate::monitor::{Monitor, Role, SourceContext, Turn};
 use crate::peer::advice::unreachable;
 use crate::peer::identity::RunIdentity;
 use crate::peer::pinned_socket::PinnedSocket;
@@ -187,7 +189,7 @@ impl Rig {
         }
         let inputs: &[Input] = match start {
             Start::New => &[],
-            Start::Vacant if role == Role::Part => &[Refused],
+            Start::Vacant if role == Role::Member => &[Refused],
             Start::Vacant => &[Connects("running"), Eof, Wait(20), Refused],
             Start::Connecting => &[Input::Poll],
             Start::Connected | Start::Tcp | Start::Watched => &[Connects("running")],
@@ -241,13 +243,17 @@ impl Rig {
             Park => self.monitor.park(&mut self.shared),
             Unpark => self.monitor.unpark(),
             Verify => self.monitor.verify(),
-            FileChanges => self.monitor.look_now(),
-            Unlink => self.monitor.unlink(&mut self.shared, &mut self.out),
+            FileChanges => self.monitor.connect_now(),
+            Unlink => {
+                self.monitor.unlink(&mut Turn { shared: &mut self.shared, out: &mut self.out })
+            }
             Relink => self.monitor.relink(),
-            Overdue => self.monitor.overdue(&mut self.shared, &mut self.out),
-            Shut => self.shared.is_shut = true,
+            Overdue => {
+                self.monitor.overdue(&mut Turn { shared: &mut self.shared, out: &mut self.out })
+            }
+            Shut => self.shared.is_unreadable = true,
             Reopen => {
-                self.shared.is_shut = false;
+                self.shared.is_unreadable = false;
                 self.monitor.reopen();
             }
             Listing => self.shared.is_listing = true,
@@ -274,9 +280,8 @@ impl Rig {
     async fn settle(&mut self) -> Result<(), Error> {
         for _ in 0..3 {
             for _ in 0..100 {
-                let (monitor, shared) = (&mut self.monitor, &mut self.shared);
-                let out = &mut self.out;
-                match poll_fn(|cx| Poll::Ready(monitor.poll(cx, shared, out))).await {
+                let mut turn = Turn { shared: &mut self.shared, out: &mut self.out };
+                match poll_fn(|cx| Poll::Ready(self.monitor.poll(cx, &mut turn))).await {
                     Poll::Ready(outcome) => outcome?,
                     Poll::Pending => break,
                 }
@@ -314,7 +319,7 @@ impl Rig {
             process,
             status: status.into(),
             early: Vec::new(),
-            way: None,
+            pinned: None,
         };
         SCRIPT.with_borrow_mut(|script| script.outcome = Some(Ok(opened)));
     }
@@ -400,21 +405,22 @@ impl Rig {
     /// The state, with what is the matter.
     pub(super) fn state(&self) -> String {
         let monitor = &self.monitor;
-        let run = monitor.guest.is_some();
-        let name = match (run, monitor.link.is_some(), monitor.attempt.is_some()) {
-            _ if monitor.is_parked => "Parked",
-            (true, true, _) => "Connected",
-            (true, false, false) => "Lost, waiting",
-            (true, false, true) => "Lost, connecting",
-            _ if monitor.is_foreign => "Foreign",
-            (false, _, true) => "Connecting",
-            (false, ..) => "Vacant",
+        let name = match &monitor.state {
+            State::Vacant { .. } => "Vacant",
+            State::Connecting(_) => "Connecting",
+            State::Connected(_) => "Connected",
+            State::Lost(lost) => match lost.reconnect {
+                Reconnect::At(_) => "Lost, waiting",
+                Reconnect::Trying(_) => "Lost, connecting",
+            },
+            State::Foreign => "Foreign",
+            State::Parked => "Parked",
         };
-        let first = if monitor.is_first { ", first" } else { "" };
-        let trouble = match (&monitor.trouble, &monitor.outage) {
-            (_, Some(_)) => ", outage",
-            (Some(_), None) => ", suspected",
-            (None, None) => "",
+        let first = if monitor.is_settled { "" } else { ", first" };
+        let trouble = match &monitor.health {
+            Health::Well => "",
+            Health::Suspected { .. } => ", suspected",
+            Health::Outage(_) => ", outage",
         };
         format!("{name}{first}{trouble}")
     }
