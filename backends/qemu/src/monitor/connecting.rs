@@ -17,8 +17,9 @@ use super::{CLOSE_GRACE, Monitor};
 use crate::ADVICE;
 use crate::config::MonitorConfig;
 use crate::decode::{Meaning, RunTracker};
-use crate::link::{Dial, Opened, Opening, Progress, QmpLink};
+use crate::link::QmpLink;
 use crate::peer::advice::{is_absent_or_refused, is_refused};
+use crate::peer::handshake::{Dial, Opened, Opening, Progress};
 use crate::peer::identity::{self, RunIdentity};
 use crate::peer::pinned_socket::PinnedSocket;
 use crate::peer::process::Process;
@@ -60,7 +61,7 @@ impl Attempt {
         progress.is_connected.store(true, Ordering::Relaxed);
         // QEMU has nothing to answer before, and so its deadline counts from then.
         progress.greeted.get_or_init(|| due);
-        let opened = Opened::again(Arc::clone(config), link, pinned, Arc::clone(&progress));
+        let opened = Opened::negotiate(Arc::clone(config), link, pinned, Arc::clone(&progress));
         let opening = Box::pin(async move {
             sleep_until(due).await;
             opened.await

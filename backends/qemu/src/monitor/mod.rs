@@ -38,7 +38,8 @@ use self::health::Health;
 use self::state::{Lost, Reconnect, State};
 pub(crate) use self::turn::{Role, SourceContext, Turn};
 use crate::config::MonitorConfig;
-use crate::link::{Dial, Opened, broken};
+use crate::link::broken;
+use crate::peer::handshake::{Dial, Opened};
 use crate::peer::identity::ClaimedUuids;
 use crate::uri::Endpoint;
 

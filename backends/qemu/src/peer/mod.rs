@@ -4,6 +4,7 @@
 pub(crate) mod advice;
 pub(crate) mod answers;
 pub(crate) mod blocking;
+pub(crate) mod handshake;
 pub(crate) mod identity;
 pub(crate) mod pinned_socket;
 pub(crate) mod process;

@@ -20,11 +20,12 @@ use virevent::driver::Batch;
 use virevent::{Error, Uuid};
 
 use crate::config::MonitorConfig;
-use crate::link::{Opened, Opening, Progress, QmpLink};
+use crate::link::QmpLink;
 use crate::monitor::health::Health;
 use crate::monitor::state::{Reconnect, State};
 use crate::monitor::{Monitor, Role, SourceContext, Turn};
 use crate::peer::advice::unreachable;
+use crate::peer::handshake::{Opened, Opening, Progress};
 use crate::peer::identity::RunIdentity;
 use crate::peer::pinned_socket::PinnedSocket;
 use crate::peer::process::Process;
