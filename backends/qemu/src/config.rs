@@ -1,4 +1,4 @@
-//! What is fixed for as long as a source lives.
+//! The configuration of a monitor, which is fixed as long as its source lives.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,40 +9,41 @@ use virevent::driver::Settings;
 use crate::peer::pinned_socket::FileId;
 use crate::uri::Endpoint;
 
-/// The least time that is waited for anything: less would be a busy loop.
-const LEAST: Duration = Duration::from_millis(1);
+/// The shortest wait: less would be a busy loop.
+const MIN_WAIT: Duration = Duration::from_millis(1);
 
-/// As good as never, and still a time that a clock can be set to: thirty years.
-const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+/// The longest wait, which a clock can still be set to: thirty years.
+const MAX_WAIT: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
-/// A time that can be waited for.
+/// A duration that can be waited for.
 pub(crate) fn lasting(duration: Duration) -> Duration {
-    duration.clamp(LEAST, NEVER)
+    duration.clamp(MIN_WAIT, MAX_WAIT)
 }
 
-/// The same of what is done again and again: zero is never.
+/// A duration for an interval: zero disables.
 pub(crate) fn every(interval: Duration) -> Duration {
-    if interval.is_zero() { NEVER } else { lasting(interval) }
+    if interval.is_zero() { MAX_WAIT } else { lasting(interval) }
 }
 
+/// The configuration of a monitor.
 #[derive(Clone, Debug)]
 pub(crate) struct MonitorConfig {
     pub(crate) uri: String,
     pub(crate) endpoint: Endpoint,
-    /// What a QEMU is called that has no name.
+    /// The name of a domain whose QEMU has none.
     pub(crate) name: String,
-    /// Where it was found first, from which the uuid of one without any is derived.
+    /// Where the socket was found first: the uuid of a QEMU without one is derived from it.
     pub(crate) origin: Endpoint,
-    /// The one file that the endpoint's path is to lead to.
+    /// The one file that the endpoint's path must lead to, in a directory.
     pub(crate) file: Option<FileId>,
     pub(crate) host: Arc<str>,
     /// How long to wait for a greeting.
     pub(crate) greeting: Duration,
-    /// How often to ask QEMU for its run state.
+    /// How often QEMU is asked for its run state.
     pub(crate) interval: Duration,
     /// How long it may take to answer.
     pub(crate) answer: Duration,
-    /// How often to look whether there is a QEMU.
+    /// The longest wait between two attempts to connect.
     pub(crate) retry: Duration,
 }
 
@@ -55,7 +56,7 @@ impl MonitorConfig {
 
     pub(crate) fn at(uri: &str, endpoint: Endpoint) -> Self {
         let host = match &endpoint {
-            Endpoint::Tcp(host, _) if !is_here(host) => Arc::from(&**host),
+            Endpoint::Tcp(host, _) if !is_this_host(host) => Arc::from(&**host),
             _ => Arc::from(&*rustix::system::uname().nodename().to_string_lossy()),
         };
         let retry = match &endpoint {
@@ -76,7 +77,7 @@ impl MonitorConfig {
         }
     }
 
-    /// Takes over what all backends share, as far as a monitor has a use for it.
+    /// Applies the settings that all backends share, as far as a monitor uses them.
     pub(crate) fn settle(&mut self, settings: &Settings) {
         if let Some((interval, count)) = settings.keepalive {
             self.interval = every(interval.unwrap_or(Duration::ZERO));
@@ -88,8 +89,8 @@ impl MonitorConfig {
         self.answer = settings.call_timeout.map_or(self.answer, lasting);
     }
 
-    /// By when a session has done all that it is asked for, or has said why not: a list waits for the
-    /// answer of a QEMU that hangs until that is an outage.
+    /// The time within which a session answers the driver, with a result or an error: a list waits for a QEMU
+    /// that hangs until that is an outage.
     pub(crate) fn deadline(&self) -> Duration {
         self.greeting.saturating_add(self.answer).saturating_add(Duration::from_secs(30))
     }
@@ -100,7 +101,7 @@ impl MonitorConfig {
     }
 }
 
-fn is_here(host: &str) -> bool {
+fn is_this_host(host: &str) -> bool {
     host == "localhost"
         || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
@@ -110,16 +111,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_keepalive_of_all_backends_is_clamped_to_what_can_be_waited() {
+    fn a_shared_keepalive_is_clamped_to_a_possible_wait() {
         let second = Duration::from_secs(1);
         let answer = Duration::from_secs(10);
         let table = [
             (Some(5 * second), 0, 5 * second, 5 * second),
             (Some(5 * second), 5, 5 * second, 30 * second),
-            (Some(Duration::MAX), u32::MAX, NEVER, NEVER),
-            (Some(second), u32::MAX, second, NEVER),
-            (Some(Duration::ZERO), 5, NEVER, answer),
-            (None, 5, NEVER, answer),
+            (Some(Duration::MAX), u32::MAX, MAX_WAIT, MAX_WAIT),
+            (Some(second), u32::MAX, second, MAX_WAIT),
+            (Some(Duration::ZERO), 5, MAX_WAIT, answer),
+            (None, 5, MAX_WAIT, answer),
         ];
         for (interval, count, expected_interval, expected_answer) in table {
             let mut config = MonitorConfig::new("qmp:/run/web.sock").unwrap();

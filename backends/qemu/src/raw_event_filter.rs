@@ -3,6 +3,7 @@
 use virevent::driver::Interest;
 use virevent::{EventName, Kind};
 
+/// The names of the events that the subscribers asked for, or all.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RawEventFilter {
     all: bool,
@@ -10,9 +11,10 @@ pub(crate) struct RawEventFilter {
 }
 
 impl RawEventFilter {
-    /// What the subscribers want, and which of it cannot be had: QEMU numbers no events.
+    /// The filter of an interest, and the kinds of it that are refused: QEMU numbers no events.
     pub(crate) fn new(interest: &Interest) -> (Self, Vec<Kind>) {
-        let (mut filter, mut refused) = (Self::default(), Vec::new());
+        let mut filter = Self::default();
+        let mut refused = Vec::new();
         for kind in interest.kinds().iter() {
             match kind {
                 Kind::Other => filter.all = true,
@@ -24,6 +26,7 @@ impl RawEventFilter {
         (filter, refused)
     }
 
+    /// Whether a subscriber asked for the event of this name.
     pub(crate) fn matches(&self, name: &str) -> bool {
         self.all || self.names.iter().any(|wanted| **wanted == *name)
     }
@@ -34,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_is_wanted_by_its_name_and_never_by_a_number() {
+    fn an_event_matches_by_name_and_never_by_number() {
         let kinds = ["lifecycle", "other:RTC_CHANGE", "other:8"].map(|kind| kind.parse().unwrap());
         let (filter, refused) = RawEventFilter::new(&kinds.into_iter().collect());
         assert!(filter.matches("RTC_CHANGE") && !filter.matches("POWERDOWN"));

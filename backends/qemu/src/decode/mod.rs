@@ -1,38 +1,38 @@
-//! Event to change: pure, and by a table.
+//! What QEMU's events mean for a domain: pure, and by a table.
 //!
 //! | QMP | becomes |
 //! |---|---|
-//! | `STOP` | suspended; why is in the event before it, or in the run state, see [`Meaning::PauseWithoutCause`] |
+//! | `STOP` | suspended; the cause is in the event before it, or in the run state, see [`Meaning::PauseWithoutCause`] |
 //! | `RESUME` | resumed: unpaused, or migrated if it came in from another host |
 //! | `RESET` | a reboot |
 //! | `SHUTDOWN` | shutting_down: guest or host |
 //! | `SUSPEND`, `SUSPEND_DISK` | pm_suspended: memory, disk |
-//! | `WAKEUP` | started (wakeup), which is libvirt's term for the end of a sleep |
+//! | `WAKEUP` | started (wakeup), libvirt's term for the end of a sleep |
 //! | `GUEST_PANICKED`, `GUEST_CRASHLOADED` | crashed: panicked, crashloaded |
 //! | any other | passed on whole, by its name |
 //!
-//! After `RESUME`, `WAKEUP` and `RESET` only the run state tells how the guest is now
-//! ([`RunTracker::take_doubt`]): it may sleep on, have left for another host, or wait to be continued.
+//! After `RESUME`, `WAKEUP` and `RESET` only the run state says how the guest is
+//! ([`RunTracker::take_needs_status`]): it may still sleep, have migrated away, or wait for `cont`.
 //!
-//! `POWERDOWN` is passed on: it says that the power button was pressed, and nothing of whether the
-//! guest obeys. A panic that the guest survives (`-action panic=none`) is crashed like any; QEMU is then
-//! asked how the guest is. A `STOP` that comes with a shutdown or a panic (`-no-shutdown`, `-action
-//! panic=pause`) is part of it, and not told again.
+//! `POWERDOWN` is passed on: it says that the power button was pressed, not that the guest obeys. A panic
+//! that the guest survives (`-action panic=none`) is crashed like any other; QEMU is then asked for its run
+//! state. A `STOP` that follows a shutdown or a panic (`-no-shutdown`, `-action panic=pause`) belongs to
+//! that, and is no pause.
 //!
-//! The end of the process is no event. What was announced before it is the cause of the stop. Where the
-//! guest has ended, or panicked, and QEMU is told to quit later (`-no-shutdown`), the guest's end is the
-//! cause, and the second `SHUTDOWN` part of the first:
+//! QEMU sends no event when its process ends. The last announcement before is the cause of the stop. Where
+//! the guest has shut down or panicked and QEMU quits later (`-no-shutdown`), the end of the guest is the
+//! cause, and the second `SHUTDOWN` belongs to the first:
 //!
 //! | announced | stopped |
 //! |---|---|
 //! | `SHUTDOWN` guest-shutdown, guest-reset, subsystem-reset | shutdown |
 //! | `SHUTDOWN` host-qmp-quit, host-signal, host-ui, host-qmp-system-reset; `WATCHDOG` poweroff | destroyed |
 //! | `SHUTDOWN` guest-panic; `GUEST_PANICKED` | crashed |
-//! | `MIGRATION` completed, on the side that it left; the run state `postmigrate`, or `finish-migrate` when QEMU is told to quit | migrated |
+//! | `MIGRATION` completed, on the source; the run state `postmigrate`, or `finish-migrate` when QEMU is told to quit | migrated |
 //! | `SHUTDOWN` snapshot-load | from_snapshot |
 //! | `SHUTDOWN` host-error; nothing at all | failed |
 //!
-//! Where nothing could be heard, for there was no connection, there is no cause.
+//! Without a connection nothing could be announced, and there is no cause.
 
 use serde::Deserialize;
 use virevent::{
@@ -45,36 +45,36 @@ use crate::wire::Event;
 /// What an event means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meaning {
-    /// A step in the life of the domain.
+    /// The domain changes.
     Change(Change),
     /// The guest rebooted.
     Reboot,
-    /// It was paused, and only the run state tells why.
+    /// The guest was paused, and only the run state gives the cause.
     PauseWithoutCause,
-    /// Nothing new: it is part of what was told.
+    /// The event belongs to an earlier one, and changes nothing.
     Duplicate,
-    /// What has no type here.
+    /// The event has no type here, and is passed on whole.
     Other,
 }
 
-/// One run of a QEMU, as far as its events have told it.
+/// The state of one run of a QEMU, by its events and run states.
 #[derive(Clone, Debug)]
 pub struct RunTracker {
     state: State,
-    /// It waits for another QEMU to send it the guest.
+    /// Whether it waits for another QEMU to send the guest.
     incoming: bool,
-    /// Why it is about to be paused.
+    /// The cause of the pause that was announced.
     pause: Option<SuspendCause>,
-    /// Why it ends when it ends.
+    /// The cause of the end that was announced.
     ending: Option<StopCause>,
-    /// It has announced that it is about to end.
+    /// Whether the end of the process was announced.
     is_leaving: bool,
-    /// It has announced what a `STOP` or a `SHUTDOWN` is to follow.
+    /// Whether an event was announced that a `STOP` or a `SHUTDOWN` follows.
     is_stopping: bool,
-    /// At the last look the guest was about to arrive on another host.
+    /// Whether the guest was about to resume on another host at the last run state.
     is_moving: bool,
-    /// What was heard leaves open how the guest is now.
-    is_in_doubt: bool,
+    /// Whether only the run state says how the guest is now.
+    needs_status: bool,
 }
 
 /// The members of any event's data that matter here.
@@ -91,14 +91,14 @@ struct Data<'a> {
 }
 
 impl<'a> Data<'a> {
-    /// Data that is not of this form says nothing.
+    /// Data of another form counts as empty: a newer QEMU may send it.
     fn of(event: &Event<'a>) -> Self {
         event.data.and_then(|data| serde_json::from_str(data.get()).ok()).unwrap_or_default()
     }
 }
 
 impl RunTracker {
-    /// A run in this run state (`status` of `query-status`).
+    /// Starts with this run state (`status` of `query-status`).
     pub fn new(status: &str) -> Self {
         let mut tracker = Self {
             state: State::NoState,
@@ -108,73 +108,72 @@ impl RunTracker {
             is_leaving: false,
             is_stopping: false,
             is_moving: false,
-            is_in_doubt: false,
+            needs_status: false,
         };
         tracker.set_status(status);
         tracker
     }
 
-    /// The state of the domain.
+    /// Returns the state of the domain.
     pub fn state(&self) -> State {
         self.state
     }
 
-    /// Why the run began: it booted, as far as one can see, unless it came in from elsewhere.
+    /// Returns the cause of the start: booted, unless the guest migrates in.
     pub fn start_cause(&self) -> StartCause {
         if self.incoming { StartCause::Migrated } else { StartCause::Booted }
     }
 
-    /// Why the run ended, if it has: what was announced, and else that it failed.
+    /// Returns the cause of the stop once the process has ended: the announced one, else failed.
     pub fn stop_cause(&self) -> StopCause {
         self.announced_cause().unwrap_or(StopCause::Failed)
     }
 
-    /// The cause of its end that was announced.
+    /// Returns the cause of the stop that was announced.
     pub fn announced_cause(&self) -> Option<StopCause> {
         self.ending
     }
 
-    /// The guest had left for another host when its QEMU was told to quit, as only its migration says.
+    /// Sets that the guest has migrated away, which only `query-migrate` said.
     pub fn set_migrated(&mut self) {
         self.ending = Some(StopCause::Migrated);
     }
 
-    /// Whether what was heard since the last call leaves open how the guest is now, so that QEMU is to be
-    /// asked: after a `RESUME`, a `WAKEUP` or a `RESET` a guest may sleep, be paused, or be about to move.
+    /// Returns whether QEMU is to be asked for its run state because of an event since the last call: after a
+    /// `RESUME`, a `WAKEUP` or a `RESET` a guest may sleep, be paused, or be about to migrate.
     pub fn take_needs_status(&mut self) -> bool {
-        std::mem::take(&mut self.is_in_doubt)
+        std::mem::take(&mut self.needs_status)
     }
 
-    /// Whether this run state is from before what was announced: a guest that has panicked, or says that
-    /// its memory is on the disk, runs on until QEMU stops it. Believed at the second time.
+    /// Returns whether this run state is older than the last announcement: a guest that has panicked, or has
+    /// saved its memory to disk, runs until QEMU stops it. The second time the run state is believed.
     pub fn is_stale_status(&mut self, status: &str) -> bool {
         std::mem::take(&mut self.is_stopping) && status == "running"
     }
 
-    /// QEMU was asked for its run state, and is in this one.
+    /// Sets the run state that QEMU answered.
     ///
-    /// Between two looks it may have been reset or resumed unseen, so a run state also says which of
-    /// the announcements before it are over: those that cannot lead to it.
+    /// Events may have been lost before. So a run state also cancels the announcements that cannot lead to it:
     ///
-    /// | run state | why it ends when it ends |
+    /// | run state | cause of the end |
     /// |---|---|
-    /// | `shutdown` (`-no-shutdown`) | as its `SHUTDOWN` said; else shutdown |
+    /// | `shutdown` (`-no-shutdown`) | as announced by `SHUTDOWN`; else shutdown |
     /// | `guest-panicked` | crashed |
     /// | `postmigrate` | migrated |
-    /// | `finish-migrate`, and any newer than this crate | as was announced: any way may lead there |
-    /// | any other | nothing is announced: from an end only a reset or `cont` leads there |
+    /// | `finish-migrate`, and any newer than this crate | as announced: any event may lead there |
+    /// | any other | none: only a reset or `cont` leads there from an announced end |
     pub fn set_status(&mut self, status: &str) {
         self.incoming = status == "inmigrate";
         if status == "postmigrate" {
             self.ending = Some(StopCause::Migrated);
         }
-        // On its way out QEMU may call itself anything: what it announced stands.
+        // While it shuts down QEMU passes through other run states: the announcement counts.
         if self.is_leaving {
             return;
         }
         self.is_moving = status == "finish-migrate";
         let state = state(status);
-        // A run state says less than the event that led to it.
+        // A run state without a reason must not replace the reason that an event gave.
         let is_vaguer = state.is_same(self.state)
             && matches!(
                 state,
@@ -185,10 +184,10 @@ impl RunTracker {
         if !is_vaguer {
             self.state = state;
         }
-        // What was to come has come, or tells itself by the run state.
+        // The announced pause has happened, or the run state gives its cause.
         self.pause = None;
         self.ending = match (status, self.ending) {
-            // It is `guest-panicked` after a panic, and `postmigrate` after a migration.
+            // After a panic the run state is `guest-panicked`, after a migration `postmigrate`.
             ("shutdown", None | Some(StopCause::Crashed | StopCause::Migrated)) => {
                 Some(StopCause::Shutdown)
             }
@@ -202,25 +201,25 @@ impl RunTracker {
         };
     }
 
-    /// QEMU answers on a new connection: it has not ended, whatever it announced on the last one.
+    /// Sets that QEMU answers on a new connection: it has not ended, whatever it announced before.
     pub fn set_alive(&mut self) {
         self.is_leaving = false;
     }
 
-    /// It was paused ([`Meaning::PauseWithoutCause`]), and is in this run state, if that is known.
+    /// Returns the change of a pause ([`Meaning::PauseWithoutCause`]), with the cause that this run state gives.
     pub fn take_pause(&mut self, status: Option<&str>) -> Change {
         let cause = match status.map(state) {
             Some(State::Paused(reason)) => reason.into(),
             _ => SuspendCause::Unspecified,
         };
-        // Where it goes on already it says so later; what came after the pause stands.
+        // `running` is newer than the pause, and its `RESUME` follows. Without an answer later events count.
         if let Some(status) = status.filter(|status| *status != "running") {
             self.set_status(status);
         }
         Change::Suspended(cause)
     }
 
-    /// Takes in an event.
+    /// Processes an event.
     #[inline]
     pub fn observe(&mut self, event: &Event<'_>) -> Meaning {
         let said = match event.name {
@@ -232,20 +231,20 @@ impl RunTracker {
                 self.ending = None;
                 self.is_leaving = false;
                 self.is_moving = false;
-                // Since 9.0 a guest that sleeps is still asleep after `stop` and `cont`.
-                self.is_in_doubt = true;
+                // From QEMU 9.0 on a guest that sleeps is still asleep after `stop` and `cont`.
+                self.needs_status = true;
                 Meaning::Change(Change::Resumed(match migrated {
                     true => ResumeCause::Migrated,
                     false => ResumeCause::Unpaused,
                 }))
             }
             "RESET" => {
-                // One that was kept after a shutdown or a panic begins again.
+                // A guest that was kept after a shutdown or a panic boots again.
                 self.ending = None;
                 self.is_leaving = false;
                 self.is_moving = false;
-                // Out of an end, a pause or a sleep it may be `prelaunch` or `paused` now.
-                self.is_in_doubt = true;
+                // After a shutdown, a pause or a sleep it may be `prelaunch` or `paused` now.
+                self.needs_status = true;
                 Meaning::Reboot
             }
             "SHUTDOWN" => self.shutdown(&Data::of(event)),
@@ -255,15 +254,15 @@ impl RunTracker {
                 Meaning::Change(Change::PmSuspended(PmSuspendCause::Disk))
             }
             "WAKEUP" => {
-                // Before 9.0 also said of a guest that is migrated away in its sleep.
-                self.is_in_doubt = true;
+                // Before 9.0 QEMU also sends it when a sleeping guest is migrated away.
+                self.needs_status = true;
                 Meaning::Change(Change::Started(StartCause::Wakeup))
             }
             "GUEST_PANICKED" => {
                 let crashed = Change::Crashed(CrashCause::Panicked);
                 match Data::of(event).action {
-                    // The guest goes on, and its end has another cause.
-                    Some("run") => self.is_in_doubt = true,
+                    // The guest runs on, and its end will have another cause.
+                    Some("run") => self.needs_status = true,
                     _ => {
                         self.ending = Some(StopCause::Crashed);
                         self.is_stopping = true;
@@ -271,7 +270,7 @@ impl RunTracker {
                 }
                 Meaning::Change(crashed)
             }
-            // It goes on in the kernel that was kept for the crash: the model has it running still.
+            // The guest runs on in its crash kernel: it counts as running.
             "GUEST_CRASHLOADED" => Meaning::Change(Change::Crashed(CrashCause::Crashloaded)),
             "WATCHDOG" | "BLOCK_IO_ERROR" | "MIGRATION" => {
                 self.note(event.name, &Data::of(event));
@@ -289,12 +288,12 @@ impl RunTracker {
         self.is_stopping = false;
         match (self.state, self.pause.take()) {
             (State::ShuttingDown(_), _) => Meaning::Duplicate,
-            // Where the guest goes on after it, a pause is one of its own.
+            // Unless the guest runs on after the panic: then a pause is one of its own.
             (State::Crashed(_), _) if self.ending == Some(StopCause::Crashed) => Meaning::Duplicate,
             (_, Some(cause)) => Meaning::Change(Change::Suspended(cause)),
             (_, None) => {
                 self.state = State::Paused(PausedReason::Unspecified);
-                self.is_in_doubt = true;
+                self.needs_status = true;
                 Meaning::PauseWithoutCause
             }
         }
@@ -313,11 +312,11 @@ impl RunTracker {
             Some("guest-panic") => (ShutdownCause::Finished, StopCause::Crashed),
             Some("host-error") => (ShutdownCause::Host, StopCause::Failed),
             Some("snapshot-load") => (ShutdownCause::Host, StopCause::FromSnapshot),
-            // Older than its reason, or newer than this crate.
+            // QEMU before 4.0 sends no reason, and one newer than this crate may send another.
             None | Some(_) if by_guest => (ShutdownCause::Guest, StopCause::Shutdown),
             None | Some(_) => (ShutdownCause::Host, StopCause::Destroyed),
         };
-        // A guest that ended, or panicked, and was kept: its QEMU is told to quit.
+        // QEMU kept the guest after its shutdown or panic, and is told to quit now.
         let is_kept = cause == ShutdownCause::Host
             && matches!(self.ending, Some(StopCause::Shutdown | StopCause::Crashed))
             && matches!(self.state, State::ShuttingDown(_) | State::Crashed(_));
@@ -328,8 +327,8 @@ impl RunTracker {
                 _ => Meaning::Change(Change::ShuttingDown(cause)),
             };
         }
-        // The QEMU that a guest has left is told to quit. One that was about to arrive has: a manager ends
-        // the source once the migration is completed.
+        // The manager ends the source QEMU as soon as the migration completes, which may be before the run
+        // state says so.
         let has_left = self.ending == Some(StopCause::Migrated) || self.is_moving;
         self.ending = match cause {
             ShutdownCause::Host if has_left => Some(StopCause::Migrated),
@@ -339,17 +338,17 @@ impl RunTracker {
         Meaning::Change(Change::ShuttingDown(cause))
     }
 
-    /// Takes note of what explains what comes next.
+    /// Remembers an event that is the cause of the next one.
     fn note(&mut self, name: &str, data: &Data<'_>) {
         match (name, data.action, data.status) {
             ("WATCHDOG", Some("pause"), _) => self.pause = Some(SuspendCause::Watchdog),
             ("WATCHDOG", Some("poweroff"), _) => self.ending = Some(StopCause::Destroyed),
             ("BLOCK_IO_ERROR", Some("stop"), _) => self.pause = Some(SuspendCause::IoError),
-            // On the other side it arrives: there it resumes before, or is left paused.
+            // On the target RESUME comes before it, or the guest stays paused.
             ("MIGRATION", _, Some("completed")) if self.incoming => {
                 self.incoming = false;
-                // One that arrives asleep, or is not let go, sends no RESUME.
-                self.is_in_doubt = true;
+                // A guest that arrives asleep or paused sends no RESUME.
+                self.needs_status = true;
             }
             ("MIGRATION", _, Some("completed")) if !self.state.is_running() => {
                 self.ending = Some(StopCause::Migrated);
@@ -359,7 +358,7 @@ impl RunTracker {
     }
 }
 
-/// The state of a domain whose QEMU is in this run state (`RunState` of QEMU's `qapi/run-state.json`).
+/// Returns the state of a domain whose QEMU is in this run state (`RunState` in `qapi/run-state.json`).
 pub fn state(status: &str) -> State {
     let paused = match status {
         "running" => return State::Running(RunningReason::Unspecified),
@@ -373,7 +372,7 @@ pub fn state(status: &str) -> State {
         "restore-vm" => PausedReason::FromSnapshot,
         "io-error" => PausedReason::IoError,
         "watchdog" => PausedReason::Watchdog,
-        // debug, internal-error, and what is newer than this crate: only in "running" does it run.
+        // debug, internal-error, and any newer than this crate: a guest runs in `running` only.
         _ => PausedReason::Unspecified,
     };
     State::Paused(paused)

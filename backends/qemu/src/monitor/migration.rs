@@ -1,17 +1,16 @@
-//! Whether a guest that does not run is on its way to another host: how often to look.
+//! Whether a paused guest is migrating away, and how often to ask.
 //!
 //! ```text
 //!   paused ──query-migrate: active──▶ moving ──▶ finish-migrate ──▶ postmigrate
 //! ```
 //!
-//! A migration ends in the run state `postmigrate`, and where QEMU's migration capability `events` is off
-//! nothing but the run state says so. A guest that runs says `STOP` on its way; one that is paused already
-//! says nothing at all, and is looked at by intervals that grow with the time for which it has been
-//! paused, or has been moving.
+//! A migration ends in the run state `postmigrate`, and while QEMU's migration capability `events` is off only
+//! the run state says so. A running guest sends `STOP` during its migration; one that is paused already sends
+//! nothing, and is asked at intervals that grow with the time for which it has been paused, or has migrated.
 //!
-//! The manager may tell QEMU to quit in the very moment in which the migration is completed, and after
-//! `SHUTDOWN` QEMU answers nothing. So a migration that was under way at the last look counts as completed
-//! if all that remained can have been sent since: a QEMU that is told to quit earlier was destroyed.
+//! The manager may have QEMU quit at the moment in which the migration completes, and after `SHUTDOWN` QEMU
+//! answers nothing. So a migration that was under way at the last answer counts as completed if all that
+//! remained can have been sent since. A QEMU that is told to quit earlier was destroyed.
 
 use std::time::Duration;
 
@@ -19,70 +18,70 @@ use tokio::time::Instant;
 
 use crate::peer::answers::MigrationInfo;
 
-/// The intervals between two looks at a guest that is paused.
+/// The intervals between two questions while a guest is paused: the shortest and the longest.
 const PAUSED: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
-/// The intervals between two looks at a guest that is moving.
-const MOVING: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
+/// The intervals between two questions while a guest migrates.
+const MIGRATING: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
 
-/// No network carries more, in bytes a second: 100 Gbit/s.
-const FASTEST: f64 = 12.5e9;
+/// The fastest network, in bytes a second: 100 Gbit/s.
+const MAX_BANDWIDTH: f64 = 12.5e9;
 
-/// What is known of it.
+/// What is known of the migration of a guest.
 #[derive(Debug, Default)]
 pub(super) struct MigrationTracker {
     paused_since: Option<Instant>,
-    moving_since: Option<Instant>,
-    /// What remained to be sent at the last look, in bytes, and when that was.
+    migrating_since: Option<Instant>,
+    /// How many bytes remained to be sent at the last answer, and when that was.
     remained: Option<(u64, Instant)>,
 }
 
 impl MigrationTracker {
-    /// QEMU is in this run state. When to look again, unless any later time is as good.
+    /// Processes a run state. Returns when to ask again; `None` if the regular interval is soon enough.
     pub(super) fn observe_status(&mut self, status: &str, now: Instant) -> Option<Instant> {
         match status {
             "paused" | "io-error" | "watchdog" | "internal-error" | "debug" | "guest-panicked" => {}
-            "finish-migrate" => drop(self.moving_since.get_or_insert(now)),
+            "finish-migrate" => drop(self.migrating_since.get_or_insert(now)),
             _ => {
                 *self = Self::default();
                 return None;
             }
         }
         let paused_since = *self.paused_since.get_or_insert(now);
-        let (since, share, (least, most)) = match self.moving_since {
-            Some(moving_since) => (moving_since, 16, MOVING),
+        let (since, share, (least, most)) = match self.migrating_since {
+            Some(migrating_since) => (migrating_since, 16, MIGRATING),
             None => (paused_since, 8, PAUSED),
         };
         Some(now + ((now - since) / share).clamp(least, most))
     }
 
-    /// QEMU tells of its migration, of which there may have been none.
+    /// Processes an answer to `query-migrate`.
     pub(super) fn observe_migration(&mut self, migration: &MigrationInfo<'_>, now: Instant) {
         // `MigrationStatus` of QEMU's `qapi/migration.json`.
         self.remained = match migration.status {
             Some("setup" | "active" | "pre-switchover" | "device" | "wait-unplug") => {
-                self.moving_since.get_or_insert(now);
-                // Unknown before it has begun to send, as in `setup`: it cannot have left then.
+                self.migrating_since.get_or_insert(now);
+                // Absent before it has begun to send, as in `setup`: the guest cannot have left then.
                 migration.ram.as_ref().map(|ram| (ram.remaining, now))
             }
-            // Not one of the past, by which the guest has come.
-            Some("completed") if self.moving_since.is_some() => Some((0, now)),
+            // An earlier one may be that by which the guest came here.
+            Some("completed") if self.migrating_since.is_some() => Some((0, now)),
             _ => {
-                self.moving_since = None;
+                self.migrating_since = None;
                 None
             }
         };
     }
 
-    /// Whether a guest that was moving at the last look may have left since.
+    /// Whether a guest that was migrating at the last answer may have left since.
     pub(super) fn may_have_left(&self, now: Instant) -> bool {
         self.remained.is_some_and(|(bytes, at)| {
-            let least = Duration::from_secs_f64(bytes as f64 / FASTEST);
+            let least = Duration::from_secs_f64(bytes as f64 / MAX_BANDWIDTH);
             now - at >= least
         })
     }
 
-    /// Whether it is to be asked, beside the run state, whether the guest is moving.
+    /// Whether to ask for the migration besides the run state.
     pub(super) fn is_possible(&self) -> bool {
         self.paused_since.is_some()
     }
@@ -98,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_has_left_only_if_what_remained_can_have_been_sent() {
+    fn a_guest_has_left_if_the_rest_can_have_been_sent() {
         let now = Instant::now();
         let mut departure = MigrationTracker::default();
         departure.observe_status("paused", now);
@@ -109,7 +108,7 @@ mod tests {
         assert!(departure.may_have_left(now));
         departure.observe_migration(&migration(None, None), now);
         departure.observe_migration(&migration(Some("completed"), None), now);
-        assert!(!departure.may_have_left(now), "it has come, and not left");
+        assert!(!departure.may_have_left(now), "the guest came by that migration");
         for status in [Some("cancelled"), Some("failed"), None] {
             departure.observe_migration(&migration(Some("active"), Some(0)), now);
             assert!(departure.may_have_left(now));
@@ -136,16 +135,16 @@ mod tests {
     }
 
     #[test]
-    fn a_paused_guest_is_looked_at_more_and_more_seldom() {
+    fn a_paused_guest_is_asked_at_growing_intervals() {
         let start = Instant::now();
         let mut now = start;
         let mut departure = MigrationTracker::default();
-        let mut looks = 0;
+        let mut questions = 0;
         while now - start < Duration::from_secs(60) {
             now = departure.observe_status("paused", now).unwrap();
-            looks += 1;
+            questions += 1;
         }
-        assert!(looks < 150, "{looks} in a minute");
+        assert!(questions < 150, "{questions} in a minute");
         departure.observe_migration(&migration(Some("active"), Some(1)), now);
         let next = departure.observe_status("paused", now).unwrap();
         assert!(next - now <= Duration::from_millis(1));

@@ -1,4 +1,4 @@
-//! What it means that a socket cannot be connected to, and what to do.
+//! What the errors of connecting mean, and the advice that they carry.
 
 use std::io;
 use std::path::Path;
@@ -11,35 +11,36 @@ use virevent::Error;
 use crate::config::MonitorConfig;
 use crate::uri::{Endpoint, LONGEST_PATH};
 
-/// Whether an attempt to connect found that nobody is there: there is no socket, or nobody listens.
+/// Whether there is no socket, or no process listens on it.
 pub(crate) fn is_absent_or_refused(error: &Error) -> bool {
-    let is_none = |source: &io::Error| {
+    let is_absent = |source: &io::Error| {
         source.kind() == io::ErrorKind::NotFound
             || Errno::from_io_error(source) == Some(Errno::NOTSOCK)
     };
-    is_refused(error) || matches!(error, Error::Unreachable { source, .. } if is_none(source))
+    is_refused(error) || matches!(error, Error::Unreachable { source, .. } if is_absent(source))
 }
 
-/// Whether it was refused: there is the socket, and nobody listens.
+/// Whether there is a socket, and no process listens on it.
 pub(crate) fn is_refused(error: &Error) -> bool {
     let refused = io::ErrorKind::ConnectionRefused;
     matches!(error, Error::Unreachable { source, .. } if source.kind() == refused)
 }
 
-/// Whether it is a socket of datagrams or packets.
+/// Whether the socket is one of datagrams or packets.
 pub(crate) fn is_other_kind(error: &io::Error) -> bool {
     Errno::from_io_error(error) == Some(Errno::PROTOTYPE)
 }
 
-/// What to do when [`is_out_of_files`].
-pub(crate) const OUT_OF_FILES: &str = "this process has as many files open as it may, and a QEMU \
-                                       takes two: raise its limit (ulimit -n, LimitNOFILE=)";
+/// The advice when [`is_out_of_files`].
+pub(crate) const OUT_OF_FILES: &str = "this process has as many files open as its limit allows, and a \
+                                       QEMU takes two: raise the limit (ulimit -n, LimitNOFILE=)";
 
-/// Whether there are as many open files as there may be.
+/// Whether the limit of open files is reached, that of the process or of the system.
 pub(crate) fn is_out_of_files(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
+/// The error that the endpoint cannot be connected to, with advice.
 pub(crate) fn unreachable(endpoint: &Endpoint, error: io::Error) -> Error {
     let reason = match endpoint {
         _ if is_out_of_files(&error) => OUT_OF_FILES.into(),
@@ -71,12 +72,12 @@ fn unix(path: &Path, error: &io::Error) -> String {
             format!("there is no such socket: start QEMU with -qmp unix:{shown},server=on,wait=off")
         }
         io::ErrorKind::ConnectionRefused => format!(
-            "nobody listens on the socket: its QEMU has ended; start one with -qmp \
+            "no process listens on the socket: its QEMU has ended and left the file; start QEMU with -qmp \
              unix:{shown},server=on,wait=off"
         ),
         io::ErrorKind::WouldBlock => {
-            "too many clients wait for the socket already, which serves one at a time: find who \
-             holds it, or give QEMU a second -qmp"
+            "too many clients wait for the socket already, which serves one at a time: find the \
+             client that holds it (ss -xp), or give QEMU a second -qmp"
                 .into()
         }
         io::ErrorKind::PermissionDenied => {
@@ -94,7 +95,10 @@ fn unix(path: &Path, error: &io::Error) -> String {
 fn tcp(endpoint: &Endpoint, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => {
-            format!("nobody listens there: start QEMU with -qmp tcp:{endpoint},server=on,wait=off")
+            format!(
+                "no process listens on {endpoint}: is QEMU running with -qmp \
+                 tcp:{endpoint},server=on,wait=off?"
+            )
         }
         io::ErrorKind::PermissionDenied => {
             "this user may not connect to it: a firewall on this host forbids it".into()
@@ -160,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_stands_in_the_way_is_told_with_what_to_do() {
+    fn an_unreachable_endpoint_is_an_error_with_advice() {
         let path = format!("/run/{}", "x".repeat(120));
         let endpoint = Endpoint::Unix(path.clone().into());
         let table: [(io::Error, &str); 5] = [

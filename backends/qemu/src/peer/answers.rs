@@ -1,4 +1,4 @@
-//! What QEMU answers to our questions, as far as it matters here.
+//! QEMU's answers, with the members that matter here.
 
 use serde::Deserialize;
 
@@ -22,7 +22,7 @@ pub(crate) struct CpuInfo {
     pub(crate) thread: Option<u32>,
 }
 
-/// The answer to `query-migrate`: empty where there was no migration yet.
+/// The answer to `query-migrate`: empty before the first migration.
 #[derive(Deserialize)]
 pub(crate) struct MigrationInfo<'a> {
     #[serde(borrow)]
@@ -30,10 +30,10 @@ pub(crate) struct MigrationInfo<'a> {
     pub(crate) ram: Option<MigrationRam>,
 }
 
-/// How far a migration has come with the memory.
+/// How much of the memory has been migrated.
 #[derive(Deserialize)]
 pub(crate) struct MigrationRam {
-    /// What is still to be sent, in bytes.
+    /// How much is still to be sent, in bytes.
     pub(crate) remaining: u64,
 }
 

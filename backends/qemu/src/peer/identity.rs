@@ -1,8 +1,7 @@
-//! Who a QEMU is: its name, its uuid, and which run of it this is.
+//! The identity of a QEMU: its name, its uuid, and which run this is.
 //!
-//! A QEMU that was started without `-uuid` says that its uuid is all zero. So that it still is the
-//! same domain each time it runs, its uuid is then derived from the host and the socket (UUIDv5 of
-//! RFC 9562).
+//! A QEMU that was started without `-uuid` reports a uuid of zeros. Its domain then has a uuid that is derived
+//! from the host and the socket (UUIDv5 of RFC 9562), which is the same each time it runs.
 
 use std::collections::HashSet;
 
@@ -11,30 +10,29 @@ use virevent::Uuid;
 use crate::ADVICE;
 use crate::uri::Endpoint;
 
-/// The namespace of derived uuids: made up once, at random.
+/// The namespace of derived uuids: chosen once, at random.
 const NAMESPACE: Uuid = Uuid::from_u128(0x6b1d_9f0e_52c3_4c0a_9d1e_7a35_c8f2_4e61);
 
-/// Who a QEMU says it is. `None` is what it did not say this time: it may lack the question, or not
-/// answer it yet.
+/// What a QEMU reported of itself. `None` is what it did not report this time: it may not know the question,
+/// or not answer it yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RunIdentity {
     pub(crate) name: Option<String>,
     pub(crate) uuid: Option<Uuid>,
-    /// Where the process is watched.
+    /// The process id, where the process is watched.
     pub(crate) pid: Option<u32>,
-    /// That of the first virtual CPU, where there is one.
+    /// The thread id of the first virtual CPU, where there is one.
     pub(crate) thread: Option<u32>,
 }
 
 impl RunIdentity {
-    /// What tells one run from the next; `None` where nothing does.
+    /// The id of the run; `None` where nothing distinguishes it from the next.
     pub(crate) fn id(&self) -> Option<u32> {
         self.pid.or(self.thread)
     }
 
-    /// Whether both are of one run. A process that is watched is the same as long as it lives, whatever
-    /// it says. Else they are of one run unless they contradict each other: what was not said says
-    /// nothing.
+    /// Whether both are of one run. A watched process is one run as long as it lives, whatever it reports. Else
+    /// they are of one run unless they contradict each other: what was not reported contradicts nothing.
     pub(crate) fn is_same_run(&self, other: &Self) -> bool {
         fn agree<T: PartialEq>(one: Option<&T>, other: Option<&T>) -> bool {
             one.is_none() || other.is_none() || one == other
@@ -47,7 +45,7 @@ impl RunIdentity {
             && agree(self.uuid.as_ref(), other.uuid.as_ref())
     }
 
-    /// Adds what the same run has said later, and did not say before.
+    /// Adds what the same run has reported later, and not before.
     pub(crate) fn learn(&mut self, later: Self) {
         self.name = self.name.take().or(later.name);
         self.uuid = self.uuid.or(later.uuid);
@@ -56,38 +54,38 @@ impl RunIdentity {
     }
 }
 
-/// The uuid that QEMU says, or one of its own for a QEMU that says none.
-pub(crate) fn uuid(said: Option<&str>, host: &str, endpoint: &Endpoint) -> Uuid {
-    match said.and_then(|text| Uuid::try_parse(text).ok()) {
+/// The uuid that QEMU reports, or the derived one of a QEMU that reports none.
+pub(crate) fn uuid(reported: Option<&str>, host: &str, endpoint: &Endpoint) -> Uuid {
+    match reported.and_then(|text| Uuid::try_parse(text).ok()) {
         Some(uuid) if !uuid.is_nil() => uuid,
         _ => derived(&format!("{host}\n{endpoint}")),
     }
 }
 
-/// The uuids that are taken, so that no two QEMUs of a source pass for one domain.
+/// The uuids in use, so that no two QEMUs of a source are delivered as one domain.
 #[derive(Debug, Default)]
 pub(crate) struct ClaimedUuids(HashSet<Uuid>);
 
 impl ClaimedUuids {
-    /// The uuid itself, or if another has it one derived from it and the socket. It is taken until it
-    /// is [released](Self::release).
+    /// Claims the uuid, or if it is in use one that is derived from it and the socket, until it is
+    /// [released](Self::release).
     pub(crate) fn claim(&mut self, uuid: Uuid, host: &str, endpoint: &Endpoint) -> Uuid {
-        let mut mine = uuid;
-        // The path of a socket may be another's by now, with the uuid that was derived from it.
+        let mut claimed = uuid;
+        // The derived one may be in use as well: another socket may have taken the path that it was derived from.
         for number in 0u32.. {
-            if self.0.insert(mine) {
+            if self.0.insert(claimed) {
                 break;
             }
-            mine = derived(&format!("{host}\n{endpoint}\n{uuid}\n{number}"));
+            claimed = derived(&format!("{host}\n{endpoint}\n{uuid}\n{number}"));
         }
-        if mine != uuid {
+        if claimed != uuid {
             tracing::warn!(
                 target: ADVICE,
-                "{endpoint} has the uuid {uuid} that another QEMU has already, and is known by {mine}: \
-                 give each a -uuid of its own",
+                "{endpoint} has the uuid {uuid} of another QEMU, and is delivered with {claimed}: give each a \
+                 -uuid of its own",
             );
         }
-        mine
+        claimed
     }
 
     pub(crate) fn release(&mut self, uuid: Uuid) {
@@ -95,7 +93,7 @@ impl ClaimedUuids {
     }
 }
 
-/// A uuid that is always the same for this text.
+/// The derived uuid of a text.
 fn derived(text: &str) -> Uuid {
     Uuid::new_v5(&NAMESPACE, text.as_bytes())
 }
@@ -105,56 +103,60 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_derived_uuid_is_the_same_in_each_version() {
+    fn a_derived_uuid_never_changes() {
         // Python's uuid.uuid5(uuid.UUID("6b1d9f0e-52c3-4c0a-9d1e-7a35c8f24e61"), "h\n/a").
         assert_eq!(derived("h\n/a").to_string(), "0b56cf24-1b90-5ff2-aac0-32770942be89");
     }
 
     #[test]
-    fn a_run_is_the_same_unless_what_it_says_is_another() {
-        let said = |name: &str, pid, thread| RunIdentity {
+    fn a_run_is_the_same_unless_its_answers_contradict() {
+        let reported = |name: &str, pid, thread| RunIdentity {
             name: (!name.is_empty()).then(|| name.into()),
             uuid: None,
             pid,
             thread,
         };
         let table = [
-            (said("web", Some(1), Some(2)), said("", Some(1), None), true),
-            (said("web", Some(1), Some(2)), said("web", Some(3), Some(4)), false),
-            (said("web", Some(1), Some(2)), said("web", None, Some(2)), true),
-            (said("web", Some(1), Some(2)), said("web", None, Some(4)), false),
-            (said("web", None, Some(2)), said("", None, Some(2)), true),
-            (said("web", None, Some(2)), said("db", None, Some(2)), false),
-            (said("web", None, None), said("", None, None), true),
-            (said("web", None, None), said("db", None, None), false),
+            (reported("web", Some(1), Some(2)), reported("", Some(1), None), true),
+            (reported("web", Some(1), Some(2)), reported("web", Some(3), Some(4)), false),
+            (reported("web", Some(1), Some(2)), reported("web", None, Some(2)), true),
+            (reported("web", Some(1), Some(2)), reported("web", None, Some(4)), false),
+            (reported("web", None, Some(2)), reported("", None, Some(2)), true),
+            (reported("web", None, Some(2)), reported("db", None, Some(2)), false),
+            (reported("web", None, None), reported("", None, None), true),
+            (reported("web", None, None), reported("db", None, None), false),
         ];
         for (one, other, same) in table {
             assert_eq!(one.is_same_run(&other), same, "{one:?} {other:?}");
             assert_eq!(other.is_same_run(&one), same, "{other:?} {one:?}");
         }
-        let (mut first, db) = (said("", None, Some(2)), said("db", None, Some(2)));
-        first.learn(said("web", None, None));
-        assert!(!first.is_same_run(&db), "what it said once still counts");
+        let mut first = reported("", None, Some(2));
+        let db = reported("db", None, Some(2));
+        first.learn(reported("web", None, None));
+        assert!(!first.is_same_run(&db), "an earlier answer still counts");
     }
 
     #[test]
-    fn a_uuid_is_kept_once_and_the_second_to_come_with_it_gets_another() {
-        let (one, two) = (Endpoint::Unix("/a".into()), Endpoint::Unix("/b".into()));
-        let (mut uuids, own) = (ClaimedUuids::default(), Uuid::from_u128(7));
+    fn a_second_qemu_with_a_uuid_in_use_gets_a_derived_one() {
+        let one = Endpoint::Unix("/a".into());
+        let two = Endpoint::Unix("/b".into());
+        let mut uuids = ClaimedUuids::default();
+        let own = Uuid::from_u128(7);
         assert_eq!(uuids.claim(own, "h", &one), own);
         let second = uuids.claim(own, "h", &two);
         assert_ne!(second, own);
         assert!(![own, second].contains(&uuids.claim(own, "h", &two)));
         uuids.release(second);
-        assert_eq!(uuids.claim(own, "h", &two), second, "it is the same each time");
+        assert_eq!(uuids.claim(own, "h", &two), second, "the derived uuid is the same each time");
         uuids.release(own);
         assert_eq!(uuids.claim(own, "h", &two), own);
     }
 
     #[test]
-    fn a_qemu_without_a_uuid_is_the_same_domain_each_time_and_another_elsewhere() {
+    fn a_qemu_without_a_uuid_has_one_by_host_and_socket() {
         let zero = Some("00000000-0000-0000-0000-000000000000");
-        let (one, two) = (Endpoint::Unix("/a".into()), Endpoint::Unix("/b".into()));
+        let one = Endpoint::Unix("/a".into());
+        let two = Endpoint::Unix("/b".into());
         assert_eq!(uuid(zero, "h", &one), uuid(None, "h", &one));
         assert_ne!(uuid(zero, "h", &one), uuid(zero, "h", &two));
         assert_ne!(uuid(zero, "h", &one), uuid(zero, "other", &one));

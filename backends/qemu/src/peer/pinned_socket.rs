@@ -1,4 +1,4 @@
-//! Which file a path leads to, and a way to a socket that outlasts its path.
+//! Which file a path leads to, and a socket that stays reachable without its path.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -9,8 +9,8 @@ use std::time::SystemTime;
 
 use rustix::io::Errno;
 
-/// What tells a file from another that has its name. An inode's number goes to the next file as soon
-/// as it is free, and so the time at which the file was made belongs to it, where that is recorded.
+/// The identity of a file. The number of an inode is given to the next file as soon as it is free, and so the
+/// time at which the file was made belongs to it, where the file system records that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct FileId {
     device: u64,
@@ -24,22 +24,23 @@ impl FileId {
         Self { device: metadata.dev(), inode: metadata.ino(), made }
     }
 
-    /// That the path leads to this file.
+    /// Checks that the path leads to this file. May block.
     ///
     /// # Errors
-    /// It leads to another ([`io::ErrorKind::NotFound`]), or cannot be followed.
+    /// The path leads to another file ([`io::ErrorKind::NotFound`]), or cannot be followed.
     pub(crate) fn check(self, path: &Path) -> io::Result<()> {
         match Self::of(&fs::metadata(path)?) == self {
             true => Ok(()),
-            false => Err(io::Error::new(io::ErrorKind::NotFound, "it is another socket by now")),
+            false => {
+                Err(io::Error::new(io::ErrorKind::NotFound, "another file has taken its path"))
+            }
         }
     }
 }
 
-/// A way to a socket that leads to the same file wherever that is by then: renamed, removed, or in a
-/// directory that may not be searched any more. What it takes is a file that is held open (`O_PATH`), and
-/// to connect by its number in `/proc/self/fd`. Where that cannot be had it is the path, and as short
-/// lived.
+/// A socket that can be connected to wherever its file is: renamed, removed, or in a directory that may not be
+/// searched any more. It keeps the file open (`O_PATH`), and is connected to by the number of that descriptor
+/// in `/proc/self/fd`. Where there is no `/proc` it is the path alone.
 #[derive(Debug)]
 pub(crate) struct PinnedSocket {
     path: PathBuf,
@@ -47,12 +48,12 @@ pub(crate) struct PinnedSocket {
 }
 
 impl PinnedSocket {
-    /// The way to the socket that the path leads to, if that is this file. May block.
+    /// Pins the socket that the path leads to, if that is this file. May block.
     ///
     /// # Errors
-    /// It leads to another file, to no socket (`ENOTSOCK`), or cannot be followed.
+    /// The path leads to another file, to no socket (`ENOTSOCK`), or cannot be followed.
     pub(crate) fn open(path: &Path, file: FileId) -> io::Result<Self> {
-        let held = hold(path)?;
+        let held = open_path(path)?;
         let Some(held) = held else {
             file.check(path)?;
             check_socket(path)?;
@@ -61,28 +62,28 @@ impl PinnedSocket {
         let held = fs::File::from(held);
         let metadata = held.metadata()?;
         if FileId::of(&metadata) != file {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "it is another socket by now"));
+            return Err(io::Error::new(io::ErrorKind::NotFound, "another file has taken its path"));
         }
         check(&metadata)?;
         let held = OwnedFd::from(held);
-        Ok(Self { path: by_number(&held), held: Some(held) })
+        Ok(Self { path: descriptor_path(&held), held: Some(held) })
     }
 
-    /// What to connect to.
+    /// The path to connect to.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether it outlasts the path.
+    /// Whether it stays reachable without its original path.
     pub(crate) fn is_lasting(&self) -> bool {
         self.held.is_some()
     }
 }
 
-/// That there is a socket at the path. May block.
+/// Checks that there is a socket at the path. May block.
 ///
 /// # Errors
-/// There is something else (`ENOTSOCK`), or nothing.
+/// There is another file (`ENOTSOCK`), or none.
 pub(crate) fn check_socket(path: &Path) -> io::Result<()> {
     check(&fs::metadata(path)?)
 }
@@ -91,22 +92,22 @@ fn check(metadata: &Metadata) -> io::Result<()> {
     if metadata.file_type().is_socket() { Ok(()) } else { Err(Errno::NOTSOCK.into()) }
 }
 
-/// The file itself, if it can be connected to by its number.
+/// Opens the file itself, if it can be connected to by its descriptor.
 #[cfg(target_os = "linux")]
-fn hold(path: &Path) -> io::Result<Option<OwnedFd>> {
+fn open_path(path: &Path) -> io::Result<Option<OwnedFd>> {
     use rustix::fs::{Mode, OFlags};
 
     let held = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    let is_of_use = by_number(&held).exists();
-    Ok(is_of_use.then_some(held))
+    let has_proc = descriptor_path(&held).exists();
+    Ok(has_proc.then_some(held))
 }
 
 #[cfg(not(target_os = "linux"))]
-fn hold(_path: &Path) -> io::Result<Option<OwnedFd>> {
+fn open_path(_path: &Path) -> io::Result<Option<OwnedFd>> {
     Ok(None)
 }
 
-fn by_number(held: &OwnedFd) -> PathBuf {
+fn descriptor_path(held: &OwnedFd) -> PathBuf {
     use std::os::fd::AsRawFd;
 
     PathBuf::from(format!("/proc/self/fd/{}", held.as_raw_fd()))
@@ -118,28 +119,28 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn a_way_leads_to_its_socket_wherever_that_is() {
+    fn a_pinned_socket_is_reachable_wherever_its_file_is() {
         use std::os::unix::net::{UnixListener, UnixStream};
 
         let home = tempfile::tempdir().unwrap();
         let (one, two) = (home.path().join("one"), home.path().join("two"));
         let listener = UnixListener::bind(&one).unwrap();
-        let way = PinnedSocket::open(&one, FileId::of(&fs::metadata(&one).unwrap())).unwrap();
+        let pinned = PinnedSocket::open(&one, FileId::of(&fs::metadata(&one).unwrap())).unwrap();
         fs::rename(&one, &two).unwrap();
         let _other = UnixListener::bind(&one).unwrap();
         for _ in 0..2 {
-            let _client = UnixStream::connect(way.path()).unwrap();
+            let _client = UnixStream::connect(pinned.path()).unwrap();
             listener.accept().unwrap();
-            // And then it is nowhere.
+            // The second time the file has no path at all.
             let _ = fs::remove_file(&two);
         }
         drop(listener);
-        let refused = UnixStream::connect(way.path()).unwrap_err();
+        let refused = UnixStream::connect(pinned.path()).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
     }
 
     #[test]
-    fn there_is_no_way_to_what_is_no_socket_or_another_file() {
+    fn another_file_or_no_socket_is_not_pinned() {
         let home = tempfile::tempdir().unwrap();
         let (one, two) = (home.path().join("one"), home.path().join("two"));
         for path in [&one, &two] {
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_made_anew_or_takes_the_place_of_another_is_another_one() {
+    fn a_file_that_replaces_another_has_another_identity() {
         let home = tempfile::tempdir().unwrap();
         let (one, two) = (home.path().join("one"), home.path().join("two"));
         fs::write(&one, "").unwrap();

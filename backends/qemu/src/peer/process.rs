@@ -1,26 +1,26 @@
 //! The process at the other end of a socket, and when it ends.
 //!
-//! The pid is that of the socket's maker (`SO_PEERCRED`), and that is not always QEMU: a manager may
-//! make the socket and hand it to the QEMU that it starts; it may be gone, and its pid another's; across
-//! pid namespaces the pid is 0. A wrong pid would make a stopped domain of one that runs, so a pid is
-//! believed only if it is proved to be QEMU's:
+//! The pid is that of the socket's owner, the process that made it (`SO_PEERCRED`), which is not always QEMU: a
+//! manager may make the socket and pass it to the QEMU that it starts; the owner may have ended, and its pid
+//! be reused; across pid namespaces the pid is 0. A wrong pid would report a running domain as stopped, so a
+//! pid is used only if it is proved to be QEMU's:
 //!
-//! | QEMU says of its virtual CPUs | the process is QEMU if |
+//! | QEMU's answer about its virtual CPUs | the process is QEMU if |
 //! |---|---|
-//! | the first is this thread | that is a thread of the process, by the number that it has in the process's own pid namespace (`NSpid` in `/proc/PID/task/TID/status`); in another namespace than ours the next line holds, too |
+//! | the first is this thread | it is a thread of the process, by the number in the process's own pid namespace (`NSpid` in `/proc/PID/task/TID/status`); in another namespace than ours the condition of the next line holds as well |
 //! | there are none (`-machine none`) | it holds the other end of a connection to the socket, by `/proc/PID/net/unix` and `/proc/PID/fd`: a manager that keeps what it made holds the end that listens |
 //! | nothing (before 2.12) | never |
 //!
-//! The process is opened before QEMU is asked, and proved after QEMU has answered: a pid that changes
-//! hands in between proves nothing of its old owner. Without a proof no process is watched, and the end
-//! of QEMU is known by connecting again. (A proxy that listens in place of QEMU fails the first proof.
-//! It would pass the second, which is why that is asked only of a machine without a guest.)
+//! The process is opened before QEMU is asked, and proved after QEMU has answered: else the pid could be reused
+//! in between. Without a proof no process is watched, and the end of QEMU is detected by connecting again. (A
+//! proxy that listens in place of QEMU fails the first proof. It would pass the second, so that one is used
+//! only for a machine without a guest.)
 //!
-//! For want of open files nothing is proved, and that is an error: an outage that can be mended, rather than
-//! a QEMU that is watched by half.
+//! Without open files left nothing is proved, and that is an error: an outage that people can fix is better
+//! than a QEMU whose end is seen late.
 //!
-//! A pidfd on the process becomes readable when it ends, whether or not its parent has looked. Where
-//! there are no pidfds (other systems than Linux, before 5.3) no process is watched.
+//! A pidfd becomes readable when its process ends, even before its parent waits for it. Where there are no
+//! pidfds (other systems than Linux, before 5.3) no process is watched.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -43,7 +43,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Watches a process that needs no proof.
+    /// Watches a process without a proof.
     #[cfg(test)]
     pub(crate) fn watch(pid: u32) -> Self {
         let pidfd = pidfd(pid as i32).unwrap().unwrap();
@@ -54,8 +54,7 @@ impl Process {
 
     /// Ready once the process has ended, and from then on.
     pub(crate) fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
-        // Readiness is not cleared: the process stays dead. An error is the end of the runtime, and not
-        // of the process.
+        // Readiness is not cleared, for the process stays dead. An error means that the runtime shuts down.
         match self.ended.poll_read_ready(cx) {
             Poll::Ready(Ok(_)) => Poll::Ready(()),
             Poll::Ready(Err(_)) | Poll::Pending => Poll::Pending,
@@ -89,11 +88,11 @@ impl SocketOwner {
     /// # Errors
     /// There are as many open files as there may be.
     pub(crate) fn with_thread(self, thread: u32, socket: &Path) -> io::Result<Option<Process>> {
-        let found = unless_out_of_files(find(self.pid, thread))?.unwrap_or(ThreadPlace::Nothing);
+        let found = unless_out_of_files(find(self.pid, thread))?.unwrap_or(ThreadPlace::Nowhere);
         let is_proved = match found {
-            ThreadPlace::Nothing => false,
+            ThreadPlace::Nowhere => false,
             ThreadPlace::Here => true,
-            // In another namespace a thread of another process may have the same number.
+            // A thread of another process may have the same number in another namespace.
             ThreadPlace::Elsewhere => {
                 unless_out_of_files(serves(self.pid, socket))?.unwrap_or(false)
             }
@@ -113,56 +112,56 @@ impl SocketOwner {
 
     fn proved(self, is_proved: bool) -> Option<Process> {
         if !is_proved {
-            tracing::debug!(pid = self.pid, "the socket's maker is not known to be QEMU");
+            tracing::debug!(pid = self.pid, "the owner of the socket is not proved to be QEMU");
             return None;
         }
-        // `register`, which is to replace it, came later than the oldest tokio that we build with; an
-        // OwnedFd is all the safety that it asks for.
+        // `register`, its replacement, is newer than the oldest tokio that we build with, and an OwnedFd is as
+        // safe as it asks for.
         #[allow(deprecated)]
         let ended = AsyncFd::new(self.pidfd).ok()?;
         Some(Process { pid: self.pid, ended })
     }
 }
 
-/// The most threads of a process that are looked at.
-const THREADS: usize = 4096;
+/// The most threads of a process that are examined.
+const MAX_THREADS: usize = 4096;
 
-/// Where a thread was found.
+/// Where the thread with a certain number is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ThreadPlace {
-    /// The process has no such thread.
-    Nothing,
-    /// In our pid namespace.
+    /// Not in the process.
+    Nowhere,
+    /// In the process, by its number in our pid namespace.
     Here,
-    /// In a pid namespace below ours, where each process has a number of its own: a container's.
+    /// In the process, by its number in a pid namespace below ours: that of a container.
     Elsewhere,
 }
 
-/// Looks for the thread of the process that calls itself by this number.
+/// Finds the thread that has this number in the process's own pid namespace.
 fn find(pid: u32, thread: u32) -> io::Result<ThreadPlace> {
     let directory = format!("/proc/{pid}/task");
     let status = |thread: &str| fs::read_to_string(format!("{directory}/{thread}/status"));
     if let Ok(text) = status(&thread.to_string()) {
         match numbers(&text).as_slice() {
-            // Before Linux 4.1.
+            // Linux before 4.1 has no NSpid.
             [] => return Ok(ThreadPlace::Here),
             [number] if *number == thread => return Ok(ThreadPlace::Here),
             _ => {}
         }
     }
-    for entry in fs::read_dir(&directory)?.take(THREADS) {
+    for entry in fs::read_dir(&directory)?.take(MAX_THREADS) {
         let name = entry?.file_name();
-        // A thread that has ended meanwhile is not the one.
+        // Fails for a thread that has ended meanwhile, which is not the one.
         let Ok(text) = status(&name.to_string_lossy()) else { continue };
         let numbers = numbers(&text);
         if numbers.len() > 1 && numbers.last() == Some(&thread) {
             return Ok(ThreadPlace::Elsewhere);
         }
     }
-    Ok(ThreadPlace::Nothing)
+    Ok(ThreadPlace::Nowhere)
 }
 
-/// The numbers of a thread, from our pid namespace down to its own (`NSpid` in `proc_pid_status(5)`).
+/// The numbers of a thread in each pid namespace, from ours down to its own (`NSpid` in `proc_pid_status(5)`).
 fn numbers(status: &str) -> Vec<u32> {
     let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
     line.into_iter().flat_map(str::split_whitespace).filter_map(|id| id.parse().ok()).collect()
@@ -181,20 +180,20 @@ fn serves(pid: u32, socket: &Path) -> io::Result<bool> {
     Ok(descriptors.any(|target| accepted.contains(target.as_os_str())))
 }
 
-/// What fails for another reason than that is `None`.
+/// `None` for an error other than a lack of open files.
 fn unless_out_of_files<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
     match outcome {
         Ok(value) => Ok(Some(value)),
         Err(error) if is_out_of_files(&error) => Err(error),
         Err(error) => {
-            tracing::debug!(%error, "the socket's maker cannot be looked at");
+            tracing::debug!(%error, "the owner of the socket cannot be examined");
             Ok(None)
         }
     }
 }
 
 /// The inode of a socket in a line of `/proc/net/unix`, if it was accepted at the one bound to `path`:
-/// `Num: RefCount Protocol Flags Type St Inode Path`. What was accepted has the path of what listens.
+/// `Num: RefCount Protocol Flags Type St Inode Path`. An accepted socket has the path of the listening one.
 fn accepted<'a>(line: &'a [u8], path: &Path) -> Option<&'a str> {
     const CONNECTED: &str = "03";
 
@@ -229,21 +228,22 @@ mod tests {
     fn a_thread_is_found_by_its_number_in_its_own_namespace() {
         let own = std::process::id();
         assert_eq!(find(own, own).unwrap(), ThreadPlace::Here);
-        assert_eq!(find(own, u32::MAX).unwrap(), ThreadPlace::Nothing);
+        assert_eq!(find(own, u32::MAX).unwrap(), ThreadPlace::Nowhere);
         assert_eq!(numbers("Name:\tq\nNSpid:\t4711\t12\t7\nNSpgid:\t1\n"), [4711, 12, 7]);
         assert!(numbers("Name:\tq\n").is_empty());
     }
 
     #[test]
-    fn who_listens_or_connects_serves_nobody_before_it_accepts() {
+    fn a_process_serves_a_socket_once_it_has_accepted() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a socket");
         let serves = |pid, path: &Path| serves(pid, path).unwrap();
-        let (own, parent) = (std::process::id(), std::os::unix::process::parent_id());
+        let own = std::process::id();
+        let parent = std::os::unix::process::parent_id();
         let listener = UnixListener::bind(&path).unwrap();
-        assert!(!serves(own, &path), "a manager that keeps what listens");
+        assert!(!serves(own, &path), "a manager that keeps the listening socket");
         let _client = UnixStream::connect(&path).unwrap();
-        assert!(!serves(own, &path), "one that waits for its turn");
+        assert!(!serves(own, &path), "a client that is not accepted yet");
         let (accepted, _) = listener.accept().unwrap();
         assert!(serves(own, &path));
         assert!(!serves(own, &directory.path().join("socket")) && !serves(parent, &path));
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_another_form_is_of_no_socket_that_is_served() {
+    fn only_a_connected_socket_of_the_path_is_accepted() {
         let listens = b"0000000000000000: 00000002 00000000 00010000 0001 01 4711 /run/vm";
         assert_eq!(accepted(listens, Path::new("/run/vm")), None);
         let served = b"0000000000000000: 00000003 00000000 00000000 0001 03  815 /run/vm";
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_of_two_lines_proves_nothing() {
+    fn a_path_with_a_line_break_proves_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("two\nlines");
         let listener = UnixListener::bind(&path).unwrap();

@@ -1,34 +1,33 @@
-//! Events in the very form in which every QEMU so far has written them, read without a JSON parser:
+//! A fast path for events in the form in which every QEMU so far has written them, without a JSON parser:
 //!
 //! ```text
 //! {"timestamp": {"seconds": 1795333210, "microseconds": 380905}, "event": "STOP"}
 //! {"timestamp": {"seconds": 1795333210, "microseconds": 380905}, "event": "RESET", "data": {...}}
 //! ```
 //!
-//! What is not of this form to the letter is left to the parser, which has the last word: here nothing
-//! is an error.
+//! A line that differs in a single byte is left to the parser, which decides: nothing is an error here.
 
 use serde_json::value::RawValue;
 
 use super::{Event, Timestamp};
 
-/// The event, if the line has the form.
+/// Returns the event if the line has this form.
 pub(super) fn event(line: &[u8]) -> Option<Event<'_>> {
     let rest = line.strip_prefix(b"{\"timestamp\": {\"seconds\": ")?;
     let (seconds, rest) = number(rest)?;
     let rest = rest.strip_prefix(b", \"microseconds\": ")?;
     let (microseconds, rest) = number(rest)?;
     let rest = rest.strip_prefix(b"}, \"event\": \"")?;
-    let length = rest.iter().position(|byte| !is_of_a_name(*byte))?;
+    let length = rest.iter().position(|byte| !is_name_byte(*byte))?;
     let (name, rest) = rest.split_at(length);
     let data = match rest {
         b"\"}" => None,
         _ => {
             let data = rest.strip_prefix(b"\", \"data\": ")?.strip_suffix(b"}")?;
-            // This one parser is needed: data is passed on, and must be one value and nothing more.
+            // Parsed, for data is passed on and must be exactly one value.
             let data = std::str::from_utf8(data).ok()?;
             let data = serde_json::from_str::<&RawValue>(data).ok()?;
-            // To the parser that is as good as none.
+            // The parser reads null as absent, too.
             Some(data).filter(|data| data.get() != "null")
         }
     };
@@ -36,7 +35,7 @@ pub(super) fn event(line: &[u8]) -> Option<Event<'_>> {
     Some(Event { name, at: Timestamp { seconds, microseconds }.time(), data })
 }
 
-/// A number without a sign, and what follows it. One that may not fit is left to the parser.
+/// Splits off a number without a sign. One that may not fit is left to the parser.
 fn number(text: &[u8]) -> Option<(i64, &[u8])> {
     let length = text.iter().position(|byte| !byte.is_ascii_digit())?;
     let (digits, rest) = text.split_at(length);
@@ -49,7 +48,7 @@ fn number(text: &[u8]) -> Option<(i64, &[u8])> {
     is_plain.then(|| (value(digits), rest))
 }
 
-fn is_of_a_name(byte: u8) -> bool {
+fn is_name_byte(byte: u8) -> bool {
     byte == b'_' || byte.is_ascii_alphanumeric()
 }
 
@@ -70,18 +69,18 @@ mod tests {
     }
 
     #[test]
-    fn what_qemu_writes_is_of_the_form() {
+    fn the_fast_path_reads_what_qemu_writes() {
         for line in [PLAIN, FULL, NULL] {
             assert!(event(line.as_bytes()).is_some(), "{line}");
         }
         assert_eq!(event(FULL.as_bytes()).unwrap().data.unwrap().get().len(), 48);
     }
 
-    /// Lines that are nearly of the form: bytes are changed, left out, doubled and swapped.
+    /// Lines that are nearly of the form: bytes are changed, removed, doubled and swapped.
     #[test]
-    fn what_is_read_here_is_what_the_parser_reads() {
+    fn the_fast_path_agrees_with_the_parser() {
         let mut random = fastrand::Rng::with_seed(7);
-        let mut familiar = 0;
+        let mut read = 0;
         for _ in 0..50_000 {
             let mut line = random.choice([PLAIN, FULL, NULL]).unwrap().as_bytes().to_vec();
             for _ in 0..random.usize(0..3) {
@@ -94,12 +93,12 @@ mod tests {
                 }
             }
             let Some(event) = event(&line) else { continue };
-            familiar += 1;
+            read += 1;
             match parsed(&line) {
                 Ok(Message::Event(same)) => assert_eq!(text(&event), text(&same)),
                 other => panic!("{:?}: {other:?}", String::from_utf8_lossy(&line)),
             }
         }
-        assert!(familiar > 2_500, "{familiar}");
+        assert!(read > 2_500, "{read}");
     }
 }

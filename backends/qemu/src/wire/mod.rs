@@ -1,7 +1,7 @@
-//! Lines of JSON: cutting them out of a stream of bytes, and reading them.
+//! QMP's lines of JSON: splitting a stream of bytes into lines, and parsing them.
 //!
-//! QEMU sends one JSON object a line, ended by CR LF. A line is parsed where it lies: the name and the
-//! data of an event are borrowed from it.
+//! QEMU sends one JSON object a line, ended by CR LF. A line is parsed in place: the name and the data of an
+//! event are borrowed from it.
 
 mod fast_path;
 mod lines;
@@ -14,40 +14,40 @@ use serde_json::value::RawValue;
 
 pub use self::lines::{Lines, MAX_LINE, TooLong};
 
-/// What QEMU says.
+/// A message from QEMU.
 #[derive(Clone, Copy, Debug)]
 pub enum Message<'a> {
-    /// The first thing, to a client whose turn it is.
+    /// The first message to a client, once QEMU serves it.
     Greeting,
-    /// Something happened.
+    /// An event.
     Event(Event<'a>),
-    /// The answer to the command with this id; `None` if it carries none that could be ours.
+    /// The answer to the command with this id; `None` if it carries no id that could be ours.
     Reply(Option<u64>, Reply<'a>),
-    /// An object that is nothing of the above: of a QEMU to come.
+    /// Any other object, as a newer QEMU may send it.
     Unknown,
 }
 
-/// Something happened.
+/// An event.
 #[derive(Clone, Copy, Debug)]
 pub struct Event<'a> {
-    /// What QEMU calls it: `STOP`, `RTC_CHANGE`.
+    /// QEMU's name of the event: `STOP`, `RTC_CHANGE`.
     pub name: &'a str,
-    /// When, by the host's clock; `None` where QEMU could not read it.
+    /// The time by the host's clock; `None` where QEMU could not read it.
     pub at: Option<SystemTime>,
-    /// What came with it, as it came; `None` for most.
+    /// The data, as QEMU wrote it; `None` for most events.
     pub data: Option<&'a RawValue>,
 }
 
-/// How a command went.
+/// The outcome of a command.
 #[derive(Clone, Copy, Debug)]
 pub enum Reply<'a> {
-    /// Well.
+    /// It succeeded, with this value.
     Return(&'a RawValue),
-    /// Not well: the error, an object with `class` and `desc`.
+    /// It failed, with this error: an object with `class` and `desc`.
     Error(&'a RawValue),
 }
 
-/// All that QEMU says, in the form in which it does so far.
+/// Any message, with values of the types that QEMU has sent so far.
 #[derive(Deserialize)]
 struct Strict<'a> {
     timestamp: Option<Timestamp>,
@@ -64,7 +64,7 @@ struct Strict<'a> {
     greeting: Option<&'a RawValue>,
 }
 
-/// The same with values of any form.
+/// The same with values of any type.
 #[derive(Deserialize)]
 struct Loose<'a> {
     #[serde(borrow)]
@@ -90,7 +90,7 @@ struct Timestamp {
 }
 
 impl Timestamp {
-    /// QEMU says -1 where it cannot read the clock.
+    /// `None` where QEMU cannot read the clock: it sends -1 then.
     fn time(self) -> Option<SystemTime> {
         let seconds = u64::try_from(self.seconds).ok()?;
         let micros = u32::try_from(self.microseconds).ok().filter(|micros| *micros < 1_000_000)?;
@@ -99,10 +99,10 @@ impl Timestamp {
 }
 
 impl<'a> Message<'a> {
-    /// Reads a line.
+    /// Parses a line.
     ///
     /// # Errors
-    /// It is no JSON object.
+    /// The line is no JSON object.
     #[inline]
     pub fn read(line: &'a [u8]) -> Result<Self, serde_json::Error> {
         if let Some(event) = fast_path::event(line) {
@@ -112,9 +112,9 @@ impl<'a> Message<'a> {
     }
 }
 
-/// Reads a line in any form.
+/// Parses a line of any form.
 fn parsed(line: &[u8]) -> Result<Message<'_>, serde_json::Error> {
-    // Checked once for all: that is faster than string by string.
+    // Checked once for the whole line: that is faster than string by string.
     let line = std::str::from_utf8(line).map_err(serde::de::Error::custom)?;
     let message = match serde_json::from_str::<Strict<'_>>(line) {
         Ok(message) => message,
@@ -135,7 +135,7 @@ fn loosely(line: &str) -> Result<Strict<'_>, serde_json::Error> {
     let loose: Loose<'_> = serde_json::from_str(line)?;
     Ok(Strict {
         timestamp: loose.timestamp.and_then(|value| serde_json::from_str(value.get()).ok()),
-        // A name with an escape in it is known by its text as it stands between the quotes.
+        // A borrowed name cannot be unescaped: one with an escape keeps it.
         event: loose.event.map(|name| name.get().trim_matches('"')),
         data: loose.data,
         returned: loose.returned,
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_in_a_form_never_seen_is_still_an_event() {
+    fn an_event_of_an_unknown_form_is_an_event() {
         let line = br#"{"event":"X\u0041","timestamp":"noon","data":[1],"id":{},"more":null}"#;
         let Ok(Message::Event(event)) = Message::read(line) else { panic!() };
         assert_eq!((event.name, event.at), ("X\\u0041", None));
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_is_known_by_its_id() {
+    fn a_reply_carries_the_id_of_its_command() {
         let id = |line: &str| match Message::read(line.as_bytes()) {
             Ok(Message::Reply(id, _)) => id,
             other => panic!("{other:?}"),
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_or_no_utf8_is_an_error() {
+    fn a_line_that_is_no_object_or_no_utf8_is_an_error() {
         for line in [&b"{"[..], b"[]", b"{\"event\":\"\xff\"}", b"nonsense"] {
             assert!(Message::read(line).is_err(), "{line:?}");
         }
