@@ -1,4 +1,4 @@
-//! Which of the events without a type anybody filter. QEMU sends all of them to everyone.
+//! Which events without a type the subscribers asked for. QEMU sends all of them to each client.
 
 use virevent::driver::Interest;
 use virevent::{EventName, Kind};

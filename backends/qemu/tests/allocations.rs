@@ -45,7 +45,7 @@ fn answer(mut socket: &UnixStream) {
 }
 
 #[test]
-fn in_the_steady_state_an_event_of_qemu_allocates_nothing() {
+fn an_event_allocates_nothing_in_the_steady_state() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("vm.sock");
     let listener = UnixListener::bind(&path).unwrap();

@@ -128,7 +128,7 @@ impl World {
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn twenty_qemus_that_start_and_die_at_random_are_told_as_they_are() {
+async fn twenty_random_qemus_add_up_to_the_truth() {
     let seed = std::env::var("VIREVENT_SEED").map_or_else(
         |_| fastrand::u64(..),
         |seed| seed.parse().expect("VIREVENT_SEED is a number"),
@@ -178,7 +178,7 @@ async fn twenty_qemus_that_start_and_die_at_random_are_told_as_they_are() {
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn one_that_is_frozen_or_held_holds_up_no_other() {
+async fn a_frozen_or_held_qemu_delays_no_other() {
     let home = directory();
     let web = start(home.path(), "web").await;
     let held = start(home.path(), "held").await;
@@ -214,7 +214,7 @@ async fn one_that_is_frozen_or_held_holds_up_no_other() {
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn a_qemu_goes_on_when_another_takes_the_name_of_its_socket() {
+async fn a_qemu_goes_on_when_another_takes_its_socket_name() {
     let home = directory();
     let mut old = start(home.path(), "old").await;
     let mut events = client(home.path()).source().subscribe_with(Options::default()).await.unwrap();
@@ -234,7 +234,7 @@ async fn a_qemu_goes_on_when_another_takes_the_name_of_its_socket() {
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn a_directory_that_is_removed_stops_nobody_until_its_process_ends() {
+async fn a_qemu_in_a_removed_directory_goes_on_until_it_ends() {
     let home = directory();
     let here = home.path().join("d");
     std::fs::create_dir(&here).unwrap();

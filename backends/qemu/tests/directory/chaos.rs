@@ -11,7 +11,7 @@ use super::{PATIENCE, TestDirectory};
 
 /// What happens to a directory and its QEMUs by chance adds up to the truth whenever it is quiet.
 #[tokio::test]
-async fn whatever_happens_what_was_told_adds_up_to_the_truth() {
+async fn random_changes_add_up_to_the_truth() {
     for seed in 0..8 {
         chaos(seed).await;
     }

@@ -57,7 +57,7 @@ async fn the_end_of_one_run_is_not_the_end_of_the_next() {
 }
 
 #[tokio::test]
-async fn a_state_from_before_the_list_does_not_undo_it() {
+async fn a_state_older_than_the_list_does_not_undo_it() {
     let (place, web, _deaf) = place();
     let subscribing = begin(&place, &web).await;
     web.cut();
@@ -70,7 +70,7 @@ async fn a_state_from_before_the_list_does_not_undo_it() {
 }
 
 #[tokio::test]
-async fn who_knew_the_domains_is_told_each_run_once_when_the_directory_is_back() {
+async fn each_run_is_delivered_once_after_the_directory_returns() {
     let place = TestDirectory::new();
     let web = place.qemu("web");
     let (mut events, existing) = place.watch().await;
@@ -95,7 +95,7 @@ async fn who_knew_the_domains_is_told_each_run_once_when_the_directory_is_back()
 }
 
 #[tokio::test]
-async fn a_second_subscription_does_not_wait_for_the_list_of_one_that_was_given_up() {
+async fn a_subscription_does_not_wait_for_an_abandoned_list() {
     let (place, _web, _deaf) = place();
     let source = QmpDir::new(&place.uri()).unwrap().source();
     let given_up = source.subscribe_with(Options::default());
@@ -106,7 +106,7 @@ async fn a_second_subscription_does_not_wait_for_the_list_of_one_that_was_given_
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_no_empty_directory_to_the_next_subscriber_either() {
+async fn an_unreadable_directory_is_never_an_empty_one() {
     let place = TestDirectory::new();
     let _web = place.qemu("web");
     let source = QmpDir::new(&place.uri()).unwrap().source();
@@ -125,7 +125,7 @@ async fn what_cannot_be_read_is_no_empty_directory_to_the_next_subscriber_either
 }
 
 #[tokio::test]
-async fn a_crash_among_our_first_questions_is_told_once() {
+async fn a_crash_during_the_first_questions_is_delivered_once() {
     let place = TestDirectory::new();
     let (mut events, _) = place.watch().await;
     let web = FakeQemu::absent_at(&place.path("web.sock"));

@@ -11,7 +11,7 @@ use virevent_testkit::qmp::FakeQemu;
 use super::{SILENCE, TestDirectory, goes_on, next, some, watch};
 
 #[tokio::test]
-async fn qemus_that_are_there_exist_and_others_start_and_stop() {
+async fn present_qemus_exist_and_later_ones_start_and_stop() {
     let place = TestDirectory::new();
     let (web, _db) = (place.qemu("web"), place.qemu("db"));
     let (mut events, existing) = place.watch().await;
@@ -28,7 +28,7 @@ async fn qemus_that_are_there_exist_and_others_start_and_stop() {
 }
 
 #[tokio::test]
-async fn names_that_match_a_pattern_are_taken_and_no_others() {
+async fn only_names_that_match_a_pattern_are_watched() {
     let place = TestDirectory::new();
     place.make("sub");
     place.make("sub/deeper");
@@ -46,7 +46,7 @@ async fn names_that_match_a_pattern_are_taken_and_no_others() {
 }
 
 #[tokio::test]
-async fn a_socket_that_is_there_before_qemu_listens_is_started_when_it_does() {
+async fn a_socket_without_a_listener_starts_once_qemu_listens() {
     let place = TestDirectory::new();
     let early = FakeQemu::absent_at(&place.path("web.sock"));
     early.bind().unwrap();
@@ -62,7 +62,7 @@ async fn a_socket_that_is_there_before_qemu_listens_is_started_when_it_does() {
 }
 
 #[tokio::test]
-async fn a_socket_that_is_left_behind_is_no_domain_and_its_name_is_taken_again() {
+async fn a_stale_socket_is_no_domain_and_its_name_is_reused() {
     let place = TestDirectory::new();
     drop(UnixListener::bind(place.path("web.sock")).unwrap());
     let (mut events, existing) = place.watch().await;
@@ -79,7 +79,7 @@ async fn a_socket_that_is_left_behind_is_no_domain_and_its_name_is_taken_again()
 }
 
 #[tokio::test]
-async fn a_qemu_goes_on_when_another_takes_the_name_of_its_socket() {
+async fn a_qemu_goes_on_when_another_takes_its_socket_name() {
     let place = TestDirectory::new();
     let old = place.qemu("old");
     let (mut events, _) = place.watch().await;
@@ -96,7 +96,7 @@ async fn a_qemu_goes_on_when_another_takes_the_name_of_its_socket() {
 }
 
 #[tokio::test]
-async fn one_of_the_same_name_that_comes_at_once_is_another_run() {
+async fn an_immediate_successor_of_the_same_name_is_another_run() {
     let place = TestDirectory::new();
     let mut web = place.qemu("web");
     let (mut events, _) = place.watch().await;
@@ -115,7 +115,7 @@ async fn one_of_the_same_name_that_comes_at_once_is_another_run() {
 }
 
 #[tokio::test]
-async fn a_socket_that_is_renamed_or_removed_is_the_same_qemu_and_is_found_again() {
+async fn a_renamed_or_removed_socket_is_the_same_run() {
     let place = TestDirectory::new();
     place.make("sub");
     let web = place.qemu("web");
@@ -149,7 +149,7 @@ async fn is_found_again(qemu: &FakeQemu, events: &mut virevent::EventStream) {
 }
 
 #[tokio::test]
-async fn a_socket_that_is_renamed_before_qemu_listens_is_found_where_it_is() {
+async fn a_socket_renamed_before_qemu_listens_is_found() {
     let place = TestDirectory::new();
     let web = FakeQemu::absent_at(&place.path("web.sock"));
     web.bind().unwrap();
@@ -162,7 +162,7 @@ async fn a_socket_that_is_renamed_before_qemu_listens_is_found_where_it_is() {
 }
 
 #[tokio::test]
-async fn a_rename_that_a_cut_follows_at_once_is_no_end() {
+async fn a_break_right_after_a_rename_is_no_end() {
     let place = TestDirectory::new();
     let web = place.qemu("web");
     let (mut events, _) = place.watch().await;
@@ -174,7 +174,7 @@ async fn a_rename_that_a_cut_follows_at_once_is_no_end() {
 }
 
 #[tokio::test]
-async fn who_is_out_of_reach_without_a_path_has_ended_once_nobody_listens() {
+async fn an_unlinked_qemu_has_ended_once_no_process_listens() {
     let place = TestDirectory::new();
     let web = place.qemu("web");
     let (mut events, _) = place.watch().await;
@@ -190,7 +190,7 @@ async fn who_is_out_of_reach_without_a_path_has_ended_once_nobody_listens() {
 }
 
 #[tokio::test]
-async fn a_qemu_without_a_name_has_that_of_its_socket_and_of_the_directory_below() {
+async fn a_qemu_without_a_name_is_named_by_its_path() {
     let place = TestDirectory::new();
     let mut qemus = Vec::new();
     for directory in ["a", "b"] {
@@ -207,7 +207,7 @@ async fn a_qemu_without_a_name_has_that_of_its_socket_and_of_the_directory_below
 }
 
 #[tokio::test]
-async fn a_path_that_is_too_long_to_connect_to_is_no_hindrance() {
+async fn a_path_too_long_to_connect_to_delays_no_other() {
     let place = TestDirectory::new();
     let long = "x".repeat(120);
     place.make(&long);

@@ -17,7 +17,7 @@ use virevent_testkit::qmp::FakeQemu;
 use super::{PATIENCE, SILENCE, TestDirectory, goes_on, in_short, next, watch};
 
 #[tokio::test]
-async fn a_monitor_that_is_held_holds_up_no_other_and_is_told_as_a_gap_of_its_own() {
+async fn a_held_monitor_is_a_gap_and_delays_no_other() {
     let place = TestDirectory::new();
     let (_web, held) = (place.qemu("web"), place.qemu("held"));
     held.change(|faults| faults.deaf = true);
@@ -37,7 +37,7 @@ async fn a_monitor_that_is_held_holds_up_no_other_and_is_told_as_a_gap_of_its_ow
 }
 
 #[tokio::test]
-async fn a_held_monitor_whose_qemu_goes_leaves_no_gap_behind() {
+async fn a_held_monitor_whose_qemu_ends_leaves_no_gap() {
     let place = TestDirectory::new();
     let held = place.qemu("held");
     held.change(|faults| faults.deaf = true);
@@ -65,7 +65,7 @@ async fn a_gap_in_one_delays_no_other() {
 }
 
 #[tokio::test]
-async fn who_subscribes_later_is_told_what_is_out_of_reach() {
+async fn a_later_subscriber_receives_the_gaps() {
     let place = TestDirectory::new();
     let (_web, db) = (place.qemu("web"), place.qemu("db"));
     let source = QmpDir::new(&place.uri()).unwrap().source();
@@ -79,7 +79,7 @@ async fn who_subscribes_later_is_told_what_is_out_of_reach() {
 }
 
 #[tokio::test]
-async fn of_two_qemus_with_one_uuid_the_second_gets_one_of_its_own() {
+async fn a_second_qemu_with_the_same_uuid_gets_another() {
     let place = TestDirectory::new();
     let one = place.qemu("web");
     let (mut events, _) = place.watch().await;
@@ -110,7 +110,7 @@ fn other(place: &TestDirectory, name: &str, says: &'static [u8]) -> Arc<AtomicU6
 }
 
 #[tokio::test]
-async fn what_is_no_monitor_is_no_domain_and_is_left_alone_until_its_file_changes() {
+async fn a_foreign_socket_is_ignored_until_its_file_changes() {
     let place = TestDirectory::new();
     let others = [
         other(&place, "hmp.sock", b"QEMU 7.2.22 monitor - type 'help' for more information\r\n"),
@@ -174,7 +174,7 @@ async fn a_storage_daemon_is_no_domain_of_a_directory() {
 }
 
 #[tokio::test]
-async fn what_says_nothing_is_let_go_and_tried_again_later() {
+async fn a_silent_socket_is_released_and_retried_later() {
     let place = TestDirectory::new();
     let listener = UnixListener::bind(place.path("console.sock")).unwrap();
     let source = QmpDir::new(&place.uri()).unwrap().greeting_timeout(SILENCE).source();

@@ -14,7 +14,7 @@ use virevent_testkit::qmp::FakeQemu;
 use super::{PATIENCE, SILENCE, TestDirectory, goes_on, next, some, watch};
 
 #[tokio::test]
-async fn a_directory_may_come_late_and_level_by_level() {
+async fn a_directory_that_appears_level_by_level_is_watched() {
     let place = TestDirectory::absent();
     let uri = format!("{}/e/f", place.uri());
     let source = QmpDir::new(&uri).unwrap().source();
@@ -35,7 +35,7 @@ async fn a_directory_may_come_late_and_level_by_level() {
 }
 
 #[tokio::test]
-async fn a_directory_that_is_not_there_is_a_gap_that_says_so() {
+async fn an_absent_directory_is_a_gap_with_a_reason() {
     let place = TestDirectory::absent();
     let source = QmpDir::new(&place.uri()).unwrap().source();
     for _ in 0..2 {
@@ -53,7 +53,7 @@ async fn a_directory_that_is_not_there_is_a_gap_that_says_so() {
 }
 
 #[tokio::test]
-async fn a_directory_that_vanishes_stops_nobody_and_is_watched_when_it_is_back() {
+async fn a_removed_directory_stops_no_domain_and_is_watched_again() {
     let place = TestDirectory::new();
     place.make("sub");
     let (web, db) = (place.qemu("web"), place.qemu("sub/db"));
@@ -70,7 +70,7 @@ async fn a_directory_that_vanishes_stops_nobody_and_is_watched_when_it_is_back()
 }
 
 #[tokio::test]
-async fn a_directory_that_is_renamed_away_and_back_stops_nobody() {
+async fn a_directory_renamed_away_and_back_stops_no_domain() {
     let place = TestDirectory::new();
     let web = place.qemu("web");
     let (mut events, _) = place.watch().await;
@@ -92,7 +92,7 @@ async fn a_directory_that_is_renamed_away_and_back_stops_nobody() {
 }
 
 #[tokio::test]
-async fn what_is_no_directory_is_a_clear_error_and_later_an_outage() {
+async fn a_file_in_place_of_the_directory_is_an_error_then_an_outage() {
     let place = TestDirectory::absent();
     fs::write(place.path(""), "").unwrap();
     let source = QmpDir::new(&place.uri()).unwrap().source();
@@ -118,7 +118,7 @@ async fn what_is_no_directory_is_a_clear_error_and_later_an_outage() {
 }
 
 #[tokio::test]
-async fn while_the_directory_cannot_be_read_that_is_the_only_outage() {
+async fn an_unreadable_directory_is_the_only_outage() {
     let place = TestDirectory::new();
     let web = place.qemu("web");
     drop(UnixListener::bind(place.path("stale.sock")).unwrap());
@@ -136,7 +136,7 @@ async fn while_the_directory_cannot_be_read_that_is_the_only_outage() {
 }
 
 #[tokio::test]
-async fn a_storm_of_notices_that_overflows_their_queue_loses_nothing() {
+async fn an_overflow_of_notifications_loses_nothing() {
     let place = TestDirectory::new();
     let (mut events, _) = place.watch().await;
     let most = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
@@ -153,7 +153,7 @@ async fn a_storm_of_notices_that_overflows_their_queue_loses_nothing() {
 }
 
 #[tokio::test]
-async fn what_nobody_notices_is_found_by_looking_once_in_a_while() {
+async fn a_change_without_a_notification_is_found_by_a_rescan() {
     let (place, elsewhere) = (TestDirectory::new(), tempfile::tempdir().unwrap());
     let target = elsewhere.path().join("web");
     symlink(&target, place.path("web.sock")).unwrap();
@@ -166,7 +166,7 @@ async fn what_nobody_notices_is_found_by_looking_once_in_a_while() {
 }
 
 #[tokio::test]
-async fn all_is_let_go_with_the_last_subscriber() {
+async fn all_monitors_are_released_with_the_last_subscriber() {
     let place = TestDirectory::new();
     let qemus = [place.qemu("web"), place.qemu("db")];
     let source = QmpDir::new(&place.uri()).unwrap().source();

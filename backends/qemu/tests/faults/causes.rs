@@ -6,7 +6,7 @@ use virevent_testkit::assert::next_within;
 use super::{SHORT, gap, goes_on, next, watched};
 
 #[tokio::test]
-async fn what_was_announced_is_the_cause_of_the_end() {
+async fn an_announcement_is_the_cause_of_the_end() {
     let table = [
         (Some("guest-shutdown"), "web stopped (shutdown)"),
         (Some("host-qmp-quit"), "web stopped (destroyed)"),
@@ -27,7 +27,7 @@ async fn what_was_announced_is_the_cause_of_the_end() {
 }
 
 #[tokio::test]
-async fn a_guest_that_has_left_has_migrated_even_if_no_event_said_so() {
+async fn a_guest_that_left_without_an_event_has_migrated() {
     let (qemu, mut events) = watched().await;
     qemu.set_status("finish-migrate");
     let asked = qemu.calls("query-status");
@@ -41,7 +41,7 @@ async fn a_guest_that_has_left_has_migrated_even_if_no_event_said_so() {
 }
 
 #[tokio::test]
-async fn a_guest_that_survives_a_crash_is_as_its_run_state_says() {
+async fn a_guest_that_survives_a_crash_has_the_state_of_qemu() {
     let (qemu, mut events) = watched().await;
     qemu.emit("GUEST_PANICKED", r#"{"action": "run"}"#);
     assert_eq!(next(&mut events).await, "web crashed (panicked)");
@@ -59,7 +59,7 @@ async fn a_guest_that_survives_a_crash_is_as_its_run_state_says() {
 }
 
 #[tokio::test]
-async fn an_end_that_was_called_off_in_an_outage_is_not_the_cause_of_the_next() {
+async fn an_end_cancelled_in_an_outage_is_not_the_next_cause() {
     let (qemu, mut events) = watched().await;
     qemu.emit("SHUTDOWN", r#"{"guest": true, "reason": "guest-shutdown"}"#);
     assert_eq!(next(&mut events).await, "web shutting_down (guest)");
@@ -73,7 +73,7 @@ async fn an_end_that_was_called_off_in_an_outage_is_not_the_cause_of_the_next() 
 }
 
 #[tokio::test]
-async fn a_pause_whose_cause_is_not_answered_is_told_all_the_same() {
+async fn a_pause_without_an_answered_cause_is_delivered() {
     let (qemu, mut events) = watched().await;
     qemu.change(|faults| faults.unanswered = vec!["query-status".into()]);
     qemu.stop();
@@ -83,7 +83,7 @@ async fn a_pause_whose_cause_is_not_answered_is_told_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_pause_that_the_end_of_the_process_overtakes_is_told_before_it() {
+async fn a_pending_pause_is_delivered_before_the_end() {
     let (qemu, mut events) = watched().await;
     qemu.change(|faults| faults.hang_up_at = vec!["query-status".into()]);
     qemu.stop();

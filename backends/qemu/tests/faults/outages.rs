@@ -10,7 +10,7 @@ use virevent_testkit::qmp::FakeQemu;
 use super::{SHORT, all, client, gap, goes_on, next, watched};
 
 #[tokio::test]
-async fn a_connection_that_breaks_is_a_gap_even_if_it_is_back_at_once() {
+async fn a_short_break_of_the_connection_is_a_gap() {
     let (qemu, mut events) = watched().await;
     qemu.cut();
     assert_eq!(gap(&mut events).await, FaultKind::Closed);
@@ -19,7 +19,7 @@ async fn a_connection_that_breaks_is_a_gap_even_if_it_is_back_at_once() {
 }
 
 #[tokio::test]
-async fn a_qemu_that_cannot_be_told_from_the_next_is_the_same_after_a_broken_connection() {
+async fn an_indistinguishable_qemu_is_the_same_run_after_a_break() {
     let qemu = FakeQemu::start("web").unwrap();
     qemu.change(|faults| faults.lacks = vec!["query-cpus-fast".into()]);
     let mut events = client(&qemu).source().subscribe_with(all()).await.unwrap();
@@ -31,7 +31,7 @@ async fn a_qemu_that_cannot_be_told_from_the_next_is_the_same_after_a_broken_con
 }
 
 #[tokio::test]
-async fn a_question_that_fails_after_a_broken_connection_makes_no_other_qemu() {
+async fn a_failed_question_after_a_break_is_not_another_run() {
     let (qemu, mut events) = watched().await;
     let lacks = ["query-name", "query-uuid"];
     qemu.change(|faults| faults.lacks = lacks.map(String::from).to_vec());
@@ -49,7 +49,7 @@ async fn a_question_that_fails_after_a_broken_connection_makes_no_other_qemu() {
 }
 
 #[tokio::test]
-async fn a_pause_in_an_outage_is_told_after_it() {
+async fn a_pause_in_an_outage_is_delivered_after_it() {
     let (qemu, mut events) = watched().await;
     qemu.change(|faults| faults.hang_up = true);
     qemu.cut();
@@ -61,7 +61,7 @@ async fn a_pause_in_an_outage_is_told_after_it() {
 }
 
 #[tokio::test]
-async fn a_qemu_that_answers_no_more_is_out_of_reach_and_never_stopped() {
+async fn a_qemu_that_does_not_answer_is_a_gap_and_never_stopped() {
     let qemu = FakeQemu::start("web").unwrap();
     let source = client(&qemu).keepalive(SHORT, SHORT).source();
     let mut events = source.subscribe_with(all()).await.unwrap();
@@ -77,7 +77,7 @@ async fn a_qemu_that_answers_no_more_is_out_of_reach_and_never_stopped() {
 }
 
 #[tokio::test]
-async fn a_connection_over_tcp_that_brings_no_answer_is_made_anew() {
+async fn a_tcp_connection_without_answers_is_replaced() {
     let qemu = FakeQemu::start_tcp("web").unwrap();
     let source = client(&qemu).keepalive(SHORT, SHORT).greeting_timeout(SHORT).source();
     let mut events = source.subscribe_with(all()).await.unwrap();
@@ -91,7 +91,7 @@ async fn a_connection_over_tcp_that_brings_no_answer_is_made_anew() {
 }
 
 #[tokio::test]
-async fn a_connection_over_tcp_that_brings_no_greeting_is_made_anew() {
+async fn a_tcp_connection_without_a_greeting_is_replaced() {
     let qemu = FakeQemu::start_tcp("web").unwrap();
     let source = client(&qemu).keepalive(SHORT, SHORT).greeting_timeout(SHORT).source();
     let mut events = source.subscribe_with(all()).await.unwrap();
@@ -106,7 +106,7 @@ async fn a_connection_over_tcp_that_brings_no_greeting_is_made_anew() {
 }
 
 #[tokio::test]
-async fn the_monitor_is_free_as_soon_as_nobody_listens() {
+async fn the_monitor_is_released_with_the_last_subscriber() {
     let qemu = FakeQemu::start("web").unwrap();
     let source = client(&qemu).source();
     for round in 1..=3 {
@@ -131,7 +131,7 @@ async fn a_second_greeting_on_a_connection_is_a_gap_and_a_resync() {
 }
 
 #[tokio::test]
-async fn a_peer_that_greets_without_end_is_answered_at_intervals() {
+async fn an_endlessly_greeting_peer_is_answered_at_intervals() {
     let qemu = FakeQemu::start("web").unwrap();
     let source = client(&qemu).look_every(Duration::from_secs(1)).source();
     let mut events = source.subscribe_with(all()).await.unwrap();
@@ -178,7 +178,7 @@ async fn a_refused_question_is_no_sign_of_life() {
 }
 
 #[tokio::test]
-async fn a_question_that_qemu_does_not_understand_is_a_gap() {
+async fn a_question_that_qemu_cannot_parse_is_a_gap() {
     let qemu = FakeQemu::start("web").unwrap();
     let source = client(&qemu).keepalive(SHORT, 100 * SHORT).source();
     let mut events = source.subscribe_with(all()).await.unwrap();
@@ -213,7 +213,7 @@ async fn the_end_of_a_qemu_over_tcp_is_no_gap() {
 }
 
 #[tokio::test]
-async fn an_end_in_a_gap_has_the_cause_that_was_announced_before_it() {
+async fn an_end_in_a_gap_has_the_cause_announced_before_it() {
     let (qemu, mut events) = watched().await;
     qemu.emit("SHUTDOWN", r#"{"guest": true, "reason": "guest-shutdown"}"#);
     assert_eq!(next(&mut events).await, "web shutting_down (guest)");

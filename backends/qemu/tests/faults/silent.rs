@@ -38,7 +38,7 @@ async fn a_silent_change_is_delivered_at_the_next_keepalive() {
 }
 
 #[tokio::test]
-async fn a_silent_change_is_delivered_though_events_never_cease() {
+async fn a_silent_change_is_delivered_during_a_flood_of_events() {
     let (qemu, mut events) = asked().await;
     qemu.set_status("paused");
     let deadline = tokio::time::Instant::now() + PATIENCE;
@@ -93,7 +93,7 @@ async fn an_unchanged_qemu_delivers_nothing() {
 }
 
 #[tokio::test]
-async fn an_event_that_leaves_the_run_state_open_has_it_asked_for() {
+async fn an_event_that_leaves_the_state_open_asks_for_the_run_state() {
     // The state before, the event and what it is delivered as, the state after, and how that is delivered.
     let table = [
         ("paused", "RESUME", "web resumed (unpaused)", "suspended", "web pm_suspended"),

@@ -36,7 +36,7 @@ async fn a_guest_that_powers_itself_off_is_shut_down() {
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn a_guest_that_powers_itself_off_in_a_qemu_that_stays_is_stopped_when_that_quits() {
+async fn a_power_off_with_no_shutdown_is_stopped_when_qemu_quits() {
     let (mut qemu, mut events, told) =
         begun(Deed::PowerOff, &["-no-shutdown"], "shutting_down").await;
     assert_eq!(told, ["web shutting_down (guest)"]);
@@ -46,7 +46,7 @@ async fn a_guest_that_powers_itself_off_in_a_qemu_that_stays_is_stopped_when_tha
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn a_guest_that_panics_in_a_qemu_that_stays_has_crashed_when_that_is_ended() {
+async fn a_panic_with_pause_has_crashed_when_qemu_ends() {
     let (qemu, mut events, told) = begun(Deed::Panic, &["-action", "panic=pause"], "crashed").await;
     assert_eq!(told, ["web crashed (panicked)"]);
     qemu.signal("TERM");
@@ -62,7 +62,7 @@ async fn a_guest_that_resets_itself_is_rebooted() {
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn a_guest_that_resets_itself_in_a_qemu_that_does_not_reboot_is_shut_down() {
+async fn a_reset_with_no_reboot_is_shut_down() {
     let told = told_of(Deed::Reset, &["-no-reboot"], "stopped").await;
     assert_eq!(told, ["web shutting_down (guest)", "web stopped (shutdown)"]);
 }
@@ -77,14 +77,14 @@ async fn a_guest_that_panics_has_crashed() {
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn a_guest_that_loads_a_crash_kernel_has_crashed_and_goes_on() {
+async fn a_guest_that_loads_a_crash_kernel_crashes_and_runs_on() {
     let told = told_of(Deed::CrashLoad, &[], "crashed").await;
     assert_eq!(told, ["web crashed (crashloaded)"]);
 }
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn a_guest_that_sleeps_is_awakened_by_its_host() {
+async fn a_sleeping_guest_is_woken_by_its_host() {
     let guest = Guest::after(1, "web", Deed::Sleep);
     let mut qemu = QemuConfig::default().name("web").guest(guest).start().await.unwrap();
     let (mut events, _) = watch(&qemu.uri(), Options::default()).await;
@@ -107,7 +107,7 @@ async fn asleep() -> (Qemu, EventStream) {
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn a_sleeping_guest_that_is_reset_is_in_the_state_qemu_says() {
+async fn a_sleeping_guest_that_is_reset_has_the_state_of_qemu() {
     let (mut qemu, mut events) = asleep().await;
     qemu.run("system_reset").await.unwrap();
     if qemu.run("query-status").await.unwrap().contains("\"running\": true") {
@@ -126,7 +126,7 @@ async fn a_sleeping_guest_that_is_reset_is_in_the_state_qemu_says() {
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn a_sleeping_guest_that_is_saved_is_paused_for_the_migration() {
+async fn a_sleeping_guest_that_is_saved_is_paused_for_migration() {
     let (mut qemu, mut events) = asleep().await;
     qemu.run_with("migrate", r#"{"uri": "exec:cat >/dev/null"}"#).await.unwrap();
     // QEMU 7.2 says STOP and WAKEUP, and does not run.
@@ -138,7 +138,7 @@ async fn a_sleeping_guest_that_is_saved_is_paused_for_the_migration() {
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn a_sleeping_guest_that_is_stopped_and_continued_still_sleeps() {
+async fn a_sleeping_guest_still_sleeps_after_stop_and_cont() {
     let (mut qemu, mut events) = asleep().await;
     qemu.run("stop").await.unwrap();
     qemu.run("cont").await.unwrap();
@@ -162,7 +162,7 @@ async fn a_guest_that_hibernates_is_shut_down() {
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn a_guest_whose_watchdog_bites_is_paused_reset_or_destroyed() {
+async fn a_watchdog_pauses_resets_or_destroys_its_guest() {
     let told = told_of(Deed::Starve, &["-action", "watchdog=pause"], "suspended").await;
     assert_eq!(told.last().unwrap(), "web suspended (watchdog)");
     let told = told_of(Deed::Starve, &["-action", "watchdog=reset"], "rebooted").await;
@@ -175,7 +175,7 @@ async fn a_guest_whose_watchdog_bites_is_paused_reset_or_destroyed() {
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn a_guest_whose_disk_fails_is_paused_for_it() {
+async fn a_guest_whose_disk_fails_is_paused_with_ioerror() {
     let told = told_of(Deed::Misread, &[], "suspended").await;
     assert_eq!(told, ["web suspended (ioerror)"]);
 }

@@ -56,7 +56,7 @@ async fn told_until(events: &mut EventStream, last: &str) -> Vec<String> {
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn the_life_of_a_machine() {
+async fn a_machine_is_delivered_from_its_start_to_its_end() {
     let mut qemu = QemuConfig::default().name("web, or so").start().await.unwrap();
     let (mut events, existing) = watch(&qemu.uri(), all()).await;
     assert_eq!(existing, ["web, or so existing (paused (starting_up))"]);
@@ -78,7 +78,7 @@ async fn the_life_of_a_machine() {
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn the_next_qemu_behind_a_socket_is_started_and_has_the_same_uuid() {
+async fn the_next_qemu_at_a_socket_is_started_with_the_same_uuid() {
     let mut first = QemuConfig::default().running().start().await.unwrap();
     let socket = first.socket().to_owned();
     let (mut events, existing) = watch(&first.uri(), Options::default()).await;
@@ -99,7 +99,7 @@ async fn the_next_qemu_behind_a_socket_is_started_and_has_the_same_uuid() {
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn a_qemu_that_is_told_to_end_by_a_signal_is_destroyed() {
+async fn a_qemu_ended_by_a_signal_is_destroyed() {
     let qemu = QemuConfig::default().running().start().await.unwrap();
     let (mut events, _) = watch(&qemu.uri(), Options::default()).await;
     qemu.signal("TERM");
@@ -109,7 +109,7 @@ async fn a_qemu_that_is_told_to_end_by_a_signal_is_destroyed() {
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn a_frozen_qemu_is_out_of_reach_and_never_stopped() {
+async fn a_frozen_qemu_is_a_gap_and_never_stopped() {
     let mut qemu = QemuConfig::default().running().start().await.unwrap();
     let source = quick(&qemu.uri()).source();
     let mut events = source.subscribe_with(Options::default()).await.unwrap();
@@ -141,7 +141,7 @@ async fn a_frozen_qemu_that_is_killed_is_stopped_at_once() {
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn a_monitor_that_another_client_holds_is_told_and_taken_when_it_is_free() {
+async fn a_held_monitor_is_an_error_until_it_is_released() {
     let qemu = QemuConfig::default().running().start().await.unwrap();
     let mut holder = BufReader::new(UnixStream::connect(qemu.socket()).await.unwrap());
     holder.read_line(&mut String::new()).await.unwrap();
@@ -157,7 +157,7 @@ async fn a_monitor_that_another_client_holds_is_told_and_taken_when_it_is_free()
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn many_subscribers_share_the_one_monitor_and_the_last_frees_it() {
+async fn subscribers_share_a_monitor_and_the_last_releases_it() {
     let mut qemu = QemuConfig::default().running().start().await.unwrap();
     let source = quick(&qemu.uri()).source();
     let mut streams = Vec::new();
@@ -222,7 +222,7 @@ async fn a_real_storage_daemon_is_no_virtual_machine() {
 
 #[tokio::test]
 #[ignore = "needs qemu and root"]
-async fn a_qemu_in_a_pid_namespace_is_told_from_the_next_there() {
+async fn a_qemu_in_a_pid_namespace_is_distinguished_from_the_next() {
     let guest = || QemuConfig::default().name("web").guest(Guest::idle("web")).running();
     let home = tempfile::Builder::new().prefix("vq").tempdir().unwrap();
     let socket = home.path().join("vm.sock");
@@ -283,7 +283,7 @@ fn helper_that_is_the_manager() {
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn the_end_of_the_manager_that_made_the_socket_is_not_the_end_of_qemu() {
+async fn the_end_of_the_socket_owner_is_not_the_end_of_qemu() {
     let home = tempfile::Builder::new().prefix("vq").tempdir().unwrap();
     let socket = home.path().join("vm.sock");
     let mut manager = std::process::Command::new(std::env::current_exe().unwrap())
@@ -313,7 +313,7 @@ async fn the_end_of_the_manager_that_made_the_socket_is_not_the_end_of_qemu() {
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn a_socket_that_is_not_there_or_has_nobody_behind_it_is_a_clear_error() {
+async fn an_absent_or_deserted_socket_is_an_error_with_advice() {
     let qemu = Qemu::start().await.unwrap();
     let socket = qemu.socket().with_file_name("none.sock");
     let refusal = async |path: &std::path::Path| {
@@ -329,7 +329,7 @@ async fn a_socket_that_is_not_there_or_has_nobody_behind_it_is_a_clear_error() {
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn after_a_garbled_command_the_launchers_monitor_is_of_use_again() {
+async fn the_monitor_of_the_launcher_survives_a_garbled_command() {
     let mut qemu = Qemu::start().await.unwrap();
     let error = qemu.run_with("stop", "}").await.unwrap_err().to_string();
     assert!(error.contains("JSON parse error"), "{error}");

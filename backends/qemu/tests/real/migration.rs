@@ -64,7 +64,7 @@ async fn a_paused_guest_that_leaves_without_an_event_has_migrated() {
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn a_guest_that_moves_has_migrated_on_either_side() {
+async fn a_migration_is_delivered_on_source_and_target() {
     let mut hosts = Hosts::start().await;
     let (mut leaving, _) = watch(&hosts.here.uri(), Options::default()).await;
     let (mut coming, existing) = watch(&hosts.there.uri(), Options::default()).await;
