@@ -6,8 +6,8 @@
 //! - *serde*: a loop that finds the lines and parses each with a borrowed serde struct, and does nothing
 //!   else: the least that a client in Rust would do.
 //!
-//! What is compared is the CPU time of the client's one thread per event; the server is another thread.
-//! Run it with `cargo bench -p virevent-qemu --bench lines`.
+//! What is compared is the CPU time of the client's one thread per event; the server is another
+//! thread. Run it with `cargo bench -p virevent-qemu --bench lines`.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
@@ -174,7 +174,8 @@ fn serve(mut socket: &UnixStream, block: &[u8], handshake: bool) {
     }
 }
 
-/// Does what a QEMU does until it has told its run state, and leaves the client a moment to be synced.
+/// Does what a QEMU does until it has told its run state, and leaves the client a moment to be
+/// synced.
 fn answer_until_asked_all(mut socket: &UnixStream) {
     socket.write_all(b"{\"QMP\": {\"version\": {}, \"capabilities\": []}}\r\n").unwrap();
     let mut lines = BufReader::new(socket).lines();

@@ -89,8 +89,8 @@ impl MonitorConfig {
         self.answer = settings.call_timeout.map_or(self.answer, lasting);
     }
 
-    /// The time within which a session answers the driver, with a result or an error: a list waits for a QEMU
-    /// that hangs until that is an outage.
+    /// The time within which a session answers the driver, with a result or an error: a list waits
+    /// for a QEMU that hangs until that is an outage.
     pub(crate) fn deadline(&self) -> Duration {
         self.greeting.saturating_add(self.answer).saturating_add(Duration::from_secs(30))
     }

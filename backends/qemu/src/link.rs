@@ -83,7 +83,8 @@ impl QmpLink {
         id
     }
 
-    /// Writes what can be written, and reads once. All that a pending poll leaves undone is in `self`.
+    /// Writes what can be written, and reads once. All that a pending poll leaves undone is in
+    /// `self`.
     pub(crate) fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         while !self.mute && !self.unsent.is_empty() {
             match self.socket.poll_write(cx, &self.unsent) {
@@ -99,7 +100,8 @@ impl QmpLink {
                 self.lines.filled(bytes);
                 Poll::Ready(Ok(()))
             }
-            // A QEMU that is killed with unread bytes in its socket resets the connection: the same end.
+            // A QEMU that is killed with unread bytes in its socket resets the connection: the same
+            // end.
             Ok(()) | Err(_) => Poll::Ready(Err(Error::Closed {
                 endpoint: self.endpoint.to_string(),
                 detail: String::new(),
@@ -160,8 +162,8 @@ async fn connect_unix(
     pinned: Option<Arc<PinnedSocket>>,
 ) -> io::Result<(UnixStream, Option<Arc<PinnedSocket>>)> {
     let owned = path.to_owned();
-    // `connect` follows the path on this thread, and hangs with the file system. So another thread has
-    // followed it before.
+    // `connect` follows the path on this thread, and hangs with the file system. So another thread
+    // has followed it before.
     let Some(file) = file else {
         blocking(move || pinned_socket::check_socket(&owned)).await?;
         return Ok((UnixStream::connect(path).await?, None));

@@ -34,7 +34,8 @@ impl Endpoint {
         parse(uri).map_err(|reason| Error::InvalidUri { uri: uri.into(), reason })
     }
 
-    /// The name of a domain whose QEMU has none: the socket's file without its extension, or the address.
+    /// The name of a domain whose QEMU has none: the socket's file without its extension, or the
+    /// address.
     pub(crate) fn stem(&self) -> String {
         match self {
             Self::Unix(path) => match path.file_stem() {

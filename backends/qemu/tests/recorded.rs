@@ -222,7 +222,8 @@ fn check(bytes: &[u8], expected: &[&str]) {
     }
 }
 
-/// What a session is decoded to up to the end of the process, read in pieces of at most `piece` bytes.
+/// What a session is decoded to up to the end of the process, read in pieces of at most `piece`
+/// bytes.
 fn decoded(bytes: &[u8], piece: usize) -> Vec<String> {
     let mut random = Rng::with_seed(7);
     let mut lines = Lines::new();
@@ -239,8 +240,8 @@ fn decoded(bytes: &[u8], piece: usize) -> Vec<String> {
     decoder.end()
 }
 
-/// Follows a session. The recorded client asked for the run state after most steps: its answers stand for
-/// those to a client of ours.
+/// Follows a session. The recorded client asked for the run state after most steps: its answers
+/// stand for those to a client of ours.
 struct Decoder {
     tracker: RunTracker,
     /// Whether a pause waits for the run state with its cause.

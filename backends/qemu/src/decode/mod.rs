@@ -14,21 +14,21 @@
 //! After `RESUME`, `WAKEUP` and `RESET` only the run state says how the guest is
 //! ([`RunTracker::take_needs_status`]): it may still sleep, have migrated away, or wait for `cont`.
 //!
-//! `POWERDOWN` is passed on: it says that the power button was pressed, not that the guest obeys. A panic
-//! that the guest survives (`-action panic=none`) is crashed like any other; QEMU is then asked for its run
-//! state. A `STOP` that follows a shutdown or a panic (`-no-shutdown`, `-action panic=pause`) belongs to
-//! that, and is no pause.
+//! `POWERDOWN` is passed on: it says that the power button was pressed, not that the guest obeys. A
+//! panic that the guest survives (`-action panic=none`) is crashed like any other; QEMU is then
+//! asked for its run state. A `STOP` that follows a shutdown or a panic (`-no-shutdown`, `-action
+//! panic=pause`) belongs to that, and is no pause.
 //!
-//! QEMU sends no event when its process ends. The last announcement before is the cause of the stop. Where
-//! the guest has shut down or panicked and QEMU quits later (`-no-shutdown`), the end of the guest is the
-//! cause, and the second `SHUTDOWN` belongs to the first:
+//! QEMU sends no event when its process ends. The last announcement before is the cause of the
+//! stop. Where the guest has shut down or panicked and QEMU quits later (`-no-shutdown`), the end
+//! of the guest is the cause, and the second `SHUTDOWN` belongs to the first:
 //!
 //! | announced | stopped |
 //! |---|---|
 //! | `SHUTDOWN` guest-shutdown, guest-reset, subsystem-reset | shutdown |
 //! | `SHUTDOWN` host-qmp-quit, host-signal, host-ui, host-qmp-system-reset; `WATCHDOG` poweroff | destroyed |
 //! | `SHUTDOWN` guest-panic; `GUEST_PANICKED` | crashed |
-//! | `MIGRATION` completed, on the source; the run state `postmigrate`, or `finish-migrate` when QEMU is told to quit | migrated |
+//! | `MIGRATION` completed, on the source; the run state `postmigrate`, or `finish-migrate` when QEMU quits | migrated |
 //! | `SHUTDOWN` snapshot-load | from_snapshot |
 //! | `SHUTDOWN` host-error; nothing at all | failed |
 //!
@@ -134,26 +134,29 @@ impl RunTracker {
         self.ending
     }
 
-    /// Sets that the guest has migrated away, which only `query-migrate` said.
+    /// Sets that the guest has migrated away, as only the answer to `query-migrate` says.
     pub fn set_migrated(&mut self) {
         self.ending = Some(StopCause::Migrated);
     }
 
-    /// Returns whether QEMU is to be asked for its run state because of an event since the last call: after a
-    /// `RESUME`, a `WAKEUP` or a `RESET` a guest may sleep, be paused, or be about to migrate.
+    /// Returns whether QEMU is to be asked for its run state because of an event since the last
+    /// call: after a `RESUME`, a `WAKEUP` or a `RESET` a guest may sleep, be paused, or be about to
+    /// migrate.
     pub fn take_needs_status(&mut self) -> bool {
         std::mem::take(&mut self.needs_status)
     }
 
-    /// Returns whether this run state is older than the last announcement: a guest that has panicked, or has
-    /// saved its memory to disk, runs until QEMU stops it. The second time the run state is believed.
+    /// Returns whether this run state is older than the last announcement: a guest that has
+    /// panicked, or has saved its memory to disk, runs until QEMU stops it. The second time the run
+    /// state is believed.
     pub fn is_stale_status(&mut self, status: &str) -> bool {
         std::mem::take(&mut self.is_stopping) && status == "running"
     }
 
     /// Sets the run state that QEMU answered.
     ///
-    /// Events may have been lost before. So a run state also cancels the announcements that cannot lead to it:
+    /// Events may have been lost before. So a run state also cancels the announcements that cannot
+    /// lead to it:
     ///
     /// | run state | cause of the end |
     /// |---|---|
@@ -206,13 +209,15 @@ impl RunTracker {
         self.is_leaving = false;
     }
 
-    /// Returns the change of a pause ([`Meaning::PauseWithoutCause`]), with the cause that this run state gives.
+    /// Returns the change of a pause ([`Meaning::PauseWithoutCause`]), with the cause that this run
+    /// state gives.
     pub fn take_pause(&mut self, status: Option<&str>) -> Change {
         let cause = match status.map(state) {
             Some(State::Paused(reason)) => reason.into(),
             _ => SuspendCause::Unspecified,
         };
-        // `running` is newer than the pause, and its `RESUME` follows. Without an answer later events count.
+        // `running` is newer than the pause, and its `RESUME` follows. Without an answer later
+        // events count.
         if let Some(status) = status.filter(|status| *status != "running") {
             self.set_status(status);
         }
@@ -222,7 +227,7 @@ impl RunTracker {
     /// Processes an event.
     #[inline]
     pub fn observe(&mut self, event: &Event<'_>) -> Meaning {
-        let said = match event.name {
+        let meaning = match event.name {
             "STOP" => self.stop(),
             "RESUME" => {
                 let migrated = self.incoming;
@@ -278,10 +283,10 @@ impl RunTracker {
             }
             _ => Meaning::Other,
         };
-        if let Meaning::Change(change) = said {
+        if let Meaning::Change(change) = meaning {
             self.state = State::after(change).unwrap_or(self.state);
         }
-        said
+        meaning
     }
 
     fn stop(&mut self) -> Meaning {
@@ -316,7 +321,7 @@ impl RunTracker {
             None | Some(_) if by_guest => (ShutdownCause::Guest, StopCause::Shutdown),
             None | Some(_) => (ShutdownCause::Host, StopCause::Destroyed),
         };
-        // QEMU kept the guest after its shutdown or panic, and is told to quit now.
+        // QEMU kept the guest after its shutdown or panic, and quits now, by command or signal.
         let is_kept = cause == ShutdownCause::Host
             && matches!(self.ending, Some(StopCause::Shutdown | StopCause::Crashed))
             && matches!(self.state, State::ShuttingDown(_) | State::Crashed(_));
@@ -327,8 +332,8 @@ impl RunTracker {
                 _ => Meaning::Change(Change::ShuttingDown(cause)),
             };
         }
-        // The manager ends the source QEMU as soon as the migration completes, which may be before the run
-        // state says so.
+        // The manager ends the source QEMU as soon as the migration completes, which may be before
+        // the run state says so.
         let has_left = self.ending == Some(StopCause::Migrated) || self.is_moving;
         self.ending = match cause {
             ShutdownCause::Host if has_left => Some(StopCause::Migrated),
@@ -358,7 +363,8 @@ impl RunTracker {
     }
 }
 
-/// Returns the state of a domain whose QEMU is in this run state (`RunState` in `qapi/run-state.json`).
+/// Returns the state of a domain whose QEMU is in this run state (`RunState` in
+/// `qapi/run-state.json`).
 pub fn state(status: &str) -> State {
     let paused = match status {
         "running" => return State::Running(RunningReason::Unspecified),

@@ -1,7 +1,8 @@
 //! Notifications of changes in directories, by inotify (Linux).
 //!
-//! A notification is only a hint that it is time to scan: it may be late, lost (the queue overflows), or of
-//! a directory that was moved. The file that it names is only used to connect sooner.
+//! A notification is only a hint that it is time to scan: it may be late, lost (the queue
+//! overflows), or of a directory that was moved. The file that it names is only used to connect
+//! sooner.
 
 use std::collections::HashSet;
 use std::io;
@@ -32,7 +33,8 @@ impl ScanWatches {
         match inotify.add_watch(directory) {
             Ok(Some(watch)) => drop(self.watches.insert(watch)),
             Ok(None) => {}
-            // The directory is unreadable as well, and the scan reports that. It is no lack of inotify.
+            // The directory is unreadable as well, and the scan reports that. It is no lack of
+            // inotify.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
             Err(error) => {
                 let directory = directory.display();
@@ -82,11 +84,12 @@ mod linux {
 
     impl Inotify {
         /// # Errors
-        /// This user has as many queues as allowed (`fs.inotify.max_user_instances`), or there is no inotify.
+        /// This user has as many queues as allowed (`fs.inotify.max_user_instances`), or there is
+        /// no inotify.
         pub(crate) fn new() -> io::Result<Self> {
             let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-            // As for the pidfd of a process: `register`, its replacement, is newer than the oldest tokio that
-            // we build with, and an OwnedFd is as safe as it asks for.
+            // As for the pidfd of a process: `register`, its replacement, is newer than the oldest
+            // tokio that we build with, and an OwnedFd is as safe as it asks for.
             #[allow(deprecated)]
             let inotify = AsyncFd::new(inotify)?;
             Ok(Self { inotify, watches: Mutex::default() })
@@ -132,8 +135,8 @@ mod linux {
             }
         }
 
-        /// Ready once something has happened. `on_change` is called with the files that it concerns, as far
-        /// as they are known.
+        /// Ready once something has happened. `on_change` is called with the files that it
+        /// concerns, as far as they are known.
         pub(crate) fn poll(
             &self,
             cx: &mut Context<'_>,

@@ -1,8 +1,8 @@
 //! The monitors of a directory's sockets, each polled only when it has something to do.
 //!
-//! A member is one file, and lasts while that file is there, under whatever path, or a QEMU runs behind it:
-//! a new file of the same name is another member, and the QEMU whose file was removed stays until its
-//! process ends. No file has two members, since QEMU would never serve the second.
+//! A member is one file, and lasts while that file is there, under whatever path, or a QEMU runs
+//! behind it: a new file of the same name is another member, and the QEMU whose file was removed
+//! stays until its process ends. No file has two members, since QEMU would never serve the second.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -20,8 +20,8 @@ use crate::monitor::{Monitor, Role, Turn};
 use crate::peer::pinned_socket::FileId;
 use crate::uri::Endpoint;
 
-/// How many members take a step in a poll, and after how many events the poll ends: a member with many
-/// events delays the others by no more than this.
+/// How many members take a step in a poll, and after how many events the poll ends: a member with
+/// many events delays the others by no more than this.
 const MAX_STEPS: usize = 64;
 const MAX_EVENTS: usize = 1024;
 
@@ -79,7 +79,8 @@ impl Members {
         self.unsettled == 0
     }
 
-    /// Follows a scan: its sockets are there, and no others but those in directories that were not read.
+    /// Follows a scan: its sockets are there, and no others but those in directories that were not
+    /// read.
     pub(crate) fn update(
         &mut self,
         scan: Scan,

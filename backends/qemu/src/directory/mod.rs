@@ -5,8 +5,8 @@
 //!                     (and at intervals)          └─ ready: which of them are to be polled
 //! ```
 //!
-//! Each notification leads to a scan of the whole directory, which is compared with what is known. So one
-//! that is late, lost or wrong delivers nothing that is not true.
+//! Each notification leads to a scan of the whole directory, which is compared with what is known.
+//! So one that is late, lost or wrong delivers nothing that is not true.
 
 mod inotify;
 mod members;
@@ -35,8 +35,9 @@ use crate::uri::{Endpoint, encoded};
 /// A source of all QEMUs whose sockets are in a directory. Options by value:
 /// `QmpDir::new("qmp-dir:/run/qemu")?.greeting_timeout(Duration::from_secs(2)).source()`.
 ///
-/// Sockets are found by the patterns of the URI, `*.sock` and `*.monitor` if it has none, in the directory
-/// and one level below it. A directory that does not exist yet is an empty host, and a gap that says so.
+/// Sockets are found by the patterns of the URI, `*.sock` and `*.monitor` if it has none, in the
+/// directory and one level below it. A directory that does not exist yet is an empty host, and a
+/// gap that says so.
 #[derive(Clone, Debug)]
 #[must_use = "call source()"]
 pub struct QmpDir {
@@ -46,8 +47,8 @@ pub struct QmpDir {
 }
 
 impl QmpDir {
-    /// Makes a source of the QEMUs in a directory, `qmp-dir:/path` or `qmp-dir:/path?pattern=*.qmp`; `pattern` may be
-    /// given more than once. Does no I/O.
+    /// Makes a source of the QEMUs in a directory, `qmp-dir:/path` or
+    /// `qmp-dir:/path?pattern=*.qmp`; `pattern` may be given more than once. Does no I/O.
     ///
     /// # Errors
     /// [`Error::InvalidUri`]: what is wrong with it, and what to do.
@@ -68,8 +69,8 @@ impl QmpDir {
         })
     }
 
-    /// Makes a source of the QEMUs in the directory at this path, which need not be UTF-8 and needs no
-    /// escaping. Does no I/O.
+    /// Makes a source of the QEMUs in the directory at this path, which need not be UTF-8 and needs
+    /// no escaping. Does no I/O.
     ///
     /// # Errors
     /// [`Error::InvalidUri`]: the path is not absolute, too long for a socket in it, or has a NUL.
@@ -77,8 +78,8 @@ impl QmpDir {
         Self::new(&format!("qmp-dir:{}", encoded(path.as_ref())))
     }
 
-    /// Adds a pattern of socket names (`*` is any text, `?` one character). The first replaces the default
-    /// patterns. It needs no escaping.
+    /// Adds a pattern of socket names (`*` is any text, `?` one character). The first replaces the
+    /// default patterns. It needs no escaping.
     ///
     /// # Errors
     /// [`Error::InvalidUri`]: it is no pattern of file names.
@@ -91,26 +92,28 @@ impl QmpDir {
         Ok(self)
     }
 
-    /// Sets how long a QEMU may take to greet us before another client is assumed to hold its monitor.
-    /// That is an outage of its domain, which ends when QEMU serves us. Default: 5 s, but a new stream is
-    /// synced without those that send nothing for a second. From 1 ms to thirty years.
+    /// Sets how long a QEMU may take to greet us before another client is assumed to hold its
+    /// monitor. That is an outage of its domain, which ends when QEMU serves us. Default: 5 s, but
+    /// a new stream is synced without those that send nothing for a second. From 1 ms to thirty
+    /// years.
     pub fn greeting_timeout(mut self, timeout: Duration) -> Self {
         self.connector.config.greeting = lasting(timeout);
         self
     }
 
-    /// Sets how often each QEMU is asked for its run state, which is its sign of life and is compared with
-    /// what was delivered, and how long it may take to answer before it is unreachable. Default: 5 s and
-    /// 10 s; from 1 ms to thirty years. An interval of zero disables the questions.
+    /// Sets how often each QEMU is asked for its run state, which is its sign of life and is
+    /// compared with what was delivered, and how long it may take to answer before it is
+    /// unreachable. Default: 5 s and 10 s; from 1 ms to thirty years. An interval of zero disables
+    /// the questions.
     pub fn keepalive(mut self, interval: Duration, answer: Duration) -> Self {
         self.connector.config.interval = every(interval);
         self.connector.config.answer = lasting(answer);
         self
     }
 
-    /// Sets how often the directory is scanned while no change of it is notified. Default: 30 s. Where
-    /// changes are not notified (no inotify, or its limits for this user are reached) it is scanned once
-    /// a second, or at this interval if that is shorter. From 1 ms to thirty years.
+    /// Sets how often the directory is scanned while no change of it is notified. Default: 30 s.
+    /// Where changes are not notified (no inotify, or its limits for this user are reached) it is
+    /// scanned once a second, or at this interval if that is shorter. From 1 ms to thirty years.
     pub fn look_every(mut self, interval: Duration) -> Self {
         self.connector.rescan = lasting(interval);
         self
@@ -123,8 +126,8 @@ impl QmpDir {
         self
     }
 
-    /// Sets what all backends share. It has precedence over the methods above, and means the same as for
-    /// [`Qmp`](crate::Qmp::settings).
+    /// Sets what all backends share. It has precedence over the methods above, and means the same
+    /// as for [`Qmp`](crate::Qmp::settings).
     pub fn settings(mut self, settings: Settings) -> Self {
         self.connector.config.settle(&settings);
         self.settings = settings;

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// A pattern of file names. As in a shell, a name that begins with a dot is only matched by a pattern that
-/// does too.
+/// A pattern of file names. As in a shell, a name that begins with a dot is only matched by a
+/// pattern that does too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NamePattern(Box<str>);
 
@@ -30,8 +30,9 @@ impl fmt::Display for NamePattern {
     }
 }
 
-/// Matches each star with as little as possible first, and with more where the rest does not match. Going
-/// back to the last star is enough: what an earlier one could take, the last can take as well.
+/// Matches each star with as little as possible first, and with more where the rest does not match.
+/// Going back to the last star is enough: what an earlier one could take, the last can take as
+/// well.
 fn matches(pattern: &[u8], name: &[u8]) -> bool {
     let mut p = 0;
     let mut n = 0;

@@ -1,6 +1,7 @@
 //! Which of many members are to be polled: one that has nothing to do costs nothing.
 //!
-//! Each member has a waker of its own, which puts it on a list and wakes the task that polls them all.
+//! Each member has a waker of its own, which puts it on a list and wakes the task that polls them
+//! all.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,8 +50,8 @@ impl ReadyMembers {
         self.0.lock().len()
     }
 
-    /// Sets the task to wake when a member is listed. To be called before the list is found empty, or a
-    /// wake in between would be lost.
+    /// Sets the task to wake when a member is listed. To be called before the list is found empty,
+    /// or a wake in between would be lost.
     pub(crate) fn register(&self, cx: &Context<'_>) {
         self.0.waker.register(cx.waker());
     }
@@ -70,8 +71,8 @@ impl MemberWaker {
         }
     }
 
-    /// The same without waking, for the task itself, which polls again anyway. False if the member was on
-    /// the list already.
+    /// The same without waking, for the task itself, which polls again anyway. False if the member
+    /// was on the list already.
     pub(crate) fn list_again(self: &Arc<Self>) -> bool {
         let is_new = !self.is_listed.swap(true, Ordering::SeqCst);
         if is_new {

@@ -1,7 +1,8 @@
 //! Which sockets are in a directory, and one level below it.
 //!
-//! A scan is the truth at its time; notifications only say that it is time for one. Each directory is watched
-//! before it is read, so that no change in between is missed. A scan may block: a file system can hang.
+//! A scan is the truth at its time; notifications only say that it is time for one. Each directory
+//! is watched before it is read, so that no change in between is missed. A scan may block: a file
+//! system can hang.
 
 use std::collections::HashSet;
 use std::fs::{self, DirEntry, FileType, Metadata};
@@ -18,8 +19,8 @@ use crate::peer::pinned_socket::FileId;
 /// The most sockets, and the most sub-directories, of a source.
 const MAX_ENTRIES: usize = 16_384;
 
-/// How often a directory may vanish between being watched and being read before the scan says that it does
-/// not exist. Such a change is notified, and leads to another scan.
+/// How often a directory may vanish between being watched and being read before the scan says that
+/// it does not exist. Such a change is notified, and leads to another scan.
 const MAX_TRIES: usize = 8;
 
 /// A socket in the directory.
@@ -42,8 +43,8 @@ pub(crate) struct Scan {
     pub(crate) is_absent: bool,
 }
 
-/// Scans a directory. `watch` is called with each directory before it is read. A directory that does not
-/// exist is an empty one, and its nearest ancestor that exists is watched.
+/// Scans a directory. `watch` is called with each directory before it is read. A directory that
+/// does not exist is an empty one, and its nearest ancestor that exists is watched.
 ///
 /// # Errors
 /// The directory is unreadable.
@@ -122,8 +123,8 @@ fn add_sub_directories(
 
 fn too_many() -> io::Error {
     io::Error::other(format!(
-        "there are more than {MAX_ENTRIES} sockets, or sub-directories: narrow the pattern, or give the \
-         QEMUs a directory of their own"
+        "there are more than {MAX_ENTRIES} sockets, or sub-directories: narrow the pattern, or \
+         give the QEMUs a directory of their own"
     ))
 }
 
@@ -154,8 +155,8 @@ fn read(pattern: &SocketPattern, directory: &Path) -> io::Result<DirectoryListin
     Ok(found)
 }
 
-/// The type of an entry, with its metadata if it may be a matching socket; `None` if it is gone already, or
-/// a link that leads nowhere.
+/// The type of an entry, with its metadata if it may be a matching socket; `None` if it is gone
+/// already, or a link that leads nowhere.
 fn kind_of(entry: &DirEntry, takes: bool) -> io::Result<Option<(FileType, Option<Metadata>)>> {
     let unless_gone = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => Ok(None),

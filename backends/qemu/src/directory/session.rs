@@ -223,7 +223,8 @@ impl DirectorySession {
     fn poll_list(&mut self, cx: &mut Context<'_>, out: &mut Batch) -> Poll<()> {
         let Some((tag, since)) = self.list else { return Poll::Pending };
         let Some(directory) = &mut self.directory else {
-            // No subscriber waits for it, but the driver asks for the next one only after this answer.
+            // No subscriber waits for it, but the driver asks for the next one only after this
+            // answer.
             self.list = None;
             out.listed(tag, Vec::new());
             return Poll::Ready(());
@@ -284,8 +285,8 @@ impl DirectorySession {
         }
     }
 
-    /// Reports that the directory is unreadable; the driver asks for a list again when it is readable. True
-    /// if it did.
+    /// Reports that the directory is unreadable; the driver asks for a list again when it is
+    /// readable. True if it did.
     fn report_outage(&mut self, out: &mut Batch) -> bool {
         let Some(directory) = &mut self.directory else { return false };
         let Some(error) = &directory.error else { return false };

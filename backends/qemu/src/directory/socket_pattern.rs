@@ -34,9 +34,9 @@ impl SocketPattern {
         self.patterns.iter().any(|pattern| pattern.matches(name))
     }
 
-    /// Whether this is libvirtd's own monitor of a guest, `domain-1-web/monitor.sock`, and no pattern names
-    /// it. QEMU serves one client a monitor: a client that waits there is served in place of libvirtd
-    /// once that restarts.
+    /// Whether this is libvirtd's own monitor of a guest, `domain-1-web/monitor.sock`, and no
+    /// pattern names it. QEMU serves one client a monitor: a client that waits there is served in
+    /// place of libvirtd once that restarts.
     pub(crate) fn leaves_to_libvirt(&self, path: &Path) -> bool {
         let own = Path::new("monitor.sock");
         let parent = path.parent().and_then(Path::file_name);
@@ -45,7 +45,8 @@ impl SocketPattern {
             && !self.patterns.iter().any(|pattern| pattern.is("monitor.sock"))
     }
 
-    /// The name of a domain whose QEMU reports none, by its socket: `web`, or in a sub-directory `VM/qmp`.
+    /// The name of a domain whose QEMU reports none, by its socket: `web`, or in a sub-directory
+    /// `VM/qmp`.
     pub(crate) fn name(&self, socket: &Path) -> String {
         let below = socket.strip_prefix(&self.directory).unwrap_or(socket);
         below.with_extension("").to_string_lossy().into_owned()
@@ -62,8 +63,8 @@ impl SocketPattern {
     /// The error that the directory does not exist.
     pub(crate) fn absent(&self) -> Error {
         let endpoint = self.directory.display().to_string();
-        let reason = "the directory does not exist yet: it counts as empty and is watched for; check \
-                      the path, or make the directory before the first QEMU starts";
+        let reason = "the directory does not exist yet: it counts as empty and is watched for; \
+                      check the path, or make the directory before the first QEMU starts";
         let source = Arc::new(io::Error::from(io::ErrorKind::NotFound));
         Error::Unreachable { endpoint, reason: reason.into(), source }
     }
@@ -73,13 +74,13 @@ impl SocketPattern {
         let reason = match error.kind() {
             io::ErrorKind::PermissionDenied => match forbidden_above(path) {
                 None => format!(
-                    "this user may not read it: run as the user that runs QEMU, or give a group that \
-                     both are in r-x on {}",
+                    "this user may not read it: run as the user that runs QEMU, or give a group \
+                     that both are in r-x on {}",
                     path.display()
                 ),
                 Some(above) => format!(
-                    "this user may not go through {}: run as the user that runs QEMU, or give a group \
-                     that both are in --x on that",
+                    "this user may not go through {}: run as the user that runs QEMU, or give a \
+                     group that both are in --x on that",
                     above.display()
                 ),
             },

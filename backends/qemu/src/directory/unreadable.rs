@@ -1,9 +1,10 @@
 //! Directories that are unreadable: which QEMUs are in them is not known.
 //!
-//! An unreadable sub-directory is a gap of a placeholder domain with the sub-directory's name, which stands
-//! for whatever is in it; QEMUs that were known before go on. The directory itself is a gap as well, named by
-//! its path, until it has existed: it may be about to come, or its path may be wrong, and a source that only
-//! looks empty would not say so. A directory that has existed and is removed is an empty host.
+//! An unreadable sub-directory is a gap of a placeholder domain with the sub-directory's name,
+//! which stands for whatever is in it; QEMUs that were known before go on. The directory itself is
+//! a gap as well, named by its path, until it has existed: it may be about to come, or its path may
+//! be wrong, and a source that only looks empty would not say so. A directory that has existed and
+//! is removed is an empty host.
 
 use std::collections::HashMap;
 use std::path::PathBuf;

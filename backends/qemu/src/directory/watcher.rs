@@ -1,7 +1,7 @@
 //! When to scan a directory: at first, after a notification, and at intervals without one.
 //!
-//! A storm of notifications leads to one scan every few milliseconds. A scan runs on a thread of its own, so
-//! that a file system that hangs delays no event of a QEMU that is known.
+//! A storm of notifications leads to one scan every few milliseconds. A scan runs on a thread of
+//! its own, so that a file system that hangs delays no event of a QEMU that is known.
 
 use std::io;
 use std::path::Path;
@@ -23,8 +23,8 @@ use crate::ADVICE;
 /// The least time between the beginnings of two scans.
 const SCAN_PAUSE: Duration = Duration::from_millis(10);
 
-/// The least time between them as a multiple of what the last scan took: a large directory in which much
-/// happens would else keep a core busy.
+/// The least time between them as a multiple of what the last scan took: a large directory in which
+/// much happens would else keep a core busy.
 const SCAN_PAUSE_FACTOR: u32 = 5;
 
 /// How often to scan where inotify is not available, or where a scan failed.
@@ -33,7 +33,8 @@ const BLIND_RESCAN: Duration = Duration::from_secs(1);
 /// How long a scan of an earlier session may delay the first one of the next.
 const SCAN_LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Lets one scan run at a time: a file system that hangs occupies one thread, however often it is tried.
+/// Lets one scan run at a time: a file system that hangs occupies one thread, however often it is
+/// tried.
 pub(crate) type ScanLock = Arc<Mutex<()>>;
 
 /// Scans a directory whenever there is reason to.
@@ -179,8 +180,8 @@ impl DirectoryWatcher {
             if let Some(path) = scan.of_libvirt.as_ref().filter(|_| !self.is_libvirt_warned) {
                 tracing::warn!(
                     target: ADVICE,
-                    "{} belongs to libvirt and is ignored, as are all like it: watch qemu:///system, or \
-                     give the guest a second -qmp",
+                    "{} belongs to libvirt and is ignored, as are all like it: watch \
+                     qemu:///system, or give the guest a second -qmp",
                     path.display(),
                 );
                 self.is_libvirt_warned = true;
@@ -194,7 +195,8 @@ impl DirectoryWatcher {
         result.outcome
     }
 
-    /// Whether a scan is the first to find that changes are not notified. One that failed does not know.
+    /// Whether a scan is the first to find that changes are not notified. One that failed does not
+    /// know.
     fn becomes_blind(&mut self, result: &ScanResult) -> bool {
         if result.outcome.is_err() {
             return false;

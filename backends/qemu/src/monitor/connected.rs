@@ -128,15 +128,15 @@ impl Dialog {
         self.ask_again_at.map_or(due, |at| at.min(due))
     }
 
-    /// Processes an event. True if only the run state tells how the guest is after it.
+    /// Processes an event. True if only the run state says how the guest is after it.
     #[inline]
     fn observe(&mut self, event: &Event<'_>, turn: &mut Turn<'_>) -> bool {
         let run = &mut self.run;
         let at = event.at.unwrap_or_else(|| turn.out.received());
         match run.tracker.observe(event) {
             Meaning::Change(change) => {
-                // The manager may have QEMU quit as soon as the migration completes, before the next
-                // answer says that it has.
+                // The manager may have QEMU quit as soon as the migration completes, before the
+                // next answer says that it has.
                 if matches!(change, Change::ShuttingDown(ShutdownCause::Host))
                     && self.migration.may_have_left(self.heard_at)
                 {
@@ -162,8 +162,8 @@ impl Dialog {
     /// Processes the answer to a question of ours.
     ///
     /// # Errors
-    /// QEMU refuses to report its run state, which it reported before: that is no sign of life, and the
-    /// connection is of no use.
+    /// QEMU refuses to report its run state, which it reported before: that is no sign of life, and
+    /// the connection is of no use.
     fn answer(
         &mut self,
         answered: Answered,
@@ -177,7 +177,8 @@ impl Dialog {
                 let status = serde_json::from_str::<StatusInfo>(value.get()).ok();
                 let status = status.as_ref().map(|answer| &*answer.status);
                 self.set_status(status, answered, turn);
-                // After an outage of the source the driver asks for a list, which contains the state.
+                // After an outage of the source the driver asks for a list, which contains the
+                // state.
                 let is_in_list = role == Role::Source && health.is_outage();
                 if self.run.pause.is_none() && !turn.shared.is_listing && !is_in_list {
                     self.run.report_difference(turn.out);

@@ -153,13 +153,14 @@ impl Monitor {
         self.role == Role::Member && self.state.run().is_none()
     }
 
-    /// Leaves a socket alone that is no monitor: it is no domain, and so there is nothing to deliver.
+    /// Leaves a socket alone that is no monitor: it is no domain, and so there is nothing to
+    /// deliver.
     fn ignore_foreign(&mut self, error: &Error, turn: &mut Turn<'_>) {
         if !std::mem::replace(&mut self.is_warned, true) {
             tracing::warn!(
                 target: ADVICE,
-                "{} is ignored until its file changes: give a pattern that matches the sockets of -qmp \
-                 only, as in ?pattern=*.qmp ({})",
+                "{} is ignored until its file changes: give a pattern that matches the sockets of \
+                 -qmp only, as in ?pattern=*.qmp ({})",
                 self.config.endpoint,
                 error.to_line(),
             );
@@ -186,7 +187,8 @@ impl Monitor {
         let is_watched = run.is_some_and(|run| run.process.is_some());
         let is_over = match self.role {
             Role::Source => is_absent_or_refused(error),
-            // The path may lead nowhere or to another file while a process listens at the pinned socket.
+            // The path may lead nowhere or to another file while a process listens at the pinned
+            // socket.
             Role::Member => is_refused(error) || (run.is_none() && is_absent_or_refused(error)),
         };
         if (is_over && !is_watched) || (self.is_unlinked && run.is_none()) {
@@ -249,8 +251,8 @@ impl Monitor {
         self.read_lines(turn);
     }
 
-    /// Takes the run that was lost, now that it answers again. However short the loss was, events may have
-    /// been lost in between: it is reported as an outage.
+    /// Takes the run that was lost, now that it answers again. However short the loss was, events
+    /// may have been lost in between: it is reported as an outage.
     fn resume(&mut self, now: Instant, turn: &mut Turn<'_>) -> Option<QemuRun> {
         if let Health::Suspected { due, .. } = &mut self.health {
             *due = now;
@@ -268,8 +270,8 @@ impl Monitor {
     fn two_listeners(&self, old: u32, new: &RunIdentity) -> Error {
         let new = new.id().unwrap_or(0);
         let detail = format!(
-            "{} leads to another QEMU (pid {new}) while the one before (pid {old}) still runs: give each a \
-             socket of its own",
+            "{} leads to another QEMU (pid {new}) while the one before (pid {old}) still runs: \
+             give each a socket of its own",
             self.config.endpoint
         );
         Error::Protocol { detail }
@@ -326,8 +328,8 @@ impl Monitor {
     }
 }
 
-/// Delivers the events that came before the answer with the run state. True if one of them leaves open
-/// whether the guest has survived it.
+/// Delivers the events that came before the answer with the run state. True if one of them leaves
+/// open whether the guest has survived it.
 fn deliver_early(run: &mut QemuRun, lines: &[Box<[u8]>], turn: &mut Turn<'_>) -> bool {
     let mut may_survive = false;
     run.tracker.set_alive();

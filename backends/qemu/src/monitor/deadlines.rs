@@ -50,7 +50,8 @@ impl Monitor {
         }
         let error = self.config.no_answer(self.config.answer);
         self.health.suspect(now, Fault::new(FaultKind::Timeout, &error.to_line()));
-        // A local QEMU answers on this connection or ends. Of another host neither may ever be seen.
+        // A local QEMU answers on this connection or ends. Of another host neither may ever be
+        // seen.
         if self.config.may_be_half_open() {
             self.abandon(now);
         }
@@ -86,9 +87,10 @@ impl Monitor {
         Ok(is_given_up)
     }
 
-    /// When to connect again, because no event would tell that the peer is gone. A local QEMU is waited
-    /// for on one connection: its end closes that, and a new one would be queued behind other clients.
-    /// But at a socket that was never known to be a QEMU's we may stand in the way of another client.
+    /// When to connect again, because no event says that the peer is gone. A local QEMU is
+    /// waited for on one connection: its end closes that, and a new one would be queued behind
+    /// other clients. But at a socket that was never known to be a QEMU's we may stand in the way
+    /// of another client.
     fn given_up_at(&self, attempt: &Attempt) -> Option<Instant> {
         if self.is_strange() && !attempt.has_greeted() {
             return Some(attempt.silent_since() + self.config.greeting);

@@ -47,7 +47,8 @@ impl Health {
             Scope::Source(_) => turn.shared.is_listing = true,
             Scope::Domain(domain) => match run {
                 Some(run) if run.uuid == domain.uuid() => run.report_state_unless_listing(turn),
-                // The outage was that of a placeholder, before the QEMU behind the socket was known.
+                // The outage was that of a placeholder, before the QEMU behind the socket was
+                // known.
                 _ => turn.shared.uuids.release(domain.uuid()),
             },
             _ => {}
@@ -75,8 +76,8 @@ impl Monitor {
         let mut run = connected.dialog.run;
         tracing::debug!(endpoint = %self.config.endpoint, %error, "lost the monitor");
         run.deliver_pause(None, turn.out);
-        // A process that is on its way out closes its socket some time before it ends. A broken protocol
-        // is no sign of an end.
+        // A process that is on its way out closes its socket some time before it ends. A broken
+        // protocol is no sign of an end.
         let is_broken = matches!(error, Error::Protocol { .. });
         let due = if is_broken { now } else { now + CLOSE_GRACE };
         let reconnect = Reconnect::At(retry_at);
@@ -123,8 +124,8 @@ impl Monitor {
         !self.health.is_outage() && !waits_for_list && !is_covered
     }
 
-    /// The domain that an outage affects. Where the QEMU is not known it is a placeholder, with the name
-    /// and the uuid that a QEMU without any would have.
+    /// The domain that an outage affects. Where the QEMU is not known it is a placeholder, with the
+    /// name and the uuid that a QEMU without any would have.
     fn affected_domain(&self, turn: &mut Turn<'_>) -> Domain {
         if let Some(run) = self.state.run() {
             return run.domain(turn.out);

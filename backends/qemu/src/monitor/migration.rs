@@ -1,16 +1,18 @@
 //! Whether a paused guest is migrating away, and how often to ask.
 //!
 //! ```text
-//!   paused ──query-migrate: active──▶ moving ──▶ finish-migrate ──▶ postmigrate
+//!   paused ──query-migrate: active──▶ migrating ──▶ finish-migrate ──▶ postmigrate
 //! ```
 //!
-//! A migration ends in the run state `postmigrate`, and while QEMU's migration capability `events` is off only
-//! the run state says so. A running guest sends `STOP` during its migration; one that is paused already sends
-//! nothing, and is asked at intervals that grow with the time for which it has been paused, or has migrated.
+//! A migration ends in the run state `postmigrate`, and while QEMU's migration capability `events`
+//! is off only the run state says so. A running guest sends `STOP` during its migration; one that
+//! is paused already sends nothing, and is asked at intervals that grow with the time for which it
+//! has been paused, or has migrated.
 //!
-//! The manager may have QEMU quit at the moment in which the migration completes, and after `SHUTDOWN` QEMU
-//! answers nothing. So a migration that was under way at the last answer counts as completed if all that
-//! remained can have been sent since. A QEMU that is told to quit earlier was destroyed.
+//! The manager may have QEMU quit at the moment in which the migration completes, and after
+//! `SHUTDOWN` QEMU answers nothing. So a migration that was under way at the last answer counts as
+//! completed if all that remained can have been sent since. A QEMU that quits earlier was
+//! destroyed.
 
 use std::time::Duration;
 
@@ -37,7 +39,8 @@ pub(super) struct MigrationTracker {
 }
 
 impl MigrationTracker {
-    /// Processes a run state. Returns when to ask again; `None` if the regular interval is soon enough.
+    /// Processes a run state. Returns when to ask again; `None` if the regular interval is soon
+    /// enough.
     pub(super) fn observe_status(&mut self, status: &str, now: Instant) -> Option<Instant> {
         match status {
             "paused" | "io-error" | "watchdog" | "internal-error" | "debug" | "guest-panicked" => {}
@@ -61,7 +64,8 @@ impl MigrationTracker {
         self.remained = match migration.status {
             Some("setup" | "active" | "pre-switchover" | "device" | "wait-unplug") => {
                 self.migrating_since.get_or_insert(now);
-                // Absent before it has begun to send, as in `setup`: the guest cannot have left then.
+                // Absent before it has begun to send, as in `setup`: the guest cannot have left
+                // then.
                 migration.ram.as_ref().map(|ram| (ram.remaining, now))
             }
             // An earlier one may be that by which the guest came here.

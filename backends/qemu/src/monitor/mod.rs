@@ -1,13 +1,14 @@
 //! One monitor socket, across the runs of the QEMUs that listen there.
 //!
-//! The states and their diagram are in [`state`]. A monitor without a run is a healthy host without a
-//! domain. **Unreachable is never stopped**: only the end of the process is, or, where the process cannot
-//! be watched, that no process listens any more. A process that is on its way out closes its socket some
-//! time before it ends, so a closed socket becomes an outage only after [`CLOSE_GRACE`].
+//! The states and their diagram are in [`state`]. A monitor without a run is a healthy host without
+//! a domain. **Unreachable is never stopped**: only the end of the process is, or, where the
+//! process cannot be watched, that no process listens any more. A process that is on its way out
+//! closes its socket some time before it ends, so a closed socket becomes an outage only after
+//! [`CLOSE_GRACE`].
 //!
-//! A monitor is all that its source has, or one of many in a directory ([`Role`]). A member is one file,
-//! not one path: whether a process listens there is asked by a
-//! [pinned socket](crate::peer::pinned_socket::PinnedSocket).
+//! A monitor is all that its source has, or one of many in a directory ([`Role`]). A member is one
+//! file, not one path: whether a process listens there is asked by a [pinned
+//! socket](crate::peer::pinned_socket::PinnedSocket).
 
 mod backoff;
 mod connected;
@@ -124,7 +125,8 @@ impl Monitor {
     /// The domain in a list, if there is one that is reachable.
     pub(crate) fn listed(&mut self, out: &mut Batch) -> Option<Listed> {
         let run = self.state.run_mut().filter(|_| !self.health.is_outage())?;
-        // The list contains the pause, and so it is delivered before, even if its cause is not known yet.
+        // The list contains the pause, and so it is delivered before, even if its cause is not
+        // known yet.
         run.deliver_pause(None, out);
         run.delivered = run.tracker.state();
         Some(Listed::new(run.domain(out), run.delivered, Some(false)))
@@ -147,9 +149,10 @@ impl Monitor {
         }
     }
 
-    /// Whether a list need not wait for this QEMU: it has answered since, there is none, or its outage was
-    /// reported. A list waits for one whose connection has just broken until either is known, and for one
-    /// that was paused until the cause is known, which has a deadline of its own.
+    /// Whether a list need not wait for this QEMU: it has answered since, there is none, or its
+    /// outage was reported. A list waits for one whose connection has just broken until either is
+    /// known, and for one that was paused until the cause is known, which has a deadline of its
+    /// own.
     pub(crate) fn is_verified(&self) -> bool {
         match &self.state {
             State::Connected(connected) => {
@@ -160,8 +163,8 @@ impl Monitor {
         }
     }
 
-    /// Whether there is no run, no attempt to connect and no outage: the monitor may be dropped once its
-    /// file is gone.
+    /// Whether there is no run, no attempt to connect and no outage: the monitor may be dropped
+    /// once its file is gone.
     pub(crate) fn is_unused(&self) -> bool {
         let is_idle = matches!(self.state, State::Vacant { .. } | State::Foreign);
         is_idle && self.is_settled && !self.health.is_outage()
@@ -175,15 +178,17 @@ impl Monitor {
         }
     }
 
-    /// Sets the new path of a socket that was moved. The QEMU keeps the name and the uuid that it had.
+    /// Sets the new path of a socket that was moved. The QEMU keeps the name and the uuid that it
+    /// had.
     pub(crate) fn set_path(&mut self, endpoint: Endpoint) {
         let config = MonitorConfig { endpoint, ..MonitorConfig::clone(&self.config) };
         self.config = Arc::new(config);
         self.relink();
     }
 
-    /// The path does not lead to this socket any more, so that no other process can come to listen. A
-    /// run goes on until its process ends or, where that is not watched, until no process listens.
+    /// The path does not lead to this socket any more, so that no other process can come to listen.
+    /// A run goes on until its process ends or, where that is not watched, until no process
+    /// listens.
     pub(crate) fn unlink(&mut self, turn: &mut Turn<'_>) {
         self.is_unlinked = true;
         self.settle_if_deserted(turn);
@@ -204,8 +209,8 @@ impl Monitor {
         self.connect_now();
     }
 
-    /// Gives up an unlinked socket without a run. A run goes on: its process ends, or its pinned socket
-    /// refuses a connection.
+    /// Gives up an unlinked socket without a run. A run goes on: its process ends, or its pinned
+    /// socket refuses a connection.
     fn settle_if_deserted(&mut self, turn: &mut Turn<'_>) {
         let is_idle = matches!(self.state, State::Vacant { .. } | State::Foreign);
         if self.is_unlinked && is_idle {
@@ -214,7 +219,8 @@ impl Monitor {
         }
     }
 
-    /// Reports that it is not known if there is a QEMU: the list of the source cannot wait any longer.
+    /// Reports that it is not known if there is a QEMU: the list of the source cannot wait any
+    /// longer.
     pub(crate) fn overdue(&mut self, turn: &mut Turn<'_>) {
         if self.is_settled || !self.health.is_well() {
             return;
@@ -231,8 +237,8 @@ impl Monitor {
     /// Does what is to be done. Ready after each step, even if nothing was delivered.
     ///
     /// # Errors
-    /// The first attempt of a source failed: see [`is_settled`](Self::is_settled). After that, and in a
-    /// member, nothing is an error.
+    /// The first attempt of a source failed: see [`is_settled`](Self::is_settled). After that, and
+    /// in a member, nothing is an error.
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -286,12 +292,13 @@ impl Monitor {
         }
     }
 
-    /// Negotiates again on a connection on which QEMU greets again: its monitor was removed and made
-    /// again, and the events in between are lost. The connection is kept, for another client may wait for
-    /// its turn; a peer that greets without end is answered no faster than one that breaks each connection.
+    /// Negotiates again on a connection on which QEMU greets again: its monitor was removed and
+    /// made again, and the events in between are lost. The connection is kept, for another client
+    /// may wait for its turn; a peer that greets without end is answered no faster than one that
+    /// breaks each connection.
     fn renegotiate(&mut self, turn: &mut Turn<'_>) {
-        let again = "QEMU greets again: its monitor was removed and made again, and the events in between \
-                     are lost";
+        let again = "QEMU greets again: its monitor was removed and made again, and the events in \
+                     between are lost";
         let Some((link, retry_at)) = self.lose(&broken(&again), turn) else { return };
         if let State::Lost(lost) = &mut self.state {
             let pinned = lost.run.pinned.clone();
@@ -312,8 +319,8 @@ impl Monitor {
         }
         let now = Instant::now();
         let ended_at = *run.ended_at.get_or_insert(now);
-        // A connection is read until it closes: the last events say why the process ended. A child of
-        // QEMU may hold it open.
+        // A connection is read until it closes: the last events say why the process ended. A child
+        // of QEMU may hold it open.
         let is_drained = !is_connected || now >= ended_at + DRAIN_TIMEOUT;
         if is_drained {
             self.end_run(turn);

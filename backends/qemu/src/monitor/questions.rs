@@ -1,8 +1,8 @@
 //! The questions that a QEMU has not answered yet.
 //!
-//! Without out-of-band execution QEMU answers in order, so an answer also settles each question before it. In
-//! the stream an answer comes after all events that happened before it, and so it is never older than an event
-//! that was read before.
+//! Without out-of-band execution QEMU answers in order, so an answer also settles each question
+//! before it. In the stream an answer comes after all events that happened before it, and so it is
+//! never older than an event that was read before.
 
 use std::collections::VecDeque;
 
@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use crate::link::QmpLink;
 
-/// The most questions without an answer. A QEMU that is asked faster than it answers is asked again once it
-/// has answered.
+/// The most questions without an answer. A QEMU that is asked faster than it answers is asked again
+/// once it has answered.
 const MAX_OPEN: usize = 32;
 
 /// How many bytes of questions may be unsent before no more is asked.

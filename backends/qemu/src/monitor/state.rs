@@ -12,12 +12,12 @@
 //!  any state ──last subscriber leaves──▶ Parked ──next subscriber──▶ Vacant
 //! ```
 //!
-//! In `Lost` where no process is watched, the run has ended when no process listens at its socket any
-//! more, or when another run answers there (then the new run is `Connected`).
+//! In `Lost` where no process is watched, the run has ended when no process listens at its socket
+//! any more, or when another run answers there (then the new run is `Connected`).
 //!
-//! Whether something is wrong is [`Health`], which is independent of the state: a
-//! QEMU that does not answer is an outage while `Connected`, and a socket that cannot be opened is one
-//! while `Vacant` and `Connecting`.
+//! Whether something is wrong is [`Health`], which is independent of the state: a QEMU that does
+//! not answer is an outage while `Connected`, and a socket that cannot be opened is one while
+//! `Vacant` and `Connecting`.
 
 use tokio::time::Instant;
 
@@ -28,8 +28,8 @@ use super::run::QemuRun;
 /// The state of a monitor, with the data that only this state needs.
 #[derive(Debug)]
 pub(super) enum State {
-    /// No run is known. The next attempt to connect begins at `retry_at`, unless the path does not lead
-    /// to the socket or the directory is unreadable.
+    /// No run is known. The next attempt to connect begins at `retry_at`, unless the path does not
+    /// lead to the socket or the directory is unreadable.
     Vacant { retry_at: Instant },
     /// No run is known, and an attempt to connect is under way.
     Connecting(Attempt),

@@ -32,8 +32,9 @@ pub(crate) fn is_other_kind(error: &io::Error) -> bool {
 }
 
 /// The advice when [`is_out_of_files`].
-pub(crate) const OUT_OF_FILES: &str = "this process has as many files open as its limit allows, and a \
-                                       QEMU takes two: raise the limit (ulimit -n, LimitNOFILE=)";
+pub(crate) const OUT_OF_FILES: &str = "this process has as many files open as its limit allows, \
+                                       and a QEMU takes two: raise the limit (ulimit -n, \
+                                       LimitNOFILE=)";
 
 /// Whether the limit of open files is reached, that of the process or of the system.
 pub(crate) fn is_out_of_files(error: &io::Error) -> bool {
@@ -72,8 +73,8 @@ fn unix(path: &Path, error: &io::Error) -> String {
             format!("there is no such socket: start QEMU with -qmp unix:{shown},server=on,wait=off")
         }
         io::ErrorKind::ConnectionRefused => format!(
-            "no process listens on the socket: its QEMU has ended and left the file; start QEMU with -qmp \
-             unix:{shown},server=on,wait=off"
+            "no process listens on the socket: its QEMU has ended and left the file; start QEMU \
+             with -qmp unix:{shown},server=on,wait=off"
         ),
         io::ErrorKind::WouldBlock => {
             "too many clients wait for the socket already, which serves one at a time: find the \
@@ -116,25 +117,26 @@ impl MonitorConfig {
             false => "",
         };
         self.timed_out(format!(
-            "QEMU has greeted us, but does not answer for {waited:?}: it hangs, or its process is stopped \
-             (SIGSTOP); look at what it does{or_unreachable}"
+            "QEMU has greeted us, but does not answer for {waited:?}: it hangs, or its process is \
+             stopped (SIGSTOP); look at what it does{or_unreachable}"
         ))
     }
 
     /// The error that a process listens, and does not greet.
     pub(crate) fn no_greeting(&self, waited: Duration) -> Error {
         self.timed_out(format!(
-            "it accepts the connection but sends nothing for {waited:?}: most likely another client holds \
-             this monitor (libvirt, a management tool, another watch), for QEMU serves one at a time; give \
-             QEMU one more -qmp for us. Or its process is stopped (SIGSTOP), or it is no QMP socket"
+            "it accepts the connection but sends nothing for {waited:?}: most likely another \
+             client holds this monitor (libvirt, a management tool, another watch), for QEMU \
+             serves one at a time; give QEMU one more -qmp for us. Or its process is stopped \
+             (SIGSTOP), or it is no QMP socket"
         ))
     }
 
     /// The error that what a process sends in place of a greeting does not end.
     pub(crate) fn endless_greeting(&self, waited: Duration, bytes: usize) -> Error {
         self.timed_out(format!(
-            "it has sent {bytes} bytes within {waited:?}, and no QMP greeting: check that it is a socket of \
-             -qmp (not of -monitor or -serial)"
+            "it has sent {bytes} bytes within {waited:?}, and no QMP greeting: check that it is a \
+             socket of -qmp (not of -monitor or -serial)"
         ))
     }
 
@@ -142,12 +144,12 @@ impl MonitorConfig {
     pub(crate) fn no_connection(&self, waited: Duration) -> Error {
         let reason = match &self.endpoint {
             Endpoint::Unix(_) => format!(
-                "the file system of the socket does not answer for {waited:?}: look at what it is mounted \
-                 from"
+                "the file system of the socket does not answer for {waited:?}: look at what it is \
+                 mounted from"
             ),
             Endpoint::Tcp(..) => format!(
-                "no reply to the connection attempt for {waited:?}: the host is down, a firewall drops the \
-                 packets, or too many clients wait; check host and port"
+                "no reply to the connection attempt for {waited:?}: the host is down, a firewall \
+                 drops the packets, or too many clients wait; check host and port"
             ),
         };
         self.timed_out(reason)

@@ -1,6 +1,7 @@
 //! Work on file systems, which may block for ever: a file system can hang.
 //!
-//! It runs on threads of its own, so that a directory that hangs delays no event of a QEMU that is known.
+//! It runs on threads of its own, so that a directory that hangs delays no event of a QEMU that is
+//! known.
 
 use std::io;
 use std::time::Duration;
@@ -11,8 +12,8 @@ use tokio::task::spawn_blocking;
 /// How many threads work at a time: hundreds of sockets take few of them.
 static THREADS: Semaphore = Semaphore::const_new(8);
 
-/// How long work waits for one of these threads before it gets a thread beyond them: all of them may hang in
-/// one file system.
+/// How long work waits for one of these threads before it gets a thread beyond them: all of them
+/// may hang in one file system.
 const THREAD_WAIT: Duration = Duration::from_millis(500);
 
 /// Runs work that may block on a thread of its own.

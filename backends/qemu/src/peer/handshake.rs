@@ -1,4 +1,5 @@
-//! From the connection to the first run state: the negotiation, and the questions which QEMU this is.
+//! From the connection to the first run state: the negotiation, and the questions which QEMU this
+//! is.
 //!
 //! ```text
 //!   connect ─▶ greeting ─▶ qmp_capabilities ─▶ query-name, -uuid, -cpus-fast ─▶ query-status
@@ -72,9 +73,9 @@ struct EarlyEvents {
 }
 
 impl Opened {
-    /// Connects, by a pinned socket if there is one already, waits for the greeting, and asks which QEMU it
-    /// is. The result is an error if QEMU is unreachable, hangs up, or does not speak QMP. The greeting may
-    /// never come.
+    /// Connects, by a pinned socket if there is one already, waits for the greeting, and asks which
+    /// QEMU it is. The result is an error if QEMU is unreachable, hangs up, or does not speak QMP.
+    /// The greeting may never come.
     pub(crate) fn dial(
         config: Arc<MonitorConfig>,
         pinned: Option<Arc<PinnedSocket>>,
@@ -111,7 +112,8 @@ impl Opened {
         progress: &Progress,
     ) -> Result<Self, Error> {
         let mut early = EarlyEvents::default();
-        // Before QEMU is asked anything: its answers prove nothing of a process that is opened later.
+        // Before QEMU is asked anything: its answers prove nothing of a process that is opened
+        // later.
         let owner = link.owner()?;
         call(&mut link, "qmp_capabilities", &mut early).await?;
         let name: Option<NameInfo> = query(&mut link, "query-name", &mut early).await?;
@@ -167,15 +169,16 @@ async fn read_greeting(link: &mut QmpLink, progress: &Progress) -> Result<(), Er
         if !is_json(link.rest()) {
             return Err(foreign(&endpoint, link.rest(), progress));
         }
-        let hung_up = "it hung up before its greeting: its QEMU ends, or it is no socket of -qmp (but of \
-                       -monitor, -serial or -vnc): check which process listens there (ss -xlp)";
+        let hung_up = "it hung up before its greeting: its QEMU ends, or it is no socket of -qmp \
+                       (but of -monitor, -serial or -vnc): check which process listens there (ss \
+                       -xlp)";
         read(link, hung_up).await?;
         progress.bytes.store(link.rest().len(), Ordering::Relaxed);
     }
 }
 
-/// Asks, and reads the answer; `None` where QEMU does not know the question, or answers in a form that
-/// is not known here.
+/// Asks, and reads the answer; `None` where QEMU does not know the question, or answers in a form
+/// that is not known here.
 async fn query<T: for<'a> Deserialize<'a>>(
     link: &mut QmpLink,
     name: &'static str,
@@ -240,18 +243,19 @@ fn foreign(endpoint: &Endpoint, sent: &[u8], progress: &Progress) -> Error {
     // With pretty=on QEMU sends a brace alone: that is no QMP to us, but a QEMU's.
     progress.is_foreign.store(!is_json(sent), Ordering::Relaxed);
     let detail = format!(
-        "no QMP greeting from {endpoint}, but {:?}: check that it is a socket of -qmp (not of -monitor or \
-         -serial), without pretty=on",
+        "no QMP greeting from {endpoint}, but {:?}: check that it is a socket of -qmp (not of \
+         -monitor or -serial), without pretty=on",
         String::from_utf8_lossy(&sent[..sent.len().min(60)]),
     );
     Error::Protocol { detail }
 }
 
-/// The error that a peer speaks QMP and has no run state: a storage daemon answers nothing about a machine.
+/// The error that a peer speaks QMP and has no run state: a storage daemon answers nothing about a
+/// machine.
 fn not_a_machine(endpoint: &Endpoint) -> Error {
-    let reason = "it speaks QMP but is no virtual machine, for it does not know query-status: most likely a \
-                  storage daemon (qemu-storage-daemon); give the socket of a QEMU's -qmp, or in a directory \
-                  a pattern that leaves this one out (?pattern=*.qmp)";
+    let reason = "it speaks QMP but is no virtual machine, for it does not know query-status: most \
+                  likely a storage daemon (qemu-storage-daemon); give the socket of a QEMU's -qmp, \
+                  or in a directory a pattern that leaves this one out (?pattern=*.qmp)";
     let source = Arc::new(io::Error::from(io::ErrorKind::Unsupported));
     Error::Unreachable { endpoint: endpoint.to_string(), reason: reason.into(), source }
 }

@@ -1,7 +1,8 @@
 //! The identity of a QEMU: its name, its uuid, and which run this is.
 //!
-//! A QEMU that was started without `-uuid` reports a uuid of zeros. Its domain then has a uuid that is derived
-//! from the host and the socket (UUIDv5 of RFC 9562), which is the same each time it runs.
+//! A QEMU that was started without `-uuid` reports a uuid of zeros. Its domain then has a uuid that
+//! is derived from the host and the socket (UUIDv5 of RFC 9562), which is the same each time it
+//! runs.
 
 use std::collections::HashSet;
 
@@ -13,8 +14,8 @@ use crate::uri::Endpoint;
 /// The namespace of derived uuids: chosen once, at random.
 const NAMESPACE: Uuid = Uuid::from_u128(0x6b1d_9f0e_52c3_4c0a_9d1e_7a35_c8f2_4e61);
 
-/// What a QEMU reported of itself. `None` is what it did not report this time: it may not know the question,
-/// or not answer it yet.
+/// What a QEMU reported of itself. `None` is what it did not report this time: it may not know the
+/// question, or not answer it yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RunIdentity {
     pub(crate) name: Option<String>,
@@ -31,8 +32,9 @@ impl RunIdentity {
         self.pid.or(self.thread)
     }
 
-    /// Whether both are of one run. A watched process is one run as long as it lives, whatever it reports. Else
-    /// they are of one run unless they contradict each other: what was not reported contradicts nothing.
+    /// Whether both are of one run. A watched process is one run as long as it lives, whatever it
+    /// reports. Else they are of one run unless they contradict each other: what was not reported
+    /// contradicts nothing.
     pub(crate) fn is_same_run(&self, other: &Self) -> bool {
         fn agree<T: PartialEq>(one: Option<&T>, other: Option<&T>) -> bool {
             one.is_none() || other.is_none() || one == other
@@ -71,7 +73,8 @@ impl ClaimedUuids {
     /// [released](Self::release).
     pub(crate) fn claim(&mut self, uuid: Uuid, host: &str, endpoint: &Endpoint) -> Uuid {
         let mut claimed = uuid;
-        // The derived one may be in use as well: another socket may have taken the path that it was derived from.
+        // The derived one may be in use as well: another socket may have taken the path that it was
+        // derived from.
         for number in 0u32.. {
             if self.0.insert(claimed) {
                 break;
@@ -81,8 +84,8 @@ impl ClaimedUuids {
         if claimed != uuid {
             tracing::warn!(
                 target: ADVICE,
-                "{endpoint} has the uuid {uuid} of another QEMU, and is delivered with {claimed}: give each a \
-                 -uuid of its own",
+                "{endpoint} has the uuid {uuid} of another QEMU, and is delivered with {claimed}: \
+                 give each a -uuid of its own",
             );
         }
         claimed

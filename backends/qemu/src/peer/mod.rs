@@ -1,5 +1,5 @@
-//! The QEMU at the other end of a socket: which run it is, whether its process lives, how to reach its
-//! socket again, and what to do when it cannot be reached.
+//! The QEMU at the other end of a socket: which run it is, whether its process lives, how to reach
+//! its socket again, and what to do when it cannot be reached.
 
 pub(crate) mod advice;
 pub(crate) mod answers;

@@ -9,8 +9,8 @@ use std::time::SystemTime;
 
 use rustix::io::Errno;
 
-/// The identity of a file. The number of an inode is given to the next file as soon as it is free, and so the
-/// time at which the file was made belongs to it, where the file system records that.
+/// The identity of a file. The number of an inode is given to the next file as soon as it is free,
+/// and so the time at which the file was made belongs to it, where the file system records that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct FileId {
     device: u64,
@@ -38,9 +38,9 @@ impl FileId {
     }
 }
 
-/// A socket that can be connected to wherever its file is: renamed, removed, or in a directory that may not be
-/// searched any more. It keeps the file open (`O_PATH`), and is connected to by the number of that descriptor
-/// in `/proc/self/fd`. Where there is no `/proc` it is the path alone.
+/// A socket that can be connected to wherever its file is: renamed, removed, or in a directory that
+/// may not be searched any more. It keeps the file open (`O_PATH`), and is connected to by the
+/// number of that descriptor in `/proc/self/fd`. Where there is no `/proc` it is the path alone.
 #[derive(Debug)]
 pub(crate) struct PinnedSocket {
     path: PathBuf,

@@ -1,9 +1,9 @@
 //! The process at the other end of a socket, and when it ends.
 //!
-//! The pid is that of the socket's owner, the process that made it (`SO_PEERCRED`), which is not always QEMU: a
-//! manager may make the socket and pass it to the QEMU that it starts; the owner may have ended, and its pid
-//! be reused; across pid namespaces the pid is 0. A wrong pid would report a running domain as stopped, so a
-//! pid is used only if it is proved to be QEMU's:
+//! The pid is that of the socket's owner, the process that made it (`SO_PEERCRED`), which is not
+//! always QEMU: a manager may make the socket and pass it to the QEMU that it starts; the owner may
+//! have ended, and its pid be reused; across pid namespaces the pid is 0. A wrong pid would report
+//! a running domain as stopped, so a pid is used only if it is proved to be QEMU's:
 //!
 //! | QEMU's answer about its virtual CPUs | the process is QEMU if |
 //! |---|---|
@@ -11,16 +11,16 @@
 //! | there are none (`-machine none`) | it holds the other end of a connection to the socket, by `/proc/PID/net/unix` and `/proc/PID/fd`: a manager that keeps what it made holds the end that listens |
 //! | nothing (before 2.12) | never |
 //!
-//! The process is opened before QEMU is asked, and proved after QEMU has answered: else the pid could be reused
-//! in between. Without a proof no process is watched, and the end of QEMU is detected by connecting again. (A
-//! proxy that listens in place of QEMU fails the first proof. It would pass the second, so that one is used
-//! only for a machine without a guest.)
+//! The process is opened before QEMU is asked, and proved after QEMU has answered: else the pid
+//! could be reused in between. Without a proof no process is watched, and the end of QEMU is
+//! detected by connecting again. (A proxy that listens in place of QEMU fails the first proof. It
+//! would pass the second, so that one is used only for a machine without a guest.)
 //!
-//! Without open files left nothing is proved, and that is an error: an outage that people can fix is better
-//! than a QEMU whose end is seen late.
+//! Without open files left nothing is proved, and that is an error: an outage that people can fix
+//! is better than a QEMU whose end is seen late.
 //!
-//! A pidfd becomes readable when its process ends, even before its parent waits for it. Where there are no
-//! pidfds (other systems than Linux, before 5.3) no process is watched.
+//! A pidfd becomes readable when its process ends, even before its parent waits for it. Where there
+//! are no pidfds (other systems than Linux, before 5.3) no process is watched.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -54,7 +54,8 @@ impl Process {
 
     /// Ready once the process has ended, and from then on.
     pub(crate) fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
-        // Readiness is not cleared, for the process stays dead. An error means that the runtime shuts down.
+        // Readiness is not cleared, for the process stays dead. An error means that the runtime
+        // shuts down.
         match self.ended.poll_read_ready(cx) {
             Poll::Ready(Ok(_)) => Poll::Ready(()),
             Poll::Ready(Err(_)) | Poll::Pending => Poll::Pending,
@@ -73,7 +74,8 @@ impl SocketOwner {
     /// The process with this pid; `None` where it cannot be watched.
     ///
     /// # Errors
-    /// There are as many open files as there may be: that is to be mended, and no reason to do without.
+    /// There are as many open files as there may be: that is to be mended, and no reason to do
+    /// without.
     pub(crate) fn new(pid: i32) -> io::Result<Option<Self>> {
         let own = std::process::id();
         let number = u32::try_from(pid).ok().filter(|pid| *pid != own && *pid != 0);
@@ -100,8 +102,8 @@ impl SocketOwner {
         Ok(self.proved(is_proved))
     }
 
-    /// It is the QEMU without a virtual CPU that serves the socket bound to this path, or `None`. Reads
-    /// a table of all sockets that there are, and may take its time.
+    /// It is the QEMU without a virtual CPU that serves the socket bound to this path, or `None`.
+    /// Reads a table of all sockets that there are, and may take its time.
     ///
     /// # Errors
     /// There are as many open files as there may be.
@@ -115,8 +117,8 @@ impl SocketOwner {
             tracing::debug!(pid = self.pid, "the owner of the socket is not proved to be QEMU");
             return None;
         }
-        // `register`, its replacement, is newer than the oldest tokio that we build with, and an OwnedFd is as
-        // safe as it asks for.
+        // `register`, its replacement, is newer than the oldest tokio that we build with, and an
+        // OwnedFd is as safe as it asks for.
         #[allow(deprecated)]
         let ended = AsyncFd::new(self.pidfd).ok()?;
         Some(Process { pid: self.pid, ended })
@@ -161,7 +163,8 @@ fn find(pid: u32, thread: u32) -> io::Result<ThreadPlace> {
     Ok(ThreadPlace::Nowhere)
 }
 
-/// The numbers of a thread in each pid namespace, from ours down to its own (`NSpid` in `proc_pid_status(5)`).
+/// The numbers of a thread in each pid namespace, from ours down to its own (`NSpid` in
+/// `proc_pid_status(5)`).
 fn numbers(status: &str) -> Vec<u32> {
     let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
     line.into_iter().flat_map(str::split_whitespace).filter_map(|id| id.parse().ok()).collect()
@@ -192,8 +195,9 @@ fn unless_out_of_files<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// The inode of a socket in a line of `/proc/net/unix`, if it was accepted at the one bound to `path`:
-/// `Num: RefCount Protocol Flags Type St Inode Path`. An accepted socket has the path of the listening one.
+/// The inode of a socket in a line of `/proc/net/unix`, if it was accepted at the one bound to
+/// `path`: `Num: RefCount Protocol Flags Type St Inode Path`. An accepted socket has the path of
+/// the listening one.
 fn accepted<'a>(line: &'a [u8], path: &Path) -> Option<&'a str> {
     const CONNECTED: &str = "03";
 

@@ -50,8 +50,8 @@ impl<S: Session> SessionRig<S> {
         self.until(&format!("Listed({tag}, ")).await
     }
 
-    /// Asserts that `answer` waits for the cause of a pause: QEMU is asked for its run state, pauses, is
-    /// asked again for the cause, and answers the first of the two questions alone.
+    /// Asserts that `answer` waits for the cause of a pause: QEMU is asked for its run state,
+    /// pauses, is asked again for the cause, and answers the first of the two questions alone.
     async fn assert_waits_for_pause_cause(&mut self, qemu: &FakeQemu, answer: &str) {
         let before = qemu.calls("query-status");
         qemu.change(|faults| faults.unanswered = vec!["query-status".into()]);

@@ -1,11 +1,13 @@
-//! A fast path for events in the form in which every QEMU so far has written them, without a JSON parser:
+//! A fast path for events in the form in which every QEMU so far has written them, without a JSON
+//! parser:
 //!
 //! ```text
 //! {"timestamp": {"seconds": 1795333210, "microseconds": 380905}, "event": "STOP"}
 //! {"timestamp": {"seconds": 1795333210, "microseconds": 380905}, "event": "RESET", "data": {...}}
 //! ```
 //!
-//! A line that differs in a single byte is left to the parser, which decides: nothing is an error here.
+//! A line that differs in a single byte is left to the parser, which decides: nothing is an error
+//! here.
 
 use serde_json::value::RawValue;
 

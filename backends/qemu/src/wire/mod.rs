@@ -1,7 +1,7 @@
 //! QMP's lines of JSON: splitting a stream of bytes into lines, and parsing them.
 //!
-//! QEMU sends one JSON object a line, ended by CR LF. A line is parsed in place: the name and the data of an
-//! event are borrowed from it.
+//! QEMU sends one JSON object a line, ended by CR LF. A line is parsed in place: the name and the
+//! data of an event are borrowed from it.
 
 mod fast_path;
 mod lines;

@@ -1,9 +1,9 @@
 //! The backend passes the testkit's suite, on a fake QEMU and on a real one, and on directories of
 //! both.
 //!
-//! The suite begins with a host that has no domain of the test's, and a first subscription to a socket
-//! needs a QEMU: so another one, `filler`, is behind the socket whenever the test's own is not. A
-//! directory may be empty.
+//! The suite begins with a host that has no domain of the test's, and a first subscription to a
+//! socket needs a QEMU: so another one, `filler`, is behind the socket whenever the test's own is
+//! not. A directory may be empty.
 #![allow(clippy::unwrap_used)]
 
 mod directory_of_fakes;
@@ -107,8 +107,8 @@ impl Directory {
         std::fs::rename(self.home.path().join("away"), &here).unwrap();
     }
 
-    /// Does something, and waits until the source, if it is watched and whole, has told so many events
-    /// of it.
+    /// Does something, and waits until the source, if it is watched and whole, has told so many
+    /// events of it.
     async fn seen(&self, events: u64, deed: impl Future<Output = ()>) {
         let (status, before) = (self.watched.status(), self.watched.events());
         deed.await;

@@ -1,5 +1,5 @@
-//! What happens while the list of a directory is under way: one that says nothing keeps it open for a
-//! second.
+//! What happens while the list of a directory is under way: one that says nothing keeps it open for
+//! a second.
 
 use std::fs;
 use std::time::Duration;

@@ -19,7 +19,8 @@ use virevent_qemu::QmpDir;
 use virevent_testkit::assert::{self, next_within, until_synced};
 use virevent_testkit::qmp::FakeQemu;
 
-/// Far longer than anything here takes, and shorter than the directory is looked at without a notice.
+/// Far longer than anything here takes, and shorter than the directory is looked at without a
+/// notice.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Longer than anything that is noticed takes.

@@ -198,9 +198,9 @@ async fn a_silent_socket_is_released_and_retried_later() {
 
 /// Runs the test on a thread that must obey the modes of files, even if the process is root's.
 ///
-/// Linux keeps capabilities a thread, and a thread that it makes inherits them: the runtime's own are
-/// bound by the modes as well. The process stays what it is, so it does not matter who runs the test,
-/// nor where its executable or the temporary directory is.
+/// Linux keeps capabilities a thread, and a thread that it makes inherits them: the runtime's own
+/// are bound by the modes as well. The process stays what it is, so it does not matter who runs the
+/// test, nor where its executable or the temporary directory is.
 fn bound_by_modes<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
     use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 

@@ -1,8 +1,8 @@
-//! What a QEMU can do wrong, each in a test: it ends in a clear error, or in a gap and a recovery; never
-//! in a panic, a hang, or a wrong state.
+//! What a QEMU can do wrong, each in a test: it ends in a clear error, or in a gap and a recovery;
+//! never in a panic, a hang, or a wrong state.
 //!
-//! The QEMU is the testkit's fake on a real socket, so that time is real too: deadlines are short where
-//! a test waits for one, and long everywhere else.
+//! The QEMU is the testkit's fake on a real socket, so that time is real too: deadlines are short
+//! where a test waits for one, and long everywhere else.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod causes;

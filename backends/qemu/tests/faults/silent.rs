@@ -94,7 +94,8 @@ async fn an_unchanged_qemu_delivers_nothing() {
 
 #[tokio::test]
 async fn an_event_that_leaves_the_state_open_asks_for_the_run_state() {
-    // The state before, the event and what it is delivered as, the state after, and how that is delivered.
+    // The state before, the event and what it is delivered as, the state after, and how that is
+    // delivered.
     let table = [
         ("paused", "RESUME", "web resumed (unpaused)", "suspended", "web pm_suspended"),
         ("suspended", "WAKEUP", "web started (wakeup)", "postmigrate", "web suspended (migrated)"),

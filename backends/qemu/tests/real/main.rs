@@ -258,8 +258,8 @@ impl Drop for Orphan {
 /// Where the manager of the test below is to make a socket, while it is one.
 const MANAGED: &str = "VIREVENT_MANAGED_SOCKET";
 
-/// No test but a helper, which the test below runs as a process of its own: the manager. Without the
-/// variable it does nothing.
+/// No test but a helper, which the test below runs as a process of its own: the manager. Without
+/// the variable it does nothing.
 #[test]
 #[ignore = "a helper of the test below"]
 fn helper_that_is_the_manager() {

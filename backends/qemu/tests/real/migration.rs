@@ -49,8 +49,8 @@ async fn a_paused_guest_that_leaves_without_an_event_has_migrated() {
         hosts.here.run("cont").await.unwrap();
         hosts.here.run("stop").await.unwrap();
         assert_eq!(told_until(&mut leaving, "suspended").await.len(), 2);
-        // The user takes a while before the guest is moved, and the network is as slow as for a guest of
-        // common size.
+        // The user takes a while before the guest is moved, and the network is as slow as for a
+        // guest of common size.
         tokio::time::sleep(Duration::from_millis(wait)).await;
         let slow = r#"{"max-bandwidth": 2000000}"#;
         hosts.here.run_with("migrate-set-parameters", slow).await.unwrap();

@@ -1,7 +1,7 @@
 //! A monitor that is driven by inputs, one at a time.
 //!
-//! The connection is one half of a socket pair, an attempt to connect ends when an input says how, the
-//! process is a child that an input kills, and the clock moves by [`Input::Wait`] alone.
+//! The connection is one half of a socket pair, an attempt to connect ends when an input says how,
+//! the process is a child that an input kills, and the clock moves by [`Input::Wait`] alone.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -47,7 +47,7 @@ pub(super) enum Start {
     Out,
     /// The outage of a process that is watched.
     WatchedOut,
-    /// Something that was never known to be a QEMU's is an outage.
+    /// A socket that never was a QEMU's is silent, and that is an outage.
     Strange,
     Foreign,
     Parked,
@@ -68,7 +68,7 @@ pub(super) enum Input {
     Absent,
     /// An attempt finds a socket that may not be opened.
     Denied,
-    /// An attempt finds something else than a QEMU.
+    /// An attempt finds a socket that is not QMP.
     NotQmp,
     /// An attempt is greeted, and no more.
     Greeted,
@@ -87,12 +87,12 @@ pub(super) enum Input {
     Unpark,
     Verify,
     FileChanges,
-    /// The path does not lead to the socket any more.
+    /// The path no longer leads to the socket.
     Unlink,
     Relink,
-    /// The list of the source cannot wait.
+    /// The list of the source cannot wait any longer.
     Overdue,
-    /// The directory of the socket cannot be read.
+    /// The directory of the socket is unreadable.
     Shut,
     Reopen,
     /// The driver waits for a first list.
@@ -105,7 +105,7 @@ thread_local! {
     static SCRIPT: RefCell<Script> = RefCell::default();
 }
 
-/// How the attempt that is on its way goes on.
+/// How the attempt that is under way goes on.
 #[derive(Default)]
 struct Script {
     outcome: Option<Result<Opened, Error>>,
@@ -141,7 +141,7 @@ pub(super) struct Rig {
     monitor: Monitor,
     shared: SourceContext,
     out: Batch,
-    /// The other half of the connection, and what QEMU was asked there.
+    /// The other half of the connection.
     peer: Option<UnixStream>,
     questions: VecDeque<(String, u64)>,
     child: Option<Child>,
@@ -174,7 +174,7 @@ impl Rig {
         }
     }
 
-    /// A monitor that came to its start by inputs.
+    /// A monitor that was brought to its start by inputs.
     pub(super) async fn start(role: Role, start: Start) -> Self {
         let mut rig = Self::new(
             role,
@@ -269,7 +269,7 @@ impl Rig {
         if let Err(error) = self.settle().await {
             said.push(format!("error: {:?}", error.to_fault().kind()));
         }
-        said.extend(told(&self.out).iter().map(|line| match &*self.pid {
+        said.extend(contents(&self.out).iter().map(|line| match &*self.pid {
             "" => line.clone(),
             pid => line.replace(pid, "[pid]"),
         }));
@@ -277,9 +277,11 @@ impl Rig {
         said
     }
 
-    /// Polls until there is nothing left to do, and what the sockets brought was seen.
+    /// Polls until nothing is left to do, also by what the sockets have brought meanwhile.
     async fn settle(&mut self) -> Result<(), Error> {
+        // A read becomes ready when the runtime has polled the sockets, and may lead to another.
         for _ in 0..3 {
+            // Bounded: a monitor that is always ready fails the row instead of hanging the test.
             for _ in 0..100 {
                 let mut turn = Turn { shared: &mut self.shared, out: &mut self.out };
                 match poll_fn(|cx| Poll::Ready(self.monitor.poll(cx, &mut turn))).await {
@@ -329,7 +331,7 @@ impl Rig {
         self.peer.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
     }
 
-    /// What QEMU was asked since the last call.
+    /// The questions that QEMU was asked since the last call.
     fn asked(&mut self) -> Vec<String> {
         let mut text = Vec::new();
         if let Some(peer) = &mut self.peer {
@@ -363,7 +365,7 @@ fn answer(status: &str) -> impl Fn((String, u64)) -> String {
             "query-status" => format!("{{\"status\": \"{status}\"}}"),
             "query-name" => r#"{"name": "web"}"#.into(),
             "query-uuid" => format!("{{\"UUID\": \"{}\"}}", Uuid::from_u128(7)),
-            // It would be proved on a thread, for which a row does not wait.
+            // A thread id would be proved on another thread, which a row does not wait for.
             "query-cpus-fast" => return format!("{{\"error\": {{}}, \"id\": {id}}}\r\n"),
             _ => "{}".into(),
         };
@@ -372,21 +374,21 @@ fn answer(status: &str) -> impl Fn((String, u64)) -> String {
 }
 
 /// What a batch contains, in its order: events, and what is no event in the form of its `Debug`.
-fn told(batch: &Batch) -> Vec<String> {
+fn contents(batch: &Batch) -> Vec<String> {
     let text = format!("{batch:?}");
     let controls = text.split_once("controls: [").unwrap().1;
     let controls = controls.rsplit_once("], received").unwrap().0;
     let controls = named(controls, "Domain { ", "name: \"", "\"", " }");
     let controls = named(&controls, "Fault(", "kind: ", ",", "\" })");
     let controls = controls.replace("(\"qmp:/run/web.sock\")", "");
-    let mut told: Vec<String> = batch.events().iter().map(ToString::to_string).collect();
+    let mut contents: Vec<String> = batch.events().iter().map(ToString::to_string).collect();
     let controls = controls.strip_prefix('(').and_then(|it| it.strip_suffix(')')).unwrap_or("");
-    // From the last on, for each is put before the events that follow it.
+    // The last first, so that the indices of the others stay right.
     for control in controls.rsplit("), (").filter(|control| !control.is_empty()) {
         let (before, control) = control.split_once(", ").unwrap();
-        told.insert(before.parse().unwrap(), control.to_owned());
+        contents.insert(before.parse().unwrap(), control.to_owned());
     }
-    told
+    contents
 }
 
 /// The text with each value from `begin` to `end` as what stands in it between `from` and `to`.
@@ -403,7 +405,7 @@ fn named(text: &str, begin: &str, from: &str, to: &str, end: &str) -> String {
 }
 
 impl Rig {
-    /// The state, with what is the matter.
+    /// The state of the monitor and its health, as the table writes it.
     pub(super) fn state(&self) -> String {
         let monitor = &self.monitor;
         let name = match &monitor.state {
