@@ -123,7 +123,8 @@ mod tests {
         use std::os::unix::net::{UnixListener, UnixStream};
 
         let home = tempfile::tempdir().unwrap();
-        let (one, two) = (home.path().join("one"), home.path().join("two"));
+        let one = home.path().join("one");
+        let two = home.path().join("two");
         let listener = UnixListener::bind(&one).unwrap();
         let pinned = PinnedSocket::open(&one, FileId::of(&fs::metadata(&one).unwrap())).unwrap();
         fs::rename(&one, &two).unwrap();
@@ -142,7 +143,8 @@ mod tests {
     #[test]
     fn another_file_or_no_socket_is_not_pinned() {
         let home = tempfile::tempdir().unwrap();
-        let (one, two) = (home.path().join("one"), home.path().join("two"));
+        let one = home.path().join("one");
+        let two = home.path().join("two");
         for path in [&one, &two] {
             fs::write(path, "").unwrap();
         }
@@ -155,7 +157,8 @@ mod tests {
     #[test]
     fn a_file_that_replaces_another_has_another_identity() {
         let home = tempfile::tempdir().unwrap();
-        let (one, two) = (home.path().join("one"), home.path().join("two"));
+        let one = home.path().join("one");
+        let two = home.path().join("two");
         fs::write(&one, "").unwrap();
         let file = FileId::of(&fs::metadata(&one).unwrap());
         file.check(&one).unwrap();

@@ -1,4 +1,4 @@
-//! Why a guest is paused, and why it has ended.
+//! The causes of pauses and ends.
 
 use virevent::FaultKind;
 use virevent_testkit::assert::next_within;
@@ -49,7 +49,7 @@ async fn a_guest_that_survives_a_crash_has_the_state_of_qemu() {
     qemu.emit("GUEST_CRASHLOADED", r#"{"action": "run"}"#);
     assert_eq!(next(&mut events).await, "web crashed (crashloaded)");
     goes_on(&qemu, &mut events).await;
-    // Where the host keeps it, it stays crashed.
+    // With `-action panic=pause` the guest stays crashed.
     qemu.set_status("guest-panicked");
     qemu.emit("GUEST_PANICKED", r#"{"action": "pause"}"#);
     assert_eq!(next(&mut events).await, "web crashed (panicked)");

@@ -1,4 +1,4 @@
-//! What QEMU says: in pieces, too early, never seen, or no line at all.
+//! Messages of QEMU that come in pieces, too early, in unknown forms, or malformed.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ async fn an_event_before_the_greeting_is_ignored() {
     let qemu = FakeQemu::start("web").unwrap();
     qemu.change(|faults| faults.before_greeting = b"{\"event\": \"STOP\"}\r\n".to_vec());
     let mut events = client(&qemu).source().subscribe_with(all()).await.unwrap();
-    let told = until_synced(&mut events).await.unwrap();
-    assert_eq!(told[0].to_string(), "web[1] existing (running)");
+    let delivered = until_synced(&mut events).await.unwrap();
+    assert_eq!(delivered[0].to_string(), "web[1] existing (running)");
     goes_on(&qemu, &mut events).await;
 }
 
@@ -33,8 +33,8 @@ async fn an_older_qemu_without_a_question_is_accepted() {
     let lacks = ["query-name", "query-uuid", "query-cpus-fast"];
     qemu.change(|faults| faults.lacks = lacks.map(String::from).to_vec());
     let mut events = client(&qemu).source().subscribe_with(all()).await.unwrap();
-    let told = until_synced(&mut events).await.unwrap();
-    assert!(told[0].to_string().starts_with("vm["), "{}", told[0]);
+    let delivered = until_synced(&mut events).await.unwrap();
+    assert!(delivered[0].to_string().starts_with("vm["), "{}", delivered[0]);
 }
 
 #[tokio::test]
@@ -54,9 +54,9 @@ async fn an_event_before_the_run_state_is_in_it_or_delivered() {
         b"{\"event\": \"STOP\"}\r\n{\"event\": \"RTC_CHANGE\", \"data\": {\"offset\": 1}}\r\n";
     qemu.change(|faults| drop(faults.before.insert("query-status".into(), early.to_vec())));
     let mut events = client(&qemu).source().subscribe_with(all()).await.unwrap();
-    let told = until_synced(&mut events).await.unwrap();
-    assert_eq!(told[0].to_string(), "web[1] existing (paused (user))");
-    assert_eq!(told.len(), 1, "the pause is part of the state: {told:?}");
+    let delivered = until_synced(&mut events).await.unwrap();
+    assert_eq!(delivered[0].to_string(), "web[1] existing (paused (user))");
+    assert_eq!(delivered.len(), 1, "the pause is part of the state: {delivered:?}");
     assert_eq!(next(&mut events).await, r#"web event RTC_CHANGE {"offset": 1}"#);
 }
 
@@ -66,15 +66,15 @@ async fn an_event_read_with_the_last_answer_is_delivered_at_once() {
     let late = b"{\"event\": \"GUEST_CRASHLOADED\", \"data\": {\"action\": \"run\"}}\r\n";
     qemu.change(|faults| drop(faults.after.insert("query-status".into(), late.to_vec())));
     qemu.cut();
-    let mut told = Vec::new();
-    // Far less than QEMU is asked for a sign of life after.
+    let mut delivered = Vec::new();
+    // Far shorter than the keepalive, whose answer would have the event read.
     while let Ok(event) = next_within(&mut events, Duration::from_secs(2)).await {
-        told.push(event.to_string());
-        if told.iter().any(|event| event.contains("crashloaded")) {
+        delivered.push(event.to_string());
+        if delivered.iter().any(|event| event.contains("crashloaded")) {
             return;
         }
     }
-    panic!("{told:?}");
+    panic!("{delivered:?}");
 }
 
 #[tokio::test]
@@ -92,7 +92,7 @@ async fn unknown_events_and_values_pass_through_whole() {
     let (qemu, mut events) = watched().await;
     qemu.emit("QUANTUM_FLUX", r#"{"flux": [1, {"deep": null}]}"#);
     assert_eq!(next(&mut events).await, r#"web event QUANTUM_FLUX {"flux": [1, {"deep": null}]}"#);
-    // Beyond what a parser of JSON holds in a number, or follows.
+    // Valid JSON that is beyond the numbers and the nesting of serde_json.
     let deep = format!("{}{}", "[".repeat(1000), "]".repeat(1000));
     for data in [r#"{"x": 1e999}"#, r#"{"x": 123456789012345678901234567890}"#, &deep] {
         qemu.emit("QUANTUM_FLUX", data);

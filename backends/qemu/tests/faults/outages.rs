@@ -1,4 +1,4 @@
-//! A connection that breaks, or brings no answer.
+//! Connections that break, or on which nothing is answered.
 
 use std::time::{Duration, Instant};
 
@@ -39,7 +39,7 @@ async fn a_failed_question_after_a_break_is_not_another_run() {
     assert_eq!(gap(&mut events).await, FaultKind::Closed);
     assert!(next(&mut events).await.starts_with("synced"));
     goes_on(&qemu, &mut events).await;
-    // Another is another all the same.
+    // Another run is still recognized as another.
     qemu.change(|faults| faults.hang_up = true);
     qemu.cut();
     assert_eq!(gap(&mut events).await, FaultKind::Closed);
@@ -69,7 +69,7 @@ async fn a_qemu_that_does_not_answer_is_a_gap_and_never_stopped() {
     qemu.change(|faults| faults.unanswered = vec!["query-status".into()]);
     assert_eq!(gap(&mut events).await, FaultKind::Timeout);
     assert!(next_within(&mut events, 3 * SHORT).await.is_err());
-    assert_eq!(qemu.accepted(), 1, "it is waited for where it is");
+    assert_eq!(qemu.accepted(), 1, "the connection is kept");
     qemu.cut();
     qemu.change(|faults| faults.unanswered.clear());
     assert!(next(&mut events).await.starts_with("synced"));
@@ -82,7 +82,7 @@ async fn a_tcp_connection_without_answers_is_replaced() {
     let source = client(&qemu).keepalive(SHORT, SHORT).greeting_timeout(SHORT).source();
     let mut events = source.subscribe_with(all()).await.unwrap();
     until_synced(&mut events).await.unwrap();
-    // Nothing comes any more, and no end either.
+    // QEMU neither answers nor closes the connection, as when its host is down.
     qemu.change(|faults| faults.unanswered = vec!["query-status".into()]);
     assert_eq!(gap(&mut events).await, FaultKind::Timeout);
     qemu.change(|faults| faults.unanswered.clear());
@@ -127,7 +127,7 @@ async fn a_second_greeting_on_a_connection_is_a_gap_and_a_resync() {
     assert!(next(&mut events).await.starts_with("synced"));
     qemu.cont();
     assert_eq!(next(&mut events).await, "web resumed (unpaused)");
-    assert_eq!(qemu.accepted(), 1, "it is negotiated on the connection that there is");
+    assert_eq!(qemu.accepted(), 1, "it is negotiated on the same connection");
 }
 
 #[tokio::test]
@@ -183,14 +183,14 @@ async fn a_question_that_qemu_cannot_parse_is_a_gap() {
     let source = client(&qemu).keepalive(SHORT, 100 * SHORT).source();
     let mut events = source.subscribe_with(all()).await.unwrap();
     until_synced(&mut events).await.unwrap();
-    // As of a QEMU 7.2 that garbles what it is given on this connection.
+    // QEMU 7.2 was seen to garble the commands of a connection from then on.
     qemu.change(|faults| faults.unanswered = vec!["query-status".into()]);
     let asked = qemu.calls("query-status");
     qemu.until(|qemu| qemu.calls("query-status") > asked).await;
     qemu.send(b"{\"error\": {\"class\": \"GenericError\", \"desc\": \"JSON parse error\"}}\r\n");
     assert_eq!(gap(&mut events).await, FaultKind::Protocol);
     qemu.change(|faults| faults.unanswered.clear());
-    // The connection that brings no answer is given up first.
+    // The connection without answers is dropped first.
     qemu.cut();
     assert!(next(&mut events).await.starts_with("synced"));
 }
@@ -199,11 +199,11 @@ async fn a_question_that_qemu_cannot_parse_is_a_gap() {
 async fn the_end_of_a_qemu_over_tcp_is_no_gap() {
     for _ in 0..3 {
         let qemu = FakeQemu::start_tcp("web").unwrap();
-        // As often as by default.
+        // The default interval over TCP.
         let source = Qmp::new(&qemu.uri()).unwrap().source();
         let mut events = source.subscribe_with(all()).await.unwrap();
         until_synced(&mut events).await.unwrap();
-        // On its way out it closes its connection first, and listens for a moment more.
+        // A QEMU that ends closes its connection first, and listens for a moment longer.
         qemu.change(|faults| faults.hang_up = true);
         qemu.cut();
         qemu.until(|qemu| qemu.accepted() >= 2).await;

@@ -1,4 +1,4 @@
-//! What ends in a clear error.
+//! Subscriptions that fail with advice.
 
 use virevent::{EventSource, Options};
 use virevent_qemu::Qmp;
@@ -50,7 +50,7 @@ async fn a_qemu_that_hangs_up_before_its_answers_is_an_error() {
         let qemu = FakeQemu::start("web").unwrap();
         qemu.change(|faults| faults.hang_up_at = vec![question.into()]);
         let error = refusal(&qemu).await;
-        assert!(error.contains("hung up in the midst"), "{error}");
+        assert!(error.contains("hung up before it answered"), "{error}");
     }
 }
 

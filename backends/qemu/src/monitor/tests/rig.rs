@@ -19,10 +19,9 @@ use tokio::time::Instant;
 use virevent::driver::Batch;
 use virevent::{Error, Uuid};
 
+use super::output::{contents, state};
 use crate::config::MonitorConfig;
 use crate::link::QmpLink;
-use crate::monitor::health::Health;
-use crate::monitor::state::{Reconnect, State};
 use crate::monitor::{Monitor, Role, SourceContext, Turn};
 use crate::peer::advice::unreachable;
 use crate::peer::handshake::{Opened, Opening, Progress};
@@ -207,6 +206,11 @@ impl Rig {
         rig
     }
 
+    pub(super) fn state(&self) -> String {
+        state(&self.monitor)
+    }
+
+    /// Applies an input; returns what the monitor puts out.
     pub(super) async fn apply(&mut self, input: Input) -> Vec<String> {
         self.out = Batch::new("qmp:/run/web.sock", "host");
         let mut said = Vec::new();
@@ -246,11 +250,11 @@ impl Rig {
             Verify => self.monitor.verify(),
             FileChanges => self.monitor.connect_now(),
             Unlink => {
-                self.monitor.unlink(&mut Turn { shared: &mut self.shared, out: &mut self.out })
+                self.monitor.unlink(&mut Turn { shared: &mut self.shared, out: &mut self.out });
             }
             Relink => self.monitor.relink(),
             Overdue => {
-                self.monitor.overdue(&mut Turn { shared: &mut self.shared, out: &mut self.out })
+                self.monitor.overdue(&mut Turn { shared: &mut self.shared, out: &mut self.out });
             }
             Shut => self.shared.is_unreadable = true,
             Reopen => {
@@ -297,7 +301,7 @@ impl Rig {
     fn fails(&mut self, error: Errno) {
         let endpoint = Endpoint::Unix("/run/web.sock".into());
         SCRIPT.with_borrow_mut(|script| {
-            script.outcome = Some(Err(unreachable(&endpoint, error.into())))
+            script.outcome = Some(Err(unreachable(&endpoint, error.into())));
         });
     }
 
@@ -370,61 +374,5 @@ fn answer(status: &str) -> impl Fn((String, u64)) -> String {
             _ => "{}".into(),
         };
         format!("{{\"return\": {value}, \"id\": {id}}}\r\n")
-    }
-}
-
-/// What a batch contains, in its order: events, and what is no event in the form of its `Debug`.
-fn contents(batch: &Batch) -> Vec<String> {
-    let text = format!("{batch:?}");
-    let controls = text.split_once("controls: [").unwrap().1;
-    let controls = controls.rsplit_once("], received").unwrap().0;
-    let controls = named(controls, "Domain { ", "name: \"", "\"", " }");
-    let controls = named(&controls, "Fault(", "kind: ", ",", "\" })");
-    let controls = controls.replace("(\"qmp:/run/web.sock\")", "");
-    let mut contents: Vec<String> = batch.events().iter().map(ToString::to_string).collect();
-    let controls = controls.strip_prefix('(').and_then(|it| it.strip_suffix(')')).unwrap_or("");
-    // The last first, so that the indices of the others stay right.
-    for control in controls.rsplit("), (").filter(|control| !control.is_empty()) {
-        let (before, control) = control.split_once(", ").unwrap();
-        contents.insert(before.parse().unwrap(), control.to_owned());
-    }
-    contents
-}
-
-/// The text with each value from `begin` to `end` as what stands in it between `from` and `to`.
-fn named(text: &str, begin: &str, from: &str, to: &str, end: &str) -> String {
-    let mut pieces = text.split(begin);
-    let mut short = pieces.next().unwrap().to_owned();
-    for piece in pieces {
-        let (value, rest) = piece.split_once(end).unwrap();
-        let (_, name) = value.split_once(from).unwrap();
-        short += name.split(to).next().unwrap();
-        short += rest;
-    }
-    short
-}
-
-impl Rig {
-    /// The state of the monitor and its health, as the table writes it.
-    pub(super) fn state(&self) -> String {
-        let monitor = &self.monitor;
-        let name = match &monitor.state {
-            State::Vacant { .. } => "Vacant",
-            State::Connecting(_) => "Connecting",
-            State::Connected(_) => "Connected",
-            State::Lost(lost) => match lost.reconnect {
-                Reconnect::At(_) => "Lost, waiting",
-                Reconnect::Trying(_) => "Lost, connecting",
-            },
-            State::Foreign => "Foreign",
-            State::Parked => "Parked",
-        };
-        let first = if monitor.is_settled { "" } else { ", first" };
-        let trouble = match &monitor.health {
-            Health::Well => "",
-            Health::Suspected { .. } => ", suspected",
-            Health::Outage(_) => ", outage",
-        };
-        format!("{name}{first}{trouble}")
     }
 }
