@@ -56,6 +56,7 @@ impl MonitorConfig {
 
     pub(crate) fn at(uri: &str, endpoint: Endpoint) -> Self {
         let host = match &endpoint {
+            // A QEMU on another host is a domain of that host.
             Endpoint::Tcp(host, _) if !is_this_host(host) => Arc::from(&**host),
             _ => Arc::from(&*rustix::system::uname().nodename().to_string_lossy()),
         };
@@ -82,6 +83,8 @@ impl MonitorConfig {
         if let Some((interval, count)) = settings.keepalive {
             self.interval = every(interval.unwrap_or(Duration::ZERO));
             if let Some(interval) = interval.filter(|interval| !interval.is_zero()) {
+                // As in libvirt: `count` intervals without an answer are tolerated, the next is the
+                // end.
                 self.answer = lasting(interval.saturating_mul(count.saturating_add(1)));
             }
         }

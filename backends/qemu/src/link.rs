@@ -89,7 +89,11 @@ impl QmpLink {
         while !self.mute && !self.unsent.is_empty() {
             match self.socket.poll_write(cx, &self.unsent) {
                 Poll::Ready(Ok(bytes)) => drop(self.unsent.drain(..bytes)),
+                // QEMU closes its socket after SHUTDOWN, which may still be unread: the end is
+                // reported by the read.
                 Poll::Ready(Err(_)) => self.mute = true,
+                // A peer that does not read must be read all the same: else it would buffer events
+                // without bound.
                 Poll::Pending => break,
             }
         }

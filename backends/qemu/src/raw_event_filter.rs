@@ -19,6 +19,7 @@ impl RawEventFilter {
             match kind {
                 Kind::Other => filter.all = true,
                 Kind::Named(EventName::Name(name)) => filter.names.push((&**name).into()),
+                // Numbers are libvirt's; QEMU's events have names alone.
                 Kind::Named(EventName::Number(_)) => refused.push(kind.clone()),
                 _ => {}
             }

@@ -256,6 +256,7 @@ impl RunTracker {
             "SUSPEND" => Meaning::Change(Change::PmSuspended(PmSuspendCause::Memory)),
             "SUSPEND_DISK" => {
                 self.is_stopping = true;
+                // SHUTDOWN follows, and until then the run state is `running`.
                 Meaning::Change(Change::PmSuspended(PmSuspendCause::Disk))
             }
             "WAKEUP" => {
@@ -292,6 +293,7 @@ impl RunTracker {
     fn stop(&mut self) -> Meaning {
         self.is_stopping = false;
         match (self.state, self.pause.take()) {
+            // With -no-shutdown a STOP follows SHUTDOWN, and belongs to it.
             (State::ShuttingDown(_), _) => Meaning::Duplicate,
             // Unless the guest runs on after the panic: then a pause is one of its own.
             (State::Crashed(_), _) if self.ending == Some(StopCause::Crashed) => Meaning::Duplicate,
@@ -347,6 +349,7 @@ impl RunTracker {
     fn note(&mut self, name: &str, data: &Data<'_>) {
         match (name, data.action, data.status) {
             ("WATCHDOG", Some("pause"), _) => self.pause = Some(SuspendCause::Watchdog),
+            // QEMU ends without a SHUTDOWN then (seen with 7.2).
             ("WATCHDOG", Some("poweroff"), _) => self.ending = Some(StopCause::Destroyed),
             ("BLOCK_IO_ERROR", Some("stop"), _) => self.pause = Some(SuspendCause::IoError),
             // On the target RESUME comes before it, or the guest stays paused.

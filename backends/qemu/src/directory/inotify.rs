@@ -100,6 +100,9 @@ mod linux {
         /// # Errors
         /// It cannot be watched.
         pub(super) fn add_watch(&self, directory: &Path) -> io::Result<Option<i32>> {
+            // ATTRIB, for a socket that may be opened now can be connected to. The directory
+            // itself, too: the watch of one that was moved or removed says nothing of its
+            // successor.
             let flags = WatchFlags::CREATE
                 | WatchFlags::MOVED_TO
                 | WatchFlags::MOVED_FROM
@@ -147,6 +150,7 @@ mod linux {
                 let before = count;
                 let mut buffer = [MaybeUninit::uninit(); BUFFER];
                 let mut reader = Reader::new(self.inotify.get_ref(), &mut buffer);
+                // What is in the buffer is read to its end, for it would be lost.
                 while count - before < YIELD_EVERY || !reader.is_buffer_empty() {
                     let Ok(notification) = reader.next() else {
                         ready.clear_ready();
@@ -154,11 +158,14 @@ mod linux {
                     };
                     count += 1;
                     let Some(name) = notification.file_name() else { continue };
+                    // The watch may have been removed since, by a scan on another thread.
                     if let Some(directory) = self.lock().get(&notification.wd()) {
                         on_change(&directory.join(OsStr::from_bytes(name.to_bytes())));
                     }
                 }
                 if count >= YIELD_EVERY {
+                    // The queue is not known to be empty, and its readiness was not cleared:
+                    // nothing else wakes the task.
                     cx.waker().wake_by_ref();
                     break;
                 }
@@ -167,6 +174,7 @@ mod linux {
         }
 
         fn lock(&self) -> MutexGuard<'_, HashMap<i32, PathBuf>> {
+            // A panic while it was held leaves the map whole: each change of it is a single call.
             self.watches.lock().unwrap_or_else(PoisonError::into_inner)
         }
     }

@@ -96,6 +96,7 @@ impl Members {
                 Some(at) if self.member(at).is_some_and(|member| member.socket == socket) => {
                     left.remove(&socket.path);
                     self.by_path.insert(socket.path, at);
+                    // It may have been gone in an earlier scan: a rename can be seen half done.
                     self.relink(at);
                 }
                 Some(at) => moved.push((at, socket)),
@@ -154,6 +155,8 @@ impl Members {
         self.ready.register(cx);
         let mut summary = PollSummary::default();
         let mut steps = 0;
+        // Only those that are listed now: a member that lists itself again must not starve the
+        // session.
         for _ in 0..self.ready.len() {
             let Some(at) = self.ready.next() else { break };
             let Some(member) = self.member(at) else { continue };
@@ -166,6 +169,7 @@ impl Members {
                 steps += 1;
             }
             self.note(at, &mut summary);
+            // The members that are left stay on the list, and the session is polled again at once.
             if steps >= MAX_STEPS || turn.out.events().len() >= MAX_EVENTS {
                 break;
             }
@@ -254,6 +258,7 @@ impl Members {
         if at == self.slots.len() {
             self.slots.push(None);
         }
+        // Both maps before the first poll: a scan that finds the file again must find this member.
         self.by_file.insert(socket.file, at);
         self.by_path.insert(socket.path.clone(), at);
         self.unsettled += 1;
@@ -298,6 +303,7 @@ impl Members {
         }
         if is_removed {
             if let Some(member) = self.slots[at].take() {
+                // The same file may get a name again, and is a new member then.
                 self.by_file.remove(&member.socket.file);
                 self.free.push(at);
             }

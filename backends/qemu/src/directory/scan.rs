@@ -58,6 +58,8 @@ pub(crate) fn scan(pattern: &SocketPattern, watch: &mut dyn FnMut(&Path)) -> Res
             Err(error) => return Err(pattern.unreadable(directory, error)),
         }
         let mut missing = directory.as_path();
+        // A directory that does not exist cannot be watched: its nearest ancestor says when it is
+        // made.
         for ancestor in directory.ancestors().skip(1) {
             watch(ancestor);
             if ancestor.exists() {
@@ -148,6 +150,7 @@ fn read(pattern: &SocketPattern, directory: &Path) -> io::Result<DirectoryListin
             }
             _ => {}
         }
+        // While reading, so that a directory of millions of files takes no memory for them all.
         if found.sockets.len().max(found.directories.len()) > MAX_ENTRIES {
             return Err(too_many());
         }
@@ -162,6 +165,7 @@ fn kind_of(entry: &DirEntry, takes: bool) -> io::Result<Option<(FileType, Option
         io::ErrorKind::NotFound => Ok(None),
         _ => Err(error),
     };
+    // On most file systems the type comes with the entry, without a system call.
     let kind = match entry.file_type() {
         Ok(kind) => kind,
         Err(error) => return unless_gone(error),

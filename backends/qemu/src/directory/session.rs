@@ -120,6 +120,7 @@ impl driver::Session for DirectorySession {
         // QEMU serves one client a monitor: all are released with the last subscriber.
         if interest.is_empty() {
             self.shared = SourceContext { is_listing: true, ..SourceContext::default() };
+            // Dropping the members closes their connections.
             self.directory = None;
         } else if self.directory.is_none() {
             self.directory = Some(WatchedDirectory::new(&self.connector));
@@ -157,6 +158,7 @@ impl driver::Session for DirectorySession {
 impl DirectorySession {
     /// Ready after each step.
     fn poll(&mut self, cx: &mut Context<'_>, out: &mut Batch) -> Poll<()> {
+        // First of all: the driver admits a subscriber only after this answer.
         if let Some((tag, refused)) = self.interest.take() {
             out.interest_done(tag, &refused);
             return Poll::Ready(());
@@ -169,6 +171,7 @@ impl DirectorySession {
             polled => polled.is_ready(),
         };
         let has_stepped = self.poll_members(cx, out).is_ready();
+        // No short circuit here and below: each of them has to be polled.
         let has_answered = self.poll_list(cx, out).is_ready() | self.answer_question(out);
         let has_reported = self.report_outage(out) | self.report_unreadable(out);
         match has_scanned || has_stepped || has_answered || has_reported {
@@ -294,6 +297,7 @@ impl DirectorySession {
             return false;
         }
         out.outage(out.source_scope(), error.to_fault());
+        // The driver asks for another list after the outage.
         directory.is_outage = true;
         self.list = None;
         true

@@ -108,6 +108,7 @@ fn forbidden_above(path: &Path) -> Option<&Path> {
 }
 
 fn parse(uri: &str) -> Result<SocketPattern, String> {
+    // It would break the lines of logs and errors in which the URI is shown.
     if uri.chars().any(char::is_control) {
         return Err("it has a control character in it: write it as %0A and the like".into());
     }

@@ -115,6 +115,7 @@ impl DirectoryWatcher {
         on_change: &mut dyn FnMut(&Path),
     ) -> Poll<Result<Scan, Error>> {
         if let Some(inotify) = &self.inotify {
+            // Also while a scan runs: its queue is bounded, and a burst of changes fills it soon.
             self.is_due |= inotify.poll(cx, on_change).is_ready();
         }
         loop {
@@ -175,6 +176,7 @@ impl DirectoryWatcher {
                 self.pattern.directory.display(),
             );
         }
+        // By what this scan took, for the next is about as expensive.
         self.pause = SCAN_PAUSE.max(result.took * SCAN_PAUSE_FACTOR);
         if let Ok(scan) = &result.outcome {
             if let Some(path) = scan.of_libvirt.as_ref().filter(|_| !self.is_libvirt_warned) {

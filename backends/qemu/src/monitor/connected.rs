@@ -65,6 +65,9 @@ impl Connected {
     /// Asks for the run state, for a list.
     pub(super) fn verify(&mut self) {
         self.dialog.questions.ask(Subject::Status, &mut self.link, Instant::now());
+        // The newest, for an older one may be answered with a run state from before the list was
+        // asked for. Where this one was not asked, too many are open, and the newest of them will
+        // do.
         self.dialog.verification = self.dialog.questions.newest_status();
     }
 
@@ -142,6 +145,8 @@ impl Dialog {
                 {
                     run.tracker.set_migrated();
                 }
+                // The pause first, in the order of the events, without waiting for its cause any
+                // longer.
                 run.deliver_pause(None, turn.out);
                 run.deliver(change, at, turn.out);
             }
@@ -150,6 +155,7 @@ impl Dialog {
                 run.deliver_reboot(at, turn.out);
             }
             Meaning::PauseWithoutCause => {
+                // A second STOP: the guest ran in between, and the answer will be about this pause.
                 run.deliver_pause(None, turn.out);
                 run.pause = Some(PendingPause { at, due: self.heard_at + PAUSE_CAUSE_WAIT });
             }
@@ -183,10 +189,13 @@ impl Dialog {
                 if self.run.pause.is_none() && !turn.shared.is_listing && !is_in_list {
                     self.run.report_difference(turn.out);
                 }
+                // Last: the end of a gap promises that the state before it is right.
                 health.recover(Some(&mut self.run), turn);
             }
             (Subject::Status, Reply::Error(error)) => return Err(refused(error.get())),
             (Subject::Migration, Reply::Return(value)) => {
+                // An answer of another form changes nothing: the run state shows the end of a
+                // migration as well.
                 if let Ok(migration) = serde_json::from_str::<MigrationInfo<'_>>(value.get()) {
                     self.migration.observe_migration(&migration, self.heard_at);
                 }
@@ -199,6 +208,8 @@ impl Dialog {
 
     /// Compares the run state that QEMU reports with what was observed.
     fn set_status(&mut self, status: Option<&str>, answered: Answered, turn: &mut Turn<'_>) {
+        // QEMU answers in order: an answer to a later question is newer than the one that is waited
+        // for.
         self.verification.take_if(|id| *id <= answered.id);
         self.ask_again_at = None;
         // An earlier question may have been answered before the pause.

@@ -58,6 +58,7 @@ impl Attempt {
         due: Instant,
     ) -> Self {
         let progress = Arc::<Progress>::default();
+        // The connection stands: a silence from here on is QEMU's, not the network's.
         progress.is_connected.store(true, Ordering::Relaxed);
         // QEMU has nothing to answer before, and so its deadline counts from then.
         progress.greeted.get_or_init(|| due);
@@ -119,6 +120,7 @@ impl Monitor {
         let Some(attempt) = self.state.attempt_mut() else { return Ok(false) };
         let Poll::Ready(outcome) = attempt.poll(cx) else { return Ok(false) };
         let is_foreign = attempt.is_foreign();
+        // Before the outcome is processed: it may set another time, or another state.
         let retry_at = now + self.next_pause();
         self.state.retry(retry_at);
         match outcome {
@@ -191,12 +193,15 @@ impl Monitor {
             // socket.
             Role::Member => is_refused(error) || (run.is_none() && is_absent_or_refused(error)),
         };
+        // A watched process reports its end itself, and closes its socket some time before. No
+        // process can come to listen at an unlinked file.
         if (is_over && !is_watched) || (self.is_unlinked && run.is_none()) {
             self.is_settled = true;
             self.end_run(turn);
             self.health.recover(None, turn);
             return;
         }
+        // The first fault sets the time: further attempts must not postpone the outage.
         let due = match &self.health {
             Health::Suspected { due, .. } => *due,
             Health::Well | Health::Outage(_) => now + CLOSE_GRACE,
@@ -225,6 +230,8 @@ impl Monitor {
             }
             Some(QemuRun { process: Some(old), .. }) => {
                 let old = old.pid;
+                // The run that is watched goes on. Its socket was bound again by another QEMU, or
+                // passed on to it.
                 return self.failed(&self.two_listeners(old, &identity), now, turn);
             }
             _ => {
@@ -289,6 +296,7 @@ impl Monitor {
         if let Health::Outage(Scope::Domain(placeholder)) = &self.health {
             turn.shared.uuids.release(placeholder.uuid());
         }
+        // Never 0, which is no id.
         self.runs = self.runs.wrapping_add(1).max(1);
         let host = &self.config.host;
         let endpoint = &self.config.origin;
@@ -332,6 +340,7 @@ impl Monitor {
 /// open whether the guest has survived it.
 fn deliver_early(run: &mut QemuRun, lines: &[Box<[u8]>], turn: &mut Turn<'_>) -> bool {
     let mut may_survive = false;
+    // QEMU has answered, and so it has not ended, whatever it announced on an earlier connection.
     run.tracker.set_alive();
     for line in lines {
         let Ok(Message::Event(event)) = Message::read(line) else { continue };

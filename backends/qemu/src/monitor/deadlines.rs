@@ -21,6 +21,7 @@ impl Monitor {
         let was_due = match &mut self.state {
             State::Connected(connected) => {
                 let dialog = &mut connected.dialog;
+                // A QEMU that hangs right after STOP must not hide the pause until it answers.
                 if dialog.run.pause.is_some_and(|pause| now >= pause.due) {
                     dialog.run.deliver_pause(None, turn.out);
                     return Ok(true);
@@ -30,6 +31,7 @@ impl Monitor {
                         self.check_answer(since, now);
                         false
                     }
+                    // Only once all is answered: a QEMU that is slow to answer is not asked more.
                     None if now >= dialog.next_question_at(self.config.interval) => {
                         connected.poll_status(now);
                         true

@@ -75,12 +75,15 @@ impl Monitor {
         };
         let mut run = connected.dialog.run;
         tracing::debug!(endpoint = %self.config.endpoint, %error, "lost the monitor");
+        // The answer with the cause was lost with the connection.
         run.deliver_pause(None, turn.out);
         // A process that is on its way out closes its socket some time before it ends. A broken
         // protocol is no sign of an end.
         let is_broken = matches!(error, Error::Protocol { .. });
         let due = if is_broken { now } else { now + CLOSE_GRACE };
         let reconnect = Reconnect::At(retry_at);
+        // An end within the grace is what closed the connection, and could have been announced
+        // before.
         self.state = State::Lost(Box::new(Lost { run, unheard_from: due, reconnect }));
         self.health.suspect(due, error.to_fault());
         self.report_outage(now, turn);
@@ -111,6 +114,7 @@ impl Monitor {
             Role::Source => turn.out.source_scope(),
             Role::Member => Scope::Domain(self.affected_domain(turn)),
         };
+        // Reported is as good as known: a first list does not wait for this member any longer.
         self.is_settled |= self.role == Role::Member;
         turn.out.outage(scope.clone(), fault);
         self.health = Health::Outage(scope);

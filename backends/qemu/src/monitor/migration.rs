@@ -51,6 +51,8 @@ impl MigrationTracker {
             }
         }
         let paused_since = *self.paused_since.get_or_insert(now);
+        // A share of the time that has passed: the relative delay of an answer stays the same, and
+        // a guest that is paused for days is asked once a second.
         let (since, share, (least, most)) = match self.migrating_since {
             Some(migrating_since) => (migrating_since, 16, MIGRATING),
             None => (paused_since, 8, PAUSED),

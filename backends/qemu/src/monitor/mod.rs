@@ -105,6 +105,7 @@ impl Monitor {
 
     /// Disconnects: the monitor is free for another client.
     pub(crate) fn park(&mut self, shared: &mut SourceContext) {
+        // The next connection claims its uuid again, and the driver asks for a first list again.
         shared.uuids = ClaimedUuids::default();
         shared.is_listing = true;
         *self = Self { state: State::Parked, ..self.reset() };
@@ -173,6 +174,8 @@ impl Monitor {
     /// Connects at once where there is no connection, for the file of the socket has changed.
     pub(crate) fn connect_now(&mut self) {
         self.backoff = Backoff::new();
+        // An attempt that is under way is kept: QEMU serves its clients in turn, and a new
+        // connection would wait behind the old one.
         if self.state.attempt().is_none() {
             self.state.retry(Instant::now());
         }
@@ -190,6 +193,8 @@ impl Monitor {
     /// A run goes on until its process ends or, where that is not watched, until no process
     /// listens.
     pub(crate) fn unlink(&mut self, turn: &mut Turn<'_>) {
+        // The end of a run at this file is still found out, through its process or its pinned
+        // socket.
         self.is_unlinked = true;
         self.settle_if_deserted(turn);
     }
@@ -340,6 +345,7 @@ impl Monitor {
                 return;
             }
         };
+        // No answer with the cause comes any more, and a pause cannot follow its end.
         run.deliver_pause(None, turn.out);
         let domain = run.domain(turn.out);
         let unannounced = if is_unheard { StopCause::Unspecified } else { StopCause::Failed };

@@ -69,6 +69,7 @@ impl Questions {
     /// Asks. Where too many questions are open, this one is [owed](Self::take_owed).
     pub(super) fn ask(&mut self, subject: Subject, link: &mut QmpLink, now: Instant) {
         let is_full = self.open.len() >= MAX_OPEN || link.unsent.len() >= MAX_UNSENT;
+        // The time counts even if the question is owed: else it would be asked again at each poll.
         if subject == Subject::Status {
             self.asked_at = now;
             self.is_owed = is_full;
@@ -88,6 +89,7 @@ impl Questions {
     pub(super) fn answered(&mut self, id: u64) -> Option<Answered> {
         let at = self.open.iter().position(|question| question.id == id)?;
         let subject = self.open[at].subject;
+        // The earlier ones are answered as well, or QEMU has dropped them.
         self.open.drain(..=at);
         let is_latest = !self.open.iter().any(|question| question.subject == subject);
         Some(Answered { id, subject, is_latest })

@@ -95,6 +95,7 @@ impl QemuRun {
         if turn.shared.raw_events.matches(event.name) {
             let domain = self.domain(turn.out);
             let name = EventName::Name(event.name.into());
+            // QEMU leaves the data out where an event has none.
             let data = event.data.map_or("{}", |data| data.get());
             let data = EventData::Json(data.into());
             let event = RawEvent::new(turn.out.source(), Some(domain), name, data, at);

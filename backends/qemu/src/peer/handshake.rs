@@ -115,6 +115,8 @@ impl Opened {
         // Before QEMU is asked anything: its answers prove nothing of a process that is opened
         // later.
         let owner = link.owner()?;
+        // An error is ignored: it means that the connection is negotiated already. If it is not,
+        // every later question fails.
         call(&mut link, "qmp_capabilities", &mut early).await?;
         let name: Option<NameInfo> = query(&mut link, "query-name", &mut early).await?;
         let uuid: Option<UuidInfo> = query(&mut link, "query-uuid", &mut early).await?;
@@ -132,6 +134,7 @@ impl Opened {
             _ => None,
         };
         let status: Option<StatusInfo> = query(&mut link, "query-status", &mut early).await?;
+        // A QEMU that answers some of the questions is a machine whose run state failed.
         let is_machine = status.is_some() || name.is_some() || uuid.is_some() || cpus.is_some();
         if !is_machine {
             progress.is_foreign.store(true, Ordering::Relaxed);

@@ -61,6 +61,7 @@ impl PinnedSocket {
         };
         let held = fs::File::from(held);
         let metadata = held.metadata()?;
+        // By the open file and not by its path, which may lead to another file by now.
         if FileId::of(&metadata) != file {
             return Err(io::Error::new(io::ErrorKind::NotFound, "another file has taken its path"));
         }

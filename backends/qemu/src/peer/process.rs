@@ -80,6 +80,7 @@ impl SocketOwner {
         let own = std::process::id();
         let number = u32::try_from(pid).ok().filter(|pid| *pid != own && *pid != 0);
         let Some(number) = number else { return Ok(None) };
+        // The owner may have ended already, and then there is nothing to watch.
         let pidfd = unless_out_of_files(pidfd(pid))?;
         Ok(pidfd.flatten().map(|pidfd| Self { pid: number, pidfd }))
     }

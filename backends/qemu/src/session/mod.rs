@@ -26,6 +26,7 @@ impl Connect for SocketConnector {
         let mut shared = SourceContext { is_listing: true, ..SourceContext::default() };
         let mut out = Batch::new(&self.0.uri, &self.0.host);
         let mut turn = Turn { shared: &mut shared, out: &mut out };
+        // The batch is dropped: a first list follows, and contains what was found here.
         while !monitor.is_settled() {
             poll_fn(|cx| monitor.poll(cx, &mut turn)).await?;
         }

@@ -59,6 +59,7 @@ impl Watched {
     async fn until(&self, mut reached: impl FnMut() -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !reached() && self.status() != Status::Idle {
+            // A failure here would else be a hang of the whole suite.
             assert!(Instant::now() < deadline, "it is not seen; the source is {:?}", self.status());
             sleep(Duration::from_millis(1)).await;
         }

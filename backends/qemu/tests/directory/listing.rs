@@ -113,6 +113,7 @@ async fn an_unreadable_directory_is_never_an_empty_one() {
     let source = QmpDir::new(&directory.uri()).unwrap().source();
     let mut events = source.subscribe_with(Options::default()).await.unwrap();
     existing(&mut events).await;
+    // A file in place of the directory makes it unreadable for root, too.
     fs::rename(directory.path(""), directory.path("").with_extension("away")).unwrap();
     fs::write(directory.path(""), "").unwrap();
     drop(events);

@@ -202,6 +202,7 @@ async fn a_qemu_without_a_name_is_named_by_its_path() {
         qemu.boot("").unwrap();
         qemus.push(qemu);
     }
+    // One that never answers is named by its path as well, in its gap.
     qemus[1].change(|faults| faults.deaf = true);
     let (mut events, existing) = directory.watch().await;
     assert_eq!(existing, ["a/qmp existing (running)"]);

@@ -24,6 +24,7 @@ async fn a_held_monitor_is_a_gap_and_delays_no_other() {
     held.change(|faults| faults.deaf = true);
     let began = Instant::now();
     let (mut events, existing) = directory.watch().await;
+    // A first list waits a second for answers, and not for the greeting's deadline of 5 s.
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     assert_eq!(existing, ["web existing (running)"]);
     let gap = next_within(&mut events, SILENCE).await.unwrap();

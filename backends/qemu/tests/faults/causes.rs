@@ -33,6 +33,7 @@ async fn a_guest_that_left_without_an_event_has_migrated() {
     let asked = qemu.calls("query-status");
     qemu.emit("STOP", "");
     assert_eq!(next(&mut events).await, "web suspended (migrated)");
+    // Nothing but the run state says that the guest has left: MIGRATION events are off.
     qemu.set_status("postmigrate");
     qemu.until(|qemu| qemu.calls("query-status") > asked + 1).await;
     qemu.end(Some("host-qmp-quit"));
@@ -63,6 +64,7 @@ async fn an_end_cancelled_in_an_outage_is_not_the_next_cause() {
     let (qemu, mut events) = watched().await;
     qemu.emit("SHUTDOWN", r#"{"guest": true, "reason": "guest-shutdown"}"#);
     assert_eq!(next(&mut events).await, "web shutting_down (guest)");
+    // The guest was reset in the outage: its shutdown is cancelled.
     qemu.set_status("prelaunch");
     qemu.cut();
     assert_eq!(gap(&mut events).await, FaultKind::Closed);
@@ -75,6 +77,7 @@ async fn an_end_cancelled_in_an_outage_is_not_the_next_cause() {
 #[tokio::test]
 async fn a_pause_without_an_answered_cause_is_delivered() {
     let (qemu, mut events) = watched().await;
+    // The question for the cause is never answered: the pause has a deadline of its own.
     qemu.change(|faults| faults.unanswered = vec!["query-status".into()]);
     qemu.stop();
     assert_eq!(next(&mut events).await, "web suspended");
@@ -85,6 +88,7 @@ async fn a_pause_without_an_answered_cause_is_delivered() {
 #[tokio::test]
 async fn a_pending_pause_is_delivered_before_the_end() {
     let (qemu, mut events) = watched().await;
+    // QEMU closes the connection where the cause of the pause would be answered.
     qemu.change(|faults| faults.hang_up_at = vec!["query-status".into()]);
     qemu.stop();
     assert_eq!(next(&mut events).await, "web suspended");

@@ -40,6 +40,7 @@ async fn an_older_qemu_without_a_question_is_accepted() {
 #[tokio::test]
 async fn bytes_read_one_by_one_make_the_same_events() {
     let qemu = FakeQemu::start("web").unwrap();
+    // A read may end anywhere in a line.
     qemu.change(|faults| faults.piece = Some(1));
     let mut events = client(&qemu).source().subscribe_with(all()).await.unwrap();
     until_synced(&mut events).await.unwrap();
@@ -64,6 +65,7 @@ async fn an_event_before_the_run_state_is_in_it_or_delivered() {
 async fn an_event_read_with_the_last_answer_is_delivered_at_once() {
     let (qemu, mut events) = watched().await;
     let late = b"{\"event\": \"GUEST_CRASHLOADED\", \"data\": {\"action\": \"run\"}}\r\n";
+    // Both lines come in one read, so that no further read makes the event known.
     qemu.change(|faults| drop(faults.after.insert("query-status".into(), late.to_vec())));
     qemu.cut();
     let mut delivered = Vec::new();

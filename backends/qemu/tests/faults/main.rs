@@ -33,6 +33,8 @@ fn all() -> Options {
 
 /// A running `web`, and a stream that is synced with it.
 async fn watched() -> (FakeQemu, EventStream) {
+    // The socket of a fake belongs to the test, so its process is not watched: a run has ended when
+    // the connection is refused.
     let qemu = FakeQemu::start("web").unwrap();
     let mut events = client(&qemu).source().subscribe_with(all()).await.unwrap();
     until_synced(&mut events).await.unwrap();

@@ -21,6 +21,7 @@ async fn a_short_break_of_the_connection_is_a_gap() {
 #[tokio::test]
 async fn an_indistinguishable_qemu_is_the_same_run_after_a_break() {
     let qemu = FakeQemu::start("web").unwrap();
+    // Without a thread id, and with the same name and uuid, nothing distinguishes two runs.
     qemu.change(|faults| faults.lacks = vec!["query-cpus-fast".into()]);
     let mut events = client(&qemu).source().subscribe_with(all()).await.unwrap();
     until_synced(&mut events).await.unwrap();
@@ -33,6 +34,7 @@ async fn an_indistinguishable_qemu_is_the_same_run_after_a_break() {
 #[tokio::test]
 async fn a_failed_question_after_a_break_is_not_another_run() {
     let (qemu, mut events) = watched().await;
+    // The questions that were answered on the first connection fail on the second.
     let lacks = ["query-name", "query-uuid"];
     qemu.change(|faults| faults.lacks = lacks.map(String::from).to_vec());
     qemu.cut();
@@ -43,6 +45,7 @@ async fn a_failed_question_after_a_break_is_not_another_run() {
     qemu.change(|faults| faults.hang_up = true);
     qemu.cut();
     assert_eq!(gap(&mut events).await, FaultKind::Closed);
+    // The next run has another thread id.
     qemu.boot("web").unwrap();
     qemu.change(|faults| faults.hang_up = false);
     assert_eq!(next(&mut events).await, "web stopped [inferred]");
@@ -68,6 +71,7 @@ async fn a_qemu_that_does_not_answer_is_a_gap_and_never_stopped() {
     until_synced(&mut events).await.unwrap();
     qemu.change(|faults| faults.unanswered = vec!["query-status".into()]);
     assert_eq!(gap(&mut events).await, FaultKind::Timeout);
+    // Neither stopped nor synced: only an answer or the end of QEMU changes that.
     assert!(next_within(&mut events, 3 * SHORT).await.is_err());
     assert_eq!(qemu.accepted(), 1, "the connection is kept");
     qemu.cut();
@@ -96,6 +100,7 @@ async fn a_tcp_connection_without_a_greeting_is_replaced() {
     let source = client(&qemu).keepalive(SHORT, SHORT).greeting_timeout(SHORT).source();
     let mut events = source.subscribe_with(all()).await.unwrap();
     until_synced(&mut events).await.unwrap();
+    // It accepts the connection and sends nothing, as a host behind a broken network would.
     qemu.change(|faults| faults.deaf = true);
     qemu.cut();
     assert_eq!(gap(&mut events).await, FaultKind::Closed);
@@ -109,6 +114,7 @@ async fn a_tcp_connection_without_a_greeting_is_replaced() {
 async fn the_monitor_is_released_with_the_last_subscriber() {
     let qemu = FakeQemu::start("web").unwrap();
     let source = client(&qemu).source();
+    // More than once: a released monitor must be usable again.
     for round in 1..=3 {
         let events = source.subscribe_with(Options::default()).await.unwrap();
         assert_eq!(qemu.accepted(), round);
@@ -121,6 +127,7 @@ async fn the_monitor_is_released_with_the_last_subscriber() {
 async fn a_second_greeting_on_a_connection_is_a_gap_and_a_resync() {
     let (qemu, mut events) = watched().await;
     qemu.set_status("paused");
+    // QEMU 11 removes and re-makes a monitor so; the run state has changed in between.
     qemu.greet_again();
     assert_eq!(gap(&mut events).await, FaultKind::Protocol);
     assert_eq!(next(&mut events).await, "web suspended (paused) [inferred]");
@@ -170,6 +177,7 @@ async fn a_refused_question_is_no_sign_of_life() {
     let source = client(&qemu).keepalive(SHORT, SHORT).source();
     let mut events = source.subscribe_with(all()).await.unwrap();
     until_synced(&mut events).await.unwrap();
+    // An error is an answer, but says nothing of the guest.
     qemu.change(|faults| faults.lacks = vec!["query-status".into()]);
     assert_eq!(gap(&mut events).await, FaultKind::Protocol);
     qemu.change(|faults| faults.lacks.clear());
@@ -197,6 +205,7 @@ async fn a_question_that_qemu_cannot_parse_is_a_gap() {
 
 #[tokio::test]
 async fn the_end_of_a_qemu_over_tcp_is_no_gap() {
+    // It is a race between the end and the next attempt: once would prove little.
     for _ in 0..3 {
         let qemu = FakeQemu::start_tcp("web").unwrap();
         // The default interval over TCP.

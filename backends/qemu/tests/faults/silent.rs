@@ -45,6 +45,7 @@ async fn a_silent_change_is_delivered_during_a_flood_of_events() {
     let mut delivered = String::new();
     while !delivered.contains("suspended") {
         assert!(tokio::time::Instant::now() < deadline, "only events were delivered, and no state");
+        // Each event is a sign of life, and must not put off the question for the run state.
         qemu.emit("RTC_CHANGE", r#"{"offset": 1}"#);
         delivered = next(&mut events).await;
     }
@@ -87,6 +88,7 @@ async fn verification_of_an_unchanged_qemu_delivers_nothing() {
 async fn an_unchanged_qemu_delivers_nothing() {
     let (qemu, mut events) = asked().await;
     let asked = qemu.calls("query-status");
+    // Several answers that say the same, and then an event that would come after any of theirs.
     qemu.until(|qemu| qemu.calls("query-status") > asked + 3).await;
     qemu.end(None);
     assert_eq!(next(&mut events).await, "web stopped (failed)");

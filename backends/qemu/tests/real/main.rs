@@ -204,6 +204,7 @@ async fn a_real_storage_daemon_is_no_virtual_machine() {
     let chardev = format!("socket,id=m,path={},server=on,wait=off", socket.display());
     let mut daemon = tokio::process::Command::new("qemu-storage-daemon")
         .args(["--chardev", &chardev, "--monitor", "chardev=m"])
+        // The test may fail before it ends the daemon.
         .kill_on_drop(true)
         .spawn()
         .unwrap();
