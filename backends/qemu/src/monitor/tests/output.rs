@@ -41,7 +41,7 @@ pub(super) fn contents(batch: &Batch) -> Vec<String> {
     // The last first, so that the indices of the others stay right.
     for control in controls.rsplit("), (").filter(|control| !control.is_empty()) {
         let (before, control) = control.split_once(", ").unwrap();
-        contents.insert(before.parse().unwrap(), control.to_owned());
+        contents.insert(before.parse().unwrap(), level(control));
     }
     contents
 }
@@ -57,4 +57,14 @@ fn named(text: &str, begin: &str, from: &str, to: &str, end: &str) -> String {
         short += rest;
     }
     short
+}
+
+/// A reported level in a short form: `State(web, Running(..))`, `Gone(web, Failed)`.
+fn level(control: &str) -> String {
+    let short = |prefix: &str, name: &str| {
+        let (domain, level) = control.strip_prefix("Level(")?.split_once(prefix)?;
+        Some(format!("{name}({domain}, {}", level.strip_suffix(')')?))
+    };
+    let level = short(", Is(", "State").or_else(|| short(", Gone(", "Gone"));
+    level.unwrap_or_else(|| control.to_owned())
 }
