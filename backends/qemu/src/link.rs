@@ -44,7 +44,8 @@ impl QmpLink {
         Self { socket, endpoint, lines, unsent: Vec::new(), next_id: 1, mute: false }
     }
 
-    /// Connects, by a pinned socket if there is one already. Returns the one that it connected by.
+    /// Connects, by the pinned socket if there is one already. Returns the pinned socket that was
+    /// used.
     ///
     /// # Errors
     /// The endpoint is unreachable.

@@ -100,9 +100,9 @@ mod linux {
         /// # Errors
         /// It cannot be watched.
         pub(super) fn add_watch(&self, directory: &Path) -> io::Result<Option<i32>> {
-            // ATTRIB, for a socket that may be opened now can be connected to. The directory
-            // itself, too: the watch of one that was moved or removed says nothing of its
-            // successor.
+            // ATTRIB, for a socket that may be opened now can be connected to. DELETE_SELF and
+            // MOVE_SELF, for the directory itself: its watch reports nothing of a directory that
+            // takes its path.
             let flags = WatchFlags::CREATE
                 | WatchFlags::MOVED_TO
                 | WatchFlags::MOVED_FROM

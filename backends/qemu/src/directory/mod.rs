@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Each notification leads to a scan of the whole directory, which is compared with what is known.
-//! So one that is late, lost or wrong delivers nothing that is not true.
+//! So a notification that is late, lost or wrong leads to no wrong event.
 
 mod inotify;
 mod members;

@@ -1,4 +1,4 @@
-//! Which of many members are to be polled: one that has nothing to do costs nothing.
+//! Which of many members are to be polled: a member that was not woken costs nothing.
 //!
 //! Each member has a waker of its own, which puts it on a list and wakes the task that polls them
 //! all.

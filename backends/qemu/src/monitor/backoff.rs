@@ -8,12 +8,12 @@ use crate::config::MonitorConfig;
 /// The wait after the first attempt that found no process listening; it doubles with each attempt.
 const FIRST_RETRY: Duration = Duration::from_millis(10);
 
-/// The most for a socket of a directory: there may be many of them, and changes of most are
-/// noticed.
+/// The most for a socket of a directory: there may be many of them, and inotify reports most
+/// changes.
 const MEMBER_RETRY_MAX: Duration = Duration::from_secs(5);
 
 /// The wait after an attempt on a socket that was never known to be a QEMU's and sent nothing: we
-/// may stand in the way of another client. It doubles, up to the most.
+/// may occupy it in place of another client. It doubles, up to the maximum.
 const SILENT_RETRY: Duration = Duration::from_secs(5);
 const SILENT_RETRY_MAX: Duration = Duration::from_secs(30);
 

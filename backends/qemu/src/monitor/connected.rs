@@ -32,7 +32,7 @@ pub(super) struct Dialog {
     pub(super) verification: Option<u64>,
     /// When to ask for the run state again, for the last answer describes a moment that passes.
     pub(super) ask_again_at: Option<Instant>,
-    /// Whether the guest is on its way to another host.
+    /// Whether the guest is migrating away.
     pub(super) migration: MigrationTracker,
     /// When QEMU last sent anything.
     pub(super) heard_at: Instant,
@@ -208,8 +208,7 @@ impl Dialog {
 
     /// Compares the run state that QEMU reports with what was observed.
     fn set_status(&mut self, status: Option<&str>, answered: Answered, turn: &mut Turn<'_>) {
-        // QEMU answers in order: an answer to a later question is newer than the one that is waited
-        // for.
+        // QEMU answers in order: the answer to a later question settles this one as well.
         self.verification.take_if(|id| *id <= answered.id);
         self.ask_again_at = None;
         // An earlier question may have been answered before the pause.

@@ -265,13 +265,7 @@ impl Monitor {
             *due = now;
         }
         self.report_outage(now, turn);
-        match std::mem::replace(&mut self.state, State::Vacant { retry_at: now }) {
-            State::Lost(lost) => Some(lost.run),
-            other => {
-                self.state = other;
-                None
-            }
-        }
+        self.state.take_run(now).map(|(run, _)| run)
     }
 
     fn two_listeners(&self, old: u32, new: &RunIdentity) -> Error {

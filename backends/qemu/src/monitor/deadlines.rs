@@ -4,7 +4,7 @@ use tokio::time::Instant;
 use virevent::{Error, Fault, FaultKind};
 
 use super::connecting::Attempt;
-use super::state::{Lost, Reconnect, State};
+use super::state::State;
 use super::turn::{Role, SourceContext, Turn};
 use super::{DRAIN_TIMEOUT, Health, Monitor};
 
@@ -55,19 +55,7 @@ impl Monitor {
         // A local QEMU answers on this connection or ends. Of another host neither may ever be
         // seen.
         if self.config.may_be_half_open() {
-            self.abandon(now);
-        }
-    }
-
-    /// Drops a connection on which nothing may come any more.
-    fn abandon(&mut self, now: Instant) {
-        match std::mem::replace(&mut self.state, State::Parked) {
-            State::Connected(connected) => {
-                let run = connected.dialog.run;
-                let reconnect = Reconnect::At(now);
-                self.state = State::Lost(Box::new(Lost { run, unheard_from: now, reconnect }));
-            }
-            other => self.state = other,
+            drop(self.state.lose_connection(now, now));
         }
     }
 
@@ -89,10 +77,10 @@ impl Monitor {
         Ok(is_given_up)
     }
 
-    /// When to connect again, because no event says that the peer is gone. A local QEMU is
-    /// waited for on one connection: its end closes that, and a new one would be queued behind
-    /// other clients. But at a socket that was never known to be a QEMU's we may stand in the way
-    /// of another client.
+    /// When to connect again, because no event says that the peer is gone. A local QEMU is waited
+    /// for on one connection: its end closes that, and a new one would be queued behind other
+    /// clients. But a socket that was never known to be a QEMU's may serve one client at a time,
+    /// too: another one may wait for it.
     fn given_up_at(&self, attempt: &Attempt) -> Option<Instant> {
         if self.is_strange() && !attempt.has_greeted() {
             return Some(attempt.silent_since() + self.config.greeting);

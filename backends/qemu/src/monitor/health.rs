@@ -6,7 +6,7 @@ use virevent::{Domain, Error, Fault, Scope};
 use super::run::QemuRun;
 use super::state::State;
 use super::turn::{Role, SourceContext, Turn};
-use super::{CLOSE_GRACE, Lost, Monitor, Reconnect};
+use super::{CLOSE_GRACE, Monitor};
 use crate::link::QmpLink;
 use crate::peer::identity;
 
@@ -66,28 +66,20 @@ impl Monitor {
     ) -> Option<(QmpLink, Instant)> {
         let now = Instant::now();
         let retry_at = self.retry_at_after_loss(now)?;
-        let connected = match std::mem::replace(&mut self.state, State::Parked) {
-            State::Connected(connected) => *connected,
-            other => {
-                self.state = other;
-                return None;
-            }
-        };
-        let mut run = connected.dialog.run;
         tracing::debug!(endpoint = %self.config.endpoint, %error, "lost the monitor");
-        // The answer with the cause was lost with the connection.
-        run.deliver_pause(None, turn.out);
-        // A process that is on its way out closes its socket some time before it ends. A broken
+        if let Some(run) = self.state.run_mut() {
+            // The answer with the cause was lost with the connection.
+            run.deliver_pause(None, turn.out);
+        }
+        // A process that ends closes its socket some time before. A broken
         // protocol is no sign of an end.
         let is_broken = matches!(error, Error::Protocol { .. });
         let due = if is_broken { now } else { now + CLOSE_GRACE };
-        let reconnect = Reconnect::At(retry_at);
-        // An end within the grace is what closed the connection, and could have been announced
-        // before.
-        self.state = State::Lost(Box::new(Lost { run, unheard_from: due, reconnect }));
+        // An end within the grace is what closed the connection, and could have been announced.
+        let link = self.state.lose_connection(due, retry_at)?;
         self.health.suspect(due, error.to_fault());
         self.report_outage(now, turn);
-        Some((connected.link, retry_at))
+        Some((link, retry_at))
     }
 
     /// When to connect again after a loss now; `None` without a connection.
@@ -114,7 +106,7 @@ impl Monitor {
             Role::Source => turn.out.source_scope(),
             Role::Member => Scope::Domain(self.affected_domain(turn)),
         };
-        // Reported is as good as known: a first list does not wait for this member any longer.
+        // A first list does not wait any longer for a member whose outage was reported.
         self.is_settled |= self.role == Role::Member;
         turn.out.outage(scope.clone(), fault);
         self.health = Health::Outage(scope);

@@ -87,7 +87,7 @@ impl MigrationTracker {
         })
     }
 
-    /// Whether to ask for the migration besides the run state.
+    /// Whether to ask for the migration as well as the run state.
     pub(super) fn is_possible(&self) -> bool {
         self.paused_since.is_some()
     }

@@ -2,9 +2,8 @@
 //!
 //! The states and their diagram are in [`state`]. A monitor without a run is a healthy host without
 //! a domain. **Unreachable is never stopped**: only the end of the process is, or, where the
-//! process cannot be watched, that no process listens any more. A process that is on its way out
-//! closes its socket some time before it ends, so a closed socket becomes an outage only after
-//! [`CLOSE_GRACE`].
+//! process cannot be watched, that no process listens any more. A process that ends closes its
+//! socket some time before, so a closed socket becomes an outage only after [`CLOSE_GRACE`].
 //!
 //! A monitor is all that its source has, or one of many in a directory ([`Role`]). A member is one
 //! file, not one path: whether a process listens there is asked by a [pinned
@@ -36,7 +35,7 @@ use self::backoff::Backoff;
 use self::connected::ReadOutcome;
 use self::connecting::Attempt;
 use self::health::Health;
-use self::state::{Lost, Reconnect, State};
+use self::state::{Reconnect, State};
 pub(crate) use self::turn::{Role, SourceContext, Turn};
 use crate::config::MonitorConfig;
 use crate::link::broken;
@@ -336,15 +335,8 @@ impl Monitor {
     /// Delivers that the run has ended, if there is one.
     fn end_run(&mut self, turn: &mut Turn<'_>) {
         let now = Instant::now();
-        let vacant = State::Vacant { retry_at: now };
-        let (mut run, is_unheard) = match std::mem::replace(&mut self.state, vacant) {
-            State::Connected(connected) => (connected.dialog.run, false),
-            State::Lost(lost) => (lost.run, now >= lost.unheard_from),
-            other => {
-                self.state = other;
-                return;
-            }
-        };
+        let Some((mut run, unheard_from)) = self.state.take_run(now) else { return };
+        let is_unheard = unheard_from.is_some_and(|from| now >= from);
         // No answer with the cause comes any more, and a pause cannot follow its end.
         run.deliver_pause(None, turn.out);
         let domain = run.domain(turn.out);

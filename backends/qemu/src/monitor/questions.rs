@@ -22,7 +22,7 @@ const MAX_UNSENT: usize = 4096;
 pub(super) enum Subject {
     /// `query-status`: the run state. Its answer is the sign of life.
     Status,
-    /// `query-migrate`: whether the guest is on its way to another host.
+    /// `query-migrate`: whether the guest is migrating away.
     Migration,
 }
 

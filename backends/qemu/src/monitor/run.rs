@@ -28,8 +28,8 @@ pub(super) struct QemuRun {
     pub(super) id: u32,
     pub(super) tracker: RunTracker,
     pub(super) process: Option<Process>,
-    /// Where the process is not watched: how to find out whether a process listens at the socket,
-    /// wherever that is by then.
+    /// Where the process is not watched: the socket, to find out whether a process still listens on
+    /// it, wherever its file is.
     pub(super) pinned: Option<Arc<PinnedSocket>>,
     /// When the process was seen to have ended.
     pub(super) ended_at: Option<Instant>,
@@ -103,8 +103,8 @@ impl QemuRun {
         }
     }
 
-    /// Reports the state; the driver derives what changed. The answer to a first list that is under
-    /// way is newer, and contains it.
+    /// Reports the state; the driver derives what changed. A first list that is under way contains
+    /// the state.
     pub(super) fn report_state_unless_listing(&mut self, turn: &mut Turn<'_>) {
         if !turn.shared.is_listing {
             self.report_state(turn.out);

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use super::connected::Connected;
 use super::connecting::Attempt;
 use super::run::QemuRun;
+use crate::link::QmpLink;
 
 /// The state of a monitor, with the data that only this state needs.
 #[derive(Debug)]
@@ -52,7 +53,7 @@ pub(super) struct Lost {
     pub(super) reconnect: Reconnect,
 }
 
-/// How far a lost monitor is on its way back.
+/// Whether a lost monitor is reconnecting.
 #[derive(Debug)]
 pub(super) enum Reconnect {
     /// The next attempt begins at this time.
@@ -110,6 +111,38 @@ impl State {
                 Reconnect::Trying(_) => None,
             },
             Self::Connecting(_) | Self::Connected(_) | Self::Foreign | Self::Parked => None,
+        }
+    }
+
+    /// Ends the use of the connection, if there is one, and returns it. The run is lost from then
+    /// on.
+    pub(super) fn lose_connection(
+        &mut self,
+        unheard_from: Instant,
+        retry_at: Instant,
+    ) -> Option<QmpLink> {
+        let (run, link) = match std::mem::replace(self, Self::Vacant { retry_at }) {
+            Self::Connected(connected) => (connected.dialog.run, connected.link),
+            other => {
+                *self = other;
+                return None;
+            }
+        };
+        let reconnect = Reconnect::At(retry_at);
+        *self = Self::Lost(Box::new(Lost { run, unheard_from, reconnect }));
+        Some(link)
+    }
+
+    /// Takes the run out, if there is one, with the time from which on its end could not be
+    /// announced. There is no run from then on.
+    pub(super) fn take_run(&mut self, retry_at: Instant) -> Option<(QemuRun, Option<Instant>)> {
+        match std::mem::replace(self, Self::Vacant { retry_at }) {
+            Self::Connected(connected) => Some((connected.dialog.run, None)),
+            Self::Lost(lost) => Some((lost.run, Some(lost.unheard_from))),
+            other => {
+                *self = other;
+                None
+            }
         }
     }
 

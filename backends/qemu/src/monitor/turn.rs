@@ -21,7 +21,7 @@ pub(crate) struct SourceContext {
     pub(crate) raw_events: RawEventFilter,
     pub(crate) uuids: ClaimedUuids,
     /// Whether the driver waits for a first list, after a start or an outage of the source. What
-    /// the list contains is not delivered besides, and an outage of the source is reported after
+    /// the list contains is not delivered as events, and an outage of the source is reported after
     /// the list. A verifying list is different: events continue while it is under way.
     pub(crate) is_listing: bool,
     /// Whether the directory of the sockets is unreadable. That is the outage then, and no monitor

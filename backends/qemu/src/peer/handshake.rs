@@ -134,7 +134,8 @@ impl Opened {
             _ => None,
         };
         let status: Option<StatusInfo> = query(&mut link, "query-status", &mut early).await?;
-        // A QEMU that answers some of the questions is a machine whose run state failed.
+        // A QEMU that answers some of the questions is a machine that does not report its run
+        // state.
         let is_machine = status.is_some() || name.is_some() || uuid.is_some() || cpus.is_some();
         if !is_machine {
             progress.is_foreign.store(true, Ordering::Relaxed);
