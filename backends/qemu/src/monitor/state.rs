@@ -15,9 +15,9 @@
 //! In `Lost` where no process is watched, the run has ended when no process listens at its socket
 //! any more, or when another run answers there (then the new run is `Connected`).
 //!
-//! Whether something is wrong is [`Health`], which is independent of the state: a QEMU that does
-//! not answer is an outage while `Connected`, and a socket that cannot be opened is one while
-//! `Vacant` and `Connecting`.
+//! Whether something is wrong is [`Health`](super::health::Health), which is independent of the
+//! state: a QEMU that does not answer is an outage while `Connected`, and a socket that cannot be
+//! opened is one while `Vacant` and `Connecting`.
 
 use tokio::time::Instant;
 
