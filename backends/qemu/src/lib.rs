@@ -67,6 +67,8 @@
 //! disconnects. This crate waits for that and reports it. It holds the monitor while there is a
 //! subscriber, and releases it with the last.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod config;
 pub mod decode;
 mod directory;

@@ -79,7 +79,7 @@ async fn each_run_is_delivered_once_after_the_directory_returns() {
     let away = directory.path("").with_extension("away");
     fs::rename(directory.path(""), &away).unwrap();
     fs::write(directory.path(""), "").unwrap();
-    assert!(next(&mut events).await.contains("lost sight"));
+    assert!(next(&mut events).await.contains("disconnected"));
     let deaf = FakeQemu::at(&away.join("deaf.sock"), "deaf").unwrap();
     deaf.change(|faults| faults.deaf = true);
     fs::remove_file(directory.path("")).unwrap();

@@ -28,7 +28,7 @@ async fn a_held_monitor_is_a_gap_and_delays_no_other() {
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     assert_eq!(existing, ["web existing (running)"]);
     let gap = next_within(&mut events, SILENCE).await.unwrap();
-    assert_eq!(in_short(&gap), "lost sight of domain held");
+    assert_eq!(in_short(&gap), "disconnected from domain held");
     let _db = directory.qemu("db");
     assert_eq!(next(&mut events).await, "db started (booted)");
     held.change(|faults| faults.deaf = false);
@@ -154,7 +154,7 @@ async fn verification_goes_on_beside_a_qemu_that_hangs() {
     let (mut events, existing) = watch(&source).await;
     assert_eq!(existing, ["db existing (running)", "web existing (running)"]);
     db.change(|faults| faults.unanswered = vec!["query-status".into()]);
-    assert_eq!(next(&mut events).await, "lost sight of domain db");
+    assert_eq!(next(&mut events).await, "disconnected from domain db");
     for (status, delivered) in
         [("suspended", "web pm_suspended"), ("running", "web started (wakeup)")]
     {

@@ -21,7 +21,7 @@ async fn a_directory_that_appears_level_by_level_is_watched() {
     let (mut events, existing) = watch(&source).await;
     // A placeholder domain with its path stands for what may be there.
     assert!(existing.is_empty(), "{existing:?}");
-    assert!(next(&mut events).await.starts_with("lost sight of domain /"));
+    assert!(next(&mut events).await.starts_with("disconnected from domain /"));
     for level in ["", "e", "e/f"] {
         nothing_within(&mut events, Duration::from_millis(50)).await.unwrap();
         directory.make(level);
@@ -107,7 +107,7 @@ async fn a_file_in_place_of_the_directory_is_an_error_then_an_outage() {
     let away = directory.0.path().join("away");
     fs::rename(directory.path(""), &away).unwrap();
     fs::write(directory.path(""), "").unwrap();
-    assert_eq!(next(&mut events).await, "lost sight of");
+    assert_eq!(next(&mut events).await, "disconnected from");
     assert!(matches!(source.health().status(), Status::Disconnected(_)));
     let _db = FakeQemu::at(&away.join("db.sock"), "db").unwrap();
     fs::remove_file(directory.path("")).unwrap();
@@ -127,7 +127,7 @@ async fn an_unreadable_directory_is_the_only_outage() {
     let away = directory.0.path().join("away");
     fs::rename(directory.path(""), &away).unwrap();
     fs::write(directory.path(""), "").unwrap();
-    assert_eq!(next(&mut events).await, "lost sight of");
+    assert_eq!(next(&mut events).await, "disconnected from");
     // Longer than the grace of a socket that cannot be connected to: it is no outage of its own.
     nothing_within(&mut events, Duration::from_secs(1)).await.unwrap();
     fs::remove_file(directory.path("")).unwrap();

@@ -116,7 +116,7 @@ async fn a_frozen_qemu_is_a_gap_and_never_stopped() {
     let mut events = source.subscribe_with(Options::default()).await.unwrap();
     until_synced(&mut events).await.unwrap();
     qemu.signal("STOP");
-    let delivered = delivered_until(&mut events, "lost sight").await;
+    let delivered = delivered_until(&mut events, "disconnected").await;
     assert_eq!(delivered.len(), 1, "{delivered:?}");
     assert!(next_within(&mut events, Duration::from_secs(3)).await.is_err());
     assert!(matches!(source.health().status(), virevent::Status::Disconnected(_)));
@@ -133,7 +133,7 @@ async fn a_frozen_qemu_that_is_killed_is_stopped_at_once() {
     let mut events = quick(&qemu.uri()).source().subscribe_with(Options::default()).await.unwrap();
     until_synced(&mut events).await.unwrap();
     qemu.signal("STOP");
-    delivered_until(&mut events, "lost sight").await;
+    delivered_until(&mut events, "disconnected").await;
     qemu.signal("KILL");
     let delivered = delivered_until(&mut events, "synced").await;
     assert_eq!(delivered[0], "vm stopped (failed) [inferred]");
@@ -150,7 +150,7 @@ async fn a_held_monitor_is_an_error_until_it_is_released() {
     let error = source.subscribe_with(Options::default()).await.unwrap_err().to_line();
     assert!(error.contains("another client holds"), "{error}");
     let mut events = source.subscribe_with(Options::default().wait(true)).await.unwrap();
-    delivered_until(&mut events, "lost sight").await;
+    delivered_until(&mut events, "disconnected").await;
     drop(holder);
     let delivered = delivered_until(&mut events, "synced").await;
     assert_eq!(delivered[0], "vm existing (running)");
