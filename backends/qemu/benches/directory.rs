@@ -73,11 +73,13 @@ async fn measure() {
         );
     }
     let home = tempfile::Builder::new().prefix("vd").tempdir().unwrap();
+    // Stale sockets are tried again at intervals for ever: that must cost next to nothing.
     for number in 0..500 {
         let path = home.path().join(format!("{number}.sock"));
         drop(std::os::unix::net::UnixListener::bind(path).unwrap());
     }
     let _watched = watch(home.path()).await;
+    // The retries have reached their longest interval by then.
     tokio::time::sleep(IDLE).await;
     let idle = cpu_of(async { tokio::time::sleep(IDLE).await }).await / IDLE.as_secs_f64();
     println!("\n500 sockets that were left behind: {:.2} % CPU", idle * 100.0);
@@ -85,6 +87,7 @@ async fn measure() {
 
 async fn watch(directory: &Path) -> (virevent::driver::Driver, EventStream) {
     let source = QmpDir::new(&format!("qmp-dir:{}", directory.display())).unwrap().source();
+    // Room for a second of events: a lag would change what is measured.
     let options = Options::default().capacity(RATE);
     let mut events = source.subscribe_with(options).await.unwrap();
     until_synced(&mut events).await.unwrap();

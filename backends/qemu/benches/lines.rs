@@ -38,6 +38,7 @@ fn main() {
         let mut runs: Vec<[f64; 3]> = (0..RUNS)
             .map(|run| {
                 let path = |what: &str| dir.path().join(format!("{what}{run}{}", form.len()));
+                // The three in turns: the clock of a busy machine changes from one run to the next.
                 [
                     measure(&path("a"), block, false, read_only),
                     measure(&path("b"), block, false, parse),
@@ -130,6 +131,7 @@ async fn virevent(path: PathBuf) -> Duration {
     let source = Qmp::new(&format!("qmp:{}", path.display())).unwrap().source();
     let mut events = source.subscribe().await.unwrap();
     while !matches!(events.next().await.unwrap(), DomainEvent::Synced(_)) {}
+    // From the sync on: the handshake is no event.
     let before = cpu();
     for _ in 0..EVENTS {
         let event = events.next().await.unwrap();
@@ -146,6 +148,7 @@ async fn virevent(path: PathBuf) -> Duration {
 fn block(is_usual_form: bool) -> Vec<u8> {
     let mut bytes = Vec::new();
     for n in 0..BLOCK {
+        // A cycle of states, so that each event is a change and none is dropped as a repetition.
         let event = match n % 4 {
             0 => "\"RESET\", \"data\": {\"guest\": true, \"reason\": \"guest-reset\"}",
             1 => "\"SUSPEND\"",
@@ -186,12 +189,15 @@ fn answer_until_asked_all(mut socket: &UnixStream) {
         let call: serde_json::Value = serde_json::from_str(&line).unwrap();
         let answer = match call["execute"].as_str().unwrap() {
             "query-status" => serde_json::json!({"status": "running"}),
+            // No virtual CPU: the process is this one, and is watched as QEMU's would be.
             "query-cpus-fast" => serde_json::json!([]),
             _ => serde_json::json!({}),
         };
         let answer = serde_json::json!({"return": answer, "id": call["id"]});
         socket.write_all(format!("{answer}\r\n").as_bytes()).unwrap();
         if call["execute"] == "query-status" {
+            // The server cannot see when the client is synced, and events before would not be
+            // counted.
             std::thread::sleep(Duration::from_millis(50));
             return;
         }
