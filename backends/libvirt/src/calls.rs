@@ -9,6 +9,8 @@
 
 use std::collections::VecDeque;
 
+use virevent_transport::Outbox;
+
 use crate::wire::xdr::Writer;
 use crate::wire::{Header, message};
 
@@ -77,9 +79,7 @@ pub(crate) struct Call {
 
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
-    /// What is to be written, from `written` on.
-    outbox: Vec<u8>,
-    written: usize,
+    outbox: Outbox,
     serial: u32,
     under_way: Vec<Call>,
     /// Calls that wait for their turn, and those among them that will wait for domains.
@@ -123,8 +123,8 @@ impl Calls {
 
     /// Queues a ping or a pong, before all calls that wait.
     pub(crate) fn keepalive(&mut self, procedure: i32) {
-        if self.unwritten().len() < BACKLOG {
-            message(&mut self.outbox, &Header::keepalive(procedure), |_| {});
+        if self.outbox.unwritten().len() < BACKLOG {
+            message(self.outbox.appending(), &Header::keepalive(procedure), |_| {});
         }
     }
 
@@ -135,17 +135,8 @@ impl Calls {
     }
 
     /// What is to be written.
-    pub(crate) fn unwritten(&self) -> &[u8] {
-        &self.outbox[self.written..]
-    }
-
-    /// Takes note that the first `bytes` of [`unwritten`](Calls::unwritten) were written.
-    pub(crate) fn wrote(&mut self, bytes: usize) {
-        self.written += bytes;
-        if self.written >= self.outbox.len() {
-            self.outbox.clear();
-            self.written = 0;
-        }
+    pub(crate) fn outbox(&mut self) -> &mut Outbox {
+        &mut self.outbox
     }
 
     fn fill(&mut self) {
@@ -156,7 +147,7 @@ impl Calls {
                 next => next,
             };
             let Some((call, bytes)) = next else { return };
-            self.outbox.extend_from_slice(&bytes);
+            self.outbox.appending().extend_from_slice(&bytes);
             self.under_way.push(call);
         }
     }
@@ -173,15 +164,15 @@ mod tests {
         for event in 1..=6 {
             calls.call(316, Purpose::Register(event), |args| args.u32(event));
         }
-        assert_eq!(calls.unwritten().len(), 4 * 32);
+        assert_eq!(calls.outbox().unwritten().len(), 4 * 32);
         calls.keepalive(procs::PONG);
-        calls.wrote(4 * 32);
-        assert_eq!(calls.unwritten().len(), 28);
-        calls.wrote(28);
-        assert!(calls.unwritten().is_empty());
+        calls.outbox().wrote(4 * 32);
+        assert_eq!(calls.outbox().unwritten().len(), 28);
+        calls.outbox().wrote(28);
+        assert!(calls.outbox().unwritten().is_empty());
 
         assert_eq!(calls.answered(3).unwrap().purpose, Purpose::Register(3));
-        assert_eq!(calls.unwritten().len(), 32);
+        assert_eq!(calls.outbox().unwritten().len(), 32);
         assert!(calls.answered(3).is_none(), "answered before");
         assert!(calls.answered(6).is_none(), "not sent yet");
         assert!(calls.answered(99).is_none(), "never made");
@@ -191,8 +182,8 @@ mod tests {
     fn one_call_waits_for_domains_and_others_go_beside_it() {
         let mut calls = Calls::default();
         let size = |calls: &mut Calls| {
-            let size = calls.unwritten().len();
-            calls.wrote(size);
+            let size = calls.outbox().unwritten().len();
+            calls.outbox().wrote(size);
             size
         };
         let state = |at| Purpose::List(1, ListCall::State(at));
@@ -220,6 +211,6 @@ mod tests {
     fn a_peer_that_pings_and_never_reads_gets_no_more_pongs() {
         let mut calls = Calls::default();
         (0..100_000).for_each(|_| calls.keepalive(procs::PONG));
-        assert!(calls.unwritten().len() < BACKLOG + 28);
+        assert!(calls.outbox().unwritten().len() < BACKLOG + 28);
     }
 }

@@ -6,16 +6,11 @@
 //! (`virtqemud-sock` and the like) where it exists, else libvirtd's. A read-only connection takes the
 //! socket of the same name that ends in `-ro`, of which a user's own daemon has none.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::uri::{LibvirtUri, Mode, Transport};
+use virevent_transport::Endpoint;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Endpoint {
-    Unix(PathBuf),
-    Tcp(String, u16),
-}
+use crate::uri::{LibvirtUri, Mode, Transport};
 
 /// What the choice depends on besides the URI.
 #[derive(Debug)]
@@ -38,54 +33,47 @@ impl Surroundings {
     }
 }
 
-impl Endpoint {
-    /// Where `uri` leads.
-    ///
-    /// # Errors
-    /// Nowhere: what to do.
-    pub(crate) fn of(
-        uri: &LibvirtUri,
-        read_only: bool,
-        around: &Surroundings,
-    ) -> Result<Self, String> {
-        let (socket, mode) = match &uri.transport {
-            Transport::Tcp { host, port } => return Ok(Self::Tcp(host.clone(), *port)),
-            Transport::Unix { socket: Some(path), .. } => return Ok(Self::Unix(path.into())),
-            Transport::Unix { socket: None, mode } => (own_daemon(&uri.driver), *mode),
-        };
-        let session = uri.means_own_daemon() && !around.is_root;
-        let dir = match (session, &around.runtime_dir) {
-            (false, _) => PathBuf::from("/var/run/libvirt"),
-            (true, Some(dir)) => dir.join("libvirt"),
-            (true, None) => {
-                return Err("set XDG_RUNTIME_DIR, where your own libvirt daemon listens, or give \
-                            socket=PATH"
-                    .into());
-            }
-        };
-        let suffix = if read_only && !session { "-sock-ro" } else { "-sock" };
-        let path = |daemon: &str| dir.join(format!("{daemon}{suffix}"));
-        let legacy = path("libvirt");
-        Ok(Self::Unix(match (mode, socket.map(path)) {
-            (Mode::Direct, Some(own)) => own,
-            (Mode::Direct, None) => {
-                return Err(format!(
-                    "the driver {} has no daemon of its own: take out mode=direct",
-                    uri.driver
-                ));
-            }
-            (Mode::Auto, Some(own)) if (around.exists)(&own) => own,
-            (Mode::Auto | Mode::Legacy, _) => legacy,
-        }))
-    }
-
-    pub(crate) fn is_remote(uri: &LibvirtUri) -> bool {
-        matches!(uri.transport, Transport::Tcp { .. })
-    }
+/// Where the daemon that `uri` means listens.
+///
+/// # Errors
+/// There is no such place: what to do.
+pub(crate) fn endpoint(
+    uri: &LibvirtUri,
+    read_only: bool,
+    around: &Surroundings,
+) -> Result<Endpoint, String> {
+    let (daemon, mode) = match &uri.transport {
+        Transport::Tcp { host, port } => return Ok(Endpoint::Tcp(host.clone(), *port)),
+        Transport::Unix { socket: Some(path), .. } => return Ok(Endpoint::Unix(path.into())),
+        Transport::Unix { socket: None, mode } => (driver_daemon(&uri.driver), *mode),
+    };
+    let session = uri.means_session_daemon() && !around.is_root;
+    let dir = match (session, &around.runtime_dir) {
+        (false, _) => PathBuf::from("/var/run/libvirt"),
+        (true, Some(dir)) => dir.join("libvirt"),
+        (true, None) => {
+            return Err("set XDG_RUNTIME_DIR, where your own libvirt daemon listens, or give \
+                        socket=PATH"
+                .into());
+        }
+    };
+    let suffix = if read_only && !session { "-sock-ro" } else { "-sock" };
+    let path = |daemon: &str| dir.join(format!("{daemon}{suffix}"));
+    Ok(Endpoint::Unix(match (mode, daemon.map(path)) {
+        (Mode::Direct, Some(modular)) => modular,
+        (Mode::Direct, None) => {
+            return Err(format!(
+                "the driver {} has no daemon of its own: take out mode=direct",
+                uri.driver
+            ));
+        }
+        (Mode::Auto, Some(modular)) if (around.exists)(&modular) => modular,
+        (Mode::Auto | Mode::Legacy, _) => path("libvirt"),
+    }))
 }
 
 /// The daemon that serves one driver alone.
-fn own_daemon(driver: &str) -> Option<&'static str> {
+fn driver_daemon(driver: &str) -> Option<&'static str> {
     Some(match driver {
         "qemu" => "virtqemud",
         "lxc" => "virtlxcd",
@@ -96,17 +84,6 @@ fn own_daemon(driver: &str) -> Option<&'static str> {
         "ch" => "virtchd",
         _ => return None,
     })
-}
-
-/// The path, or `host:port`.
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unix(path) => write!(f, "{}", path.display()),
-            Self::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Self::Tcp(host, port) => write!(f, "{host}:{port}"),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -125,7 +102,7 @@ mod tests {
     }
 
     fn place(uri: &str, read_only: bool, around: &Surroundings) -> String {
-        match Endpoint::of(&LibvirtUri::parse(uri).unwrap(), read_only, around) {
+        match endpoint(&LibvirtUri::parse(uri).unwrap(), read_only, around) {
             Ok(endpoint) => endpoint.to_string(),
             Err(reason) => reason,
         }

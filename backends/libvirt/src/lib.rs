@@ -78,7 +78,6 @@ use std::time::Duration;
 use virevent::Error;
 use virevent::driver::{Driver, Reconnect, Settings};
 
-use crate::endpoint::Endpoint;
 use crate::session::Opener;
 use crate::uri::LibvirtUri;
 
@@ -102,12 +101,12 @@ impl Libvirt {
     /// [`Error::InvalidUri`]: it is no URI, or needs what this version does not have.
     pub fn new(uri: &str) -> Result<Self, Error> {
         let uri = LibvirtUri::parse(uri)?;
-        let remote = Endpoint::is_remote(&uri);
+        let reconnect = if uri.is_remote() { Reconnect::remote() } else { Reconnect::local() };
         Ok(Self {
             opener: Opener { uri, read_only: true, timeout: Duration::from_secs(10) },
             keepalive: (Duration::from_secs(5), 5),
             call_timeout: Duration::from_secs(10),
-            reconnect: if remote { Reconnect::remote() } else { Reconnect::local() },
+            reconnect,
             settings: Settings::default(),
         })
     }

@@ -177,8 +177,9 @@ mod tests {
         /// The procedure and the purpose of the call that it makes, and its arguments.
         fn asked(&mut self) -> (i32, LookCall, Vec<u8>) {
             let mut frames = Frames::new();
-            frames.push(self.calls.unwritten());
-            self.calls.wrote(self.calls.unwritten().len());
+            frames.push(self.calls.outbox().unwritten());
+            let unwritten = self.calls.outbox().unwritten().len();
+            self.calls.outbox().wrote(unwritten);
             let frame = frames.next_frame().unwrap().expect("a call");
             let call = self.calls.answered(frame.header.serial).unwrap();
             let Purpose::Look(5, purpose) = call.purpose else { panic!("{call:?}") };

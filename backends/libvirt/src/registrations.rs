@@ -193,8 +193,9 @@ mod tests {
             let mut asked = Vec::new();
             loop {
                 let mut frames = Frames::new();
-                frames.push(self.calls.unwritten());
-                self.calls.wrote(self.calls.unwritten().len());
+                frames.push(self.calls.outbox().unwritten());
+                let unwritten = self.calls.outbox().unwritten().len();
+                self.calls.outbox().wrote(unwritten);
                 let before = asked.len();
                 while let Some(frame) = frames.next_frame().unwrap() {
                     assert_eq!(frame.header.kind, kind::CALL);

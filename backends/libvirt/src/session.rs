@@ -11,25 +11,20 @@ mod advice;
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 use virevent::driver::{self, Batch, Connect, Interest};
 use virevent::{Domain, Error};
+use virevent_transport::{ConnectError, Endpoint, Socket, deadline_after};
 
 use crate::client::{Client, malformed};
-use crate::endpoint::{Endpoint, Surroundings};
+use crate::endpoint::{Surroundings, endpoint};
 use crate::uri::LibvirtUri;
 use crate::wire::xdr::{Reader, Writer};
 use crate::wire::{Frames, Open, code, procs};
-
-/// As good as never, and still a time that a clock can be set to: thirty years.
-const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 /// How to make connections to one daemon.
 #[derive(Clone, Debug)]
@@ -48,16 +43,18 @@ impl Connect for Opener {
     }
 
     async fn connect(&self) -> Result<Session, Error> {
-        let endpoint = Endpoint::of(&self.uri, self.read_only, &Surroundings::now())
+        let endpoint = endpoint(&self.uri, self.read_only, &Surroundings::now())
             .map_err(|reason| Error::InvalidUri { uri: self.uri.shown.clone(), reason })?;
         // The driver has a deadline too, but does not know what the handshake waits for.
-        let now = Instant::now();
-        let deadline = now.checked_add(self.timeout).unwrap_or(now + NEVER);
+        let deadline = deadline_after(self.timeout);
         let late = |call| Error::Timeout { call, after: self.timeout };
-        let socket = timeout_at(deadline, Socket::connect(&endpoint))
-            .await
-            .map_err(|_| late("the connection attempt"))?
-            .map_err(|error| advice::unreachable(&self.uri, &endpoint, error))?;
+        let socket = match Socket::connect(&endpoint, deadline).await {
+            Ok(socket) => socket,
+            Err(ConnectError::TimedOut) => return Err(late("the connection attempt")),
+            Err(ConnectError::Io(error)) => {
+                return Err(advice::unreachable(&self.uri, &endpoint, error));
+            }
+        };
         let mut session = Session::new(socket, endpoint);
         match timeout_at(deadline, session.handshake(&self.uri.name, self.read_only)).await {
             Ok(Ok(())) => Ok(session),
@@ -77,8 +74,6 @@ pub(crate) struct Session {
     keepalive: bool,
     /// Whether the handshake is done.
     open: bool,
-    /// Set when writing failed: what the server still had to say is read first.
-    mute: bool,
 }
 
 impl driver::Session for Session {
@@ -125,7 +120,6 @@ impl Session {
             client: Client::new(),
             keepalive: false,
             open: false,
-            mute: false,
         }
     }
 
@@ -157,20 +151,10 @@ impl Session {
     /// Writes what can be written, and reads once. Nothing is held across a pending poll but what is
     /// in `self`, so the future around it may be dropped.
     fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        while !self.mute && !self.client.calls.unwritten().is_empty() {
-            match self.socket.poll_write(cx, self.client.calls.unwritten()) {
-                Poll::Ready(Ok(bytes)) => self.client.calls.wrote(bytes),
-                Poll::Ready(Err(_)) => self.mute = true,
-                Poll::Pending => break,
-            }
-        }
-        // tokio takes a read that leaves room in the buffer for the end of what there is, and waits
-        // without trying once more: one read and one wait an event.
-        let mut buffer = ReadBuf::new(self.frames.spare());
-        match ready!(self.socket.poll_read(cx, &mut buffer)) {
-            Ok(()) if buffer.filled().is_empty() => Poll::Ready(Err(self.closed())),
-            Ok(()) => {
-                let bytes = buffer.filled().len();
+        let outbox = self.client.calls.outbox();
+        match ready!(self.socket.poll_io(cx, outbox, self.frames.spare())) {
+            Ok(0) => Poll::Ready(Err(self.closed())),
+            Ok(bytes) => {
                 self.frames.filled(bytes);
                 Poll::Ready(Ok(()))
             }
@@ -281,36 +265,4 @@ impl Session {
 fn auth_ways(reply: &[u8]) -> Result<Vec<i32>, crate::wire::xdr::Malformed> {
     let mut body = Reader::new(reply);
     (0..body.count(20, 4)?).map(|_| body.i32()).collect()
-}
-
-pub(crate) enum Socket {
-    Unix(UnixStream),
-    Tcp(TcpStream),
-}
-
-impl Socket {
-    async fn connect(endpoint: &Endpoint) -> io::Result<Self> {
-        match endpoint {
-            Endpoint::Unix(path) => UnixStream::connect(path).await.map(Self::Unix),
-            Endpoint::Tcp(host, port) => {
-                let stream = TcpStream::connect((&**host, *port)).await?;
-                stream.set_nodelay(true)?;
-                Ok(Self::Tcp(stream))
-            }
-        }
-    }
-
-    fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Unix(stream) => Pin::new(stream).poll_read(cx, into),
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, into),
-        }
-    }
-
-    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
-    }
 }

@@ -5,6 +5,7 @@
 //! <https://libvirt.org/uri.html>.
 
 use virevent::Error;
+use virevent_transport::uri::mask_password;
 
 use self::params::Params;
 
@@ -49,13 +50,18 @@ impl LibvirtUri {
     /// # Errors
     /// [`Error::InvalidUri`]: what is wrong, and what to do.
     pub(crate) fn parse(text: &str) -> Result<Self, Error> {
-        let shown = without_password(text);
+        let shown = mask_password(text);
         parse(text, &shown).map_err(|reason| Error::InvalidUri { uri: shown, reason })
     }
 
-    /// Whether it means the daemon of the user's own, unless that user is root.
-    pub(crate) fn means_own_daemon(&self) -> bool {
+    /// Whether it means the session daemon, which belongs to the user; for root the system's.
+    pub(crate) fn means_session_daemon(&self) -> bool {
         self.path == "/session" || self.driver == "test"
+    }
+
+    /// Whether it leads to another host.
+    pub(crate) fn is_remote(&self) -> bool {
+        matches!(self.transport, Transport::Tcp { .. })
     }
 }
 
@@ -170,17 +176,6 @@ fn host_and_port(authority: &str) -> Result<(&str, Option<u16>), String> {
 /// What comes before `mark`, and the rest with the mark.
 fn split_at(text: &str, mark: char) -> (&str, &str) {
     text.split_at(text.find(mark).unwrap_or(text.len()))
-}
-
-/// The URI with `***` in place of a password before its host.
-fn without_password(uri: &str) -> String {
-    let Some((head, tail)) = uri.split_once("//") else { return uri.into() };
-    let (authority, path) = tail.split_at(tail.find(['/', '?', '#']).unwrap_or(tail.len()));
-    match authority.rsplit_once('@').and_then(|(user, host)| Some((user.split_once(':')?.0, host)))
-    {
-        Some((user, host)) => format!("{head}//{user}:***@{host}{path}"),
-        None => uri.into(),
-    }
 }
 
 #[cfg(test)]

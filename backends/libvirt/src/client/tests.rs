@@ -93,7 +93,8 @@ fn whatever_comes_is_taken_in_or_is_an_error_and_never_a_panic() {
             };
             let _ = client.receive(&Frame { header, body: &body }, &mut out);
             client.settle(&mut out);
-            client.calls.wrote(client.calls.unwritten().len());
+            let unwritten = client.calls.outbox().unwritten().len();
+            client.calls.outbox().wrote(unwritten);
         }
     }
 }

@@ -6,15 +6,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use virevent::Error;
+use virevent_transport::Endpoint;
 
-use crate::endpoint::Endpoint;
 use crate::uri::LibvirtUri;
 use crate::wire::procs;
 
 /// The error of a connection that cannot be made.
 pub(super) fn unreachable(uri: &LibvirtUri, endpoint: &Endpoint, error: io::Error) -> Error {
     let reason = match endpoint {
-        Endpoint::Unix(path) => of_socket(error.kind(), path, uri.means_own_daemon()),
+        Endpoint::Unix(path) => of_socket(error.kind(), path, uri.means_session_daemon()),
         Endpoint::Tcp(..) if error.kind() == io::ErrorKind::ConnectionRefused => {
             "no process listens there: start libvirtd with --listen and listen_tcp = 1, or \
              libvirtd-tcp.socket or virtproxyd-tcp.socket"

