@@ -5,17 +5,11 @@
 //! short where a test waits for one, and are long everywhere else.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "faults/bytes.rs"]
 mod bytes;
-#[path = "faults/calls.rs"]
 mod calls;
-#[path = "faults/chaos.rs"]
 mod chaos;
-#[path = "faults/handshake.rs"]
 mod handshake;
-#[path = "faults/timing.rs"]
 mod timing;
-#[path = "faults/verification.rs"]
 mod verification;
 
 use std::time::Duration;

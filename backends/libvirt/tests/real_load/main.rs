@@ -5,7 +5,6 @@
 //! the million-event test of docs/guarantees.md.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
-#[path = "real/rpc.rs"]
 mod rpc;
 
 use std::collections::BTreeMap;

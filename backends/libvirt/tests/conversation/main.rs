@@ -2,13 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "conversation/broken.rs"]
 mod broken;
-#[path = "conversation/handshake.rs"]
 mod handshake;
-#[path = "conversation/lists.rs"]
 mod lists;
-#[path = "conversation/peer.rs"]
 mod peer;
 
 use futures::StreamExt;

@@ -1,27 +1,16 @@
 //! Against real libvirtds, each private to its test: `cargo test -- --ignored`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
-#[path = "real/containers.rs"]
 mod containers;
-#[path = "real/hour.rs"]
 mod hour;
-#[path = "real/moves.rs"]
 mod moves;
-#[path = "real/outages.rs"]
 mod outages;
-#[path = "real/sick.rs"]
 mod sick;
-#[path = "real/silent.rs"]
 mod silent;
-#[path = "real/stories.rs"]
 mod stories;
-#[path = "real/table.rs"]
 mod table;
-#[path = "real/trouble.rs"]
 mod trouble;
-#[path = "real/watcher.rs"]
 mod watcher;
-#[path = "real/window.rs"]
 mod window;
 
 use std::time::Duration;
