@@ -3,8 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
-/// The most bytes that the path of a unix socket can have: `sun_path` of `sockaddr_un` has 108, and the
-/// last is a NUL.
+/// The most bytes that the path of a unix socket can have: `sun_path` of `sockaddr_un` has 108, and
+/// the last is a NUL.
 pub const MAX_SOCKET_PATH: usize = 107;
 
 /// Where a server listens.

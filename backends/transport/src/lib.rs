@@ -16,8 +16,8 @@
 //! | [`uri`] | percent escapes, and URIs without their passwords |
 //! | [`host`] | the name of this host |
 //!
-//! There is no protocol in this crate, and no advice about a certain daemon: an error of a socket is an
-//! [`std::io::Error`], and what it means is for the backend to say.
+//! There is no protocol in this crate, and no advice about a certain daemon: an error of a socket
+//! is an [`std::io::Error`], and what it means is for the backend to say.
 
 pub mod endpoint;
 pub mod host;

@@ -29,8 +29,8 @@ impl Outbox {
 
     /// Where further bytes are appended.
     pub fn appending(&mut self) -> &mut Vec<u8> {
-        // A peer that reads slowly may never let the outbox become empty. Without this the bytes that it
-        // has read would stay in memory for as long.
+        // A peer that reads slowly may never let the outbox become empty. Without this the bytes
+        // that it has read would stay in memory for as long.
         if self.written >= SLACK && self.written * 2 >= self.bytes.len() {
             self.bytes.drain(..self.written);
             self.written = 0;

@@ -4,10 +4,10 @@ use std::fmt;
 
 /// Bytes that were read and not yet taken.
 ///
-/// Take every whole frame before more bytes are read. Then the buffer has at most twice as many bytes as
-/// have arrived of one frame, or its smallest size: it grows with the bytes that come, not with the length
-/// that a peer announces, and shrinks back after a large frame. While frames are small it allocates
-/// nothing.
+/// Take every whole frame before more bytes are read. Then the buffer has at most twice as many
+/// bytes as have arrived of one frame, or its smallest size: it grows with the bytes that come, not
+/// with the length that a peer announces, and shrinks back after a large frame. While frames are
+/// small it allocates nothing.
 pub struct ReadBuffer {
     /// All of it is initialised. What is held is in `start..end`.
     bytes: Vec<u8>,
@@ -20,8 +20,8 @@ pub struct ReadBuffer {
 }
 
 impl ReadBuffer {
-    /// An empty buffer of `size` bytes, for frames of at most `max_frame`. One read takes in at most
-    /// `size` bytes.
+    /// An empty buffer of `size` bytes, for frames of at most `max_frame`. One read takes in at
+    /// most `size` bytes.
     pub fn new(size: usize, max_frame: usize) -> Self {
         let largest = max_frame.saturating_add(size);
         Self { bytes: vec![0; size], start: 0, end: 0, smallest: size, largest }

@@ -66,12 +66,12 @@ impl Socket {
         }
     }
 
-    /// Writes what can be written, and reads once into `spare`. Ready with how many bytes were read; 0
-    /// means that the peer closed the connection.
+    /// Writes what can be written, and reads once into `spare`. Ready with how many bytes were
+    /// read; 0 means that the peer closed the connection.
     ///
-    /// A write that fails is no error here: what the peer had to say before it went is read first, and
-    /// reading fails after it. Nothing is held across a pending poll but what is in the socket and in
-    /// `outbox`, so a future around it may be dropped.
+    /// A write that fails is no error here: what the peer had to say before it went is read first,
+    /// and reading fails after it. Nothing is held across a pending poll but what is in the socket
+    /// and in `outbox`, so a future around it may be dropped.
     ///
     /// # Errors
     /// Reading failed.
@@ -88,8 +88,8 @@ impl Socket {
                 Poll::Pending => break,
             }
         }
-        // A read that leaves room in `spare` tells tokio that the socket is empty: it then waits without
-        // trying once more. So an event costs one read and one wait.
+        // A read that leaves room in `spare` tells tokio that the socket is empty: it then waits
+        // without trying once more. So an event costs one read and one wait.
         let mut buffer = ReadBuf::new(spare);
         ready!(self.stream.poll_read(cx, &mut buffer))?;
         Poll::Ready(Ok(buffer.filled().len()))
@@ -130,7 +130,8 @@ impl Stream {
     }
 }
 
-/// Connects to a unix socket, and tries again until `deadline` while too many clients wait to be accepted.
+/// Connects to a unix socket, and tries again until `deadline` while too many clients wait to be
+/// accepted.
 ///
 /// A blocking connect waits there until there is room. One that does not block, as here, fails with
 /// `EAGAIN` and must be repeated (unix(7)).

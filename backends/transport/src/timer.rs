@@ -18,8 +18,9 @@ pub fn deadline_after(duration: Duration) -> Instant {
 
 /// One timer for deadlines that move all the time, nearly always to later.
 ///
-/// To set a timer of tokio costs more than to let it fire early once in a while, so this one is set only to
-/// an earlier time than it has. When it fires too early it is set to the deadline that holds by then.
+/// To set a timer of tokio costs more than to let it fire early once in a while, so this one is set
+/// only to an earlier time than it has. When it fires too early it is set to the deadline that
+/// holds by then.
 #[derive(Debug)]
 pub struct LazyTimer {
     sleep: Pin<Box<Sleep>>,
@@ -41,7 +42,8 @@ impl LazyTimer {
             if deadline < self.sleep.deadline() || self.sleep.is_elapsed() {
                 self.sleep.as_mut().reset(deadline);
             }
-            // It may have been set to an earlier deadline, which does not hold any more: look again.
+            // It may have been set to an earlier deadline, which does not hold any more: look
+            // again.
             ready!(self.sleep.as_mut().poll(cx));
         }
         Poll::Ready(())

@@ -1,30 +1,32 @@
-//! A real libvirtd under load: memory here and there, registrations, and a reader that does not read.
-//! Figures are printed: `cargo test --test real_load -- --ignored --nocapture`.
+//! A real libvirtd under load: memory here and at the daemon, registrations, and a stream that is
+//! not read. Figures are printed: `cargo test --test real_load -- --ignored --nocapture`.
 //!
-//! `VIREVENT_EVENTS=1000000` and `VIREVENT_CYCLES=...` make it longer; with `--release` the first is
-//! the million-event test of docs/guarantees.md.
+//! `VIREVENT_EVENTS=1000000` and `VIREVENT_CYCLES=...` make it longer; with `--release` the first
+//! is the million-event test of docs/guarantees.md.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 mod rpc;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 use virevent::driver::Driver;
-use virevent::{Change, DomainEvent, EventSource, Gap, GapKind, Options};
+use virevent::{Change, DomainEvent, EventSource, EventStream, Gap, GapKind, Options};
 use virevent_libvirt::Libvirt;
 use virevent_testkit::assert::{Fold, next_within, until_synced};
 use virevent_testkit::servers::{Libvirtd, Tap, rss_kib};
 
 use self::rpc::Rpc;
 
-/// Memory of the whole process is measured: one test at a time.
+/// The tests measure the memory of the whole process, so they run one at a time.
 static ALONE: Mutex<()> = Mutex::const_new(());
 
 const TEST: &str = "test:///default";
 
-/// Allocators keep some of what they got; what grows with the load is far more than this.
+/// Allocators keep some of the memory that is freed. What grows with the load is far more than
+/// this.
 const SLACK_KIB: u64 = 6 * 1024;
 
 fn number(variable: &str, default: u64) -> u64 {
@@ -49,6 +51,7 @@ fn assert_flat(what: &str, before: (u64, u64), after: (u64, u64)) {
     assert!(after.1 < before.1 + SLACK_KIB, "{what}: more memory there");
 }
 
+/// Waits until a condition holds. No event announces it.
 async fn until(mut reached: impl FnMut() -> bool, what: &str) {
     let deadline = Instant::now() + Duration::from_secs(600);
     while !reached() {
@@ -59,7 +62,7 @@ async fn until(mut reached: impl FnMut() -> bool, what: &str) {
 
 #[tokio::test]
 #[ignore = "needs libvirtd"]
-async fn subscribe_and_drop_leaves_no_registration_and_no_memory() {
+async fn subscribing_and_dropping_leaks_nothing() {
     let _alone = ALONE.lock().await;
     let cycles = number("VIREVENT_CYCLES", 1_000);
     let daemon = Libvirtd::start().await.unwrap();
@@ -94,12 +97,12 @@ async fn subscribe_and_drop_leaves_no_registration_and_no_memory() {
 
 #[tokio::test]
 #[ignore = "needs libvirtd"]
-async fn connect_and_shut_down_leaves_no_connection_and_no_memory() {
+async fn connecting_and_shutting_down_leaks_nothing() {
     let _alone = ALONE.lock().await;
     let cycles = number("VIREVENT_CYCLES", 1_000) / 4;
     let daemon = Libvirtd::start().await.unwrap();
     let tap = Tap::before(&daemon).unwrap();
-    // Else the test driver would be made anew for each connection.
+    // Without another connection the daemon creates the test driver again for each of ours.
     let _keeper = Rpc::open(&daemon.socket(), TEST);
     let cycle = async || {
         let source = client(&tap.uri(TEST));
@@ -120,97 +123,129 @@ async fn connect_and_shut_down_leaves_no_connection_and_no_memory() {
     assert_flat(&format!("{cycles} connections"), before, memory(&daemon));
 }
 
-#[tokio::test]
-#[ignore = "needs libvirtd"]
-async fn a_reader_that_does_not_read_gets_the_exact_count_and_the_truth() {
-    let _alone = ALONE.lock().await;
-    let events_wanted = number("VIREVENT_EVENTS", 20_000);
-    let daemon = Libvirtd::start().await.unwrap();
-    let mut rpc = Rpc::open(&daemon.socket(), TEST);
-    let names = ["a", "b", "c", "d"];
-    for name in names {
-        rpc.define(name);
-    }
-    let source = client(&daemon.uri(TEST));
-    let mut slow = source.subscribe_with(Options::default()).await.unwrap();
-    let mut fold = Fold::default();
-    fold.extend(&until_synced(&mut slow).await.unwrap());
+/// A daemon with some domains, and a stream of them that is not read.
+struct UnreadStream {
+    daemon: Libvirtd,
+    rpc: Arc<std::sync::Mutex<Rpc>>,
+    source: Driver,
+    events: EventStream,
+    /// Folded from the events that were read.
+    fold: Fold,
+    /// How many events the daemon has sent since `Synced`.
+    sent: u64,
+}
 
-    // An ending of each, far back; "d" stays off.
-    let mut told = 0;
-    for name in names {
-        rpc.start(name);
-        rpc.stop(name);
-        told += 2;
+impl UnreadStream {
+    async fn open(names: &[&str]) -> Self {
+        let daemon = Libvirtd::start().await.unwrap();
+        let mut rpc = Rpc::open(&daemon.socket(), TEST);
+        names.iter().for_each(|name| rpc.define(name));
+        let source = client(&daemon.uri(TEST));
+        let mut events = source.subscribe_with(Options::default()).await.unwrap();
+        let mut fold = Fold::default();
+        fold.extend(&until_synced(&mut events).await.unwrap());
+        let rpc = Arc::new(std::sync::Mutex::new(rpc));
+        Self { daemon, rpc, source, events, fold, sent: 0 }
     }
-    for name in ["a", "b", "c"] {
-        rpc.start(name);
-        told += 1;
+
+    /// Makes calls that cause `count` events, and waits until the source has received all of them.
+    async fn cause(&mut self, count: u64, calls: impl FnOnce(&mut Rpc) + Send + 'static) {
+        let rpc = Arc::clone(&self.rpc);
+        let calls = tokio::task::spawn_blocking(move || calls(&mut rpc.lock().unwrap()));
+        calls.await.unwrap();
+        self.sent += count;
+        until(|| self.source.counters().events == self.sent, "events are missing").await;
     }
-    let since = Instant::now();
-    let mut before = (0, 0);
-    for part in 0..10 {
-        let rounds = (events_wanted / 60).max(1);
-        rpc = tokio::task::spawn_blocking(move || {
-            for _ in 0..rounds {
-                for name in ["a", "b", "c"] {
-                    rpc.suspend(name);
-                    rpc.resume(name);
+
+    /// Suspends and resumes these domains in turn, until that has caused `count` events.
+    async fn suspend_and_resume(&mut self, names: &'static [&str], count: u64) {
+        let a_round = 2 * names.len() as u64;
+        let rounds = (count / a_round).max(1);
+        let calls = move |rpc: &mut Rpc| {
+            for name in (0..rounds).flat_map(|_| names) {
+                rpc.suspend(name);
+                rpc.resume(name);
+            }
+        };
+        self.cause(rounds * a_round, calls).await;
+    }
+
+    /// Reads what the mailbox has kept: how many events it dropped, and the rest.
+    async fn read(&mut self) -> (u64, Vec<DomainEvent>) {
+        let mut missed = None;
+        let mut rest = Vec::new();
+        while let Ok(event) = next_within(&mut self.events, Duration::from_millis(500)).await {
+            match event {
+                DomainEvent::Gap(Gap { kind: GapKind::Lagged { missed: count, .. }, .. }) => {
+                    let is_first = missed.replace(count).is_none() && rest.is_empty();
+                    assert!(is_first, "lagged comes first, once");
                 }
+                event => rest.push(event),
             }
-            rpc
-        })
-        .await
-        .unwrap();
-        told += rounds * 6;
-        until(|| source.counters().events == told, "events are missing").await;
-        if part == 1 {
-            before = memory(&daemon);
         }
+        self.fold.extend(&rest);
+        (missed.expect("lagged"), rest)
     }
-    rpc.suspend("b");
-    told += 1;
-    until(|| source.counters().events == told, "an event is missing").await;
-    let rate = told as f64 / since.elapsed().as_secs_f64();
-    assert_flat(&format!("{told} unread events at {rate:.0}/s"), before, memory(&daemon));
 
-    let mut missed = None;
-    let mut rest = Vec::new();
-    while let Ok(event) = next_within(&mut slow, Duration::from_millis(500)).await {
-        match event {
-            DomainEvent::Gap(Gap { kind: GapKind::Lagged { missed: n, .. }, .. }) => {
-                assert!(missed.replace(n).is_none() && rest.is_empty(), "lagged comes first, once");
-            }
-            event => rest.push(event),
-        }
+    /// The active domains with their states, as the events that were read say.
+    fn active(&self) -> BTreeMap<String, String> {
+        let runs = self.fold.active();
+        runs.values().map(|run| (run.domain.name().into(), run.state.as_str().into())).collect()
     }
-    let missed = missed.expect("lagged");
-    eprintln!("lagged: {missed} missed, {} kept, {told} in all", rest.len());
-    assert_eq!(missed + rest.len() as u64, told, "the count is exact");
-    assert_eq!(source.counters().missed, missed);
 
-    let mut endings: BTreeMap<&str, u32> = BTreeMap::new();
-    for event in rest.iter().filter_map(DomainEvent::lifecycle) {
+    /// The active domains with their states, as virsh says.
+    async fn active_in_virsh(&self) -> BTreeMap<String, String> {
+        let all = self.daemon.virsh(TEST).list().await.unwrap().into_iter();
+        all.filter(|(_, state)| state != "shut off").collect()
+    }
+}
+
+/// How many endings of each domain there are.
+fn endings(events: &[DomainEvent]) -> BTreeMap<&str, u32> {
+    let mut endings = BTreeMap::new();
+    for event in events.iter().filter_map(DomainEvent::lifecycle) {
         if let Change::Stopped(_) = event.change {
             *endings.entry(event.domain.name()).or_default() += 1;
         }
     }
-    assert_eq!(endings, names.map(|name| (name, 1)).into(), "each domain's last ending");
-    fold.extend(&rest);
-    let states: Vec<(String, String)> = fold
-        .active()
-        .values()
-        .map(|run| (run.domain.name().into(), run.state.as_str().into()))
-        .collect::<BTreeMap<_, _>>()
-        .into_iter()
-        .collect();
-    let mut truth = daemon.virsh(TEST).list().await.unwrap();
-    truth.retain(|(_, state)| state != "shut off");
-    assert_eq!(states, truth);
-    assert_eq!(truth.len(), 4, "a, b, c and test");
+    endings
 }
 
-/// What a verification asks, and what that costs the daemon.
+#[tokio::test]
+#[ignore = "needs libvirtd"]
+async fn a_reader_that_stops_reading_gets_count_and_final_state() {
+    let _alone = ALONE.lock().await;
+    let wanted = number("VIREVENT_EVENTS", 20_000);
+    let mut stream = UnreadStream::open(&["a", "b", "c", "d"]).await;
+    // Each domain ends once, long before the mailbox overflows. "d" stays off.
+    let start_and_stop = |rpc: &mut Rpc| {
+        for name in ["a", "b", "c", "d"] {
+            rpc.start(name);
+            rpc.stop(name);
+        }
+        ["a", "b", "c"].iter().for_each(|name| rpc.start(name));
+    };
+    stream.cause(11, start_and_stop).await;
+
+    let begun = Instant::now();
+    stream.suspend_and_resume(&["a", "b", "c"], wanted / 5).await;
+    let before = memory(&stream.daemon);
+    stream.suspend_and_resume(&["a", "b", "c"], wanted - wanted / 5).await;
+    stream.cause(1, |rpc| rpc.suspend("b")).await;
+    let sent = stream.sent;
+    let rate = sent as f64 / begun.elapsed().as_secs_f64();
+    assert_flat(&format!("{sent} unread events at {rate:.0}/s"), before, memory(&stream.daemon));
+
+    let (missed, rest) = stream.read().await;
+    eprintln!("lagged: {missed} missed, {} kept, {sent} in all", rest.len());
+    assert_eq!(missed + rest.len() as u64, sent, "the count is exact");
+    assert_eq!(stream.source.counters().missed, missed);
+    assert_eq!(endings(&rest), ["a", "b", "c", "d"].map(|name| (name, 1)).into());
+    assert_eq!(stream.active(), stream.active_in_virsh().await);
+    assert_eq!(stream.active().len(), 4, "a, b, c and the test driver's own domain");
+}
+
+/// What a verification costs the daemon.
 #[tokio::test]
 #[ignore = "needs libvirtd"]
 async fn a_list_of_many_domains_costs_the_daemon_little() {
@@ -236,7 +271,8 @@ async fn a_list_of_many_domains_costs_the_daemon_little() {
 /// CPU time that a process has used.
 fn cpu(pid: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    // The fields after the program's name, which is in brackets: utime and stime, in ticks of 10 ms.
+    // utime and stime, in ticks of 10 ms. They come after the program's name, which is in brackets
+    // and may contain spaces.
     let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
     let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
     Duration::from_millis(ticks * 10)
