@@ -161,6 +161,7 @@ impl Libvirt {
         if let Some(timeout) = self.settings.connect_timeout.take() {
             self.opener.timeout = timeout;
         }
+        // The driver counts the silence; the session only sends the pings.
         let (interval, count) = self.keepalive;
         // The error of the opener's own deadline names the call without a reply, so the driver's
         // deadline is later.

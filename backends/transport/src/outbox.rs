@@ -21,6 +21,7 @@ impl Outbox {
     /// Removes the first `count` bytes of [`unwritten`](Self::unwritten), which were written.
     pub fn wrote(&mut self, count: usize) {
         self.written += count;
+        // The usual case: the socket took everything, and the memory is used again.
         if self.written >= self.bytes.len() {
             self.bytes.clear();
             self.written = 0;

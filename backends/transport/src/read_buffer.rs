@@ -46,19 +46,25 @@ impl ReadBuffer {
     pub fn spare(&mut self) -> &mut [u8] {
         let held = self.end - self.start;
         if self.bytes.len() > self.smallest && held < self.smallest / 2 {
+            // A large frame has been taken. Half of the smallest size is left free, so that the
+            // next read does not make it grow again.
             let mut smaller = vec![0; self.smallest];
             smaller[..held].copy_from_slice(self.held());
             self.bytes = smaller;
             self.start = 0;
             self.end = held;
         } else if held == 0 {
+            // The usual case: every frame has been taken, and nothing has to be moved.
             self.start = 0;
             self.end = 0;
         } else if self.bytes.len() - self.end < self.smallest / 2 {
+            // With less room a read would bring few bytes, and cost as much as one that brings
+            // many.
             self.bytes.copy_within(self.start..self.end, 0);
             self.start = 0;
             self.end = held;
             if self.bytes.len() - held < self.smallest / 2 {
+                // Doubling keeps the cost of moving proportional to the bytes that came.
                 let doubled = (self.bytes.len() * 2).min(self.largest);
                 self.bytes.resize(doubled.max(held + self.smallest / 2), 0);
             }

@@ -81,6 +81,7 @@ impl Socket {
         outbox: &mut Outbox,
         spare: &mut [u8],
     ) -> Poll<io::Result<usize>> {
+        // Before reading: the peer may be waiting for these bytes.
         while !self.is_write_failed && !outbox.unwritten().is_empty() {
             match self.stream.poll_write(cx, outbox.unwritten()) {
                 Poll::Ready(Ok(count)) => outbox.wrote(count),
@@ -107,6 +108,8 @@ impl Stream {
         match endpoint {
             Endpoint::Unix(path) => UnixStream::connect(path).await.map(Self::Unix),
             Endpoint::Tcp(host, port) => {
+                // tokio resolves the name on a thread of its own. After a deadline that thread goes
+                // on until the resolver gives up; its result is dropped.
                 let stream = TcpStream::connect((&**host, *port)).await?;
                 // Calls are small, and each waits for its reply.
                 stream.set_nodelay(true)?;
@@ -145,6 +148,7 @@ pub async fn connect_unix_when_room(path: &Path, deadline: Instant) -> io::Resul
     loop {
         let now = Instant::now();
         match UnixStream::connect(path).await {
+            // No event says when there is room, so that polling is all that is left.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && now < deadline => {
                 sleep_until(now + CONNECT_RETRY).await;
             }

@@ -38,6 +38,7 @@ impl LazyTimer {
 
     /// Ready once it is `deadline`, or later.
     pub fn poll_until(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        // A deadline that has passed does not touch the timer.
         while Instant::now() < deadline {
             if deadline < self.sleep.deadline() || self.sleep.is_elapsed() {
                 self.sleep.as_mut().reset(deadline);

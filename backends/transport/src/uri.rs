@@ -18,6 +18,7 @@ pub fn percent_decode(text: &str) -> Result<Vec<u8>, BadEscape> {
             bytes.push(*first);
             continue;
         }
+        // Digit by digit: `u8::from_str_radix` accepts a sign, as in "%+f".
         let [high, low, tail @ ..] = tail else { return Err(BadEscape) };
         let digit = |byte: &u8| char::from(*byte).to_digit(16).ok_or(BadEscape);
         bytes.push((digit(high)? * 16 + digit(low)?) as u8);
@@ -30,6 +31,8 @@ pub fn percent_decode(text: &str) -> Result<Vec<u8>, BadEscape> {
 pub fn mask_password(uri: &str) -> String {
     let Some((head, tail)) = uri.split_once("//") else { return uri.into() };
     let (authority, path) = tail.split_at(tail.find(['/', '?', '#']).unwrap_or(tail.len()));
+    // A password may contain colons and unescaped @: the user ends at the first colon, the password
+    // at the last @.
     match authority.rsplit_once('@').and_then(|(user, host)| Some((user.split_once(':')?.0, host)))
     {
         Some((user, host)) => format!("{head}//{user}:***@{host}{path}"),

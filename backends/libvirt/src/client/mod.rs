@@ -167,6 +167,7 @@ impl Client {
         match call.purpose {
             Purpose::Handshake => self.handshake_reply = Some(Ok(body.rest().to_vec())),
             Purpose::Register(id) => {
+                // A legacy reply has no callback id, and legacy messages name none.
                 let callback = if self.registrations.legacy { 0 } else { body.i32()? };
                 self.registrations.on_registered(id, Some(callback));
                 self.report_interest(out);
@@ -227,6 +228,7 @@ impl Client {
             Purpose::List(tag, list_call) => {
                 let request = self.list_request.as_mut().filter(|list| list.tag == tag);
                 let Some(request) = request else { return Ok(()) };
+                // Remembered for the connection: each further try would cost a round trip.
                 if list_call == ListCall::Stats && lacks_bulk(error.code) {
                     self.bulk = false;
                     request.restart_without_bulk(&mut self.calls);

@@ -83,6 +83,7 @@ pub(super) fn closed(is_open: bool) -> &'static str {
 /// client is authenticated.
 pub(super) fn unanswered(procedure: Option<i32>) -> &'static str {
     match procedure {
+        // AUTH_LIST needs no authentication and no hypervisor: any daemon that reads answers it.
         None | Some(procs::AUTH_LIST) => {
             "AUTH_LIST although the connection was made (libvirtd does not answer clients beyond \
              max_clients and max_anonymous_clients)"

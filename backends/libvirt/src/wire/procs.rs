@@ -101,6 +101,7 @@ pub struct Event {
 
 impl Event {
     const fn new(id: u32, procedure: i32, legacy: i32) -> Self {
+        // 0 stands for none in the table: no procedure has this number.
         let legacy = if legacy == 0 { None } else { Some(legacy) };
         Self { id, procedure, legacy, reason_first: matches!(id, 11 | 12 | 14) }
     }

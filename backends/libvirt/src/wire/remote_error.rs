@@ -54,6 +54,7 @@ impl RemoteError {
     /// # Errors
     /// The body does not begin with one.
     pub fn read(body: &mut Reader<'_>) -> Result<Self, Malformed> {
+        // For people only, so bytes that are not UTF-8 are no reason to fail.
         let text = |bytes: Option<&[u8]>| {
             bytes.map_or_else(String::new, |bytes| String::from_utf8_lossy(bytes).into_owned())
         };
