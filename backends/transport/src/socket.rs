@@ -103,6 +103,12 @@ impl From<UnixStream> for Socket {
     }
 }
 
+impl From<TcpStream> for Socket {
+    fn from(stream: TcpStream) -> Self {
+        Self::new(Stream::Tcp(stream))
+    }
+}
+
 impl Stream {
     async fn connect(endpoint: &Endpoint) -> io::Result<Self> {
         match endpoint {
