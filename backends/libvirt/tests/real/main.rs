@@ -1,27 +1,16 @@
-//! Against real libvirtds, each private to its test: `cargo test -- --ignored`.
+//! Tests on real libvirtds, each private to its test: `cargo test -- --ignored`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
-#[path = "real/containers.rs"]
 mod containers;
-#[path = "real/hour.rs"]
 mod hour;
-#[path = "real/moves.rs"]
 mod moves;
-#[path = "real/outages.rs"]
 mod outages;
-#[path = "real/sick.rs"]
 mod sick;
-#[path = "real/silent.rs"]
 mod silent;
-#[path = "real/stories.rs"]
 mod stories;
-#[path = "real/table.rs"]
 mod table;
-#[path = "real/trouble.rs"]
 mod trouble;
-#[path = "real/watcher.rs"]
 mod watcher;
-#[path = "real/window.rs"]
 mod window;
 
 use std::time::Duration;
@@ -31,10 +20,10 @@ use virevent::{DomainEvent, EventSource, EventStream, Options};
 use virevent_libvirt::Libvirt;
 use virevent_testkit::assert::{next_within, until_synced};
 
-/// The test driver of libvirt: domains without a hypervisor.
+/// libvirt's test driver, whose domains are simulated.
 const TEST: &str = "test:///default";
 
-/// Far longer than anything here takes on a busy machine.
+/// Far longer than any step of these tests takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn client(uri: &str) -> Driver {
@@ -42,23 +31,23 @@ fn client(uri: &str) -> Driver {
     Libvirt::new(uri).unwrap().reconnect(quick).source()
 }
 
-/// A stream that is synced, and what it told until then.
-async fn watch(uri: &str, options: Options) -> (EventStream, Vec<String>) {
+/// A synced stream, and what it delivered up to `Synced`, as lines.
+async fn synced_stream(uri: &str, options: Options) -> (EventStream, Vec<String>) {
     let mut events = client(uri).subscribe_with(options).await.unwrap();
-    let told = until_synced(&mut events).await.unwrap();
-    (events, told.iter().map(ToString::to_string).collect())
+    let existing = until_synced(&mut events).await.unwrap();
+    (events, existing.iter().map(ToString::to_string).collect())
 }
 
-/// What is told up to the first event for which `last` is true.
-async fn told_until(events: &mut EventStream, mut last: impl FnMut(&str) -> bool) -> Vec<String> {
-    let mut told: Vec<String> = Vec::new();
-    while !told.last().is_some_and(|line| last(line)) {
+/// The events up to the first one for which `last` is true, as lines.
+async fn lines_until(events: &mut EventStream, mut last: impl FnMut(&str) -> bool) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    while !lines.last().is_some_and(|line| last(line)) {
         match next_within(events, PATIENCE).await {
-            Ok(event) => told.push(event.to_string()),
-            Err(failure) => panic!("{failure}, after {told:#?}"),
+            Ok(event) => lines.push(event.to_string()),
+            Err(failure) => panic!("{failure}, after {lines:#?}"),
         }
     }
-    told
+    lines
 }
 
 /// A domain of the test driver.

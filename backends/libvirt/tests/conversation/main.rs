@@ -1,14 +1,11 @@
-//! The real source against a scripted daemon on a unix socket: what a real one won't do on demand.
+//! The source against a scripted daemon on a unix socket, for what a real daemon does not do on
+//! demand.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "conversation/broken.rs"]
 mod broken;
-#[path = "conversation/handshake.rs"]
 mod handshake;
-#[path = "conversation/lists.rs"]
 mod lists;
-#[path = "conversation/peer.rs"]
 mod peer;
 
 use futures::StreamExt;
@@ -18,12 +15,14 @@ use virevent_libvirt::wire::{Header, Lifecycle, Register, procs};
 
 use self::peer::{Daemon, WEB};
 
+/// The next `n` events as lines, `Synced` without its counts.
 async fn take(events: &mut EventStream, n: usize) -> Vec<String> {
-    let told: Vec<_> = events.take(n).map(|event| event.to_string()).collect().await;
-    told.into_iter().map(|line| line.split(" with ").next().unwrap().to_owned()).collect()
+    let lines: Vec<_> = events.take(n).map(|event| event.to_string()).collect().await;
+    lines.into_iter().map(|line| line.split(" with ").next().unwrap().to_owned()).collect()
 }
 
-fn first() -> [String; 3] {
+/// What a new stream delivers of the scripted daemon's domains.
+fn existing_and_synced() -> [String; 3] {
     ["db existing (no_state)", "web[3] existing (running (booted))", "synced"].map(Into::into)
 }
 
@@ -33,9 +32,10 @@ async fn replies_are_matched_by_serial_in_any_order_and_among_events() {
     let (_source, subscribed) = daemon.subscribe(Options::default());
     let mut peer = daemon.accept().await;
     let register = procs::CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY;
-    let (lifecycle, reboot) = (peer.until(register).await, peer.until(register).await);
+    let lifecycle = peer.until(register).await;
+    let reboot = peer.until(register).await;
     peer.answer(&reboot).await;
-    // Before the reply to its registration.
+    // An event before the reply to its registration.
     peer.lifecycle(3, 0).await;
     peer.answer(&lifecycle).await;
     let stats = peer.until(procs::CONNECT_GET_ALL_DOMAIN_STATS).await;
@@ -43,13 +43,13 @@ async fn replies_are_matched_by_serial_in_any_order_and_among_events() {
     peer.answer(&stats).await;
     tokio::spawn(peer.serve());
     let mut events = subscribed.await.unwrap().unwrap();
-    // The pause and the resume may both be newer than the list.
-    let resumed = first().map(|line| line.replace("booted", "unpaused"));
+    // The suspend and the resume may both be newer than the list, so both are applied.
+    let resumed = existing_and_synced().map(|line| line.replace("booted", "unpaused"));
     assert_eq!(take(&mut events, 3).await, resumed);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_before_callback_ids_is_registered_with_in_the_old_way() {
+async fn a_server_without_callback_ids_gets_legacy_calls() {
     let daemon = Daemon::new();
     let (_source, subscribed) = daemon.subscribe(Options::default());
     let mut peer = daemon.accept().await;
@@ -58,7 +58,7 @@ async fn a_server_before_callback_ids_is_registered_with_in_the_old_way() {
     assert_eq!(peer.asked[5..7], [167, 167]);
     peer.answer(&last).await;
     let mut events = subscribed.await.unwrap().unwrap();
-    assert_eq!(take(&mut events, 3).await, first());
+    assert_eq!(take(&mut events, 3).await, existing_and_synced());
     let event = Lifecycle { domain: WEB, event: 5, detail: 1 };
     peer.send(&Header::event(procs::LEGACY_LIFECYCLE), |body| event.write(body)).await;
     assert_eq!(take(&mut events, 1).await, ["web[3] stopped (destroyed)"]);
@@ -81,9 +81,9 @@ async fn the_last_subscriber_is_deregistered_before_its_close_returns() {
     closing.await.unwrap();
 }
 
-/// While a domain's lock is held a list has no reply, however long that takes.
+/// While a domain's lock is held a list gets no reply, for as long as that takes.
 #[tokio::test]
-async fn registrations_go_beside_a_list_that_is_not_answered() {
+async fn registrations_are_sent_beside_an_unanswered_list() {
     let daemon = Daemon::new();
     let (source, subscribed) = daemon.subscribe(Options::default().kind(Kind::Lifecycle));
     let mut peer = daemon.accept().await;
@@ -103,7 +103,7 @@ async fn registrations_go_beside_a_list_that_is_not_answered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn control_errors_are_delivered_only_when_asked_for() {
+async fn control_errors_are_delivered_only_to_their_subscribers() {
     for asked in [false, true] {
         let daemon = Daemon::new();
         let options = Options::default().kind(Kind::Lifecycle);
@@ -122,9 +122,9 @@ async fn control_errors_are_delivered_only_when_asked_for() {
         })
         .await;
         peer.lifecycle(3, 0).await;
-        let told = take(&mut events, 1 + usize::from(asked)).await;
-        let error = told.iter().any(|line| line.starts_with("web[3] event 7"));
-        assert_eq!(error, asked, "{told:?}");
-        assert_eq!(told.last().unwrap(), "web[3] suspended (paused)");
+        let lines = take(&mut events, 1 + usize::from(asked)).await;
+        let has_error = lines.iter().any(|line| line.starts_with("web[3] event 7"));
+        assert_eq!(has_error, asked, "{lines:?}");
+        assert_eq!(lines.last().unwrap(), "web[3] suspended (paused)");
     }
 }

@@ -1,4 +1,5 @@
-//! Another client of a real daemon, for speed: one call after the other, on one blocking connection.
+//! A fast client of a real daemon, for causing events: one call after the other, on one blocking
+//! connection.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -21,7 +22,7 @@ pub(crate) struct Rpc {
     stream: UnixStream,
     frames: Frames,
     serial: u32,
-    /// The domains defined here, as calls name them.
+    /// The domains that this client defined, in the form that calls take.
     domains: HashMap<String, Vec<u8>>,
 }
 
@@ -61,7 +62,7 @@ impl Rpc {
         self.on(RESUME, name);
     }
 
-    /// Asks what a list of this crate asks. How many domains there are.
+    /// Makes the calls of a list of this crate. Returns the number of domains.
     pub(crate) fn list(&mut self) -> usize {
         let stats = self.call(procs::CONNECT_GET_ALL_DOMAIN_STATS, |args| {
             StatsRequest { domains: Vec::new(), stats: StatsRequest::STATE, flags: 0 }.write(args);
@@ -93,7 +94,7 @@ impl Rpc {
                 }
             }
             let read = self.stream.read(self.frames.spare()).unwrap();
-            assert!(read > 0, "the daemon hung up upon procedure {procedure}");
+            assert!(read > 0, "the daemon closed the connection at procedure {procedure}");
             self.frames.filled(read);
         }
     }

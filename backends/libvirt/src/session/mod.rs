@@ -1,37 +1,32 @@
-//! One connection: the only file with sockets.
+//! One connection: the only module with I/O.
 //!
 //! ```text
 //!   connect ─▶ AUTH_LIST ─▶ [AUTH_POLKIT] ─▶ keepalive? ─▶ CONNECT_OPEN ─▶ callbacks? ─▶ GET_HOSTNAME
 //! ```
 //!
-//! The handshake runs on the same loop as everything after it, so that a ping in its midst is
-//! answered like any other.
+//! The handshake uses the same loop as everything after it, so that pings during the handshake are
+//! answered.
 
 mod advice;
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 use virevent::driver::{self, Batch, Connect, Interest};
 use virevent::{Domain, Error};
+use virevent_transport::{ConnectError, Endpoint, Socket, deadline_after};
 
 use crate::client::{Client, malformed};
-use crate::endpoint::{Endpoint, Surroundings};
+use crate::endpoint::{Environment, endpoint};
 use crate::uri::LibvirtUri;
-use crate::wire::xdr::{Reader, Writer};
+use crate::wire::xdr::{Malformed, Reader, Writer};
 use crate::wire::{Frames, Open, code, procs};
 
-/// As good as never, and still a time that a clock can be set to: thirty years.
-const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
-
-/// How to make connections to one daemon.
+/// Makes connections to one daemon.
 #[derive(Clone, Debug)]
 pub(crate) struct Opener {
     pub(crate) uri: LibvirtUri,
@@ -48,25 +43,28 @@ impl Connect for Opener {
     }
 
     async fn connect(&self) -> Result<Session, Error> {
-        let endpoint = Endpoint::of(&self.uri, self.read_only, &Surroundings::now())
+        let endpoint = endpoint(&self.uri, self.read_only, &Environment::now())
             .map_err(|reason| Error::InvalidUri { uri: self.uri.shown.clone(), reason })?;
-        // The driver has a deadline too, but does not know what the handshake waits for.
-        let now = Instant::now();
-        let deadline = now.checked_add(self.timeout).unwrap_or(now + NEVER);
-        let late = |call| Error::Timeout { call, after: self.timeout };
-        let socket = timeout_at(deadline, Socket::connect(&endpoint))
-            .await
-            .map_err(|_| late("the connection attempt"))?
-            .map_err(|error| advice::unreachable(&self.uri, &endpoint, error))?;
+        // The driver has a deadline as well, but its error cannot name the call without a reply.
+        let deadline = deadline_after(self.timeout);
+        let timed_out = |call| Error::Timeout { call, after: self.timeout };
+        let socket = match Socket::connect(&endpoint, deadline).await {
+            Ok(socket) => socket,
+            Err(ConnectError::TimedOut) => return Err(timed_out("the connection attempt")),
+            Err(ConnectError::Io(error)) => {
+                return Err(advice::unreachable(&self.uri, &endpoint, error));
+            }
+        };
         let mut session = Session::new(socket, endpoint);
         match timeout_at(deadline, session.handshake(&self.uri.name, self.read_only)).await {
             Ok(Ok(())) => Ok(session),
-            Ok(Err(error)) => Err(session.located(error)),
-            Err(_) => Err(late(advice::unanswered(session.client.calls.oldest()))),
+            Ok(Err(error)) => Err(session.with_endpoint(error)),
+            Err(_) => Err(timed_out(advice::unanswered(session.client.calls.oldest_procedure()))),
         }
     }
 }
 
+/// A connection whose handshake is done, or under way.
 pub(crate) struct Session {
     socket: Socket,
     endpoint: Endpoint,
@@ -74,11 +72,9 @@ pub(crate) struct Session {
     frames: Frames,
     client: Client,
     /// Whether the server answers pings.
-    keepalive: bool,
+    has_keepalive: bool,
     /// Whether the handshake is done.
-    open: bool,
-    /// Set when writing failed: what the server still had to say is read first.
-    mute: bool,
+    is_open: bool,
 }
 
 impl driver::Session for Session {
@@ -100,18 +96,18 @@ impl driver::Session for Session {
     }
 
     fn ping(&mut self) -> bool {
-        if self.keepalive {
+        if self.has_keepalive {
             self.client.calls.keepalive(procs::PING);
         }
-        self.keepalive
+        self.has_keepalive
     }
 
     async fn advance(&mut self, out: &mut Batch) -> Result<(), Error> {
-        // A change that needs no call is confirmed by nobody else.
-        if self.client.settle(out) {
+        // A change that needs no call gets no reply that would report it.
+        if self.client.report_interest(out) {
             return Ok(());
         }
-        self.turn(out).await.map_err(|error| self.located(error))
+        self.exchange(out).await.map_err(|error| self.with_endpoint(error))
     }
 }
 
@@ -123,14 +119,13 @@ impl Session {
             host: String::new(),
             frames: Frames::new(),
             client: Client::new(),
-            keepalive: false,
-            open: false,
-            mute: false,
+            has_keepalive: false,
+            is_open: false,
         }
     }
 
-    /// Writes, reads once, and takes in what came.
-    async fn turn(&mut self, out: &mut Batch) -> Result<(), Error> {
+    /// Writes what waits to be written, reads once, and handles the frames that are complete.
+    async fn exchange(&mut self, out: &mut Batch) -> Result<(), Error> {
         poll_fn(|cx| self.poll_io(cx)).await?;
         while let Some(frame) = self
             .frames
@@ -142,8 +137,8 @@ impl Session {
         Ok(())
     }
 
-    /// The error, with the place of a peer that does not speak libvirt's protocol.
-    fn located(&self, error: Error) -> Error {
+    /// The error; one about the protocol with the endpoint and what to check there.
+    fn with_endpoint(&self, error: Error) -> Error {
         match error {
             Error::Protocol { detail } => {
                 let endpoint = &self.endpoint;
@@ -154,26 +149,17 @@ impl Session {
         }
     }
 
-    /// Writes what can be written, and reads once. Nothing is held across a pending poll but what is
-    /// in `self`, so the future around it may be dropped.
+    /// Writes what can be written, and reads once. All state is in `self`, so a future around it
+    /// may be dropped.
     fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        while !self.mute && !self.client.calls.unwritten().is_empty() {
-            match self.socket.poll_write(cx, self.client.calls.unwritten()) {
-                Poll::Ready(Ok(bytes)) => self.client.calls.wrote(bytes),
-                Poll::Ready(Err(_)) => self.mute = true,
-                Poll::Pending => break,
-            }
-        }
-        // tokio takes a read that leaves room in the buffer for the end of what there is, and waits
-        // without trying once more: one read and one wait an event.
-        let mut buffer = ReadBuf::new(self.frames.spare());
-        match ready!(self.socket.poll_read(cx, &mut buffer)) {
-            Ok(()) if buffer.filled().is_empty() => Poll::Ready(Err(self.closed())),
-            Ok(()) => {
-                let bytes = buffer.filled().len();
+        let outbox = self.client.calls.outbox();
+        match ready!(self.socket.poll_io(cx, outbox, self.frames.spare())) {
+            Ok(0) => Poll::Ready(Err(self.closed())),
+            Ok(bytes) => {
                 self.frames.filled(bytes);
                 Poll::Ready(Ok(()))
             }
+            // A daemon that is killed with unread calls in its socket resets the connection.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
                 Poll::Ready(Err(self.closed()))
             }
@@ -186,33 +172,36 @@ impl Session {
     }
 
     fn closed(&self) -> Error {
-        let detail = advice::closed(self.open).into();
+        let detail = advice::closed(self.is_open).into();
         Error::Closed { endpoint: self.endpoint.to_string(), detail }
     }
 
-    /// Calls, and waits for the reply.
+    /// Makes a call of the handshake and waits for the reply.
     async fn call(
         &mut self,
         procedure: i32,
         args: impl FnOnce(&mut Writer<'_>),
     ) -> Result<Vec<u8>, Error> {
-        self.client.ask(procedure, args);
+        self.client.call_handshake(procedure, args);
         loop {
-            if let Some(reply) = self.client.take_reply() {
+            if let Some(reply) = self.client.take_handshake_reply() {
                 return reply;
             }
-            // Nothing is registered yet: events of a peer that sends some all the same go with this
-            // batch, before they fill our memory.
-            self.turn(&mut Batch::new("", "")).await?;
+            // Nothing is registered yet. A peer that sends events all the same must not fill our
+            // memory, so they are dropped with this batch.
+            self.exchange(&mut Batch::new("", "")).await?;
         }
     }
 
     pub(crate) async fn handshake(&mut self, name: &str, read_only: bool) -> Result<(), Error> {
         self.authenticate().await?;
-        self.keepalive = self.supports(procs::feature::KEEPALIVE).await?;
+        // The only feature that a server answers before CONNECT_OPEN: any other is an error there.
+        // The question also makes the server send pings, which are answered from here on.
+        self.has_keepalive = self.supports(procs::feature::KEEPALIVE).await?;
         let open = Open { name: Some(name.as_bytes()), flags: read_only.into() };
         self.call(procs::CONNECT_OPEN, |args| open.write(args)).await?;
         let callbacks = self.supports(procs::feature::EVENT_CALLBACK).await?;
+        // Before the first registration, which depends on it.
         self.client.registrations.legacy = !callbacks;
         self.host = match self.call(procs::CONNECT_GET_HOSTNAME, |_| {}).await {
             Ok(reply) => {
@@ -220,28 +209,30 @@ impl Session {
                 let name = name.map_err(|error| malformed(&error, procs::CONNECT_GET_HOSTNAME))?;
                 String::from_utf8_lossy(name).into_owned()
             }
-            // The driver does not tell: the host is the one that we connected to.
+            // The hypervisor's driver has no such call: the host is the one that we connected to.
             Err(Error::Server(_)) => match &self.endpoint {
                 Endpoint::Tcp(host, _) => host.clone(),
                 Endpoint::Unix(_) => "localhost".into(),
             },
             Err(error) => return Err(error),
         };
-        self.open = true;
+        self.is_open = true;
         Ok(())
     }
 
     async fn authenticate(&mut self) -> Result<(), Error> {
         let reply = self.call(procs::AUTH_LIST, |_| {}).await?;
-        let ways = auth_ways(&reply).map_err(|error| malformed(&error, procs::AUTH_LIST))?;
-        if ways.is_empty() || ways.contains(&procs::auth::NONE) {
+        let methods = auth_methods(&reply).map_err(|error| malformed(&error, procs::AUTH_LIST))?;
+        // libvirtd accepts root on a unix socket without polkit, and answers AUTH_POLKIT there with
+        // an error: only what the list contains may be called.
+        if methods.is_empty() || methods.contains(&procs::auth::NONE) {
             return Ok(());
         }
-        if ways.contains(&procs::auth::POLKIT) {
+        if methods.contains(&procs::auth::POLKIT) {
             return match self.call(procs::AUTH_POLKIT, |_| {}).await {
                 Err(Error::Server(refusal)) => Err(Error::Authentication {
                     detail: format!(
-                        "polkit says no ({}): run as root or in the group libvirt, or allow \
+                        "polkit refused ({}): run as root or in the group libvirt, or allow \
                          org.libvirt.unix.monitor to this user",
                         refusal.message
                     ),
@@ -249,11 +240,13 @@ impl Session {
                 outcome => outcome.map(drop),
             };
         }
-        let what = if ways.contains(&procs::auth::SASL) { "SASL" } else { "an unknown one" };
+        let has_sasl = methods.contains(&procs::auth::SASL);
+        let method = if has_sasl { "SASL" } else { "an unknown method" };
         Err(Error::Authentication {
             detail: format!(
-                "{what}, on {}, which this version does not have: connect to a unix socket, or set \
-                 auth_unix_ro, auth_unix_rw or auth_tcp to \"none\" in the daemon's configuration",
+                "{method}, on {}, which this version does not support: connect to a unix socket, \
+                 or set auth_unix_ro, auth_unix_rw or auth_tcp to \"none\" in the daemon's \
+                 configuration",
                 self.endpoint
             ),
         })
@@ -267,7 +260,7 @@ impl Session {
                     .map(|supported| supported != 0)
                     .map_err(|error| malformed(&error, procs::CONNECT_SUPPORTS_FEATURE))
             }
-            // An old server that does not know the question.
+            // A server that is older than the call.
             Err(Error::Server(error))
                 if matches!(error.code, code::NO_SUPPORT | code::INTERNAL_ERROR) =>
             {
@@ -278,39 +271,8 @@ impl Session {
     }
 }
 
-fn auth_ways(reply: &[u8]) -> Result<Vec<i32>, crate::wire::xdr::Malformed> {
+/// The methods of authentication that a server accepts: see [`procs::auth`].
+fn auth_methods(reply: &[u8]) -> Result<Vec<i32>, Malformed> {
     let mut body = Reader::new(reply);
     (0..body.count(20, 4)?).map(|_| body.i32()).collect()
-}
-
-pub(crate) enum Socket {
-    Unix(UnixStream),
-    Tcp(TcpStream),
-}
-
-impl Socket {
-    async fn connect(endpoint: &Endpoint) -> io::Result<Self> {
-        match endpoint {
-            Endpoint::Unix(path) => UnixStream::connect(path).await.map(Self::Unix),
-            Endpoint::Tcp(host, port) => {
-                let stream = TcpStream::connect((&**host, *port)).await?;
-                stream.set_nodelay(true)?;
-                Ok(Self::Tcp(stream))
-            }
-        }
-    }
-
-    fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Unix(stream) => Pin::new(stream).poll_read(cx, into),
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, into),
-        }
-    }
-
-    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
-    }
 }

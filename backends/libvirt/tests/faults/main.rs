@@ -1,21 +1,15 @@
-//! What a libvirtd can do wrong, each in a test: it ends in a clear error, or in a gap and a recovery;
-//! never in a panic, a hang, a wrong state, or memory that grows.
+//! Faults of a libvirtd, each in a test: it leads to a clear error, or to a gap and a recovery;
+//! never to a panic, a hang, a wrong state, or memory that grows.
 //!
-//! The daemon is the testkit's fake on a real socket, so that time is real too: deadlines are set
-//! short where a test waits for one, and are long everywhere else.
+//! The daemon is the testkit's fake on a real socket, so that time is real, too: deadlines are
+//! short where a test waits for one, and long everywhere else.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "faults/bytes.rs"]
 mod bytes;
-#[path = "faults/calls.rs"]
 mod calls;
-#[path = "faults/chaos.rs"]
 mod chaos;
-#[path = "faults/handshake.rs"]
 mod handshake;
-#[path = "faults/timing.rs"]
 mod timing;
-#[path = "faults/verification.rs"]
 mod verification;
 
 use std::time::Duration;
@@ -27,7 +21,7 @@ use virevent_testkit::Host;
 use virevent_testkit::assert::{Fold, next_within, until_synced};
 use virevent_testkit::libvirtd::FakeLibvirtd;
 
-/// Far longer than anything here takes.
+/// Far longer than any step of these tests takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn client(daemon: &FakeLibvirtd) -> Libvirt {
@@ -35,14 +29,14 @@ fn client(daemon: &FakeLibvirtd) -> Libvirt {
     Libvirt::new(&daemon.uri()).unwrap().reconnect(quick.seed(1))
 }
 
-/// A client that waits for nothing: for the tests of a deadline.
+/// A client with short deadlines, for tests of them.
 fn hasty_client(daemon: &FakeLibvirtd) -> Driver {
     let short = Duration::from_millis(200);
     client(daemon).call_timeout(short).connect_timeout(short).keepalive(short / 4, 3).source()
 }
 
 /// A daemon with a running domain `web`, and a stream that is synced with it.
-async fn watched() -> (FakeLibvirtd, EventStream) {
+async fn synced_stream() -> (FakeLibvirtd, EventStream) {
     let daemon = FakeLibvirtd::start().unwrap();
     daemon.host().define("web").unwrap();
     daemon.host().start("web").unwrap();
@@ -52,16 +46,16 @@ async fn watched() -> (FakeLibvirtd, EventStream) {
     (daemon, events)
 }
 
-/// Why a subscription fails, as a line for people.
-async fn refusal(source: &Driver) -> (Error, String) {
+/// The error of a subscription, and the line that people see.
+async fn subscribe_error(source: &Driver) -> (Error, String) {
     let outcome = tokio::time::timeout(PATIENCE, source.subscribe_with(Options::default())).await;
-    let error = outcome.expect("subscribing hangs").unwrap_err();
+    let error = outcome.expect("subscribe does not return").unwrap_err();
     let line = error.to_line();
     (error, line)
 }
 
-/// The kind of the gap that comes next.
-async fn gap(events: &mut EventStream) -> FaultKind {
+/// The fault of the gap that is the next event.
+async fn next_gap(events: &mut EventStream) -> FaultKind {
     match next_within(events, PATIENCE).await.unwrap() {
         DomainEvent::Gap(gap) => match gap.kind {
             GapKind::Disconnected { fault } => fault.kind(),
@@ -71,14 +65,14 @@ async fn gap(events: &mut EventStream) -> FaultKind {
     }
 }
 
-/// That the stream is whole again, and goes on: a change on the host is told.
-async fn recovers(events: &mut EventStream, host: &Host) {
+/// Asserts that the stream becomes synced and delivers a change on the host.
+async fn assert_recovers(events: &mut EventStream, host: &Host) {
     until_synced(events).await.unwrap();
-    goes_on(events, host).await;
+    assert_delivers(events, host).await;
 }
 
-/// That the stream goes on: a change on the host is the next that is told.
-async fn goes_on(events: &mut EventStream, host: &Host) {
+/// Asserts that the stream delivers a change on the host as its next event.
+async fn assert_delivers(events: &mut EventStream, host: &Host) {
     host.create("probe").unwrap();
     let event = next_within(events, PATIENCE).await.unwrap();
     assert!(event.to_string().starts_with("probe["), "{event}");
@@ -87,11 +81,11 @@ async fn goes_on(events: &mut EventStream, host: &Host) {
     assert!(event.to_string().contains("stopped (destroyed)"), "{event}");
 }
 
-/// That a new stream says how the host is, and goes on.
-async fn tells_the_truth(source: &Driver, host: &Host) {
+/// Asserts that a new stream lists the host's domains as they are, and delivers a change.
+async fn assert_new_stream_is_true(source: &Driver, host: &Host) {
     let mut events = source.subscribe_with(Options::default()).await.unwrap();
     let mut fold = Fold::default();
     fold.extend(&until_synced(&mut events).await.unwrap());
     fold.check(&host.domains()).unwrap();
-    goes_on(&mut events, host).await;
+    assert_delivers(&mut events, host).await;
 }

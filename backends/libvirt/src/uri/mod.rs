@@ -1,10 +1,11 @@
 //! libvirt's URIs: `driver[+transport]://[user@][host][:port]/path[?name=value&...]`.
 //!
-//! Parsing does no I/O. What is not for this backend is refused by its name: a key file or a proxy that
-//! is silently not used would be a trap. The forms and parameters are described at
+//! Parsing does no I/O. What this backend does not support is refused by name: a URI with a key
+//! file or a proxy must not connect without it. The forms and parameters are described at
 //! <https://libvirt.org/uri.html>.
 
 use virevent::Error;
+use virevent_transport::uri::mask_password;
 
 use self::params::Params;
 
@@ -13,21 +14,22 @@ mod params;
 /// The port of plain TCP.
 const TCP_PORT: u16 = 16509;
 
-/// A libvirt URI, taken apart.
+/// A parsed libvirt URI.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LibvirtUri {
-    /// As it was given, without a password.
+    /// As it was given, with its password masked.
     pub(crate) shown: String,
     /// The hypervisor's driver: `qemu`, `test`, `xen` ...
     pub(crate) driver: String,
-    /// What follows the host: `/system`, `/session`, `/default` ...
+    /// The part after the host: `/system`, `/session`, `/default` ...
     pub(crate) path: String,
     /// Where to connect.
     pub(crate) transport: Transport,
-    /// What the server is asked to open.
+    /// The URI that the server is to open.
     pub(crate) name: String,
 }
 
+/// Where to connect, as the URI says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
     Unix { socket: Option<String>, mode: Mode },
@@ -37,37 +39,43 @@ pub(crate) enum Transport {
 /// Which daemon's socket to take when the URI names none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// The driver's own daemon where its socket exists, else libvirtd.
+    /// The driver's modular daemon where its socket exists, else libvirtd.
     Auto,
     /// libvirtd.
     Legacy,
-    /// The driver's own daemon.
+    /// The driver's modular daemon.
     Direct,
 }
 
 impl LibvirtUri {
+    /// Parses a URI.
+    ///
     /// # Errors
     /// [`Error::InvalidUri`]: what is wrong, and what to do.
     pub(crate) fn parse(text: &str) -> Result<Self, Error> {
-        let shown = without_password(text);
+        let shown = mask_password(text);
         parse(text, &shown).map_err(|reason| Error::InvalidUri { uri: shown, reason })
     }
 
-    /// Whether it means the daemon of the user's own, unless that user is root.
-    pub(crate) fn means_own_daemon(&self) -> bool {
+    /// Whether it means the session daemon, which belongs to the user; for root the system's.
+    pub(crate) fn means_session_daemon(&self) -> bool {
         self.path == "/session" || self.driver == "test"
+    }
+
+    /// Whether it leads to another host.
+    pub(crate) fn is_remote(&self) -> bool {
+        matches!(self.transport, Transport::Tcp { .. })
     }
 }
 
 fn parse(text: &str, shown: &str) -> Result<LibvirtUri, String> {
     if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return Err(
-            "it has a space or a control character in it: write it as %20 and the like".into()
-        );
+        return Err("it contains a space or a control character: write a space as %20".into());
     }
     let (scheme, rest) = text
         .split_once(':')
         .ok_or("it has no driver: give one as in qemu:///system or test:///default")?;
+    // As in libvirt the transport may have capital letters, the driver may not.
     let (driver, transport) = match scheme.split_once('+') {
         Some((driver, transport)) => (driver, Some(transport.to_ascii_lowercase())),
         None => (scheme, None),
@@ -85,12 +93,12 @@ fn parse(text: &str, shown: &str) -> Result<LibvirtUri, String> {
         return Err(format!("give the path after slashes, as in {driver}:///{path}"));
     }
     let (host, port) = host_and_port(authority)?;
-    let transport = known_transport(transport.as_deref(), host, driver)?;
+    let transport = supported_transport(transport.as_deref(), host, driver)?;
     if port.is_some() && host.is_empty() {
         return Err(format!("a port needs a host: {driver}+tcp://HOST:PORT/..."));
     }
     if path == "/embed" {
-        return Err("embed runs the hypervisor's driver inside a process of its own: connect to \
+        return Err("/embed runs the hypervisor's driver inside the client's process: connect to \
                     the daemon, as in qemu:///system"
             .into());
     }
@@ -100,15 +108,17 @@ fn parse(text: &str, shown: &str) -> Result<LibvirtUri, String> {
         "unix" => Transport::Unix { socket, mode: mode.unwrap_or(Mode::Auto) },
         _ => {
             if socket.is_some() {
-                return Err("socket= is for the transport unix: take it out".into());
+                return Err("socket= is for the transport unix: leave it out".into());
             }
             if mode == Some(Mode::Direct) {
-                return Err("mode=direct is for the transport unix: take it out".into());
+                return Err("mode=direct is for the transport unix: leave it out".into());
             }
+            // libvirt takes port 0 for the default, too.
             let port = port.filter(|port| *port != 0).unwrap_or(TCP_PORT);
             Transport::Tcp { host: host.into(), port }
         }
     };
+    // libvirt's client sends the rest as it was written: in order, escapes untouched.
     let name = name.unwrap_or_else(|| {
         let query =
             if others.is_empty() { String::new() } else { format!("?{}", others.join("&")) };
@@ -123,12 +133,16 @@ fn parse(text: &str, shown: &str) -> Result<LibvirtUri, String> {
     })
 }
 
-/// The transport, as far as this backend has it.
-fn known_transport(asked: Option<&str>, host: &str, driver: &str) -> Result<&'static str, String> {
+/// The transport, if this backend supports it.
+fn supported_transport(
+    asked: Option<&str>,
+    host: &str,
+    driver: &str,
+) -> Result<&'static str, String> {
     match asked {
         Some("unix") | None if host.is_empty() => Ok("unix"),
         Some("unix") => Err(format!(
-            "the transport unix has no host: take out {host:?}, or give {driver}+tcp://{host}/..."
+            "the transport unix has no host: leave out {host:?}, or give {driver}+tcp://{host}/..."
         )),
         Some("tcp") if host.is_empty() => {
             Err(format!("the transport tcp needs a host: {driver}+tcp://HOST/..."))
@@ -136,12 +150,12 @@ fn known_transport(asked: Option<&str>, host: &str, driver: &str) -> Result<&'st
         Some("tcp") => Ok("tcp"),
         // A host without a transport means TLS.
         None => Err(format!(
-            "a host without a transport means tls, which this version does not have: use \
+            "a host without a transport means tls, which this version does not support: use \
              {driver}+tcp://{host}/... in a network that you trust, or tunnel the host's socket \
              and use {driver}+unix:///...?socket=PATH"
         )),
         Some(name @ ("tls" | "ssh" | "libssh" | "libssh2" | "ext")) => Err(format!(
-            "this version does not have the transport {name}: use {driver}+tcp://HOST/... in a \
+            "this version does not support the transport {name}: use {driver}+tcp://HOST/... in a \
              network that you trust, or tunnel the host's socket and use \
              {driver}+unix:///...?socket=PATH"
         )),
@@ -150,13 +164,14 @@ fn known_transport(asked: Option<&str>, host: &str, driver: &str) -> Result<&'st
 }
 
 fn host_and_port(authority: &str) -> Result<(&str, Option<u16>), String> {
-    let place = authority.rsplit_once('@').map_or(authority, |(_user, place)| place);
-    let (host, port) = match place.strip_prefix('[') {
+    let address = authority.rsplit_once('@').map_or(authority, |(_user, address)| address);
+    let (host, port) = match address.strip_prefix('[') {
         Some(rest) => {
-            let (host, port) = rest.split_once(']').ok_or("the bracket of its address is open")?;
+            let (host, port) =
+                rest.split_once(']').ok_or("the bracket of its address is not closed")?;
             (host, port.strip_prefix(':').unwrap_or(port))
         }
-        None => place.split_once(':').unwrap_or((place, "")),
+        None => address.split_once(':').unwrap_or((address, "")),
     };
     let port = match port {
         "" => None,
@@ -167,20 +182,9 @@ fn host_and_port(authority: &str) -> Result<(&str, Option<u16>), String> {
     Ok((host, port))
 }
 
-/// What comes before `mark`, and the rest with the mark.
+/// The text before `mark`, and the rest from the mark on.
 fn split_at(text: &str, mark: char) -> (&str, &str) {
     text.split_at(text.find(mark).unwrap_or(text.len()))
-}
-
-/// The URI with `***` in place of a password before its host.
-fn without_password(uri: &str) -> String {
-    let Some((head, tail)) = uri.split_once("//") else { return uri.into() };
-    let (authority, path) = tail.split_at(tail.find(['/', '?', '#']).unwrap_or(tail.len()));
-    match authority.rsplit_once('@').and_then(|(user, host)| Some((user.split_once(':')?.0, host)))
-    {
-        Some((user, host)) => format!("{head}//{user}:***@{host}{path}"),
-        None => uri.into(),
-    }
 }
 
 #[cfg(test)]
@@ -196,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn each_form_leads_to_its_socket_and_its_name() {
+    fn each_form_has_its_transport_and_its_name() {
         let auto = || unix(None, Mode::Auto);
         let table = [
             ("qemu:///system", auto(), "qemu:///system"),
@@ -210,7 +214,7 @@ mod tests {
                 unix(Some("/a b-sock"), Mode::Auto),
                 "qemu:///system",
             ),
-            // As virsh 9.0 was seen to do it.
+            // As virsh 9.0 does it.
             (
                 "qemu+unix:///system?mode=direct&socket=X&a=%2Fb%20c",
                 unix(Some("X"), Mode::Direct),
@@ -233,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_refused_with_its_name() {
+    fn an_unsupported_part_is_refused_by_name() {
         let table = [
             ("", "no driver"),
             ("system", "no driver"),
