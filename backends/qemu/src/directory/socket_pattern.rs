@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use virevent::Error;
+use virevent_transport::MAX_SOCKET_PATH;
 
 use super::pattern::NamePattern;
 use crate::peer::advice::{OUT_OF_FILES, is_out_of_files};
-use crate::uri::{LONGEST_PATH, decoded};
+use crate::uri::decoded;
 
 /// The patterns of a URI that has none.
 const DEFAULT: [&str; 2] = ["*.sock", "*.monitor"];
@@ -129,9 +130,9 @@ fn parse(uri: &str) -> Result<SocketPattern, String> {
         None => b"/",
     };
     // The shortest socket adds a slash and a name of one byte.
-    if directory.len() + 2 > LONGEST_PATH {
+    if directory.len() + 2 > MAX_SOCKET_PATH {
         return Err(format!(
-            "a socket's path has at most {LONGEST_PATH} bytes, and the directory's alone has {}",
+            "a socket's path has at most {MAX_SOCKET_PATH} bytes, and the directory's alone has {}",
             directory.len()
         ));
     }
