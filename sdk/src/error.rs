@@ -178,9 +178,9 @@ impl Error {
     pub fn unreachable(
         endpoint: impl Into<String>,
         reason: impl Into<String>,
-        source: impl Into<io::Error>,
+        source: impl Into<Arc<io::Error>>,
     ) -> Self {
-        let source = Arc::new(source.into());
+        let source = source.into();
         Self::Unreachable { endpoint: endpoint.into(), reason: reason.into(), source }
     }
 
@@ -252,7 +252,7 @@ impl Error {
             FaultKind::Closed => io::ErrorKind::ConnectionReset,
             _ => io::ErrorKind::NotConnected,
         };
-        Self::unreachable(endpoint, fault.message(), kind)
+        Self::unreachable(endpoint, fault.message(), io::Error::from(kind))
     }
 
     /// The message and the messages of its sources, in one line for people.

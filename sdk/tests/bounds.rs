@@ -160,7 +160,7 @@ fn peak(act: impl AsyncFnOnce()) -> u64 {
 
 fn lagged(event: Option<DomainEvent>) -> (u64, bool) {
     match event {
-        Some(DomainEvent::Gap(Gap { kind: GapKind::Lagged { missed, reset }, .. })) => {
+        Some(DomainEvent::Gap(Gap { kind: GapKind::Lagged { missed, reset, .. }, .. })) => {
             (missed, reset)
         }
         other => panic!("{other:?}"),

@@ -93,10 +93,7 @@ impl QmpLink {
             }
             // A QEMU that is killed with unread bytes in its socket resets the connection: the same
             // end.
-            Ok(_) | Err(_) => Poll::Ready(Err(Error::Closed {
-                endpoint: self.endpoint.to_string(),
-                detail: String::new(),
-            })),
+            Ok(_) | Err(_) => Poll::Ready(Err(Error::closed(self.endpoint.to_string(), ""))),
         }
     }
 
@@ -171,5 +168,5 @@ async fn connect_unix(
 
 /// The error that what was read is not QMP.
 pub(crate) fn broken(error: &dyn std::fmt::Display) -> Error {
-    Error::Protocol { detail: error.to_string() }
+    Error::protocol(error.to_string())
 }

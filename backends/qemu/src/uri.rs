@@ -30,7 +30,7 @@ impl Endpoint {
     /// # Errors
     /// [`Error::InvalidUri`]: what is wrong, and what to do.
     pub(crate) fn parse(uri: &str) -> Result<Self, Error> {
-        parse(uri).map_err(|reason| Error::InvalidUri { uri: uri.into(), reason })
+        parse(uri).map_err(|reason| Error::invalid_uri(uri, reason))
     }
 
     /// The name of a domain whose QEMU has none: the socket's file without its extension, or the

@@ -114,7 +114,7 @@ mod tests {
         });
         let gone = |scope: &Scope| {
             let fault = Fault::new(FaultKind::Closed, "hung up");
-            Gap::new(scope.clone(), GapKind::Disconnected { fault }).into()
+            Gap::new(scope.clone(), GapKind::disconnected(fault)).into()
         };
         let back = |scope: &Scope| Synced::new(scope.clone(), 1).into();
         let all = Scope::source_wide("qmp-dir:/run");
@@ -139,7 +139,7 @@ mod tests {
             react(&mut running, &Lifecycle::new(domain.clone(), started, at).into());
         }
         assert_eq!(running.domains.len(), 2);
-        let lagged = GapKind::Lagged { missed: 9, reset: true };
+        let lagged = GapKind::lagged(9, true);
         react(&mut running, &Gap::new(Scope::source_wide("b:"), lagged).into());
         let left: Vec<_> = running.domains.values().collect();
         assert_eq!(left, [&one], "a reset is of one source");
@@ -155,7 +155,7 @@ mod tests {
         react(&mut running, &Lifecycle::new(web, started, at).into());
         assert_eq!(running.domains.len(), 1);
         for (reset, left) in [(false, 1), (true, 0)] {
-            let lagged = GapKind::Lagged { missed: 9, reset };
+            let lagged = GapKind::lagged(9, reset);
             react(&mut running, &Gap::new(Scope::source_wide("fake:"), lagged).into());
             assert_eq!(running.domains.len(), left);
         }

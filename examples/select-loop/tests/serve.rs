@@ -84,7 +84,7 @@ async fn a_hypervisor_that_refuses_for_good_later_is_an_error() {
     let hypervisor = FakeHypervisor::new();
     let mut service = start(&hypervisor);
     service.says(&[], true).await;
-    hypervisor.refuse(Error::Authentication { detail: "log in".into() });
+    hypervisor.refuse(Error::authentication("log in"));
     hypervisor.lose_connection();
     let error = service.task.await.unwrap().unwrap_err();
     assert!(matches!(error, Error::Authentication { .. }), "{error}");

@@ -265,7 +265,7 @@ mod tests {
             Error::Unsupported { uri: uri.into(), kind: "other:99999999".parse().unwrap() };
         let line = about(uri, &unsupported);
         assert!(line.starts_with("test:///default cannot report"), "{line}");
-        let line = about(uri, &Error::Authentication { detail: "log in".into() });
+        let line = about(uri, &Error::authentication("log in"));
         assert!(line.starts_with("test:///default: the server requires"), "{line}");
     }
 }

@@ -107,7 +107,7 @@ mod tests {
         let (lost, kept) = (FakeHypervisor::new(), FakeHypervisor::new());
         let sources: [Arc<dyn EventSource>; 2] = [Arc::new(lost.clone()), Arc::new(kept.clone())];
         let mut streams = Streams::open(&sources, &Options::default()).await.unwrap();
-        lost.refuse(Error::Authentication { detail: "log in".into() });
+        lost.refuse(Error::authentication("log in"));
         lost.lose_connection();
 
         let (mut batch, mut failures) = (Vec::new(), Vec::new());

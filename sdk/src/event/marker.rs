@@ -189,6 +189,20 @@ impl fmt::Display for Gap {
     }
 }
 
+impl GapKind {
+    /// Makes a [`Disconnected`](Self::Disconnected).
+    #[must_use]
+    pub fn disconnected(fault: Fault) -> Self {
+        Self::Disconnected { fault }
+    }
+
+    /// Makes a [`Lagged`](Self::Lagged).
+    #[must_use]
+    pub fn lagged(missed: u64, reset: bool) -> Self {
+        Self::Lagged { missed, reset }
+    }
+}
+
 /// What happened.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -27,7 +27,7 @@ impl SocketPattern {
     /// # Errors
     /// [`Error::InvalidUri`]: what is wrong, and what to do.
     pub(crate) fn parse(uri: &str) -> Result<Self, Error> {
-        parse(uri).map_err(|reason| Error::InvalidUri { uri: uri.into(), reason })
+        parse(uri).map_err(|reason| Error::invalid_uri(uri, reason))
     }
 
     /// Whether a file of this name may be a QEMU's socket.
@@ -67,7 +67,7 @@ impl SocketPattern {
         let reason = "the directory does not exist yet: it counts as empty and is watched for; \
                       check the path, or make the directory before the first QEMU starts";
         let source = Arc::new(io::Error::from(io::ErrorKind::NotFound));
-        Error::Unreachable { endpoint, reason: reason.into(), source }
+        Error::unreachable(endpoint, reason, source)
     }
 
     /// The error that `path` is unreadable. May block.
@@ -92,7 +92,7 @@ impl SocketPattern {
             _ => "fix it; the directory is scanned again every second".into(),
         };
         let endpoint = path.display().to_string();
-        Error::Unreachable { endpoint, reason, source: Arc::new(error) }
+        Error::unreachable(endpoint, reason, error)
     }
 }
 

@@ -50,7 +50,7 @@ pub(crate) fn unreachable(endpoint: &Endpoint, error: io::Error) -> Error {
         Endpoint::Tcp(..) => tcp(endpoint, &error),
     };
     let endpoint = endpoint.to_string();
-    Error::Unreachable { endpoint, reason, source: Arc::new(error) }
+    Error::unreachable(endpoint, reason, error)
 }
 
 fn unix(path: &Path, error: &io::Error) -> String {
@@ -158,7 +158,7 @@ impl MonitorConfig {
 
     fn timed_out(&self, reason: String) -> Error {
         let source = Arc::new(io::Error::from(io::ErrorKind::TimedOut));
-        Error::Unreachable { endpoint: self.endpoint.to_string(), reason, source }
+        Error::unreachable(self.endpoint.to_string(), reason, source)
     }
 }
 
