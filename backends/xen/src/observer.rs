@@ -468,3 +468,21 @@ impl Observer {
             .filter_map(|(domid, slot)| Some((domid as u16, slot.as_deref()?)))
     }
 }
+
+#[cfg(test)]
+impl Observer {
+    /// The name of the main state, for the table of states.
+    fn state(&self) -> &'static str {
+        match (self.phase, self.verification.is_some()) {
+            (Phase::Idle, _) => "idle",
+            (Phase::Features, _) => "features",
+            (Phase::Watching, _) => "watching",
+            (Phase::Registered, _) => "registered",
+            (Phase::Listing, _) => "first look",
+            (Phase::Telling, false) => "live",
+            (Phase::Telling, true) => "verifying",
+            (Phase::Closing, _) => "closing",
+            (Phase::Unwatching, _) => "unwatching",
+        }
+    }
+}

@@ -5,6 +5,7 @@ mod bounds;
 mod lives;
 mod random;
 mod requests;
+mod states;
 mod store;
 mod verify;
 
