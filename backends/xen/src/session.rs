@@ -14,26 +14,27 @@ use tokio::time::{Instant, Sleep, sleep};
 use virevent::driver::{self, Batch, Connect, Interest};
 use virevent::{Error, Kind, Kinds};
 
-use crate::client::protocol;
-use crate::device::Device;
-use crate::endpoint::{self, Endpoint, Place, Surroundings};
-use crate::observer::{Observer, Past};
-use crate::socket::Socket;
+use crate::device::XenbusDevice;
+use crate::endpoint::{self, HostEnvironment, StoreEndpoint, StorePath};
+use crate::observer::{Observer, PreviousRuns};
+use crate::pipeline::protocol;
+use crate::request::StoreRequest;
+use crate::socket::StoreSocket;
 use crate::uri::StoreUri;
 use crate::wire::Decoder;
 
 /// How to make connections to one store.
 #[derive(Clone, Debug)]
-pub(crate) struct Opener {
+pub(crate) struct StoreConnector {
     pub(crate) uri: StoreUri,
     pub(crate) host: Arc<str>,
     /// How long the server may take to answer a request.
     pub(crate) timeout: Duration,
-    /// What the last connection knew that the store does not tell.
-    pub(crate) past: Arc<Mutex<Past>>,
+    /// What the last connection knew and the store has no trace of.
+    pub(crate) previous: Arc<Mutex<PreviousRuns>>,
 }
 
-impl Connect for Opener {
+impl Connect for StoreConnector {
     type Session = Session;
 
     fn uri(&self) -> &str {
@@ -41,60 +42,63 @@ impl Connect for Opener {
     }
 
     fn kinds(&self) -> Kinds {
-        // A domain that reboots is another run, told as stopped and started.
+        // A domain that reboots is another run: stopped, then started.
         [Kind::Lifecycle].into_iter().collect()
     }
 
     async fn connect(&self) -> Result<Session, Error> {
-        let place = match &self.uri.path {
-            Some(path) => Place::given(path),
-            None => endpoint::of_this_host(&Surroundings::now()),
+        let path = match &self.uri.path {
+            Some(path) => StorePath::given(path),
+            None => endpoint::of_this_host(&HostEnvironment::of_this_process()),
         };
-        let endpoint = place.endpoint()?;
-        let link = match &endpoint {
-            Endpoint::Socket(path) => {
-                knock(path).await.map(|stream| Link::Socket(Socket::Attached(stream)))
-            }
-            Endpoint::Device(path) => Device::open(path).map(Link::Device),
+        let endpoint = path.endpoint()?;
+        let channel = match &endpoint {
+            StoreEndpoint::Socket(path) => connect(path)
+                .await
+                .map(|stream| StoreChannel::Socket(StoreSocket::Attached(stream))),
+            StoreEndpoint::Device(path) => XenbusDevice::open(path).map(StoreChannel::Device),
         };
-        let link = link.map_err(|error| place.unreachable(error))?;
-        Ok(Session::new(link, endpoint, self))
+        let channel = channel.map_err(|error| path.unreachable(error))?;
+        Ok(Session::new(channel, endpoint, self))
     }
 }
 
-/// How often to knock while too many wait at the door, and for how long.
-const KNOCK: Duration = Duration::from_millis(15);
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The delay between two attempts to connect while the daemon's backlog is full.
+const CONNECT_RETRY: Duration = Duration::from_millis(15);
 
-/// How often a verification's replies are read. In this time the C xenstored of Xen 4.17 answers about as many
-/// requests as may be under way, so that one wakeup and one read bring all their replies. It is
-/// also how late an event may be read during a verification.
+/// How long a full backlog is retried.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// The delay between two reads during a verification. In this time the C xenstored of Xen 4.17 answers about as
+/// many requests as may be pending, so that one wakeup and one read bring all their replies. It is also how
+/// late an event may be read during a verification.
 const READ_INTERVAL: Duration = Duration::from_millis(4);
 
-/// Connects. xenstored lets in few at a time, and a socket that does not block is sent away where
-/// another would wait.
-async fn knock(path: &Path) -> io::Result<UnixStream> {
-    let until = Instant::now() + PATIENCE;
+/// Connects to a socket. xenstored has a short backlog: while it is full a blocking connect waits, and a
+/// non-blocking one fails with EAGAIN.
+async fn connect(path: &Path) -> io::Result<UnixStream> {
+    let until = Instant::now() + CONNECT_LIMIT;
     loop {
         match UnixStream::connect(path).await {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < until => {
-                sleep(KNOCK).await;
+                sleep(CONNECT_RETRY).await;
             }
             outcome => return outcome,
         }
     }
 }
 
+/// What carries the packets.
 #[derive(Debug)]
-enum Link {
-    Socket(Socket),
-    Device(Device),
+enum StoreChannel {
+    Socket(StoreSocket),
+    Device(XenbusDevice),
 }
 
 #[derive(Debug)]
 pub(crate) struct Session {
-    link: Link,
-    endpoint: Endpoint,
+    channel: StoreChannel,
+    endpoint: StoreEndpoint,
     host: Arc<str>,
     timeout: Duration,
     decoder: Decoder,
@@ -102,11 +106,11 @@ pub(crate) struct Session {
     timer: Pin<Box<Sleep>>,
     /// When to read next, while the socket is detached from the runtime.
     next_read: Option<Instant>,
-    /// A whole interval has brought nothing: until bytes arrive the runtime waits for them.
+    /// Whether a whole interval has brought nothing: until bytes arrive the runtime waits for them.
     is_silent: bool,
-    /// Set when writing failed: what the server still had to say is read first.
-    mute: bool,
-    past: Arc<Mutex<Past>>,
+    /// Whether a write failed. What the server sent before is still read: it may say why.
+    has_write_failed: bool,
+    previous: Arc<Mutex<PreviousRuns>>,
 }
 
 impl driver::Session for Session {
@@ -122,7 +126,7 @@ impl driver::Session for Session {
         self.observer.request_list(tag);
     }
 
-    /// xenstored writes a change's event before the reply to any request that it takes after the change.
+    /// xenstored writes the event of a change before the reply to any request that it takes after the change.
     fn is_ordered(&self) -> bool {
         true
     }
@@ -138,31 +142,36 @@ impl driver::Session for Session {
 }
 
 impl Session {
-    fn new(link: Link, endpoint: Endpoint, opener: &Opener) -> Self {
-        let is_device = matches!(endpoint, Endpoint::Device(_));
-        let past = std::mem::take(&mut *opener.past.lock().unwrap_or_else(PoisonError::into_inner));
-        let host = Arc::clone(&opener.host);
+    fn new(channel: StoreChannel, endpoint: StoreEndpoint, connector: &StoreConnector) -> Self {
+        let is_device = matches!(endpoint, StoreEndpoint::Device(_));
+        let previous =
+            std::mem::take(&mut *connector.previous.lock().unwrap_or_else(PoisonError::into_inner));
+        let host = Arc::clone(&connector.host);
         Self {
-            link,
+            channel,
             endpoint,
-            observer: Observer::new(Arc::clone(&host), opener.uri.with_dom0, is_device, past),
+            observer: Observer::new(
+                Arc::clone(&host),
+                connector.uri.with_dom0,
+                is_device,
+                previous,
+            ),
             host,
-            timeout: opener.timeout,
+            timeout: connector.timeout,
             decoder: Decoder::of_replies(),
             timer: Box::pin(sleep(Duration::from_secs(3600))),
             next_read: None,
             is_silent: false,
-            mute: false,
-            past: Arc::clone(&opener.past),
+            has_write_failed: false,
+            previous: Arc::clone(&connector.previous),
         }
     }
 
-    /// Nothing is held across a pending poll but what is in `self` and in the batch.
+    /// Cancel safe: across a pending poll all state is in `self` and in the batch.
     fn poll(&mut self, cx: &mut Context<'_>, out: &mut Batch) -> Poll<Result<(), Error>> {
         loop {
             let now = Instant::now();
-            self.observer.pump(now, out);
-            if self.observer.take_told() {
+            if self.observer.pump(now, out) {
                 return Poll::Ready(Ok(()));
             }
             if let Err(error) = self.set_pace(now) {
@@ -176,7 +185,7 @@ impl Session {
                 return Poll::Pending;
             };
             if at > now {
-                // Setting a timer costs more than letting it ring early once in a while.
+                // Setting a timer costs more than an early ring now and then.
                 if at < self.timer.deadline() || self.timer.is_elapsed() {
                     self.timer.as_mut().reset(at);
                 }
@@ -186,10 +195,10 @@ impl Session {
         }
     }
 
-    /// Decides whether the runtime waits for bytes, or they are read at intervals: the latter only while
-    /// all that is under way is a verification's, for whose replies no subscriber waits.
+    /// Decides whether the runtime waits for bytes, or they are read at intervals: the latter only while a
+    /// verification is all that is under way, for no subscriber waits for its replies.
     fn set_pace(&mut self, now: Instant) -> io::Result<()> {
-        let Link::Socket(socket) = &mut self.link else { return Ok(()) };
+        let StoreChannel::Socket(socket) = &mut self.channel else { return Ok(()) };
         let is_patient = self.observer.is_patient(now) && !self.is_silent;
         if is_patient && !socket.is_detached() {
             socket.detach()?;
@@ -201,7 +210,7 @@ impl Session {
         Ok(())
     }
 
-    /// Takes in the packets that are there.
+    /// Takes in the packets that were read.
     fn take_in(&mut self, out: &mut Batch) -> Result<(), Error> {
         let now = Instant::now();
         let too_long = |error: crate::wire::TooLong| protocol(error.to_string());
@@ -209,20 +218,19 @@ impl Session {
             self.observer.receive(&packet, now, out)?;
         }
         self.observer.pump(now, out);
-        self.observer.take_told();
         Ok(())
     }
 
     /// Writes what can be written, and reads once.
     fn poll_io(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Result<(), Error>> {
-        while !self.mute && !self.observer.client.unwritten().is_empty() {
-            match self.link.poll_write(cx, self.observer.client.unwritten()) {
-                Poll::Ready(Ok(bytes)) => self.observer.client.wrote(bytes),
+        while !self.has_write_failed && !self.observer.pipeline.unwritten().is_empty() {
+            match self.channel.poll_write(cx, self.observer.pipeline.unwritten()) {
+                Poll::Ready(Ok(bytes)) => self.observer.pipeline.wrote(bytes),
                 Poll::Ready(Err(error)) => {
-                    if let Link::Device(_) = self.link {
+                    if let StoreChannel::Device(_) = self.channel {
                         return Poll::Ready(Err(self.refused(error)));
                     }
-                    self.mute = true;
+                    self.has_write_failed = true;
                 }
                 Poll::Pending => break,
             }
@@ -231,8 +239,8 @@ impl Session {
             return Poll::Pending;
         }
         let mut buffer = ReadBuf::new(self.decoder.spare());
-        let Poll::Ready(outcome) = self.link.poll_read(cx, &mut buffer) else {
-            // Nothing wakes the task for a detached socket: the timer does, and then it is attached.
+        let Poll::Ready(outcome) = self.channel.poll_read(cx, &mut buffer) else {
+            // Only the timer wakes the task for a detached socket. It has, for nothing.
             self.is_silent |= self.next_read.is_some();
             return Poll::Pending;
         };
@@ -240,7 +248,7 @@ impl Session {
             Ok(()) if buffer.filled().is_empty() => Poll::Ready(Err(self.closed())),
             Ok(()) => {
                 let bytes = buffer.filled().len();
-                // A full buffer says that more waits, which must not pile up in the daemon.
+                // A full buffer says that more is to be read. Left there, it would make the daemon buffer.
                 let is_full = buffer.remaining() == 0;
                 self.decoder.filled(bytes);
                 self.is_silent = false;
@@ -265,22 +273,22 @@ impl Session {
     }
 
     fn closed(&self) -> Error {
-        let detail = "xenstored stopped or was restarted, or would not let us in";
+        let detail = "xenstored stopped, was restarted, or refused the connection";
         Error::Closed { endpoint: self.endpoint.to_string(), detail: detail.into() }
     }
 
-    /// A device says no to a request by failing the write.
+    /// The kernel refuses a request by failing the write.
     fn refused(&self, error: io::Error) -> Error {
-        let asked = self.observer.client.oldest().map(crate::request::Ask::to_line);
-        let asked = asked.unwrap_or_else(|| "a request".into());
+        let request = self.observer.pipeline.oldest().map(StoreRequest::to_line);
+        let request = request.unwrap_or_else(|| "request".into());
         Error::Unreachable {
             endpoint: self.endpoint.to_string(),
-            reason: format!("the kernel refused a {asked}: run it in domain 0, as root"),
+            reason: format!("the kernel refused a {request}: run it in domain 0, as root"),
             source: Arc::new(error),
         }
     }
 
-    /// The error, with the place of a peer that does not speak the protocol.
+    /// Adds the endpoint to an error of the protocol.
     fn located(&self, error: Error) -> Error {
         match error {
             Error::Protocol { detail } => {
@@ -294,11 +302,12 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        *self.past.lock().unwrap_or_else(PoisonError::into_inner) = self.observer.take_past();
+        *self.previous.lock().unwrap_or_else(PoisonError::into_inner) =
+            self.observer.take_previous();
     }
 }
 
-impl Link {
+impl StoreChannel {
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Socket(socket) => socket.poll_read(cx, into),
@@ -318,8 +327,8 @@ impl Link {
 mod tests {
     use super::*;
 
-    /// A listener at whose door as many wait as may.
-    async fn crowded(dir: &Path) -> (tokio::net::UnixListener, Vec<UnixStream>) {
+    /// A listener whose backlog is full.
+    async fn full_backlog(dir: &Path) -> (tokio::net::UnixListener, Vec<UnixStream>) {
         let socket = tokio::net::UnixSocket::new_stream().unwrap();
         socket.bind(dir.join("socket")).unwrap();
         let listener = socket.listen(1).unwrap();
@@ -332,29 +341,30 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_finds_a_crowd_at_the_door_is_let_in_when_it_has_gone() {
+    async fn a_connect_succeeds_once_the_backlog_has_room() {
         let dir = tempfile::tempdir().unwrap();
-        let (listener, waiting) = crowded(dir.path()).await;
-        let open = async {
+        let (listener, waiting) = full_backlog(dir.path()).await;
+        let accept = async {
             sleep(Duration::from_secs(1)).await;
             for _ in 0..waiting.len() {
                 listener.accept().await.unwrap();
             }
         };
         let path = dir.path().join("socket");
-        let (stream, ()) = tokio::join!(knock(&path), open);
+        let (stream, ()) = tokio::join!(connect(&path), accept);
         assert!(stream.is_ok(), "{stream:?}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_door_that_stays_crowded_is_an_error_that_says_so_after_5_s() {
+    async fn a_full_backlog_is_an_error_after_5_s() {
         let dir = tempfile::tempdir().unwrap();
-        let (_listener, _waiting) = crowded(dir.path()).await;
-        let (path, begun) = (dir.path().join("socket"), Instant::now());
-        let error = knock(&path).await.unwrap_err();
+        let (_listener, _waiting) = full_backlog(dir.path()).await;
+        let path = dir.path().join("socket");
+        let begun = Instant::now();
+        let error = connect(&path).await.unwrap_err();
         assert!((5_000..5_100).contains(&begun.elapsed().as_millis()));
-        let said = Place::given(&path).unreachable(error).to_line();
-        assert!(said.contains("too many clients wait"), "{said}");
+        let message = StorePath::given(&path).unreachable(error).to_line();
+        assert!(message.contains("too many clients wait"), "{message}");
     }
 
     const DOMAINS: u16 = 500;
@@ -369,8 +379,8 @@ mod tests {
         std::thread::spawn(move || serve(listener.accept().unwrap().0));
         let uri = StoreUri::parse(&format!("xenstore:{}", path.display())).unwrap();
         let timeout = Duration::from_secs(10);
-        let opener = Opener { uri, host: "h".into(), timeout, past: Arc::default() };
-        opener.connect().await.unwrap()
+        let connector = StoreConnector { uri, host: "h".into(), timeout, previous: Arc::default() };
+        connector.connect().await.unwrap()
     }
 
     /// Answers each request with a write of its own, as xenstored does, until the client hangs up or, in a
@@ -448,7 +458,7 @@ mod tests {
         driver::Session::set_interest(session, &[Kind::Lifecycle].into_iter().collect(), 1);
         driver::Session::request_list(session, 2);
         until_listed(session).await;
-        // The events that setting the watches has fired are too old to be waited for.
+        // Until then the events that setting the watches has fired end the pauses.
         sleep(2 * crate::observer::ATTENTION).await;
     }
 
@@ -470,9 +480,9 @@ mod tests {
         let mut session = session(dir.path(), |socket| answer(socket, Some(100))).await;
         synced(&mut session).await;
         driver::Session::request_list(&mut session, 3);
-        let is_detached = |session: &Session| match &session.link {
-            Link::Socket(socket) => socket.is_detached(),
-            Link::Device(_) => false,
+        let is_detached = |session: &Session| match &session.channel {
+            StoreChannel::Socket(socket) => socket.is_detached(),
+            StoreChannel::Device(_) => false,
         };
         let mut batch = Batch::new("xenstore:", "h");
         let mut was_detached = false;
@@ -490,12 +500,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_socket_for_datagrams_is_told_from_a_xenstoreds() {
+    async fn a_datagram_socket_is_an_error_that_says_so() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("socket");
         let _other = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
-        let error = knock(&path).await.unwrap_err();
-        let said = Place::given(&path).unreachable(error).to_line();
-        assert!(said.contains("a socket for datagrams"), "{said}");
+        let error = connect(&path).await.unwrap_err();
+        let message = StorePath::given(&path).unreachable(error).to_line();
+        assert!(message.contains("a datagram socket"), "{message}");
     }
 }

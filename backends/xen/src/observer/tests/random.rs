@@ -5,21 +5,21 @@ use std::time::Duration;
 
 use virevent::{DomainEvent, EventSource, Kind, Options};
 
-use super::{Rig, Told};
+use super::{EventLines, Harness};
 
 #[tokio::test(start_paused = true)]
 async fn a_name_that_is_read_after_its_domain_has_gone_renames_nobody() {
     // The values of two domains with one id, read one by one: by chance, but often.
     for seed in 0..200 {
         let random = Some(Arc::new(Mutex::new(fastrand::Rng::with_seed(seed))));
-        let rig = Rig { random, ..Rig::default() };
-        rig.act(|store| store.start(3, 3, "web"));
-        let mut told = rig.synced().await;
-        rig.act(|store| store.write("/local/domain/3/name", "web"));
+        let harness = Harness { random, ..Harness::default() };
+        harness.act(|store| store.start(3, 3, "web"));
+        let mut told = harness.synced().await;
+        harness.act(|store| store.write("/local/domain/3/name", "web"));
         for _ in 0..seed % 10 {
             tokio::task::yield_now().await;
         }
-        rig.act(|store| store.write_down(3, 4, "db"));
+        harness.act(|store| store.write_down(3, 4, "db"));
         assert_eq!(told.lines().await, ["web[3] stopped", "db[3] started"], "{seed}");
     }
 }
@@ -61,20 +61,20 @@ async fn live(verify: Duration, silence: bool) {
     for seed in 0..seeds() {
         let mut random = fastrand::Rng::with_seed(seed);
         let turns = Some(Arc::new(Mutex::new(random.fork())));
-        let rig = Rig { random: turns, verify, seed, ..Rig::default() };
-        let source = rig.source();
+        let harness = Harness { random: turns, verify, seed, ..Harness::default() };
+        let source = harness.source();
         let subscribe = async || {
             let options = Options::default().kind(Kind::Lifecycle).kind(Kind::Other);
-            Told(source.subscribe_with(options.capacity(100_000)).await.unwrap())
+            EventLines(source.subscribe_with(options.capacity(100_000)).await.unwrap())
         };
-        rig.act(|store| store.has_depth = seed % 3 == 0);
+        harness.act(|store| store.has_depth = seed % 3 == 0);
         let mut truth = std::collections::BTreeMap::<u16, (u128, String)>::new();
         let mut told = if random.bool() { Some(subscribe().await) } else { None };
         let mut events = Vec::new();
         for step in 0..random.usize(1..60) {
             let domid = random.u16(1..6);
             let is_silent = silence && random.u8(0..3) == 0;
-            rig.act(|store| store.is_silent = is_silent);
+            harness.act(|store| store.is_silent = is_silent);
             match (random.u8(0..8), truth.contains_key(&domid)) {
                 (0..3, false) => {
                     // The same uuid never runs twice at once, but comes again.
@@ -83,42 +83,42 @@ async fn live(verify: Duration, silence: bool) {
                         uuid += 1;
                     }
                     let name = format!("vm{uuid}-{step}");
-                    rig.act(|store| store.start(domid, uuid, &name));
+                    harness.act(|store| store.start(domid, uuid, &name));
                     truth.insert(domid, (uuid, name));
                 }
                 (0, true) => {
                     let name = format!("renamed{step}");
-                    rig.act(|store| store.write(&format!("/local/domain/{domid}/name"), &name));
+                    harness.act(|store| store.write(&format!("/local/domain/{domid}/name"), &name));
                     truth.get_mut(&domid).unwrap().1 = name;
                 }
                 (1, true) => {
                     let uuid = 1_000 + step as u128;
-                    rig.act(|store| store.write_down(domid, uuid, "reused"));
+                    harness.act(|store| store.write_down(domid, uuid, "reused"));
                     truth.insert(domid, (uuid, "reused".into()));
                 }
-                (2, true) => rig.act(|store| store.request(domid, "poweroff")),
-                (3, true) => rig.act(|store| store.shut_down(domid)),
+                (2, true) => harness.act(|store| store.request(domid, "poweroff")),
+                (3, true) => harness.act(|store| store.shut_down(domid)),
                 (4, true) => {
-                    rig.act(|store| store.release(domid));
+                    harness.act(|store| store.release(domid));
                     truth.remove(&domid);
                 }
                 (5, true) => {
-                    rig.act(|store| store.destroy(domid));
+                    harness.act(|store| store.destroy(domid));
                     truth.remove(&domid);
                 }
                 (6, true) => {
                     // Its place goes, and is written anew when nobody lists any more. A number that nobody
                     // has heard of by then would be found only within 5 s of its introduction.
                     tokio::time::sleep(Duration::from_millis(500)).await;
-                    rig.act(|store| store.remove(&format!("/local/domain/{domid}")));
+                    harness.act(|store| store.remove(&format!("/local/domain/{domid}")));
                     tokio::time::sleep(Duration::from_secs(random.u64(0..12))).await;
                     let uuid = 2_000 + step as u128;
-                    rig.act(|store| store.write_down(domid, uuid, "anew"));
+                    harness.act(|store| store.write_down(domid, uuid, "anew"));
                     truth.insert(domid, (uuid, "anew".into()));
                 }
                 _ => {}
             }
-            rig.act(|store| store.is_silent = false);
+            harness.act(|store| store.is_silent = false);
             for _ in 0..random.usize(0..30) {
                 tokio::task::yield_now().await;
             }
@@ -139,11 +139,11 @@ async fn live(verify: Duration, silence: bool) {
         assert_eq!(believed(&events), truth, "seed {seed}: {lines:#?}");
         let corrected = source.counters().corrected;
         assert!(silence || corrected == 0, "seed {seed}: {corrected} corrected: {lines:#?}");
-        let watches = rig.act(|store| store.watches.len());
+        let watches = harness.act(|store| store.watches.len());
         let special = if seed % 3 == 0 { 3 } else { 2 };
         assert_eq!(watches, special + 3 * truth.len(), "seed {seed}");
         told.0.close().await;
-        assert!(rig.act(|store| store.watches.is_empty()));
+        assert!(harness.act(|store| store.watches.is_empty()));
     }
 }
 

@@ -34,7 +34,7 @@ use Input::{Answer, Event, List, Probe, Refuse, Subscribe, Unsubscribe};
 
 impl Machine {
     fn new(is_device: bool) -> Self {
-        let observer = Observer::new("h".into(), false, is_device, Past::default());
+        let observer = Observer::new("h".into(), false, is_device, PreviousRuns::default());
         Self { observer, batch: Batch::new("xenstore:", "h"), pending: Vec::new() }
     }
 
@@ -108,7 +108,7 @@ impl Machine {
 
     /// The requests that the observer has written since the last call.
     fn written(&mut self) -> Vec<String> {
-        let unwritten = self.observer.client.unwritten();
+        let unwritten = self.observer.pipeline.unwritten();
         let bytes = unwritten.len();
         let mut decoder = Decoder::new();
         decoder.push(unwritten);
@@ -120,7 +120,7 @@ impl Machine {
             lines.push(line.replace("/local/domain", "~").trim_end().to_owned());
             self.pending.push((packet.header, path));
         }
-        self.observer.client.wrote(bytes);
+        self.observer.pipeline.wrote(bytes);
         lines
     }
 

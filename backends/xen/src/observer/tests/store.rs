@@ -7,7 +7,7 @@ use crate::wire::{Decoder, Header, MAX_PAYLOAD, Operation, Packet, error, packet
 
 /// What one connection sees of a store, and what a toolstack does to it.
 #[derive(Debug, Default)]
-pub(super) struct Store {
+pub(super) struct MemoryStore {
     pub(super) nodes: BTreeMap<String, Vec<u8>>,
     /// When a node was made: children are listed in that order.
     made: BTreeMap<String, u64>,
@@ -29,7 +29,7 @@ pub(super) struct Store {
 
 type Answer = Result<Vec<u8>, &'static str>;
 
-impl Store {
+impl MemoryStore {
     /// The client has written these packets.
     pub(super) fn take(&mut self, bytes: &[u8]) {
         let mut decoder = Decoder::new();
@@ -253,7 +253,7 @@ impl Store {
 }
 
 /// What may always come, and means nothing.
-impl Store {
+impl MemoryStore {
     pub(super) fn special_events(&mut self) {
         for (path, token) in self.watches.clone() {
             self.event(&path, &token);
