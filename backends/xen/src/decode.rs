@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_uuid_is_taken_from_what_every_toolstack_writes() {
+    fn a_uuid_is_read_from_every_form_of_vm() {
         let known = Uuid::try_parse("00000005-0000-4000-8000-000000000005").unwrap();
         for vm in
             ["00000005-0000-4000-8000-000000000005", "00000005-0000-4000-8000-000000000005-12"]
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_derived_uuid_is_the_same_each_time_and_another_for_each_domain() {
+    fn a_derived_uuid_is_stable_and_unique() {
         assert_eq!(uuid_of("h", 5), uuid_of("h", 5));
         assert_ne!(uuid_of("h", 5), uuid_of("h", 6));
         assert_ne!(uuid_of("h", 5), uuid_of("other", 5));
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_reads_back_and_is_sound_json_whatever_a_guest_wrote() {
+    fn any_request_of_a_guest_is_valid_json() {
         for text in ["poweroff", "reboot", "halt", "suspend", "crash"] {
             let request = Request::read(text.as_bytes());
             assert!(request.is_ending());

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_refused_with_what_to_do() {
+    fn an_invalid_uri_is_refused_with_advice() {
         let table = [
             ("xenstore:socket", "whole path"),
             ("xenstore://host/x", "on this host"),

@@ -18,7 +18,7 @@ const BURSTS: usize = 10;
 const FLOOD: usize = 1_000;
 
 #[test]
-fn in_the_steady_state_neither_a_watch_event_nor_what_it_tells_allocates() {
+fn neither_watch_events_nor_items_allocate() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("sock");
     let listener = UnixListener::bind(&path).unwrap();

@@ -72,7 +72,7 @@ fn view(packet: &Owned) -> Packet<'_> {
 }
 
 #[test]
-fn every_packet_is_what_the_recorder_says_wherever_it_is_cut() {
+fn every_recorded_packet_decodes_wherever_it_is_cut() {
     let sessions = [
         session!("basics"),
         session!("directory-part"),
@@ -147,7 +147,7 @@ fn a_list_of_900_names_comes_in_parts() {
 
 /// What an observer that reads after each event was answered, by path.
 #[test]
-fn what_the_observer_read_is_decoded() {
+fn recorded_replies_are_decoded() {
     let lines = session!("lifecycle-observer");
     let mut random = Rng::with_seed(11);
     let asked: BTreeMap<u32, Owned> = packets(&lines, false, usize::MAX, &mut random)
@@ -191,7 +191,7 @@ fn what_the_observer_read_is_decoded() {
 }
 
 #[tokio::test]
-async fn what_a_toolstack_did_is_told_in_order() {
+async fn recorded_toolstack_actions_are_reported_in_order() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     let fake = FakeXenstored::start().unwrap();

@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_is_refused_both_ways_and_never_cut_short() {
+    fn a_payload_too_long_is_refused_and_never_truncated() {
         let mut bytes = vec![7];
         let much = [0; MAX_PAYLOAD];
         let most = MAX_PAYLOAD;
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_accepts_a_long_list_and_a_server_no_long_request() {
+    fn only_replies_to_a_list_may_be_long() {
         let list = Header::request(Operation::DIRECTORY, 4);
         for length in [MAX_PAYLOAD + 1, ROOM - HEADER_LENGTH, ROOM, MAX_DIRECTORY] {
             let names = vec![b'7'; length];

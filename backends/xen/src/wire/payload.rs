@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watch_event_has_a_path_and_a_token_which_may_be_empty() {
+    fn a_watch_event_has_a_path_and_a_token() {
         let read = |payload| WatchEvent::read(&packet(Operation::WATCH_EVENT, payload));
         assert_eq!(read(b"/a\0\0"), Ok(WatchEvent { path: b"/a", token: b"" }));
         assert_eq!(read(b"/a\0a b\0more\0"), Ok(WatchEvent { path: b"/a", token: b"a b" }));

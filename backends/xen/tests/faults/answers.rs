@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn a_refusal_fails_the_first_subscription_and_says_what_to_do() {
+async fn a_refusal_fails_the_first_subscription_with_advice() {
     let rig = Rig::with(|faults| faults.refuse(Operation::WATCH, None, "EACCES"));
     let error = rig.refusal().await;
     assert!(error.is_refusal());
@@ -19,7 +19,7 @@ async fn a_refusal_fails_the_first_subscription_and_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_big_list_comes_in_parts_and_begins_again_when_it_changes() {
+async fn a_long_list_in_parts_begins_again_when_it_changes() {
     let rig = Rig::with(|faults| (faults.longest_list, faults.part_changes) = (40, 3));
     for n in 0..50 {
         rig.fake.toolstack().introduce(&*format!("vm{n}")).unwrap();
@@ -66,7 +66,7 @@ async fn a_list_beyond_the_bound_is_a_broken_protocol() {
 }
 
 #[tokio::test]
-async fn a_daemon_that_names_the_domain_is_asked_for_that_one_only() {
+async fn a_named_release_asks_only_for_that_domain() {
     let rig = Rig::with(|faults| faults.features = Some(4));
     let xl = rig.fake.toolstack();
     for name in ["web", "db"] {
@@ -115,7 +115,7 @@ async fn a_name_and_a_request_may_be_any_bytes() {
 }
 
 #[tokio::test]
-async fn nothing_of_ours_is_watched_once_nobody_listens() {
+async fn without_subscribers_nothing_is_watched() {
     for lacks_reset in [false, true] {
         let rig = Rig::with(|faults| {
             if lacks_reset {
@@ -136,7 +136,7 @@ async fn nothing_of_ours_is_watched_once_nobody_listens() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_of_one_domain_is_not_known_and_no_concern_of_the_others() {
+async fn an_unreadable_node_affects_only_its_domain() {
     let table = [
         ("/local/domain/1/control/shutdown", "web[1]"),
         ("/local/domain/1/name", "Domain-1[1]"),
@@ -162,7 +162,7 @@ async fn what_cannot_be_read_of_one_domain_is_not_known_and_no_concern_of_the_ot
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_any_more_is_as_it_was() {
+async fn a_node_unreadable_for_a_while_keeps_its_value() {
     let rig = Rig::new();
     rig.fake.toolstack().introduce("web").unwrap();
     let mut told = rig.synced().await;
@@ -177,7 +177,7 @@ async fn what_cannot_be_read_any_more_is_as_it_was() {
 }
 
 #[tokio::test]
-async fn a_watch_that_is_there_already_is_as_good_as_one_that_is_set() {
+async fn a_watch_that_exists_already_counts_as_set() {
     let watches = [
         "@introduceDomain",
         "@releaseDomain",

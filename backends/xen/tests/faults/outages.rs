@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn after_an_outage_too_only_a_store_may_say_that_there_are_no_domains() {
+async fn after_an_outage_another_server_is_no_empty_store() {
     let wrong = [(Operation::WATCH, "not OK"), (Operation::DIRECTORY, "no names of children")];
     for (operation, reason) in wrong {
         let rig = Rig::new();
@@ -23,7 +23,7 @@ async fn after_an_outage_too_only_a_store_may_say_that_there_are_no_domains() {
 }
 
 #[tokio::test]
-async fn a_daemon_that_says_nothing_any_more_is_out_of_reach() {
+async fn a_silent_daemon_is_unreachable() {
     let rig = Rig::new();
     rig.fake.toolstack().introduce("web").unwrap();
     let store = XenStore::new(&rig.fake.uri()).unwrap();
@@ -39,7 +39,7 @@ async fn a_daemon_that_says_nothing_any_more_is_out_of_reach() {
 }
 
 #[tokio::test]
-async fn a_daemon_that_comes_back_and_has_forgotten_all_watches_is_watched_again() {
+async fn a_restarted_daemon_is_watched_again() {
     let rig = Rig::new();
     let xl = rig.fake.toolstack();
     for name in ["web", "db", "mail"] {
@@ -69,7 +69,7 @@ async fn a_daemon_that_comes_back_and_has_forgotten_all_watches_is_watched_again
 }
 
 #[tokio::test]
-async fn a_domain_without_a_name_or_a_uuid_is_the_same_after_an_outage() {
+async fn a_domain_without_a_name_is_the_same_after_an_outage() {
     let rig = Rig::new();
     let xl = rig.fake.toolstack();
     xl.introduce("web").unwrap();
@@ -91,7 +91,7 @@ async fn a_domain_without_a_name_or_a_uuid_is_the_same_after_an_outage() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_slow_but_answers_all_the_time_is_not_overdue() {
+async fn a_slow_server_that_answers_is_not_overdue() {
     // 64 questions of 20 ms each take longer than the half second that each may take.
     let rig = Rig::new();
     for n in 0..80 {

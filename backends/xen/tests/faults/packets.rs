@@ -3,14 +3,14 @@
 use super::*;
 
 #[tokio::test]
-async fn a_byte_at_a_time_is_as_good_as_any() {
+async fn replies_may_arrive_byte_by_byte() {
     let rig = Rig::with(|faults| faults.piece = Some(1));
     let mut told = rig.synced().await;
     a_life(&rig, &mut told).await;
 }
 
 #[tokio::test]
-async fn events_between_a_request_and_its_reply_and_events_over_and_over_change_nothing() {
+async fn events_before_replies_and_repeated_events_change_nothing() {
     let rig = Rig::with(|faults| {
         for operation in [Operation::WATCH, Operation::READ, Operation::DIRECTORY] {
             faults.events_before.insert(operation, 3);
@@ -28,7 +28,7 @@ async fn events_between_a_request_and_its_reply_and_events_over_and_over_change_
 }
 
 #[tokio::test]
-async fn a_read_is_answered_however_many_events_are_queued_before_its_reply() {
+async fn a_reply_behind_100_000_events_arrives() {
     let rig = Rig::patient();
     rig.fake.toolstack().introduce("web").unwrap();
     let mut told = rig.synced().await;
@@ -45,7 +45,7 @@ async fn a_read_is_answered_however_many_events_are_queued_before_its_reply() {
 }
 
 #[tokio::test]
-async fn spurious_events_and_events_of_nobody_are_passed_over() {
+async fn events_of_unknown_watches_are_ignored() {
     let rig = Rig::new();
     rig.fake.toolstack().introduce("web").unwrap();
     let mut told = rig.synced().await;
@@ -63,7 +63,7 @@ async fn a_rename(rig: &Rig, told: &mut Told) {
 }
 
 #[tokio::test]
-async fn what_breaks_the_protocol_is_a_gap_that_says_what_was_wrong() {
+async fn a_broken_protocol_is_a_gap_with_its_reason() {
     type Change = fn(&mut Faults);
     let table: [(Change, &str); 7] = [
         (|faults| faults.oversize = [Operation::READ].into(), "a payload of 4097 bytes"),
@@ -100,7 +100,7 @@ async fn what_breaks_the_protocol_is_a_gap_that_says_what_was_wrong() {
 }
 
 #[tokio::test]
-async fn a_server_that_sends_back_what_it_gets_is_no_empty_store() {
+async fn an_echo_server_is_no_empty_store() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("echo");
     let listener = tokio::net::UnixListener::bind(&path).unwrap();
@@ -118,7 +118,7 @@ async fn a_server_that_sends_back_what_it_gets_is_no_empty_store() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_packets_are_a_gap_and_never_more() {
+async fn random_bytes_are_a_gap_and_nothing_else() {
     let mut random = fastrand::Rng::with_seed(6);
     for _ in 0..30 {
         let rig = Rig::new();

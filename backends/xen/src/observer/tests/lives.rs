@@ -4,7 +4,7 @@ use super::bounds::ObserverHarness;
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn what_is_there_is_told_first_and_then_what_changes() {
+async fn existing_domains_come_first_and_then_changes() {
     let harness = Harness::default();
     harness.act(|store| store.start(3, 3, "web"));
     harness.act(|store| store.write_down(4, 4, "being-built"));
@@ -20,7 +20,7 @@ async fn what_is_there_is_told_first_and_then_what_changes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_half_written_when_the_stream_begins_is_told_as_started_once_it_is_whole() {
+async fn a_domain_incomplete_at_first_is_started_once_complete() {
     let harness = Harness::default();
     harness.act(|store| {
         store.start(3, 3, "web");
@@ -39,7 +39,7 @@ async fn what_is_half_written_when_the_stream_begins_is_told_as_started_once_it_
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_id_that_another_domain_has_got_is_a_stop_and_a_start_and_no_rename() {
+async fn a_reused_id_is_a_stop_and_a_start() {
     let harness = Harness::default();
     harness.act(|store| store.start(3, 3, "web"));
     let mut told = harness.synced().await;
@@ -48,7 +48,7 @@ async fn an_id_that_another_domain_has_got_is_a_stop_and_a_start_and_no_rename()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_that_is_written_anew_long_after_it_went_is_found_although_nothing_is_introduced() {
+async fn a_directory_written_again_is_found_without_an_introduction() {
     let harness = Harness::default();
     harness.act(|store| store.start(3, 3, "web"));
     let mut told = harness.synced().await;
@@ -61,7 +61,7 @@ async fn a_place_that_is_written_anew_long_after_it_went_is_found_although_nothi
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_domain_that_came_and_went_between_two_looks_is_told_as_a_new_run() {
+async fn a_restart_between_two_looks_is_a_new_run() {
     let harness = Harness::default();
     harness.act(|store| store.start(3, 1, "web"));
     let mut told = harness.synced().await;
@@ -78,7 +78,7 @@ async fn a_domain_that_came_and_went_between_two_looks_is_told_as_a_new_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_partly_written_domain_is_told_once_it_is_whole() {
+async fn an_incomplete_domain_starts_once_it_is_complete() {
     let harness = Harness::default();
     let mut told = harness.synced().await;
     harness.act(|store| {
@@ -94,7 +94,7 @@ async fn a_partly_written_domain_is_told_once_it_is_whole() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_domain_that_nobody_completes_is_told_after_5_s_and_not_before() {
+async fn an_incomplete_domain_starts_after_5_s_and_not_before() {
     let harness = Harness::default();
     let mut told = harness.synced().await;
     harness.act(|store| {
@@ -113,7 +113,7 @@ async fn a_domain_that_nobody_completes_is_told_after_5_s_and_not_before() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_domain_that_gets_its_place_only_after_it_was_introduced_is_found() {
+async fn a_directory_made_after_the_introduction_is_found() {
     let harness = Harness::default();
     let mut told = harness.synced().await;
     harness.act(|store| store.introduce(3));
@@ -123,7 +123,7 @@ async fn a_domain_that_gets_its_place_only_after_it_was_introduced_is_found() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_is_looked_for_until_5_s_after_an_introduction_however_it_is_made() {
+async fn a_directory_is_searched_for_5_s_after_an_introduction() {
     for has_depth in [false, true] {
         let harness = Harness::default();
         harness.act(|store| store.has_depth = has_depth);
@@ -140,7 +140,7 @@ async fn a_place_is_looked_for_until_5_s_after_an_introduction_however_it_is_mad
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_migration_within_the_host_is_told_as_where_it_went_to() {
+async fn a_local_migration_moves_to_the_new_domain() {
     let harness = Harness::default();
     harness.act(|store| store.start(3, 1, "web"));
     let mut told = harness.synced().await;
@@ -157,7 +157,7 @@ async fn a_migration_within_the_host_is_told_as_where_it_went_to() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_two_domains_with_one_uuid_all_report_the_later() {
+async fn all_sources_report_the_later_domain_of_one_uuid() {
     // Whichever number it has, and whichever comes first in the alphabet.
     for (first, second) in [(3, 4), (4, 3), (10, 9)] {
         for is_late in [false, true] {
@@ -187,7 +187,7 @@ async fn of_two_domains_with_one_uuid_all_report_the_later() {
 }
 
 #[test]
-fn the_later_of_one_uuid_is_found_whichever_answers_first() {
+fn the_later_domain_of_one_uuid_is_listed_in_any_order() {
     for reversed in [false, true] {
         let mut store = MemoryStore::default();
         store.start(4, 1, "web");

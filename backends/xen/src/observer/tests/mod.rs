@@ -213,7 +213,7 @@ impl Drop for Session {
 }
 
 #[tokio::test(start_paused = true)]
-async fn spurious_events_and_the_same_value_again_are_no_events() {
+async fn spurious_watch_events_report_nothing() {
     let harness = Harness::default();
     harness.act(|store| store.start(3, 3, "web"));
     let mut told = harness.synced().await;
@@ -229,7 +229,7 @@ async fn spurious_events_and_the_same_value_again_are_no_events() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn domain_0_is_told_with_the_nil_uuid_where_it_is_asked_for() {
+async fn domain_0_has_the_nil_uuid() {
     let harness = Harness { with_dom0: true, ..Harness::default() };
     let mut told = EventLines(harness.events().await);
     let events = told.events(Duration::from_millis(50)).await;
@@ -243,7 +243,7 @@ async fn domain_0_is_told_with_the_nil_uuid_where_it_is_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_10_000_domains_all_are_listed_and_their_watches_dropped() {
+async fn all_of_10_000_domains_are_listed_and_unwatched() {
     let harness = Harness::default();
     harness.fill(10_000);
     let mut told = EventLines(harness.events().await);
@@ -254,7 +254,7 @@ async fn of_10_000_domains_all_are_listed_and_their_watches_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_device_is_asked_one_thing_at_a_time_and_its_watches_are_dropped_one_by_one() {
+async fn a_device_gets_one_request_at_a_time_and_no_reset() {
     let harness = Harness { is_device: true, ..Harness::default() };
     harness.act(|store| store.start(3, 3, "web"));
     let mut told = harness.synced().await;
@@ -266,7 +266,7 @@ async fn a_device_is_asked_one_thing_at_a_time_and_its_watches_are_dropped_one_b
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropping_watches_one_by_one_takes_no_longer_for_each_the_more_there_are() {
+async fn dropping_watches_one_by_one_takes_linear_time() {
     let harness = Harness { is_device: true, ..Harness::default() };
     harness.fill(4_000);
     let mut told = EventLines(harness.events().await);

@@ -8,7 +8,7 @@ use virevent::{DomainEvent, EventSource, Kind, Options};
 use super::{EventLines, Harness};
 
 #[tokio::test(start_paused = true)]
-async fn a_name_that_is_read_after_its_domain_has_gone_renames_nobody() {
+async fn a_name_read_after_its_domain_ended_is_no_rename() {
     // The values of two domains with one id, read one by one: by chance, but often.
     for seed in 0..200 {
         let random = Some(Arc::new(Mutex::new(fastrand::Rng::with_seed(seed))));
@@ -148,7 +148,7 @@ async fn live(verify: Duration, silence: bool) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn events_in_any_order_add_up_to_what_the_store_has() {
+async fn events_in_any_order_add_up_to_the_store() {
     live(Duration::ZERO, false).await;
 }
 
@@ -160,6 +160,6 @@ async fn verification_finds_nothing_where_no_event_is_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn verification_makes_up_for_events_that_are_lost() {
+async fn verification_corrects_lost_events() {
     live(Duration::from_secs(2), true).await;
 }

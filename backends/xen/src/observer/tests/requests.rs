@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn a_request_is_told_with_its_word_and_decides_what_the_stop_is() {
+async fn a_request_is_reported_and_gives_the_stop_its_cause() {
     let harness = Harness::default();
     let mut told = harness.synced().await;
     for (domid, word) in ["poweroff", "reboot", "halt", "suspend", "crash"].iter().enumerate() {
@@ -27,7 +27,7 @@ async fn a_request_is_told_with_its_word_and_decides_what_the_stop_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_does_not_wait_for_all_domains_to_be_asked_whether_they_are_there() {
+async fn a_shutdown_request_is_read_before_a_sweep_ends() {
     let harness = Harness::default();
     for domid in 1..=400 {
         harness.act(|store| store.start(domid, domid.into(), "web"));
@@ -43,7 +43,7 @@ async fn a_request_does_not_wait_for_all_domains_to_be_asked_whether_they_are_th
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_domain_without_a_place_may_be_the_one_that_shut_down() {
+async fn a_domain_without_a_directory_may_have_shut_down() {
     let harness = Harness::default();
     harness.act(|store| store.start(3, 3, "web"));
     let mut told = harness.synced().await;
@@ -56,7 +56,7 @@ async fn a_domain_without_a_place_may_be_the_one_that_shut_down() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_request_to_shut_down_is_finished_anew() {
+async fn each_shutdown_request_is_finished_once() {
     let harness = Harness::default();
     harness.act(|store| store.start(3, 3, "web"));
     let mut told = harness.synced().await;
@@ -70,7 +70,7 @@ async fn each_request_to_shut_down_is_finished_anew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_asking_for_them_no_words_come_and_a_reboot_cannot_be_asked_for() {
+async fn requests_are_reported_only_if_asked_for() {
     let harness = Harness::default();
     harness.act(|store| store.start(3, 3, "web"));
     let source = harness.source();
@@ -92,7 +92,7 @@ async fn without_asking_for_them_no_words_come_and_a_reboot_cannot_be_asked_for(
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_shut_down_is_told_where_the_only_one_was_asked_to_or_the_daemon_names_it() {
+async fn finished_is_reported_where_the_domain_is_certain() {
     for has_depth in [false, true] {
         let harness = Harness::default();
         harness.act(|store| store.has_depth = has_depth);
@@ -117,7 +117,7 @@ async fn what_shut_down_is_told_where_the_only_one_was_asked_to_or_the_daemon_na
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_release_of_nobody_says_nothing_of_the_only_domain_if_nobody_asked_it_to_shut_down() {
+async fn a_stray_release_of_a_domain_not_asked_to_end_is_ignored() {
     let harness = Harness::default();
     harness.act(|store| store.start(3, 3, "web"));
     let source = harness.source();

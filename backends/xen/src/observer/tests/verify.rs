@@ -54,7 +54,7 @@ fn a_verifying_list_is_read_from_the_store() {
 }
 
 #[test]
-fn a_verification_asks_four_questions_of_each_domain() {
+fn a_verification_takes_four_requests_a_domain() {
     let mut harness = ObserverHarness::synced(1_000);
     harness.store.asked.clear();
     assert_eq!(harness.verified().len(), 1_000);
@@ -144,7 +144,7 @@ async fn a_silent_change_is_corrected_at_the_next_verification() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_does_not_change_is_verified_in_silence() {
+async fn verification_of_an_unchanged_store_reports_nothing() {
     let harness = Harness { verify: VERIFY, with_dom0: true, ..Harness::default() };
     harness.fill(20);
     // One that is written and never introduced, and one that is introduced and has no name.
