@@ -1,9 +1,9 @@
-//! What an observer holds while nothing is answered.
+//! The bounds of an observer's memory while no reply comes.
 
 use super::*;
 use crate::wire::{Header, packet};
 
-/// An observer on its own that has listed `domains`, with its store and what it emits.
+/// An observer and its store, without a driver. The batch has what it reports.
 pub(super) struct ObserverHarness {
     pub(super) store: MemoryStore,
     pub(super) observer: Observer,
@@ -20,7 +20,7 @@ impl ObserverHarness {
         Self::of(store, false)
     }
 
-    /// With `reversed` of all that waits what was sent last is read first.
+    /// With `reversed`, of all queued packets the newest is read first.
     pub(super) fn of(store: MemoryStore, reversed: bool) -> Self {
         let observer = Observer::new("h".into(), false, false, PreviousRuns::default());
         let mut harness = Self {
@@ -34,7 +34,7 @@ impl ObserverHarness {
         harness.observer.request_list(2);
         harness.serve();
         assert_eq!(harness.observer.state(), "live");
-        // The looks that follow an introduction, as setting the watch seems to be, are over.
+        // Setting the watch fires an event like that of an introduction. The lists that follow it are read here.
         while let Some(at) = harness.observer.deadline(TIMEOUT) {
             harness.observer.ring(at, TIMEOUT).unwrap();
             harness.serve();
@@ -61,9 +61,9 @@ impl ObserverHarness {
         }
     }
 
-    /// The observer asks what it can.
+    /// Lets the observer send its requests.
     pub(super) fn write(&mut self) {
-        // The first may end a phase of registration, the second begins the next.
+        // The first pump may end a stage, and the second begins the next.
         self.observer.pump(Instant::now(), &mut self.batch);
         self.observer.pump(Instant::now(), &mut self.batch);
         let unwritten = self.observer.pipeline.unwritten();
@@ -72,7 +72,7 @@ impl ObserverHarness {
         self.observer.pipeline.wrote(bytes);
     }
 
-    /// These bytes come from the store.
+    /// Lets the observer read these bytes.
     pub(super) fn read(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             bytes = &bytes[self.decoder.push(bytes)..];
@@ -98,7 +98,7 @@ fn events_take_no_memory_while_requests_are_unanswered() {
         harness.read(&bytes);
         harness.write();
     }
-    assert_eq!(harness.store.inbox.len(), 64, "as many requests as may be unanswered");
+    assert_eq!(harness.store.inbox.len(), 64, "as many requests as may be pending");
     let waiting = harness.observer.domains.queued();
     assert!(waiting <= 400, "{waiting} entries for 200 domains");
     harness.serve();

@@ -1,5 +1,5 @@
-//! The whole way from a store to a stream, without a socket and on paused time, in whatever order the
-//! test wants requests served and packets read.
+//! The observer between a store in memory and a driver, without a socket and on paused time. The test decides in
+//! which order requests are served and packets are read.
 
 mod bounds;
 mod lives;
@@ -24,31 +24,31 @@ use crate::wire::Decoder;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A store, and how it and its client take turns.
+/// A store and its client, which take turns.
 #[derive(Clone, Debug, Default)]
 struct Harness {
     store: Arc<Mutex<MemoryStore>>,
     changed: Arc<Notify>,
     previous: Arc<Mutex<PreviousRuns>>,
-    /// Decides whose turn it is; without it all is served at once and read at once.
+    /// Decides whose turn it is. Without it everything is served at once and read at once.
     random: Option<Arc<Mutex<fastrand::Rng>>>,
     with_dom0: bool,
     is_device: bool,
-    /// How often the driver verifies; never if it is zero.
+    /// The driver's interval of verification; zero disables it.
     verify: Duration,
-    /// Of the driver's jitter.
+    /// The seed of the driver's jitter.
     seed: u64,
 }
 
 impl Harness {
-    /// Does something to the store.
+    /// Changes the store, and wakes its client.
     fn act<T>(&self, act: impl FnOnce(&mut MemoryStore) -> T) -> T {
         let done = act(&mut self.store.lock().unwrap());
         self.changed.notify_one();
         done
     }
 
-    /// Has so many domains run as if they had always been there.
+    /// Adds running domains without any event.
     fn fill(&self, domains: u16) {
         self.act(|store| {
             store.nodes.insert("/local/domain".into(), Vec::new());
@@ -73,29 +73,29 @@ impl Harness {
         self.source().subscribe_with(options).await.unwrap()
     }
 
-    /// A stream that has told what there is.
+    /// A stream that is synced.
     async fn synced(&self) -> EventLines {
-        let mut told = EventLines(self.events().await);
-        let lines = told.lines().await;
+        let mut events = EventLines(self.events().await);
+        let lines = events.lines().await;
         assert!(lines.last().unwrap().starts_with("synced"), "{lines:?}");
-        told
+        events
     }
 }
 
 struct EventLines(EventStream);
 
 impl EventLines {
-    /// All that is told until nothing more comes, in far less than a second.
+    /// The events until none comes for 50 ms, as text.
     async fn lines(&mut self) -> Vec<String> {
         self.within(Duration::from_millis(50)).await
     }
 
-    /// All that is told until nothing more comes for so long.
+    /// The events until none comes for so long, as text.
     async fn within(&mut self, time: Duration) -> Vec<String> {
-        self.events(time).await.iter().map(ToString::to_string).collect()
+        self.received(time).await.iter().map(ToString::to_string).collect()
     }
 
-    async fn events(&mut self, time: Duration) -> Vec<DomainEvent> {
+    async fn received(&mut self, time: Duration) -> Vec<DomainEvent> {
         use futures::StreamExt;
         let mut events = Vec::new();
         while let Ok(event) = tokio::time::timeout(time, self.0.next()).await {
@@ -130,7 +130,7 @@ struct Session {
 }
 
 impl Session {
-    /// Lets the store serve and the client read, one of each at a time or all there is.
+    /// Lets the store serve and the client read: one of each at random, or everything.
     fn turn(&mut self) -> (bool, Option<usize>) {
         let mut store = self.harness.store.lock().unwrap();
         let unwritten = self.observer.pipeline.unwritten();
@@ -216,7 +216,7 @@ impl Drop for Session {
 async fn spurious_watch_events_report_nothing() {
     let harness = Harness::default();
     harness.act(|store| store.start(3, 3, "web"));
-    let mut told = harness.synced().await;
+    let mut events = harness.synced().await;
     harness.act(|store| {
         for path in ["vm", "name", "control/shutdown"] {
             let path = format!("/local/domain/3/{path}");
@@ -225,31 +225,31 @@ async fn spurious_watch_events_report_nothing() {
         }
         store.special_events();
     });
-    assert!(told.within(Duration::from_secs(6)).await.is_empty());
+    assert!(events.within(Duration::from_secs(6)).await.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn domain_0_has_the_nil_uuid() {
     let harness = Harness { with_dom0: true, ..Harness::default() };
-    let mut told = EventLines(harness.events().await);
-    let events = told.events(Duration::from_millis(50)).await;
-    assert_eq!(events[0].to_string(), "Domain-0[0] existing (running)");
-    assert!(events[0].domain().unwrap().uuid().is_nil());
+    let mut events = EventLines(harness.events().await);
+    let first = events.received(Duration::from_millis(50)).await;
+    assert_eq!(first[0].to_string(), "Domain-0[0] existing (running)");
+    assert!(first[0].domain().unwrap().uuid().is_nil());
     harness.act(|store| store.write("/local/domain/0/name", "Domain-zero"));
-    assert_eq!(told.lines().await.len(), 2);
-    // A guest that has the same is one without: it is told with one that is derived.
+    assert_eq!(events.lines().await.len(), 2);
+    // A guest with the nil uuid counts as one without: it gets a derived one.
     harness.act(|store| store.start(3, 0, "nil"));
-    assert_eq!(told.within(Duration::from_secs(8)).await, ["nil[3] started"]);
+    assert_eq!(events.within(Duration::from_secs(8)).await, ["nil[3] started"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn all_of_10_000_domains_are_listed_and_unwatched() {
     let harness = Harness::default();
     harness.fill(10_000);
-    let mut told = EventLines(harness.events().await);
-    assert_eq!(told.lines().await.len(), 10_001);
+    let mut events = EventLines(harness.events().await);
+    assert_eq!(events.lines().await.len(), 10_001);
     assert_eq!(harness.act(|store| store.watches.len()), 30_002);
-    told.0.close().await;
+    events.0.close().await;
     assert!(harness.act(|store| store.watches.is_empty()));
 }
 
@@ -257,10 +257,10 @@ async fn all_of_10_000_domains_are_listed_and_unwatched() {
 async fn a_device_gets_one_request_at_a_time_and_no_reset() {
     let harness = Harness { is_device: true, ..Harness::default() };
     harness.act(|store| store.start(3, 3, "web"));
-    let mut told = harness.synced().await;
+    let mut events = harness.synced().await;
     harness.act(|store| store.start(4, 4, "db"));
-    assert_eq!(told.lines().await, ["db[4] started"]);
-    told.0.close().await;
+    assert_eq!(events.lines().await, ["db[4] started"]);
+    events.0.close().await;
     assert!(harness.act(|store| store.watches.is_empty()));
     assert!(!harness.act(|store| store.asked.contains(&crate::wire::Operation::RESET_WATCHES)));
 }
@@ -269,11 +269,11 @@ async fn a_device_gets_one_request_at_a_time_and_no_reset() {
 async fn dropping_watches_one_by_one_takes_linear_time() {
     let harness = Harness { is_device: true, ..Harness::default() };
     harness.fill(4_000);
-    let mut told = EventLines(harness.events().await);
-    assert_eq!(told.lines().await.len(), 4_001);
+    let mut events = EventLines(harness.events().await);
+    assert_eq!(events.lines().await.len(), 4_001);
     let begun = std::time::Instant::now();
-    told.0.close().await;
+    events.0.close().await;
     assert!(harness.act(|store| store.watches.is_empty()));
-    // A tenth of a second, where a look at all domains for each watch takes more than ten.
+    // It takes a tenth of a second. Going through all domains for each watch takes more than ten.
     assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
 }

@@ -1,10 +1,10 @@
-//! A list that is asked for while changes are delivered.
+//! Lists that are requested while changes are reported.
 
 use super::bounds::ObserverHarness;
 use super::*;
 
 impl ObserverHarness {
-    /// What the answer to a list says now.
+    /// The list of a verification.
     fn verified(&mut self) -> Vec<String> {
         self.observer.request_list(9);
         self.serve();
@@ -12,7 +12,7 @@ impl ObserverHarness {
         self.listed()
     }
 
-    /// What a list would say without reading.
+    /// The list that would be reported without reading.
     fn listed(&self) -> Vec<String> {
         let listed = self.observer.domains.listed();
         assert!(listed.iter().all(|entry| entry.persistent == Some(false)));
@@ -41,12 +41,12 @@ fn a_verifying_list_is_read_from_the_store() {
         let mut harness = ObserverHarness::synced(2);
         harness.store.silently(act);
         harness.serve();
-        assert_eq!(harness.listed(), RUNNING, "nothing announces it");
+        assert_eq!(harness.listed(), RUNNING, "no event announces it");
         assert_eq!(harness.verified(), expected);
         let batch = format!("{:?}", harness.batch);
         let is_left = !batch.contains("Gone(") && !batch.contains(" State(");
         assert!(is_left, "a difference is left to the list: {batch}");
-        // The watches are there and work: what comes next is seen without a list.
+        // The watches are set: the next change is found without a list.
         harness.store.start(9, 9, "web");
         harness.serve();
         assert!(harness.listed().contains(&"web[9] running".into()));
@@ -61,7 +61,7 @@ fn a_verification_takes_four_requests_a_domain() {
     assert_eq!(harness.store.asked.len(), 4 * 1_000 + 1);
 }
 
-/// The rest of a verification waits for what an event asks, not the other way round.
+/// The facts that an event marks are read before the rest of a verification.
 #[test]
 fn an_event_is_answered_before_the_rest_of_a_verification() {
     let mut harness = ObserverHarness::synced(1_000);
@@ -91,12 +91,12 @@ fn a_verification_ends_while_events_never_do() {
         for domid in 1..=100 {
             harness.store.request(domid, if round % 2 == 0 { "dance" } else { "" });
         }
-        harness.store.release_of_nobody();
+        harness.store.stray_release();
         harness.store.introduce(200 + round);
         harness.store.write_down(200 + round, u128::from(200 + round), "web");
         harness.write();
         while harness.store.serve() {}
-        // As many packets as one request of each domain may have: the events go on in between.
+        // As many packets as one request of each domain has: the events go on in between.
         for _ in 0..200 {
             let Some(bytes) = harness.store.give() else { break };
             harness.read(&bytes);
@@ -108,7 +108,7 @@ fn a_verification_ends_while_events_never_do() {
     panic!("the list is not answered");
 }
 
-/// How often the driver verifies here.
+/// The interval of verification.
 const VERIFY: Duration = Duration::from_secs(60);
 
 #[tokio::test(start_paused = true)]
@@ -132,14 +132,14 @@ async fn a_silent_change_is_corrected_at_the_next_verification() {
         let harness = Harness { verify: VERIFY, ..Harness::default() };
         harness.fill(2);
         let source = harness.source();
-        let mut told = EventLines(source.subscribe_with(Options::default()).await.unwrap());
-        assert_eq!(told.within(Duration::from_secs(10)).await.len(), 3);
+        let mut events = EventLines(source.subscribe_with(Options::default()).await.unwrap());
+        assert_eq!(events.within(Duration::from_secs(10)).await.len(), 3);
         harness.act(|store| store.silently(act));
-        assert_eq!(told.within(2 * VERIFY).await, expected);
+        assert_eq!(events.within(2 * VERIFY).await, expected);
         let corrected = source.counters().corrected;
         let domains = if expected.len() == 2 && expected[1].contains("started") { 2 } else { 1 };
         assert_eq!(corrected, domains, "{expected:?}");
-        assert!(told.within(10 * VERIFY).await.is_empty());
+        assert!(events.within(10 * VERIFY).await.is_empty());
     }
 }
 
@@ -147,17 +147,17 @@ async fn a_silent_change_is_corrected_at_the_next_verification() {
 async fn verification_of_an_unchanged_store_reports_nothing() {
     let harness = Harness { verify: VERIFY, with_dom0: true, ..Harness::default() };
     harness.fill(20);
-    // One that is written and never introduced, and one that is introduced and has no name.
+    // One domain that is written and never introduced, and one that is introduced and has no name.
     harness.act(|store| store.write_down(30, 30, "prepared"));
     harness.act(|store| {
         store.write("/local/domain/31/domid", "31");
         store.introduce(31);
     });
     let source = harness.source();
-    let mut told = EventLines(source.subscribe_with(Options::default()).await.unwrap());
-    told.within(Duration::from_secs(10)).await;
+    let mut events = EventLines(source.subscribe_with(Options::default()).await.unwrap());
+    events.within(Duration::from_secs(10)).await;
     harness.act(|store| store.asked.clear());
-    assert!(told.within(11 * VERIFY).await.is_empty());
+    assert!(events.within(11 * VERIFY).await.is_empty());
     let lists = harness.act(|store| {
         store.asked.iter().filter(|asked| **asked == crate::wire::Operation::DIRECTORY).count()
     });
@@ -165,19 +165,19 @@ async fn verification_of_an_unchanged_store_reports_nothing() {
     assert_eq!(source.counters().corrected, 0);
 }
 
-/// What comes while everything is read is observed, and does not wait for the list.
+/// A change while everything is read is observed, and does not wait for the list.
 #[tokio::test(start_paused = true)]
 async fn an_event_during_a_verification_is_no_correction() {
     let harness = Harness { verify: VERIFY, ..Harness::default() };
     harness.fill(300);
     let source = harness.source();
-    let mut told = EventLines(source.subscribe_with(Options::default()).await.unwrap());
-    assert_eq!(told.within(Duration::from_secs(10)).await.len(), 301);
+    let mut events = EventLines(source.subscribe_with(Options::default()).await.unwrap());
+    assert_eq!(events.within(Duration::from_secs(10)).await.len(), 301);
     harness.act(|store| {
         store.asked.clear();
-        // The list is asked for, and some of the domains; the last are asked much later.
+        // By then the list is read, and some of the domains; the last are read much later.
         store.script = [(100, 299, "poweroff")].into();
     });
-    assert_eq!(told.within(2 * VERIFY).await, ["vm299[299] shutting_down (host)"]);
+    assert_eq!(events.within(2 * VERIFY).await, ["vm299[299] shutting_down (host)"]);
     assert_eq!(source.counters().corrected, 0);
 }
