@@ -33,7 +33,7 @@ impl Observer {
                 self.domains.watched(domid, node, is_new);
             }
             StoreRequest::Watch(target, _) => {
-                self.registration.watched(request, target, outcome)?
+                self.registration.watched(request, target, outcome)?;
             }
             StoreRequest::Unwatch(target) => {
                 check_unwatched(request, outcome)?;
