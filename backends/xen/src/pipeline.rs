@@ -53,6 +53,7 @@ impl Pipeline {
     }
 
     /// Whether another request may be sent.
+    #[inline]
     pub(crate) fn has_room(&self) -> bool {
         self.pending.len() < self.max_pending
     }
@@ -68,6 +69,7 @@ impl Pipeline {
     }
 
     /// Queues a request.
+    #[inline]
     pub(crate) fn send(&mut self, request: StoreRequest, now: Instant) {
         // Written bytes are dropped, even if the rest is never written to the end.
         if self.written == self.out.len() || self.written > self.out.len() / 2 {
@@ -108,6 +110,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// [`Error::Protocol`]: it answers no pending request, or has another operation.
+    #[inline]
     pub(crate) fn answered<'a>(
         &mut self,
         packet: &Packet<'a>,

@@ -74,6 +74,7 @@ impl Observer {
 
 /// Checks that a request without a result is answered by `OK`. A server that sends something else is no store,
 /// and must not pass for an empty one.
+#[inline]
 fn check_acknowledgement(request: StoreRequest, outcome: Outcome<'_>) -> Result<(), Error> {
     let has_no_result =
         matches!(request, StoreRequest::Watch(..) | StoreRequest::Unwatch(_) | StoreRequest::Reset);

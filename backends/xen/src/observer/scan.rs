@@ -129,15 +129,18 @@ impl Scan {
     }
 
     /// Whether anything is looked at.
+    #[inline]
     pub(super) fn is_active(&self) -> bool {
         !matches!(self.stage, Stage::Waiting { .. })
     }
 
+    #[inline]
     pub(super) fn verification(&mut self) -> Option<&mut Verification> {
         if let Stage::Verifying(verification) = &mut self.stage { Some(verification) } else { None }
     }
 
     /// Where a difference goes that a comparison finds.
+    #[inline]
     pub(super) fn delivery(&self) -> Delivery {
         match self.stage {
             Stage::Waiting { .. } | Stage::FirstLook { .. } => Delivery::FirstList,
@@ -150,6 +153,7 @@ impl Scan {
             && self.last_event.is_none_or(|at| at + ATTENTION <= now)
     }
 
+    #[inline]
     pub(super) fn note_event(&mut self, now: Instant) {
         self.last_event = Some(now);
     }

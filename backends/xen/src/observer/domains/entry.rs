@@ -151,6 +151,7 @@ impl DomainEntry {
     }
 
     /// Notes that a fact was read, and whether it was as before.
+    #[inline]
     pub(crate) fn note_read(&mut self, fact: FactSet, is_same: bool) {
         if fact.has_any(FactSet::IDENTITY) && !is_same {
             self.unchanged = FactSet::NONE;
@@ -161,6 +162,7 @@ impl DomainEntry {
 
     /// Whether these facts are as of one moment: none is due or pending, or each that is was read again since
     /// the last of them changed. Without the latter, events that never stop would keep it from being settled.
+    #[inline]
     pub(crate) fn is_settled(&self, facts: FactSet) -> bool {
         self.due.with(self.pending).both(facts).without(self.unchanged).is_empty()
     }
@@ -187,6 +189,7 @@ impl DomainEntry {
     }
 
     /// The next request for the domain. It counts as sent.
+    #[inline]
     pub(crate) fn next_request(&mut self, domid: u16) -> Option<StoreRequest> {
         for (node, watch) in DomainNode::ALL.into_iter().zip(&mut self.watches) {
             match (*watch, self.wants_watches) {

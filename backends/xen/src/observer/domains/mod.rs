@@ -149,6 +149,7 @@ impl Domains {
     }
 
     /// An event of a watched node.
+    #[inline]
     pub(super) fn node_changed(&mut self, domid: u16, node: DomainNode) {
         let fact = FactSet::of(node);
         // An event that was under way when its watch was dropped changes nothing.
@@ -338,10 +339,12 @@ impl Domains {
         }
     }
 
+    #[inline]
     fn entry(&self, domid: u16) -> Option<&DomainEntry> {
         self.entries.get(usize::from(domid))?.as_deref()
     }
 
+    #[inline]
     fn entry_mut(&mut self, domid: u16) -> Option<&mut DomainEntry> {
         self.entries.get_mut(usize::from(domid))?.as_deref_mut()
     }

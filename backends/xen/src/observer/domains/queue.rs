@@ -22,17 +22,20 @@ pub(super) struct RequestQueue {
 impl RequestQueue {
     /// Whether the next domain comes from the urgent queue. Guests that write requests all the time must not
     /// keep all other domains waiting.
+    #[inline]
     pub(super) fn is_urgent_next(&self) -> bool {
         !self.urgent.is_empty()
             && (self.normal.is_empty() || self.urgent_in_a_row < URGENT_IN_A_ROW)
     }
 
+    #[inline]
     pub(super) fn next(&self, is_urgent: bool) -> Option<u16> {
         let queue = if is_urgent { &self.urgent } else { &self.normal };
         queue.front().copied()
     }
 
     /// Removes the next domain: it has no request left.
+    #[inline]
     pub(super) fn pop(&mut self, is_urgent: bool) {
         if is_urgent {
             self.urgent.pop_front();
@@ -46,6 +49,7 @@ impl RequestQueue {
 
     /// Whether a verification has its turn, although there are other domains: events that never stop must not
     /// keep it from its end.
+    #[inline]
     pub(super) fn is_verifications_turn(&self) -> bool {
         self.queued_in_a_row >= QUEUED_IN_A_ROW
     }

@@ -22,6 +22,7 @@ pub(in crate::observer) enum Found<'a> {
 impl Domains {
     /// What the reply to a read says. A node that cannot be read is no reason to lose sight of all other
     /// domains.
+    #[inline]
     pub(in crate::observer) fn found<'a>(
         &mut self,
         request: StoreRequest,
@@ -42,6 +43,7 @@ impl Domains {
     }
 
     /// A pending fact has its reply.
+    #[inline]
     fn replied(&mut self, domid: u16, fact: FactSet, scan: &mut Scan) -> Option<&mut DomainEntry> {
         let entry = self.entries.get_mut(usize::from(domid))?.as_deref_mut()?;
         if let Some(verification) = scan.verification() {
@@ -106,6 +108,7 @@ impl Domains {
     }
 
     /// Takes in the value of a watched node.
+    #[inline]
     pub(in crate::observer) fn read(
         &mut self,
         domid: u16,

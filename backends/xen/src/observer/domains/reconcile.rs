@@ -22,6 +22,7 @@ pub(in crate::observer) enum Delivery {
 
 impl Domains {
     /// Compares what is known of a domain with what was reported, and reports the difference.
+    #[inline]
     pub(in crate::observer) fn reconcile(
         &mut self,
         domid: u16,
@@ -32,6 +33,7 @@ impl Domains {
         self.reconcile_as(scan.delivery(), domid, scan, now, report);
     }
 
+    #[inline]
     pub(super) fn reconcile_as(
         &mut self,
         delivery: Delivery,
@@ -69,6 +71,7 @@ impl Domains {
     }
 
     /// Forgets a domain id that no domain has, once nothing is under way for it.
+    #[inline]
     pub(super) fn remove_if_unused(&mut self, domid: u16, scan: &mut Scan) {
         let Some(place) = self.entries.get_mut(usize::from(domid)) else { return };
         let removed = place.take_if(|entry| {
@@ -91,6 +94,7 @@ struct Comparison<'a, 'b> {
 }
 
 impl Comparison<'_, '_> {
+    #[inline]
     fn run(&mut self, entry: &mut DomainEntry, scan: &mut Scan) {
         // With a fact of the identity due or pending, the facts may be of two domains.
         if !entry.is_identity_settled() {
@@ -239,6 +243,7 @@ impl Comparison<'_, '_> {
     }
 
     /// Whether a change of this domain's run is reported at once: of two runs of one uuid only the last is.
+    #[inline]
     fn is_reported(&self, uuid: Uuid) -> bool {
         let is_last = |runs: &Vec<u16>| runs.last() == Some(&self.domid);
         self.delivery == Delivery::Events && self.domains.runs.get(&uuid).is_some_and(is_last)
