@@ -16,7 +16,7 @@
 //! more, and the list does not wait for those. Events never wait for it: its facts are read when no other is due,
 //! and after a few of those in a row.
 
-use super::domains::{DomainEntry, FactSet};
+use super::domains::{DomainEntry, DomainState, FactSet};
 
 #[derive(Debug)]
 pub(super) struct Verification {
@@ -51,7 +51,7 @@ impl Verification {
     /// Begins to verify a domain.
     pub(super) fn include(&mut self, entry: &mut DomainEntry, domid: u16) {
         let is_pending = !entry.due.with(entry.pending).is_empty();
-        let is_incomplete = entry.present_since.is_some() && entry.run.is_none();
+        let is_incomplete = matches!(entry.state, DomainState::Incomplete { .. });
         entry.check = EntryCheck {
             unread: FactSet::NONE,
             stale: entry.pending,
@@ -89,8 +89,8 @@ impl Verification {
     /// Whether what is known of this domain is left to the list.
     pub(super) fn withholds(&self, entry: &DomainEntry) -> bool {
         let introduced = entry.introduced == Some(true);
-        let begins = introduced && !entry.is_removed && entry.run.is_none();
-        let ends = !introduced && entry.run.is_some();
+        let begins = introduced && !entry.is_removed && entry.state.run().is_none();
+        let ends = !introduced && entry.state.run().is_some();
         let has_event = entry.check.has_event
             || (begins && self.has_introduction)
             || (ends && self.has_release);

@@ -106,14 +106,51 @@ pub(crate) struct DomainEntry {
     /// The part of a verification.
     pub(crate) check: EntryCheck,
 
-    /// Since when it runs.
-    pub(crate) present_since: Option<Instant>,
-    /// Whether it was incomplete for too long: it is reported with what is known.
+    pub(crate) state: DomainState,
+    /// Whether it is not waited for until it is complete: it is reported with what is known.
     pub(crate) is_overdue: bool,
-    /// The run that is reported, once it is known which domain it is.
-    pub(crate) run: Option<DomainRun>,
     /// Whether the server has named it as shut down.
     pub(crate) has_shut_down: bool,
+}
+
+/// How a domain is, as of the last comparison.
+///
+/// ```text
+///           introduced, has a directory              name and uuid written, or 5 s passed
+///   Absent ─────────────────────────────▶ Incomplete ─────────────────────────────────────▶ Running
+///     ▲                                       │   ▲                                          │   │
+///     │ not introduced, or no directory       │   │         another uuid under the same id   │   │
+///     ├───────────────────────────────────────┘   └──────────────────────────────────────────┘   │
+///     │ not introduced, or no directory                                                          │
+///     └──────────────────────────────────────────────────────────────────────────────────────────┘
+/// ```
+#[derive(Debug, Default)]
+pub(crate) enum DomainState {
+    /// It does not run.
+    #[default]
+    Absent,
+    /// It runs, and it is not known which domain it is.
+    Incomplete { since: Instant },
+    /// It runs, and the run is known.
+    Running { since: Instant, run: DomainRun },
+}
+
+impl DomainState {
+    /// Since when it runs.
+    pub(crate) fn since(&self) -> Option<Instant> {
+        match self {
+            Self::Absent => None,
+            Self::Incomplete { since } | Self::Running { since, .. } => Some(*since),
+        }
+    }
+
+    pub(crate) fn run(&self) -> Option<&DomainRun> {
+        if let Self::Running { run, .. } = self { Some(run) } else { None }
+    }
+
+    pub(crate) fn run_mut(&mut self) -> Option<&mut DomainRun> {
+        if let Self::Running { run, .. } = self { Some(run) } else { None }
+    }
 }
 
 /// A run of a domain.

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use virevent::Uuid;
 use virevent::driver::Listed;
 
-pub(super) use self::entry::{DomainEntry, FactSet, WatchState};
+pub(super) use self::entry::{DomainEntry, DomainState, FactSet, WatchState};
 use self::entry::{DomainRun, RunProgress};
 use self::queue::RequestQueue;
 pub(super) use self::read::Found;
@@ -42,17 +42,7 @@ struct PreviousRun {
     progress: RunProgress,
 }
 
-/// All domains. Each goes through these states, by its facts alone:
-///
-/// ```text
-///             introduced, has a directory            name and uuid written, or 5 s passed
-///   absent ───────────────────────────────▶ present ─────────────────────────────────────▶ running
-///     ▲                                        │                                         │   ▲   │
-///     │  not introduced, or directory removed  │                        reported: stopped│   └───┘ name,
-///     └────────────────────────────────────────┴─────────────────────────────────────────┘   request
-/// ```
-///
-/// Another uuid under the same number ends the run, and begins another.
+/// All domains, each in a [`DomainState`] of its own.
 #[derive(Debug)]
 pub(super) struct Domains {
     host: Arc<str>,
@@ -106,7 +96,7 @@ impl Domains {
     pub(super) fn take_previous(&mut self) -> PreviousRuns {
         let mut previous = std::mem::take(&mut self.previous);
         for (domid, entry) in self.entries() {
-            if let Some(DomainRun { domain, progress, .. }) = &entry.run {
+            if let Some(DomainRun { domain, progress, .. }) = entry.state.run() {
                 let run = PreviousRun {
                     uuid: domain.uuid(),
                     name: domain.name().into(),
@@ -282,8 +272,8 @@ impl Domains {
         while let Some((_, domid)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
             self.deadlines.pop_first();
             let Some(entry) = self.entry_mut(domid) else { continue };
-            let is_late = entry.present_since.is_some_and(|since| since + INCOMPLETE_LIMIT <= now);
-            if is_late && entry.run.is_none() && entry.wants_watches {
+            let DomainState::Incomplete { since } = entry.state else { continue };
+            if since + INCOMPLETE_LIMIT <= now && entry.wants_watches {
                 entry.is_overdue = true;
                 entry.check.has_event = true;
                 self.mark(domid, FactSet::NODES);
@@ -307,8 +297,7 @@ impl Domains {
 
     /// What is reported of all domains.
     pub(super) fn listed(&self) -> Vec<Listed> {
-        let reported =
-            self.runs.values().filter_map(|runs| self.entry(*runs.last()?)?.run.as_ref());
+        let reported = self.runs.values().filter_map(|runs| self.entry(*runs.last()?)?.state.run());
         // A domain of a store exists only as long as it runs: none is persistent.
         reported
             .map(|run| Listed::new(run.domain.clone(), run.progress.state(), Some(false)))

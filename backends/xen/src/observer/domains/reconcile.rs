@@ -4,7 +4,9 @@ use tokio::time::Instant;
 use virevent::{Change, Domain, Lifecycle, ShutdownCause, Uuid};
 
 use super::entry::{DomainRun, RunProgress};
-use super::{DomainEntry, Domains, FactSet, INCOMPLETE_LIMIT, PreviousRun, WatchState};
+use super::{
+    DomainEntry, DomainState, Domains, FactSet, INCOMPLETE_LIMIT, PreviousRun, WatchState,
+};
 use crate::decode::{self, Request};
 use crate::observer::report::Report;
 use crate::observer::scan::Scan;
@@ -64,7 +66,9 @@ impl Domains {
             self.entries().filter(|(domid, entry)| *domid != 0 && entry.introduced == Some(true));
         let (Some((domid, _)), None) = (running.next(), running.next()) else { return };
         drop(running);
-        let Some(run) = self.entry_mut(domid).and_then(|entry| entry.run.as_mut()) else { return };
+        let Some(run) = self.entry_mut(domid).and_then(|entry| entry.state.run_mut()) else {
+            return;
+        };
         if run.progress.is_asked && !std::mem::replace(&mut run.progress.is_finished, true) {
             report_finished(run, report);
         }
@@ -76,7 +80,7 @@ impl Domains {
         let Some(place) = self.entries.get_mut(usize::from(domid)) else { return };
         let removed = place.take_if(|entry| {
             let is_present = entry.is_listed || entry.introduced == Some(true);
-            !is_present && entry.is_idle() && entry.run.is_none()
+            !is_present && entry.is_idle() && entry.state.run().is_none()
         });
         if removed.is_some_and(|entry| !entry.is_examined) {
             scan.domain_examined();
@@ -108,7 +112,7 @@ impl Comparison<'_, '_> {
         }
         let is_gone = !introduced || entry.is_removed;
         if !is_gone {
-            if entry.present_since.is_none() {
+            if matches!(entry.state, DomainState::Absent) {
                 self.begin_deadline(entry);
             }
             if !entry.read.has_all(FactSet::NODES) {
@@ -133,21 +137,21 @@ impl Comparison<'_, '_> {
 
     /// The domain is present from now on: when it is reported even if it is incomplete.
     fn begin_deadline(&mut self, entry: &mut DomainEntry) {
-        entry.present_since = Some(self.now);
+        entry.state = DomainState::Incomplete { since: self.now };
         self.domains.deadlines.insert((self.now + INCOMPLETE_LIMIT, self.domid));
     }
 
     /// Compares the identity with that of the reported run.
     fn identify(&mut self, entry: &mut DomainEntry) {
         let uuid = if self.domid == 0 { Some(Uuid::nil()) } else { entry.uuid };
-        if let Some(run) = &entry.run {
+        if let Some(run) = entry.state.run() {
             if uuid.is_some_and(|uuid| uuid != run.domain.uuid()) {
                 // Another domain has this number now.
                 self.end(entry);
                 self.begin_deadline(entry);
             }
         }
-        if entry.run.is_some() {
+        if entry.state.run().is_some() {
             self.rename(entry);
         } else if let Some(domain) = self.new_domain(entry, uuid) {
             self.begin(entry, domain);
@@ -173,7 +177,7 @@ impl Comparison<'_, '_> {
     }
 
     fn rename(&mut self, entry: &mut DomainEntry) {
-        let Some(run) = &mut entry.run else { return };
+        let Some(run) = entry.state.run_mut() else { return };
         // A name that is removed is about to be written again, or the whole directory is.
         let Some(name) = entry.name.as_deref().filter(|name| *name != run.domain.name()) else {
             return;
@@ -208,22 +212,24 @@ impl Comparison<'_, '_> {
         runs.push(self.domid);
         if self.delivery == Delivery::Events {
             // A migration within the host: from now on the domain is the one that it goes to.
-            let before = before.and_then(|before| self.domains.entry(before)?.run.as_ref());
+            let before = before.and_then(|before| self.domains.entry(before)?.state.run());
             if let Some(before) = before {
                 self.report.gone(&before.domain, decode::stop_cause(before.progress.is_asked));
             }
             self.report.state(run.domain.clone(), run.progress.state());
         }
-        entry.run = Some(run);
+        let since = entry.state.since().unwrap_or(self.now);
+        entry.state = DomainState::Running { since, run };
     }
 
     /// Ends the run of this domain id, if there is one.
     fn end(&mut self, entry: &mut DomainEntry) {
-        if let Some(since) = entry.present_since.take() {
+        let state = std::mem::take(&mut entry.state);
+        if let Some(since) = state.since() {
             self.domains.deadlines.remove(&(since + INCOMPLETE_LIMIT, self.domid));
         }
         entry.is_overdue = false;
-        let Some(run) = entry.run.take() else { return };
+        let DomainState::Running { run, .. } = state else { return };
         let uuid = run.domain.uuid();
         let was_reported = self.is_reported(uuid);
         let left = self.domains.runs.get_mut(&uuid).and_then(|runs| {
@@ -237,7 +243,7 @@ impl Comparison<'_, '_> {
             return;
         }
         self.report.gone(&run.domain, decode::stop_cause(run.progress.is_asked));
-        if let Some(left) = left.and_then(|left| self.domains.entry(left)?.run.as_ref()) {
+        if let Some(left) = left.and_then(|left| self.domains.entry(left)?.state.run()) {
             self.report.state(left.domain.clone(), left.progress.state());
         }
     }
@@ -252,7 +258,7 @@ impl Comparison<'_, '_> {
     /// Compares what the host asks of the guest, and whether the guest has shut down.
     fn follow_request(&mut self, entry: &mut DomainEntry) {
         let has_shut_down = std::mem::take(&mut entry.has_shut_down);
-        let Some(run) = &mut entry.run else { return };
+        let Some(run) = entry.state.run_mut() else { return };
         let is_reported = self.is_reported(run.domain.uuid());
         if run.request != entry.request {
             run.request = entry.request.clone();
