@@ -29,6 +29,7 @@ pub fn domid(text: &[u8]) -> Option<u16> {
 
 /// The uuid in the value of a domain's `vm`. The nil uuid is domain 0's: a guest with it counts as one without.
 pub fn uuid(vm: &[u8]) -> Option<Uuid> {
+    // Old xend appended -1, -2 ... after a rename: only 36 characters are the uuid.
     let uuid = Uuid::try_parse_ascii(vm.strip_prefix(b"/vm/")?.get(..36)?).ok()?;
     (!uuid.is_nil()).then_some(uuid)
 }

@@ -76,6 +76,7 @@ impl Pipeline {
             self.out.drain(..self.written);
             self.written = 0;
         }
+        // Never 0: watch events have the number 0, and so have some replies of old kernels.
         let id = self.next_id;
         self.next_id = self.next_id.checked_add(1).unwrap_or(1);
         request.write(&mut self.out, id);
@@ -128,10 +129,12 @@ impl Pipeline {
         };
         let request = self.pending[at].request;
         let is_error = header.operation == Operation::ERROR;
+        // A reply of another operation means that both sides count differently: nothing after it could be trusted.
         if !is_error && header.operation != request.operation() {
             let detail = format!("{} as the reply to a {}", header.operation, request.to_line());
             return Err(protocol(detail));
         }
+        // Most often the first: servers answer in order.
         self.pending.remove(at);
         self.last_reply = Some(now);
         Ok((request, if is_error { Err(packet.text()) } else { Ok(packet.payload) }))
@@ -161,6 +164,7 @@ pub(crate) fn server_error(request: StoreRequest, name: &[u8]) -> Error {
     let message = format!("{name} to a {}", request.to_line());
     let mut server = ServerError::new(call, code(&name), message);
     server.help = help;
+    // Retrying cannot fix these: the driver fails the first subscription with them.
     server.is_refusal = matches!(&*name, error::EACCES | error::EPERM | error::ENOSYS);
     server.into()
 }

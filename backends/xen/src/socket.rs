@@ -31,6 +31,7 @@ impl StoreSocket {
 
     /// Takes the socket out of the runtime.
     pub(crate) fn detach(&mut self) -> io::Result<()> {
+        // The stream has to be taken out of `self` to be converted. If that fails it is closed.
         *self = match mem::replace(self, Self::Broken) {
             Self::Attached(stream) => Self::Detached(stream.into_std()?),
             other => other,

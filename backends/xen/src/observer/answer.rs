@@ -45,6 +45,7 @@ impl Observer {
                 }
             }
             // There is no subscriber any more.
+            // Replies to requests of before the end still come, in their order.
             _ if !self.scan.is_active() => {}
             StoreRequest::List | StoreRequest::ListPart(_) => {
                 let pipeline = &mut self.pipeline;
@@ -54,6 +55,7 @@ impl Observer {
             }
             StoreRequest::IsIntroduced(domid) => {
                 let is_introduced = truth(request, outcome)?;
+                // First the fact, then the comparison: each reply may be the one that settles the domain.
                 self.domains.introduced(domid, is_introduced, &mut self.scan, now);
                 self.domains.reconcile(domid, &mut self.scan, now, report);
             }

@@ -76,8 +76,10 @@ impl DirectoryListing {
         if offset == 0 {
             self.generation = part.generation.to_vec();
         } else if part.generation != self.generation {
+            // Parts of two states of the directory could miss a domain that existed in both.
             return Ok(ListStep::Send(self.begin()));
         }
+        // The next offset would be the same, for ever.
         if !part.is_last && part.names.is_empty() {
             return Err(protocol("a part of a directory without a name".into()));
         }

@@ -143,6 +143,8 @@ impl Observer {
         if self.registration.is_registered() {
             self.scan.start();
         }
+        // The order matters: a stage ends with replies, and the next one sends its requests in the same pump. The list
+        // is reported before what changes after it.
         self.registration.advance(&mut self.pipeline, now);
         if self.registration.unwatch(&mut self.domains, &mut self.pipeline, now) {
             self.forget();
@@ -157,6 +159,7 @@ impl Observer {
         if self.scan.has_looked() {
             self.domains.settle_releases(&mut report);
         }
+        // A pending request is a probe as good as any.
         if std::mem::take(&mut self.probe_due) && self.pipeline.is_idle() {
             self.pipeline.send(StoreRequest::Probe, now);
         }
@@ -190,6 +193,7 @@ impl Observer {
     }
 
     fn event(&mut self, event: &WatchEvent<'_>, now: Instant) {
+        // Events of unknown watches count as well: the daemon is busy with changes.
         self.scan.note_event(now);
         let Some(target) = WatchTarget::of_token(event.token) else {
             tracing::debug!(token = ?event.token, "ignored an event of an unknown watch");
@@ -206,6 +210,7 @@ impl Observer {
             }
             WatchTarget::Released => {
                 let is_initial = self.registration.is_initial_event(target);
+                // With depth 1 the path ends with the domain id, since Xen 4.22.
                 if let Some(domid) = event.path.strip_prefix(b"@releaseDomain/").and_then(domid) {
                     self.scan.released_by_name();
                     self.domains.shut_down(domid);

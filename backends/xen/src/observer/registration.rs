@@ -83,6 +83,7 @@ impl Registration {
 
     pub(super) fn set_interest(&mut self, interest: &Interest, tag: u64, refused: Vec<Kind>) {
         self.interest = Some(PendingInterest { tag, refused });
+        // The watches serve every kind, so one interest in place of another needs no request.
         match (self.stage, interest.is_empty()) {
             (Stage::Idle, false) => self.stage = Stage::Features,
             (Stage::Idle, true) | (_, false) => {}
@@ -101,6 +102,7 @@ impl Registration {
     /// Sends the requests of this stage.
     pub(super) fn advance(&mut self, pipeline: &mut Pipeline, now: Instant) {
         match self.stage {
+            // Sent once: while it is pending the pipeline is not idle.
             Stage::Features if pipeline.is_idle() => pipeline.send(StoreRequest::Features, now),
             Stage::Watching => self.watch_specials(pipeline, now),
             // With a request under way, its reply could set a watch after the reset.
@@ -118,6 +120,8 @@ impl Registration {
         if !matches!(self.stage, Stage::Idle | Stage::Registered) {
             return;
         }
+        // The driver requests the list only after this: what changes between the watches and the list is then
+        // announced, and nothing is lost.
         if let Some(PendingInterest { tag, refused }) = self.interest.take() {
             report.interest_done(tag, &refused);
         }
@@ -133,6 +137,7 @@ impl Registration {
             std::str::from_utf8(text.strip_suffix(b"\0").unwrap_or(text)).ok()?.parse::<u64>().ok()
         });
         // A kernel passes on only the path of a watch.
+        // The kernel sets watches of its own, shared by its users.
         let has_depth = !self.is_device && bits.is_some_and(|bits| bits & WATCH_DEPTH != 0);
         self.depth = has_depth.then_some(1);
         self.stage = Stage::Watching;
@@ -144,10 +149,12 @@ impl Registration {
             if target == WatchTarget::Children && self.depth.is_none() {
                 continue;
             }
+            // With a device there is room for one request at a time: the others follow in later pumps.
             if watch.state == WatchState::Off && pipeline.has_room() {
                 *watch = SpecialWatch { state: WatchState::Setting, is_initial_due: true };
                 pipeline.send(StoreRequest::Watch(target, self.depth), now);
             }
+            // OK is enough: the initial event may come before or after it, and changes nothing.
             is_set &= watch.state == WatchState::On;
         }
         if is_set {
@@ -210,6 +217,7 @@ impl Registration {
     ) -> Result<bool, Error> {
         match outcome {
             Ok(_) => Ok(true),
+            // An old daemon has no RESET_WATCHES.
             Err(name) if name == error::ENOSYS.as_bytes() => {
                 self.stage = Stage::Unwatching { next_domid: 0 };
                 Ok(false)
@@ -233,6 +241,7 @@ impl Registration {
                 pipeline.send(StoreRequest::Unwatch(target), now);
             }
         }
+        // The replies mark the watches as off. Events that were sent before may still arrive, and are ignored.
         domains.unwatch(next_domid, pipeline, now);
         // There is room for one request at least: with none under way all are off.
         pipeline.is_idle()

@@ -110,6 +110,7 @@ impl Scan {
             unread: 0,
             next_domid: 0,
         };
+        // Before the list is due: its reply may mark further facts.
         domains.include_in(&mut verification);
         self.list_due = Some(ListCause::Event);
         self.stage = Stage::Verifying(verification);
@@ -117,6 +118,8 @@ impl Scan {
 
     /// Begins the first look, if the driver has requested the list.
     pub(super) fn start(&mut self) {
+        // Only once the special watches are set: a domain that is introduced in between is in the list, or
+        // announced, or both.
         if let Stage::Waiting { tag: Some(tag) } = self.stage {
             self.stage = Stage::FirstLook { tag, is_listed: false, unexamined: 0 };
             self.list_due = Some(ListCause::Event);
@@ -149,6 +152,7 @@ impl Scan {
     }
 
     pub(super) fn is_patient(&self, now: Instant) -> bool {
+        // After an event the session reads each reply as it comes, for some belong to the event.
         matches!(self.stage, Stage::Verifying(_))
             && self.last_event.is_none_or(|at| at + ATTENTION <= now)
     }
@@ -166,6 +170,7 @@ impl Scan {
     }
 
     pub(super) fn introduced(&mut self, now: Instant) {
+        // The event comes before the toolstack has written everything, and may come before it has written anything.
         self.children_changed();
         let until = now + INCOMPLETE_LIMIT;
         self.relist = Some(Relist { at: now + RELIST, wait: RELIST * 2, until });
@@ -190,6 +195,7 @@ impl Scan {
     }
 
     pub(super) fn ring(&mut self, now: Instant) {
+        // Only timers lead here: an introduction without a directory fires no further event.
         let Some(relist) = self.relist.filter(|relist| relist.at <= now) else { return };
         self.list_due = self.list_due.max(Some(ListCause::Relist));
         // The last list is read at the very end.
@@ -210,9 +216,12 @@ impl Scan {
         if !self.is_active() {
             return;
         }
+        // Before the list: a domain that has ended and is still listed is found by the sweep alone.
         if std::mem::take(&mut self.sweep_due) {
             domains.sweep();
         }
+        // One list at a time: the parts of two lists could not be told apart. An event meanwhile makes the next
+        // one due.
         if self.list_due.is_some() && self.list_pending.is_none() && pipeline.has_room() {
             self.list_pending = self.list_due.take();
             pipeline.send(self.listing.begin(), now);
@@ -246,12 +255,14 @@ impl Scan {
         now: Instant,
         report: &mut Report<'_>,
     ) {
+        // The list has ended, and a list that became due meanwhile may begin.
         let cause = self.list_pending.take();
         if let Stage::FirstLook { is_listed, .. } = &mut self.stage {
             *is_listed = true;
         }
         // A directory that goes is announced by its nodes. If it was not, a verification finds out.
         if cause != Some(ListCause::Relist) {
+            // First those that are gone: an ended run is reported before the run that replaces it.
             domains.missing_from(domids, self, now, report);
         }
         domains.listed_are(domids, self, now, report);
@@ -301,6 +312,7 @@ impl Scan {
             return;
         }
         let tag = verification.tag;
+        // The stage comes first: withheld domains are compared as if no verification were under way.
         self.stage = Stage::Live;
         domains.reconcile_withheld(self, now, report);
         report.listed(tag, domains.listed());
@@ -309,6 +321,8 @@ impl Scan {
     /// Whether every domain that an event may be about is examined.
     pub(super) fn has_looked(&self) -> bool {
         let is_live = matches!(self.stage, Stage::Live | Stage::Verifying(_));
+        // Before that, a release could be attributed to a domain whose end is only not read yet. A list by the
+        // clock is not about a release.
         let is_list_due = self.list_due == Some(ListCause::Event);
         is_live && !is_list_due && self.list_pending.is_none() && !self.sweep_due
     }

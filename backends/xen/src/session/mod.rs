@@ -83,6 +83,7 @@ async fn connect(path: &Path) -> io::Result<UnixStream> {
     let until = Instant::now() + CONNECT_LIMIT;
     loop {
         match UnixStream::connect(path).await {
+            // tokio's connect does not wait for room: unix sockets have no event for it.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < until => {
                 sleep(CONNECT_RETRY).await;
             }
@@ -174,6 +175,7 @@ impl Session {
     fn poll(&mut self, cx: &mut Context<'_>, out: &mut Batch) -> Poll<Result<(), Error>> {
         loop {
             let now = Instant::now();
+            // Requests are queued before the write below, so that one write carries them all.
             if self.observer.pump(now, out) {
                 return Poll::Ready(Ok(()));
             }
@@ -226,6 +228,7 @@ impl Session {
 
     /// Writes what can be written, and reads once.
     fn poll_io(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Result<(), Error>> {
+        // Writes come before the read: the server answers while this side reads.
         while !self.has_write_failed && !self.observer.pipeline.unwritten().is_empty() {
             match self.channel.poll_write(cx, self.observer.pipeline.unwritten()) {
                 Poll::Ready(Ok(bytes)) => self.observer.pipeline.wrote(bytes),
@@ -238,9 +241,12 @@ impl Session {
                 Poll::Pending => break,
             }
         }
+        // Replies pile up in the socket meanwhile: at most as many as requests may be pending, and the events of a few
+        // milliseconds.
         if self.next_read.is_some_and(|at| now < at) {
             return Poll::Pending;
         }
+        // One read an advance: the driver counts each as a sign of life, and serves others in between.
         let mut buffer = ReadBuf::new(self.decoder.spare());
         let Poll::Ready(outcome) = self.channel.poll_read(cx, &mut buffer) else {
             // Only the timer wakes the task for a detached socket. It has, for nothing.
@@ -260,6 +266,7 @@ impl Session {
                 }
                 Poll::Ready(Ok(()))
             }
+            // A server that closes with unread requests resets the connection: it is an end like any other.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
                 Poll::Ready(Err(self.closed()))
             }

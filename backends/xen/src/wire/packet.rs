@@ -131,6 +131,7 @@ impl Decoder {
     /// The buffer for the next read. Never empty, once [`next_packet`](Self::next_packet) has returned
     /// `None`.
     pub fn spare(&mut self) -> &mut [u8] {
+        // Bytes are moved only when there is little room left: a move for each read would cost more than the read.
         let is_cramped = self.buffer.len() - self.end < HEADER_LENGTH + MAX_PAYLOAD;
         if self.start == self.end || is_cramped || self.begun > self.buffer.len() - self.start {
             self.buffer.copy_within(self.start..self.end, 0);
@@ -177,6 +178,7 @@ impl Decoder {
         let length = word(12) as usize;
         let is_list = operation == Operation::DIRECTORY;
         let most = if is_list { self.max_directory } else { MAX_PAYLOAD };
+        // Refused before anything is allocated or awaited: a wrong length would make the decoder wait for ever.
         if length > most {
             return Err(TooLong { length, most });
         }

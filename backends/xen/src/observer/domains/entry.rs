@@ -214,6 +214,7 @@ impl DomainEntry {
         let directory = if self.is_removed { FactSet::DIRECTORY } else { FactSet::NONE };
         match self.introduced {
             // Domain 0 always exists.
+            // IS_DOMAIN_INTRODUCED is always true of it.
             _ if domid == 0 => FactSet::NODES,
             Some(true) => FactSet::INTRODUCED.with(FactSet::NODES).with(directory),
             _ => FactSet::INTRODUCED.with(directory),
@@ -228,6 +229,7 @@ impl DomainEntry {
     /// The next request for the domain. It counts as sent.
     #[inline]
     pub(crate) fn next_request(&mut self, domid: u16) -> Option<StoreRequest> {
+        // Watches come first: a value that is read before its watch is set could change unseen.
         for (node, watch) in DomainNode::ALL.into_iter().zip(&mut self.watches) {
             match (*watch, self.wants_watches) {
                 (WatchState::Off, true) => {

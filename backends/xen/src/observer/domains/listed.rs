@@ -19,6 +19,7 @@ impl Domains {
         sorted.sort_unstable();
         let mut missing: Vec<_> = self.entries().map(|(domid, _)| domid).collect();
         missing.retain(|domid| *domid != 0 && sorted.binary_search(domid).is_err());
+        // The list is a hint. Only reading the domain itself decides whether it has ended.
         for domid in missing {
             let Some(entry) = self.entry_mut(domid) else { continue };
             entry.is_listed = false;
@@ -42,6 +43,7 @@ impl Domains {
     ) {
         let dom0 = self.with_dom0.then_some(0);
         let others = domids.iter().copied().filter(|domid| *domid != 0);
+        // Domain 0 is in the list of a real host, and not in that of a bare xenstored.
         for (position, domid) in dom0.into_iter().chain(others).enumerate() {
             self.listed_is(domid, position, scan, now, report);
         }
@@ -84,6 +86,7 @@ impl Domains {
 
     /// Marks facts to which the list leads.
     fn mark_listed(&mut self, domid: u16, facts: FactSet, scan: &mut Scan) {
+        // Events have the domains listed again and again: facts of those lists do not hold up a verification.
         self.follow_up(domid, facts, scan.verification_of_list());
     }
 }

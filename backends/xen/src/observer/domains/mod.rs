@@ -96,6 +96,7 @@ impl Domains {
     pub(super) fn take_previous(&mut self) -> PreviousRuns {
         let mut previous = std::mem::take(&mut self.previous);
         for (domid, entry) in self.entries() {
+            // A run that this connection knows is newer than one of the connection before.
             if let Some(DomainRun { domain, progress, .. }) = entry.state.run() {
                 let run = PreviousRun {
                     uuid: domain.uuid(),
@@ -118,6 +119,8 @@ impl Domains {
             self.sweeping += 1;
         }
         entry.due = entry.due.with(facts);
+        // The guest acknowledges a request by removing the value, perhaps before a long queue is sent. Together with
+        // other facts this one is not urgent, but still the first that is read of its domain.
         if facts == FactSet::SHUTDOWN {
             if !std::mem::replace(&mut entry.is_urgent, true) {
                 self.queue.urgent.push_back(domid);
@@ -145,6 +148,7 @@ impl Domains {
         // An event that was under way when its watch was dropped changes nothing.
         let Some(entry) = self.entry_mut(domid).filter(|entry| entry.wants_watches) else { return };
         // The first event of a watch comes of setting it.
+        // Setting a watch is no change, and accounts for none that a verification finds.
         if entry.read.has_all(fact) {
             entry.check.has_event = true;
         }
@@ -166,6 +170,7 @@ impl Domains {
         let is_present = |entry: &DomainEntry| {
             entry.introduced == Some(true) || entry.pending.has_any(FactSet::INTRODUCED)
         };
+        // Domain 0 never ends, and IS_DOMAIN_INTRODUCED is always true of it.
         let present = self.entries().filter(|(domid, entry)| *domid != 0 && is_present(entry));
         let present: Vec<_> = present.map(|(domid, _)| domid).collect();
         for domid in present {
@@ -213,6 +218,7 @@ impl Domains {
         // while the server answers the other half.
         let is_refill = pipeline.is_half_empty();
         while pipeline.has_room() {
+            // Urgent requests do not wait for half of the pipeline to be empty.
             let is_urgent = self.queue.is_urgent_next();
             if !is_urgent && !is_refill {
                 return;
@@ -256,6 +262,7 @@ impl Domains {
                 return;
             }
             let domid = *next_domid as u16;
+            // A cursor and not a search from the first: with 10,000 domains that would be quadratic.
             match entry.as_mut().and_then(|entry| entry.next_unwatch(domid)) {
                 Some(request) => pipeline.send(request, now),
                 None => *next_domid += 1,
@@ -270,6 +277,7 @@ impl Domains {
     /// Domains that are incomplete for too long are read again, and reported as they are.
     pub(super) fn ring(&mut self, now: Instant) {
         while let Some((_, domid)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
+            // Each deadline rings once. What it marks is compared when the replies are there.
             self.deadlines.pop_first();
             let Some(entry) = self.entry_mut(domid) else { continue };
             let DomainState::Incomplete { since } = entry.state else { continue };
@@ -289,6 +297,7 @@ impl Domains {
         let position = |domid: &u16| {
             entries.get(usize::from(*domid))?.as_ref().map(|entry| entry.list_position)
         };
+        // Until now they stand in the order in which their replies came, which is by chance.
         self.runs.values_mut().for_each(|domids| domids.sort_by_key(position));
         // What came until now is all in the list.
         self.ledger = ReleaseLedger::default();
@@ -322,6 +331,7 @@ impl Domains {
         let withheld = self.entries().filter(|(_, entry)| entry.check.is_withheld);
         let withheld: Vec<_> =
             withheld.map(|(domid, entry)| (domid, entry.check.has_event)).collect();
+        // In the order of ids. The driver orders what it derives from the list itself.
         for (domid, has_event) in withheld {
             let delivery = if has_event { Delivery::Events } else { Delivery::List };
             self.reconcile_as(delivery, domid, scan, now, report);

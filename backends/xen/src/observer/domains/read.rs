@@ -46,11 +46,13 @@ impl Domains {
     #[inline]
     fn replied(&mut self, domid: u16, fact: FactSet, scan: &mut Scan) -> Option<&mut DomainEntry> {
         let entry = self.entries.get_mut(usize::from(domid))?.as_deref_mut()?;
+        // Before the comparison that follows: with the last fact read, the verification can end.
         if let Some(verification) = scan.verification() {
             verification.is_read(entry, fact);
         }
         entry.pending = entry.pending.without(fact);
         if fact == FactSet::INTRODUCED && !entry.due.has_any(fact) {
+            // The count includes facts that are due again: those are still to be asked.
             self.sweeping -= 1;
         }
         // An event came after the request was sent: the fact is read once more.
@@ -72,6 +74,7 @@ impl Domains {
         now: Instant,
     ) {
         let Some(entry) = self.replied(domid, FactSet::INTRODUCED, scan) else { return };
+        // A domain that was never asked counts as not introduced, so its first F is no ending.
         let before = entry.introduced.replace(is_introduced);
         entry.note_read(FactSet::INTRODUCED, before == Some(is_introduced));
         let unread = FactSet::NODES.without(entry.read);
@@ -100,7 +103,9 @@ impl Domains {
         let Some(entry) = self.replied(domid, FactSet::DIRECTORY, scan) else { return };
         let is_removed = match found {
             Found::Value(_) => false,
+            // On a bare xenstored domain 0 has no directory, and runs nevertheless.
             Found::Nothing => domid != 0,
+            // A refused read says nothing about the directory.
             Found::Unreadable => entry.is_removed,
         };
         let before = std::mem::replace(&mut entry.is_removed, is_removed);
@@ -124,9 +129,11 @@ impl Domains {
         };
         // A node that cannot be read is not about to be written: the domain does not wait for it.
         entry.is_overdue |= matches!(found, Found::Unreadable) && node != DomainNode::Shutdown;
+        // The first read since the watch is set confirms nothing: a change before it was not announced.
         let was_read = entry.read.has_all(fact);
         entry.read = entry.read.with(fact);
         let is_same = match node {
+            // A value without a uuid in it is treated as missing: it may still be written.
             DomainNode::Vm => {
                 let uuid = value.and_then(decode::uuid);
                 std::mem::replace(&mut entry.uuid, uuid) == uuid

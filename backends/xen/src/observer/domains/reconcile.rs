@@ -105,12 +105,16 @@ impl Comparison<'_, '_> {
             return;
         }
         let Some(introduced) = entry.introduced else { return };
+        // Also without a directory: the number may be reused without an introduction, and only the watches of
+        // its nodes announce that.
         entry.wants_watches = introduced;
         let unlike = if introduced { WatchState::Off } else { WatchState::On };
         if entry.watches.contains(&unlike) && !std::mem::replace(&mut entry.is_queued, true) {
             self.domains.queue.normal.push_back(self.domid);
         }
         let is_gone = !introduced || entry.is_removed;
+        // An end needs no further fact. A start needs the values of all nodes, read since they are watched: a value
+        // read before could have changed without an event.
         if !is_gone {
             if matches!(entry.state, DomainState::Absent) {
                 self.begin_deadline(entry);
@@ -119,6 +123,7 @@ impl Comparison<'_, '_> {
                 return;
             }
         }
+        // The first look waits for this, and not for names and uuids that are never written.
         entry.is_examined = true;
         let verification = scan.verification();
         entry.check.is_withheld =
@@ -127,10 +132,12 @@ impl Comparison<'_, '_> {
             return;
         }
         if is_gone {
+            // The announcement was of the end, and is not to be reported of the next domain with this number.
             entry.has_shut_down = false;
             self.end(entry);
             return;
         }
+        // In this order: a request belongs to the run that has just begun.
         self.identify(entry);
         self.follow_request(entry);
     }
@@ -147,6 +154,7 @@ impl Comparison<'_, '_> {
         if let Some(run) = entry.state.run() {
             if uuid.is_some_and(|uuid| uuid != run.domain.uuid()) {
                 // Another domain has this number now.
+                // The driver must receive the end first: both runs have the same id.
                 self.end(entry);
                 self.begin_deadline(entry);
             }
@@ -168,6 +176,7 @@ impl Comparison<'_, '_> {
         // The request may be the one to the domain that had this number before.
         let is_request_read = entry.is_settled(FactSet::SHUTDOWN);
         let is_complete = uuid.is_some() && name.is_some() && is_request_read;
+        // The identity of domain 0 is known without the store.
         if !is_complete && !entry.is_overdue && self.domid != 0 {
             return None;
         }
@@ -209,8 +218,10 @@ impl Comparison<'_, '_> {
         }
         let runs = self.domains.runs.entry(uuid).or_default();
         let before = runs.last().copied();
+        // Also in the first look, where the list decides the order when it ends.
         runs.push(self.domid);
         if self.delivery == Delivery::Events {
+            // Of one uuid the driver knows one run, so the earlier one has to end first.
             // A migration within the host: from now on the domain is the one that it goes to.
             let before = before.and_then(|before| self.domains.entry(before)?.state.run());
             if let Some(before) = before {
@@ -231,6 +242,7 @@ impl Comparison<'_, '_> {
         entry.is_overdue = false;
         let DomainState::Running { run, .. } = state else { return };
         let uuid = run.domain.uuid();
+        // Asked before the run is removed: only the last of its uuid was reported.
         let was_reported = self.is_reported(uuid);
         let left = self.domains.runs.get_mut(&uuid).and_then(|runs| {
             runs.retain(|other| *other != self.domid);
@@ -243,6 +255,7 @@ impl Comparison<'_, '_> {
             return;
         }
         self.report.gone(&run.domain, decode::stop_cause(run.progress.is_asked));
+        // A migration within the host has failed, or its source is gone: the other run is the domain now.
         if let Some(left) = left.and_then(|left| self.domains.entry(left)?.state.run()) {
             self.report.state(left.domain.clone(), left.progress.state());
         }
@@ -278,6 +291,7 @@ impl Comparison<'_, '_> {
     fn report_request(&mut self, run: &DomainRun) {
         if run.request.is_ending() {
             let at = self.report.received();
+            // First the change of state, and then the word: readers that know only lifecycle events need nothing else.
             let change = Change::ShuttingDown(ShutdownCause::Host);
             self.report.event(Lifecycle::new(run.domain.clone(), change, at));
         }
