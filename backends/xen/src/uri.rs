@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use virevent::Error;
 
-/// What a URI asks for.
+/// A parsed URI.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StoreUri {
-    /// As it was given.
+    /// The URI as it was given.
     pub(crate) shown: String,
-    /// The socket or the device; `None` for that of this host.
+    /// The path of a socket or a device; `None` for the store of this host.
     pub(crate) path: Option<PathBuf>,
-    /// Whether domain 0 is told of, too.
+    /// Whether domain 0 is reported, too.
     pub(crate) with_dom0: bool,
 }
 
@@ -55,7 +55,7 @@ fn parse(uri: &str) -> Result<StoreUri, String> {
     Ok(StoreUri { shown: uri.into(), path, with_dom0 })
 }
 
-/// The text with each `%XX` as the byte that it stands for.
+/// The text with each `%XX` replaced by its byte.
 fn decoded(text: &str) -> Result<String, String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -68,7 +68,7 @@ fn decoded(text: &str) -> Result<String, String> {
         let digits = tail.get(..2).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
         let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
         let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        bytes.push(byte.ok_or("after a % come two hexadecimal digits; write % itself as %25")?);
+        bytes.push(byte.ok_or("a % is followed by two hexadecimal digits; write % itself as %25")?);
         rest = &tail[2..];
     }
     if bytes.contains(&0) {
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_refused_with_what_to_do() {
+    fn an_invalid_uri_is_refused_with_advice() {
         let table = [
             ("xenstore:socket", "whole path"),
             ("xenstore://host/x", "on this host"),

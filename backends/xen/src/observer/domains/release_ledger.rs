@@ -1,36 +1,35 @@
-//! Which `@releaseDomain` was of a domain that shut down and is still there.
+//! The accounts of `@releaseDomain`: which of them were of a domain that shut down and still exists.
 //!
-//! The event says that a domain shut down, crashed or ended, and not which. One that ended is known by
-//! then or found by the look that follows. An event that no ending explains is of a domain that shut
-//! down, or of nothing: some daemons send it again while any domain is shut down, and any may send it for
-//! nothing. So it is believed only of a single domain that was asked to shut down.
+//! The event says that a domain shut down, crashed or ended, and does not name it. A domain that ended is known by
+//! then, or is found by the sweep that follows. An event that no ending explains is of a domain that shut down, or of
+//! none: oxenstored repeats the event while any domain is shut down. So it is believed only of a single domain that
+//! was asked to shut down.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Books events against what they turned out to be.
+/// After so long without an event or a change, an event does not belong to what was seen before it.
+const QUIET: Duration = Duration::from_secs(5);
+
+/// Counts events, and the endings and starts that explain them.
 #[derive(Debug, Default)]
-pub(crate) struct Ledger {
-    /// `@releaseDomain` that came and were not explained yet.
+pub(crate) struct ReleaseLedger {
+    /// `@releaseDomain` events that are not explained yet.
     released: u32,
-    /// Domains that were seen to have ended, each of which has an event, earlier or later.
+    /// Domains that were found to have ended. Each has an event, before or after.
     ended: u32,
-    /// `@introduceDomain` that came.
+    /// `@introduceDomain` events.
     introduced: u32,
-    /// Domains that were seen to be new.
+    /// Domains that were found to be introduced.
     appeared: u32,
     last: Option<Instant>,
 }
 
-/// After that much quiet an event does not belong to what was seen before it.
-const QUIET: Duration = Duration::from_secs(5);
-
-impl Ledger {
+impl ReleaseLedger {
     fn touch(&mut self, now: Instant) {
         if self.last.is_some_and(|last| now - last > QUIET) {
-            // An introduction of a domain that was not seen, for it has no place, is never explained by
-            // time: it may end at any.
+            // Unmatched introductions are kept: that domain has no directory, and may end at any time.
             let introduced = self.introduced.saturating_sub(self.appeared);
             *self = Self { introduced, ..Self::default() };
         }
@@ -57,13 +56,13 @@ impl Ledger {
         self.appeared = self.appeared.saturating_add(1);
     }
 
-    /// Whether there is anything to settle.
+    /// Whether an event is to be explained.
     pub(crate) fn is_open(&self) -> bool {
         self.released > 0
     }
 
-    /// After a whole look: how many of the events nothing explains. As long as there is, or may be, a
-    /// domain of which only its introduction was heard, all may be of that one.
+    /// The number of events that nothing explains, once all domains are examined. While a domain may exist of which
+    /// only the introduction is known, all of them may be of that one: the number is then zero.
     pub(crate) fn settle(&mut self) -> u32 {
         let by_ended = self.released.min(self.ended);
         self.ended -= by_ended;
@@ -76,10 +75,12 @@ impl Ledger {
 mod tests {
     use super::*;
 
-    /// Books what the letters say, `.` for a look; the numbers that remain unexplained.
-    fn unexplained(story: &str) -> Vec<u32> {
-        let (mut ledger, mut now, mut found) = (Ledger::default(), Instant::now(), Vec::new());
-        for letter in story.chars() {
+    /// Books what each letter stands for, settles at `.` and is quiet at `_`. Returns the results.
+    fn unexplained(letters: &str) -> Vec<u32> {
+        let mut ledger = ReleaseLedger::default();
+        let mut now = Instant::now();
+        let mut found = Vec::new();
+        for letter in letters.chars() {
             match letter {
                 'r' => ledger.released(now),
                 'i' => ledger.introduced(now),
@@ -94,30 +95,30 @@ mod tests {
     }
 
     #[test]
-    fn an_event_without_an_ending_is_of_a_domain_that_shut_down() {
+    fn a_release_without_an_ending_stays_unexplained() {
         assert_eq!(unexplained("r."), [1]);
         assert_eq!(unexplained("r.r."), [1, 1]);
         assert_eq!(unexplained("ia.r."), [1]);
     }
 
     #[test]
-    fn an_ending_explains_its_event_whichever_is_seen_first() {
+    fn an_ending_explains_a_release_before_or_after_it() {
         assert_eq!(unexplained("re."), [0]);
         assert_eq!(unexplained("e.r."), [0]);
-        // Two ended, and the second event comes after the look that found both.
+        // Two domains ended, and the second event comes after the sweep that found both.
         assert_eq!(unexplained("ree.r."), [0, 0]);
         assert_eq!(unexplained("ree.r.r."), [0, 0, 1]);
     }
 
     #[test]
-    fn a_domain_that_is_not_seen_may_be_the_one_at_any_time_until_it_is_seen() {
+    fn an_unseen_domain_explains_every_release() {
         assert_eq!(unexplained("ir."), [0]);
         assert_eq!(unexplained("i.r.r.__r."), [0, 0, 0]);
         assert_eq!(unexplained("i.r.a.r."), [0, 1]);
     }
 
     #[test]
-    fn what_was_seen_long_ago_explains_nothing() {
+    fn an_ending_long_before_a_release_explains_nothing() {
         assert_eq!(unexplained("ee._r."), [1]);
     }
 }
