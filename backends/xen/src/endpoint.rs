@@ -12,12 +12,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use virevent::Error;
+use virevent_transport::MAX_SOCKET_PATH;
 
 const SOCKETS: [&str; 2] = ["/run/xenstored/socket", "/var/run/xenstored/socket"];
 const DEVICES: [&str; 2] = ["/dev/xen/xenbus", "/proc/xen/xenbus"];
-
-/// The most bytes of a socket's path: `sun_path` of `sockaddr_un`, without its NUL.
-const MAX_SOCKET_PATH: usize = 107;
 
 /// The path of a store, and where it was given.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -70,6 +70,7 @@ use std::time::Duration;
 
 use virevent::Error;
 use virevent::driver::{Driver, Reconnect, Settings};
+use virevent_transport::host_name;
 
 use crate::session::StoreConnector;
 use crate::uri::StoreUri;
@@ -145,7 +146,7 @@ impl XenStore {
 
     /// The source. Does no I/O before the first subscription.
     pub fn source(self) -> Driver {
-        let host = Arc::from(&*rustix::system::uname().nodename().to_string_lossy());
+        let host = host_name().into();
         let (interval, count) = self.keepalive;
         let uri = self.uri;
         let timeout = self.call_timeout;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use virevent::Error;
+use virevent_transport::uri::percent_decode;
 
 /// A parsed URI.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,20 +58,7 @@ fn parse(uri: &str) -> Result<StoreUri, String> {
 
 /// The text with each `%XX` replaced by its byte.
 fn decoded(text: &str) -> Result<String, String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        rest = tail;
-        if *first != b'%' {
-            bytes.push(*first);
-            continue;
-        }
-        let digits = tail.get(..2).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
-        let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
-        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        bytes.push(byte.ok_or("a % is followed by two hexadecimal digits; write % itself as %25")?);
-        rest = &tail[2..];
-    }
+    let bytes = percent_decode(text).map_err(|error| error.to_string())?;
     if bytes.contains(&0) {
         return Err("a path has no NUL".into());
     }

@@ -3,19 +3,20 @@
 #[cfg(test)]
 mod tests;
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::ReadBuf;
 use tokio::net::UnixStream;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::Instant;
 use virevent::driver::{self, Batch, Connect, Interest};
 use virevent::{Error, Kind, Kinds};
+use virevent_transport::LazyTimer;
+use virevent_transport::socket::connect_unix_when_room;
 
 use crate::device::XenbusDevice;
 use crate::endpoint::{self, HostEnvironment, StoreEndpoint, StorePath};
@@ -66,9 +67,6 @@ impl Connect for StoreConnector {
     }
 }
 
-/// The delay between two attempts to connect while the daemon's backlog is full.
-const CONNECT_RETRY: Duration = Duration::from_millis(15);
-
 /// How long a full backlog is retried.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
@@ -77,21 +75,10 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// late an event may be read during a verification.
 const READ_INTERVAL: Duration = Duration::from_millis(4);
 
-/// Connects to a socket. xenstored has a short backlog: while it is full a blocking connect waits, and a
-/// non-blocking one fails with EAGAIN.
+/// Connects to a socket. xenstored has a short backlog, which is full at times.
 async fn connect(path: &Path) -> io::Result<UnixStream> {
-    let until = Instant::now() + CONNECT_LIMIT;
-    loop {
-        match UnixStream::connect(path).await {
-            // tokio's connect does not wait for room: unix sockets have no event for it.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < until => {
-                sleep(CONNECT_RETRY).await;
-            }
-            outcome => return outcome,
-        }
-    }
+    connect_unix_when_room(path, Instant::now() + CONNECT_LIMIT).await
 }
-
 /// What carries the packets.
 #[derive(Debug)]
 enum StoreChannel {
@@ -107,7 +94,7 @@ pub(crate) struct Session {
     timeout: Duration,
     decoder: Decoder,
     observer: Observer,
-    timer: Pin<Box<Sleep>>,
+    timer: LazyTimer,
     /// When to read next, while the socket is detached from the runtime.
     next_read: Option<Instant>,
     /// Whether a whole interval has brought nothing: until bytes arrive the runtime waits for them.
@@ -163,7 +150,7 @@ impl Session {
             host,
             timeout: connector.timeout,
             decoder: Decoder::of_replies(),
-            timer: Box::pin(sleep(Duration::from_secs(3600))),
+            timer: LazyTimer::new(),
             next_read: None,
             is_silent: false,
             has_write_failed: false,
@@ -189,13 +176,7 @@ impl Session {
             let Some(at) = deadline.into_iter().chain(self.next_read).min() else {
                 return Poll::Pending;
             };
-            if at > now {
-                // Setting a timer costs more than an early ring now and then.
-                if at < self.timer.deadline() || self.timer.is_elapsed() {
-                    self.timer.as_mut().reset(at);
-                }
-                ready!(self.timer.as_mut().poll(cx));
-            }
+            ready!(self.timer.poll_until(cx, at));
             self.observer.ring(Instant::now(), self.timeout)?;
         }
     }

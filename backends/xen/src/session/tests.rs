@@ -3,6 +3,8 @@
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::time::sleep;
+
 use super::*;
 use crate::observer::ATTENTION;
 use crate::wire::{Header, Operation, Packet, packet, strings};
