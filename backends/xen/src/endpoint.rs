@@ -9,7 +9,6 @@ use std::fmt;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use virevent::Error;
 use virevent_transport::MAX_SOCKET_PATH;
@@ -148,7 +147,7 @@ impl StorePath {
             None => reason.into(),
         };
         let endpoint = self.path.display().to_string();
-        Error::Unreachable { endpoint, reason, source: Arc::new(source) }
+        Error::unreachable(endpoint, reason, source)
     }
 }
 

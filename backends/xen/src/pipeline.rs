@@ -142,7 +142,7 @@ impl Pipeline {
 }
 
 pub(crate) fn protocol(detail: String) -> Error {
-    Error::Protocol { detail }
+    Error::protocol(detail)
 }
 
 /// The server refuses a request that is necessary.

@@ -44,7 +44,7 @@ async fn an_absent_directory_is_a_gap_with_a_reason() {
         let delivered = until_synced(&mut events).await.unwrap();
         assert!(delivered.is_empty(), "{delivered:?}");
         let event = next_within(&mut events, PATIENCE).await.unwrap();
-        let DomainEvent::Gap(Gap { kind: GapKind::disconnected(fault), .. }) = event else {
+        let DomainEvent::Gap(Gap { kind: GapKind::Disconnected { fault, .. }, .. }) = event else {
             panic!("{event}");
         };
         assert!(fault.to_string().contains("the directory does not exist yet"), "{fault}");

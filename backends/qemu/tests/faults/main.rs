@@ -48,7 +48,7 @@ async fn next(events: &mut EventStream) -> String {
 /// The kind of the gap that comes next.
 async fn gap(events: &mut EventStream) -> FaultKind {
     match next_within(events, PATIENCE).await.unwrap() {
-        DomainEvent::Gap(Gap { kind: GapKind::disconnected(fault), .. }) => fault.kind(),
+        DomainEvent::Gap(Gap { kind: GapKind::Disconnected { fault, .. }, .. }) => fault.kind(),
         event => panic!("expected a gap, but got: {event}"),
     }
 }

@@ -238,7 +238,7 @@ impl Observer {
     pub(crate) fn ring(&mut self, now: Instant, timeout: Duration) -> Result<(), Error> {
         if self.pipeline.overdue_at(timeout).is_some_and(|at| at <= now) {
             let call = self.pipeline.oldest().and_then(|request| request.operation().name());
-            return Err(Error::Timeout { call: call.unwrap_or("a request"), after: timeout });
+            return Err(Error::timeout(call.unwrap_or("a request"), timeout));
         }
         self.scan.ring(now);
         self.domains.ring(now);

@@ -256,27 +256,23 @@ impl Session {
     }
 
     fn broken(&self, error: io::Error) -> Error {
-        Error::Unreachable {
-            endpoint: self.endpoint.to_string(),
-            reason: "the connection broke".into(),
-            source: Arc::new(error),
-        }
+        Error::unreachable(self.endpoint.to_string(), "the connection broke", error)
     }
 
     fn closed(&self) -> Error {
         let detail = "xenstored stopped, was restarted, or refused the connection";
-        Error::Closed { endpoint: self.endpoint.to_string(), detail: detail.into() }
+        Error::closed(self.endpoint.to_string(), detail)
     }
 
     /// The kernel refuses a request by failing the write.
     fn refused(&self, error: io::Error) -> Error {
         let request = self.observer.pipeline.oldest().map(StoreRequest::to_line);
         let request = request.unwrap_or_else(|| "request".into());
-        Error::Unreachable {
-            endpoint: self.endpoint.to_string(),
-            reason: format!("the kernel refused a {request}: run it in domain 0, as root"),
-            source: Arc::new(error),
-        }
+        Error::unreachable(
+            self.endpoint.to_string(),
+            format!("the kernel refused a {request}: run it in domain 0, as root"),
+            error,
+        )
     }
 
     /// Adds the endpoint to an error of the protocol.
