@@ -47,7 +47,7 @@
 //!
 //! Lifecycle and reboot have types. Every other event of libvirt can be subscribed to by libvirt's
 //! number (`virDomainEventID`) and is delivered as
-//! [`DomainEvent::Other`](virevent::DomainEvent::Other): see [`decode`].
+//! [`DomainEvent::Other`](virevent::DomainEvent::Other): see `decode`.
 //! [`Kind::Other`](virevent::Kind::Other) means every number from 2 to 31 that the daemon accepts;
 //! each is tried, because no call returns which there are. `other:32` and above can be subscribed
 //! to one by one. Two pairs of numbers report the same thing twice: io-error (4) and
@@ -65,7 +65,11 @@
 
 mod calls;
 mod client;
+#[cfg(feature = "unstable-codec")]
 pub mod decode;
+#[cfg(not(feature = "unstable-codec"))]
+#[allow(dead_code, unreachable_pub, unused_imports, reason = "a part of it is for fakes and tests")]
+mod decode;
 mod doubts;
 mod endpoint;
 mod list_request;
@@ -73,7 +77,11 @@ mod registrations;
 mod session;
 mod state_request;
 mod uri;
+#[cfg(feature = "unstable-codec")]
 pub mod wire;
+#[cfg(not(feature = "unstable-codec"))]
+#[allow(dead_code, unreachable_pub, unused_imports, reason = "a part of it is for fakes and tests")]
+mod wire;
 
 use std::time::Duration;
 

@@ -54,7 +54,11 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "unstable-codec")]
 pub mod decode;
+#[cfg(not(feature = "unstable-codec"))]
+#[allow(dead_code, unreachable_pub, unused_imports, reason = "a part of it is for fakes and tests")]
+mod decode;
 mod device;
 mod endpoint;
 mod observer;
@@ -63,7 +67,11 @@ mod request;
 mod session;
 mod socket;
 mod uri;
+#[cfg(feature = "unstable-codec")]
 pub mod wire;
+#[cfg(not(feature = "unstable-codec"))]
+#[allow(dead_code, unreachable_pub, unused_imports, reason = "a part of it is for fakes and tests")]
+mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
