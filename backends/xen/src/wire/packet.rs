@@ -52,7 +52,7 @@ impl Header {
 
     /// The bytes of a header with this length of the payload. [`packet`] makes a whole packet; this is for a
     /// fake that sends a wrong length.
-    pub fn to_bytes(&self, length: u32) -> [u8; HEADER_LENGTH] {
+    pub fn to_bytes(self, length: u32) -> [u8; HEADER_LENGTH] {
         let mut bytes = [0; HEADER_LENGTH];
         let words = [self.operation.0, self.request, self.transaction, length];
         for (place, word) in bytes.chunks_exact_mut(4).zip(words) {
