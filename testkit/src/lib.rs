@@ -38,18 +38,21 @@
 pub mod assert;
 pub mod conformance;
 mod fake;
+#[cfg(any(feature = "fake-libvirtd", feature = "fake-qemu", feature = "fake-xenstored"))]
+pub mod fakes;
 mod host;
-#[cfg(feature = "fake-libvirtd")]
-pub mod libvirtd;
-#[cfg(feature = "fake-qemu")]
-pub mod qmp;
+#[cfg(any(
+    feature = "fake-libvirtd",
+    feature = "fake-qemu",
+    feature = "fake-xenstored",
+    feature = "servers"
+))]
+mod listener;
 mod script;
 #[cfg(feature = "servers")]
 pub mod servers;
 #[cfg(any(feature = "servers", feature = "fake-xenstored"))]
-pub mod xen;
-#[cfg(feature = "fake-xenstored")]
-pub mod xenstored;
+pub mod toolstack;
 
 pub use self::assert::Failure;
 pub use self::fake::{Asked, Builder, FakeHypervisor};

@@ -1,7 +1,7 @@
 //! The fake libvirtd speaks the protocol as libvirt's own client understands it.
 #![cfg(all(feature = "fake-libvirtd", feature = "servers"))]
 
-use virevent_testkit::libvirtd::FakeLibvirtd;
+use virevent_testkit::fakes::libvirtd::FakeLibvirtd;
 use virevent_testkit::servers::Virsh;
 
 #[tokio::test]

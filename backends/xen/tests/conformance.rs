@@ -10,7 +10,7 @@ use virevent::EventSource;
 use virevent::driver::{Reconnect, Settings};
 use virevent_testkit::Failure;
 use virevent_testkit::conformance::Rig;
-use virevent_testkit::xen::Toolstack;
+use virevent_testkit::toolstack::Toolstack;
 use virevent_xen::XenStore;
 
 /// The interval of verification.
@@ -51,7 +51,7 @@ fn destroy(xl: &Toolstack, name: &str) {
 }
 
 mod fake {
-    use virevent_testkit::xenstored::FakeXenstored;
+    use virevent_testkit::fakes::xenstored::FakeXenstored;
 
     use super::*;
 

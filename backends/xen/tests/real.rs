@@ -8,7 +8,7 @@ use std::time::Duration;
 use virevent::{EventSource, Options, Origin, Uuid};
 use virevent_testkit::assert::eventually;
 use virevent_testkit::servers::{Store, Xenstored};
-use virevent_testkit::xen::{Blueprint, Power, RunState};
+use virevent_testkit::toolstack::{Blueprint, Power, RunState};
 use virevent_xen::XenStore;
 
 use self::event_log::{EventLog, client, requested, started, stopped};

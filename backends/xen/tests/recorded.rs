@@ -8,8 +8,8 @@ use fastrand::Rng;
 use serde_json::Value;
 use virevent::{EventSource, Kind, Options};
 use virevent_testkit::assert::{next_within, nothing_within, until_synced};
-use virevent_testkit::xen::RunState;
-use virevent_testkit::xenstored::FakeXenstored;
+use virevent_testkit::fakes::xenstored::FakeXenstored;
+use virevent_testkit::toolstack::RunState;
 use virevent_xen::XenStore;
 use virevent_xen::decode::{self, Request};
 use virevent_xen::wire::{

@@ -30,11 +30,12 @@
 mod container;
 mod guest;
 mod home;
+mod launch;
 mod libvirtd;
+mod messages;
 mod process;
+mod proxy;
 mod qemu;
-mod relay;
-mod tap;
 mod virsh;
 mod xenstored;
 
@@ -43,10 +44,10 @@ use std::path::{Path, PathBuf};
 
 pub use self::container::{Container, Order};
 pub use self::guest::{Deed, Guest};
-pub use self::libvirtd::{Config, Hook, Libvirtd};
+pub use self::libvirtd::{Config, Hook, Libvirtd, Seen, Tap};
 pub use self::process::rss_kib;
+pub use self::proxy::Proxy;
 pub use self::qemu::{Qemu, QemuConfig};
-pub use self::tap::{Seen, Tap};
 pub use self::virsh::{Virsh, VirshSession};
 pub use self::xenstored::{Store, StoreSeen, StoreTap, Watch, Xenstored};
 

@@ -3,9 +3,9 @@
 use std::fmt::Debug;
 
 use fastrand::Rng;
+use virevent_testkit::fakes::xenstored::FakeXenstored;
 use virevent_testkit::servers::Xenstored;
-use virevent_testkit::xen::{Power, RunState, Toolstack, ToolstackError};
-use virevent_testkit::xenstored::FakeXenstored;
+use virevent_testkit::toolstack::{Power, RunState, Toolstack, ToolstackError};
 
 use crate::raw::{Frame, IS_DOMAIN_INTRODUCED, Raw, WATCH};
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use virevent_testkit::xen::{Blueprint, Power, RunState};
-use virevent_testkit::xenstored::{FakeXenstored, Faults};
+use virevent_testkit::fakes::xenstored::{FakeXenstored, Faults};
+use virevent_testkit::toolstack::{Blueprint, Power, RunState};
 use virevent_xen::wire::Operation;
 
 use crate::raw::{Frame, Raw, WATCH, WATCH_EVENT};

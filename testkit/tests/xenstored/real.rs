@@ -2,7 +2,7 @@
 
 use virevent_testkit::assert::eventually;
 use virevent_testkit::servers::{Store, StoreTap, Xenstored, rss_kib};
-use virevent_testkit::xen::{Blueprint, Known, Power, RunState};
+use virevent_testkit::toolstack::{Blueprint, Known, Power, RunState};
 
 use crate::raw::{DIRECTORY, DIRECTORY_PART, Frame, IS_DOMAIN_INTRODUCED, Raw, WATCH};
 

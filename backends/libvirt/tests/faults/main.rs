@@ -19,7 +19,7 @@ use virevent::{DomainEvent, Error, EventSource, EventStream, FaultKind, GapKind,
 use virevent_libvirt::Libvirt;
 use virevent_testkit::Host;
 use virevent_testkit::assert::{Fold, next_within, until_synced};
-use virevent_testkit::libvirtd::FakeLibvirtd;
+use virevent_testkit::fakes::libvirtd::FakeLibvirtd;
 
 /// Far longer than any step of these tests takes.
 const PATIENCE: Duration = Duration::from_secs(30);

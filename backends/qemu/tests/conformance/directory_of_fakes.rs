@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use virevent::EventSource;
 use virevent_testkit::Failure;
 use virevent_testkit::conformance::Rig;
-use virevent_testkit::qmp::FakeQemu;
+use virevent_testkit::fakes::qemu::FakeQemu;
 
 use super::{A_TURN, Directory};
 

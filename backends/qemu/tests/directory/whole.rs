@@ -9,7 +9,7 @@ use std::time::Duration;
 use virevent::{DomainEvent, EventSource, Gap, GapKind, Options, Status};
 use virevent_qemu::QmpDir;
 use virevent_testkit::assert::{next_within, nothing_within, until_synced};
-use virevent_testkit::qmp::FakeQemu;
+use virevent_testkit::fakes::qemu::FakeQemu;
 
 use super::{PATIENCE, SILENCE, TestDirectory, goes_on, next, some, watch};
 

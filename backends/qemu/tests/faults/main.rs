@@ -16,7 +16,7 @@ use std::time::Duration;
 use virevent::{DomainEvent, EventSource, EventStream, FaultKind, Gap, GapKind, Kind, Options};
 use virevent_qemu::Qmp;
 use virevent_testkit::assert::{in_short, next_within, until_synced};
-use virevent_testkit::qmp::FakeQemu;
+use virevent_testkit::fakes::qemu::FakeQemu;
 
 /// Far longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -10,8 +10,8 @@ use std::time::Duration;
 use virevent::driver::{Driver, Reconnect};
 use virevent::{DomainEvent, Error, EventSource, EventStream, Kind, Options};
 use virevent_testkit::assert::{next_within, nothing_within, until_synced};
-use virevent_testkit::xen::{Blueprint, Power, RunState};
-use virevent_testkit::xenstored::{FakeXenstored, Faults};
+use virevent_testkit::fakes::xenstored::{FakeXenstored, Faults};
+use virevent_testkit::toolstack::{Blueprint, Power, RunState};
 use virevent_xen::XenStore;
 use virevent_xen::wire::Operation;
 

@@ -2,7 +2,7 @@
 
 use virevent::DomainEvent;
 use virevent_testkit::servers::{Store, Xenstored};
-use virevent_testkit::xen::Power;
+use virevent_testkit::toolstack::Power;
 
 use super::run::{Run, start};
 use super::words;

@@ -7,7 +7,7 @@ use crate::host::uuid_of;
 /// A domain to be made. A name makes one: `"web".into()`.
 ///
 /// ```
-/// use virevent_testkit::xen::Blueprint;
+/// use virevent_testkit::toolstack::Blueprint;
 ///
 /// let blueprint = Blueprint::named("web").domid(7).without_name();
 /// ```

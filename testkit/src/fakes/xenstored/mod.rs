@@ -16,7 +16,7 @@
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-//! use virevent_testkit::xenstored::FakeXenstored;
+//! use virevent_testkit::fakes::xenstored::FakeXenstored;
 //! use virevent_xen::wire::Operation;
 //!
 //! let fake = FakeXenstored::start()?;
@@ -41,45 +41,25 @@ mod store;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use tempfile::TempDir;
-use tokio::net::UnixListener;
-use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinSet};
 use virevent_xen::wire::{Header, Operation};
 
-use self::connection::Socket;
-use self::daemon::{Daemon, Out, TOOLSTACK};
+use self::connection::Connection;
+use self::daemon::{Client, Daemon, Out, TOOLSTACK};
 pub use self::faults::{Faults, Refusal};
 use self::store::Store;
-use crate::xen::{Answer, Hands, RunState, Toolstack};
+use super::state::Watched;
+use crate::listener::Listener;
+use crate::toolstack::{Answer, RunState, Toolstack, ToolstackBackend};
 
 /// A fake xenstored on a socket of its own. Dropping it closes the socket and all connections.
 pub struct FakeXenstored {
-    shared: Arc<Shared>,
+    daemon: Arc<Watched<Daemon>>,
     toolstack: Toolstack,
-    directory: TempDir,
-    accepting: Mutex<Option<AbortHandle>>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    daemon: Mutex<Daemon>,
-    /// Counts changes of the daemon.
-    changes: watch::Sender<u64>,
-}
-
-impl Shared {
-    fn with<T>(&self, look: impl FnOnce(&mut Daemon) -> T) -> T {
-        look(&mut lock(&self.daemon))
-    }
-
-    fn change<T>(&self, change: impl FnOnce(&mut Daemon) -> T) -> T {
-        let outcome = self.with(change);
-        self.changes.send_modify(|count| *count += 1);
-        outcome
-    }
+    listener: Listener,
+    _directory: TempDir,
 }
 
 impl FakeXenstored {
@@ -92,12 +72,13 @@ impl FakeXenstored {
     /// Outside a tokio runtime.
     pub fn start() -> io::Result<Self> {
         let directory = tempfile::Builder::new().prefix("vx").tempdir()?;
-        let daemon = Mutex::new(Daemon::new());
-        let shared = Arc::new(Shared { daemon, changes: watch::channel(0).0 });
-        let toolstack = Toolstack::new(Box::new(InProcess(Arc::clone(&shared))));
-        let fake = Self { shared, toolstack, directory, accepting: Mutex::default() };
-        fake.come_back()?;
-        Ok(fake)
+        let daemon = Arc::new(Watched::new(Daemon::new()));
+        let toolstack = Toolstack::new(Box::new(InProcess(Arc::clone(&daemon))));
+        let accepted = Arc::clone(&daemon);
+        let listener = Listener::open(directory.path().join("socket"), move |stream| {
+            Box::pin(Connection::new(Arc::clone(&accepted)).serve(stream))
+        })?;
+        Ok(Self { daemon, toolstack, listener, _directory: directory })
     }
 
     /// Who makes things happen here: its deeds fail only where the store refuses them.
@@ -107,7 +88,7 @@ impl FakeXenstored {
 
     /// The path of its socket.
     pub fn socket(&self) -> PathBuf {
-        self.directory.path().join("socket")
+        self.listener.path().into()
     }
 
     /// The URI that leads here: `xenstore:/tmp/...`
@@ -120,23 +101,19 @@ impl FakeXenstored {
 impl FakeXenstored {
     /// Changes what it does wrong, from now on, on connections that there are, too.
     pub fn change<T>(&self, change: impl FnOnce(&mut Faults) -> T) -> T {
-        self.shared.change(|daemon| change(&mut daemon.faults))
+        self.daemon.change(|daemon| change(&mut daemon.faults))
     }
 
     /// Hangs up on every client. The next connection is sound.
     pub fn cut(&self) {
-        self.order(daemon::Connection::cut);
+        self.order(Client::cut);
     }
 
     /// Hangs up on every client, and removes the socket, as a daemon that ends. Its store, and which
     /// domains are introduced, is kept.
     pub fn go_down(&self) {
-        if let Some(accepting) = lock(&self.accepting).take() {
-            accepting.abort();
-        }
+        self.listener.go_down();
         self.cut();
-        // Gone already is as good.
-        let _ = std::fs::remove_file(self.socket());
     }
 
     /// Listens again after [`go_down`](Self::go_down). Of watches it knows none.
@@ -147,19 +124,13 @@ impl FakeXenstored {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn come_back(&self) -> io::Result<()> {
-        let mut accepting = lock(&self.accepting);
-        if accepting.is_none() {
-            let listener = UnixListener::bind(self.socket())?;
-            let accept = accept(listener, Arc::clone(&self.shared));
-            *accepting = Some(tokio::spawn(accept).abort_handle());
-        }
-        Ok(())
+        self.listener.come_back()
     }
 
     /// Empties its store, and no domain is introduced any more, without a word: as a restart does that
     /// keeps nothing, between [`go_down`](Self::go_down) and [`come_back`](Self::come_back).
     pub fn lose_store(&self) {
-        self.shared.change(|daemon| {
+        self.daemon.change(|daemon| {
             daemon.store = Store::new();
             daemon.domains.clear();
         });
@@ -167,24 +138,24 @@ impl FakeXenstored {
 
     /// Sends a watch event to every client, whatever it watches.
     pub fn emit(&self, path: impl AsRef<[u8]>, token: impl AsRef<[u8]>) {
-        self.order(|connection| connection.tell(path.as_ref(), token.as_ref(), 1));
+        self.order(|client| client.tell(path.as_ref(), token.as_ref(), 1));
     }
 
     /// Sends these bytes to every client.
     pub fn send(&self, bytes: &[u8]) {
-        self.order(|connection| connection.send(Out::Bytes(bytes.to_vec())));
+        self.order(|client| client.send(Out::Bytes(bytes.to_vec())));
     }
 
     /// Sends every client so many events of its own watches, in turn, each with the path that is
     /// watched: of nothing at all.
     pub fn flood(&self, events: usize) {
-        self.order(|connection| connection.flood(events));
+        self.order(|client| client.flood(events));
     }
 
-    fn order(&self, mut order: impl FnMut(&mut daemon::Connection)) {
-        self.shared.change(|daemon| {
-            let clients = daemon.connections.iter_mut().filter(|(number, _)| **number != TOOLSTACK);
-            clients.for_each(|(_, connection)| order(connection));
+    fn order(&self, mut order: impl FnMut(&mut Client)) {
+        self.daemon.change(|daemon| {
+            let clients = daemon.clients.iter_mut().filter(|(number, _)| **number != TOOLSTACK);
+            clients.for_each(|(_, client)| order(client));
         });
     }
 }
@@ -193,27 +164,26 @@ impl FakeXenstored {
 impl FakeXenstored {
     /// How many connections are open.
     pub fn open(&self) -> usize {
-        self.shared.with(|daemon| daemon.connections.len() - 1)
+        self.daemon.lock().clients.len() - 1
     }
 
     /// How many connections there were so far.
     pub fn accepted(&self) -> u64 {
-        self.shared.with(|daemon| daemon.accepted)
+        self.daemon.lock().accepted
     }
 
     /// The watches that it holds, of all clients in order: path and token. What is not UTF-8 is
     /// replaced.
     pub fn watches(&self) -> Vec<(String, String)> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        self.shared.with(|daemon| {
-            let watches = daemon.connections.values().flat_map(|connection| &connection.watches);
-            watches.map(|watch| (text(&watch.path), text(&watch.token))).collect()
-        })
+        let daemon = self.daemon.lock();
+        let watches = daemon.clients.values().flat_map(|client| &client.watches);
+        watches.map(|watch| (text(&watch.path), text(&watch.token))).collect()
     }
 
     /// How often clients asked for this operation so far.
     pub fn calls(&self, operation: Operation) -> u64 {
-        self.shared.with(|daemon| daemon.calls.get(&operation).copied().unwrap_or(0))
+        self.daemon.lock().calls.get(&operation).copied().unwrap_or(0)
     }
 
     /// How many requests of clients so far were not for reading and watching only: of one that only
@@ -231,10 +201,9 @@ impl FakeXenstored {
             Operation::GET_DOMAIN_PATH,
             Operation::GET_FEATURE,
         ];
-        self.shared.with(|daemon| {
-            let others = daemon.calls.iter().filter(|(operation, _)| !READING.contains(operation));
-            others.map(|(_, count)| count).sum()
-        })
+        let daemon = self.daemon.lock();
+        let others = daemon.calls.iter().filter(|(operation, _)| !READING.contains(operation));
+        others.map(|(_, count)| count).sum()
     }
 
     /// Waits until `reached` is true of this daemon; looks whenever a client has done something.
@@ -242,11 +211,7 @@ impl FakeXenstored {
     /// # Cancel safety
     /// Cancel safe.
     pub async fn until(&self, mut reached: impl FnMut(&Self) -> bool) {
-        let mut changes = self.shared.changes.subscribe();
-        while !reached(self) {
-            // Cannot fail: we hold the sender.
-            let _ = changes.changed().await;
-        }
+        self.daemon.until(|| reached(self)).await;
     }
 }
 
@@ -256,17 +221,11 @@ impl fmt::Debug for FakeXenstored {
     }
 }
 
-impl Drop for FakeXenstored {
-    fn drop(&mut self) {
-        self.go_down();
-    }
-}
-
-/// The toolstack's hands on it.
+/// The toolstack's access to a fake in the same process.
 #[derive(Debug)]
-struct InProcess(Arc<Shared>);
+struct InProcess(Arc<Watched<Daemon>>);
 
-impl Hands for InProcess {
+impl ToolstackBackend for InProcess {
     fn request(&self, operation: u32, transaction: u32, payload: &[u8]) -> io::Result<Answer> {
         let header = Header::request(Operation(operation), 0).within(transaction);
         let answer = self.0.change(|daemon| daemon.answer(TOOLSTACK, &header, payload));
@@ -284,23 +243,5 @@ impl Hands for InProcess {
     fn raise_virq(&self) -> io::Result<()> {
         self.0.change(Daemon::look);
         Ok(())
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-async fn accept(listener: UnixListener, shared: Arc<Shared>) {
-    // Dropped with this task, and its tasks with it.
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => {
-                let Ok((stream, _)) = accepted else { return };
-                connections.spawn(Socket::new(Arc::clone(&shared)).serve(stream));
-            }
-            Some(_) = connections.join_next() => {}
-        }
     }
 }

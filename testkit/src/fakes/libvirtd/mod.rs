@@ -14,7 +14,7 @@
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 //! use virevent_libvirt::wire::procs;
-//! use virevent_testkit::libvirtd::FakeLibvirtd;
+//! use virevent_testkit::fakes::libvirtd::FakeLibvirtd;
 //!
 //! let daemon = FakeLibvirtd::start()?;
 //! daemon.host().define("web")?;
@@ -29,66 +29,32 @@
 
 mod answer;
 mod connection;
+mod encode;
+mod event;
 mod faults;
-mod tell;
+mod registrations;
+mod state;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use tempfile::TempDir;
-use tokio::net::UnixListener;
-use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::net::UnixStream;
 
-use self::connection::{Connection, Order};
+use self::connection::Connection;
 pub use self::faults::Faults;
+use self::state::{Order, Shared, State};
+use super::state::Watched;
 use crate::Host;
+use crate::listener::Listener;
 
 /// A fake libvirtd on a socket of its own. Dropping it closes the socket and all connections.
 pub struct FakeLibvirtd {
     shared: Arc<Shared>,
-    directory: TempDir,
-    accepting: Mutex<Option<AbortHandle>>,
-}
-
-struct Shared {
-    host: Host,
-    state: Mutex<State>,
-    /// Counts changes of the state.
-    changes: watch::Sender<u64>,
-}
-
-#[derive(Default)]
-struct State {
-    faults: Faults,
-    /// The open connections, by number.
-    connections: BTreeMap<u64, Open>,
-    /// Connections accepted so far.
-    accepted: u64,
-    calls: BTreeMap<i32, u64>,
-    pongs: u64,
-    next_callback: i32,
-}
-
-struct Open {
-    orders: mpsc::UnboundedSender<Order>,
-    /// The event ids that it is registered for.
-    registered: Vec<i32>,
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        let outcome = change(&mut self.lock());
-        self.changes.send_modify(|count| *count += 1);
-        outcome
-    }
+    listener: Listener,
+    _directory: TempDir,
 }
 
 impl FakeLibvirtd {
@@ -112,11 +78,12 @@ impl FakeLibvirtd {
     /// Outside a tokio runtime.
     pub fn serve(host: Host) -> io::Result<Self> {
         let directory = tempfile::Builder::new().prefix("vf").tempdir()?;
-        let (changes, _) = watch::channel(0);
-        let shared = Arc::new(Shared { host, state: Mutex::default(), changes });
-        let daemon = Self { shared, directory, accepting: Mutex::default() };
-        daemon.come_back()?;
-        Ok(daemon)
+        let shared = Arc::new(Shared { host, state: Watched::new(State::default()) });
+        let accepted = Arc::clone(&shared);
+        let listener = Listener::open(directory.path().join("libvirt-sock"), move |stream| {
+            Box::pin(serve(&accepted, stream))
+        })?;
+        Ok(Self { shared, listener, _directory: directory })
     }
 
     /// The host that it serves.
@@ -126,7 +93,7 @@ impl FakeLibvirtd {
 
     /// The path of its socket.
     pub fn socket(&self) -> PathBuf {
-        self.directory.path().join("libvirt-sock")
+        self.listener.path().into()
     }
 
     /// The URI that leads here: `test+unix:///default?socket=...`
@@ -136,7 +103,7 @@ impl FakeLibvirtd {
 
     /// Changes what it does wrong, from now on, on connections that there are, too.
     pub fn change<T>(&self, change: impl FnOnce(&mut Faults) -> T) -> T {
-        let (outcome, silent) = self.shared.change(|state| {
+        let (outcome, silent) = self.shared.state.change(|state| {
             let outcome = change(&mut state.faults);
             (outcome, state.faults.silent)
         });
@@ -151,14 +118,10 @@ impl FakeLibvirtd {
         self.order(|| Order::Cut);
     }
 
-    /// Hangs up on every client, and removes the socket, as a daemon that ends.
+    /// Hangs up on every client and removes the socket, as a daemon that ends.
     pub fn go_down(&self) {
-        if let Some(accepting) = lock(&self.accepting).take() {
-            accepting.abort();
-        }
+        self.listener.go_down();
         self.cut();
-        // Gone already is as good.
-        let _ = std::fs::remove_file(self.socket());
     }
 
     /// Listens again after [`go_down`](Self::go_down).
@@ -169,13 +132,7 @@ impl FakeLibvirtd {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn come_back(&self) -> io::Result<()> {
-        let mut accepting = lock(&self.accepting);
-        if accepting.is_none() {
-            let listener = UnixListener::bind(self.socket())?;
-            let accept = accept(listener, Arc::clone(&self.shared));
-            *accepting = Some(tokio::spawn(accept).abort_handle());
-        }
-        Ok(())
+        self.listener.come_back()
     }
 
     /// Sends these bytes as they are to every client.
@@ -196,7 +153,7 @@ impl FakeLibvirtd {
     }
 
     fn order(&self, order: impl Fn() -> Order) {
-        for connection in self.shared.lock().connections.values() {
+        for connection in self.shared.state.lock().connections.values() {
             // One that is gone needs no order.
             let _ = connection.orders.send(order());
         }
@@ -207,28 +164,29 @@ impl FakeLibvirtd {
 impl FakeLibvirtd {
     /// How many connections are open.
     pub fn open(&self) -> usize {
-        self.shared.lock().connections.len()
+        self.shared.state.lock().connections.len()
     }
 
     /// How many connections there were so far.
     pub fn accepted(&self) -> u64 {
-        self.shared.lock().accepted
+        self.shared.state.lock().accepted
     }
 
     /// How often this procedure was called so far.
     pub fn calls(&self, procedure: i32) -> u64 {
-        self.shared.lock().calls.get(&procedure).copied().unwrap_or(0)
+        self.shared.state.lock().calls.get(&procedure).copied().unwrap_or(0)
     }
 
     /// How many pings of ours were answered so far.
     pub fn pongs(&self) -> u64 {
-        self.shared.lock().pongs
+        self.shared.state.lock().pongs
     }
 
     /// The event ids that clients are registered for now, in order, one entry a registration.
     pub fn registered(&self) -> Vec<i32> {
         let mut ids: Vec<i32> = self
             .shared
+            .state
             .lock()
             .connections
             .values()
@@ -244,11 +202,7 @@ impl FakeLibvirtd {
     /// # Cancel safety
     /// Cancel safe.
     pub async fn until(&self, mut reached: impl FnMut(&Self) -> bool) {
-        let mut changes = self.shared.changes.subscribe();
-        while !reached(self) {
-            // Cannot fail: we hold the sender.
-            let _ = changes.changed().await;
-        }
+        self.shared.state.until(|| reached(self)).await;
     }
 }
 
@@ -258,34 +212,24 @@ impl fmt::Debug for FakeLibvirtd {
     }
 }
 
-impl Drop for FakeLibvirtd {
-    fn drop(&mut self) {
-        self.go_down();
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-async fn accept(listener: UnixListener, shared: Arc<Shared>) {
-    // Dropped with this task, and its tasks with it.
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => {
-                let Ok((stream, _)) = accepted else { return };
-                let most = shared.lock().faults.max_clients;
-                if most.is_some_and(|most| shared.lock().connections.len() >= most) {
-                    // What libvirtd does with one that it accepted over its limit; one that it did
-                    // not accept yet waits until another client leaves.
-                    shared.change(|state| state.accepted += 1);
-                    continue;
-                }
-                let connection = Connection::new(Arc::clone(&shared));
-                connections.spawn(connection.serve(stream));
-            }
-            Some(_) = connections.join_next() => {}
+/// Serves one client, or hangs up at once if there are too many.
+///
+/// libvirtd does so with a client that it accepted over its limit. One that it has not accepted yet
+/// waits until another client leaves.
+fn serve(shared: &Arc<Shared>, stream: UnixStream) -> impl Future<Output = ()> + Send + use<> {
+    let state = shared.state.lock();
+    let is_full = state.faults.max_clients.is_some_and(|most| state.connections.len() >= most);
+    drop(state);
+    let connection = match is_full {
+        true => {
+            shared.state.change(|state| state.accepted += 1);
+            None
+        }
+        false => Some(Connection::new(Arc::clone(shared))),
+    };
+    async move {
+        if let Some(connection) = connection {
+            connection.serve(stream).await;
         }
     }
 }

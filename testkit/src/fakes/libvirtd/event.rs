@@ -1,12 +1,12 @@
-//! Events, as libvirtd sends them.
+//! Event messages, as libvirtd sends them.
 
 use virevent::{DomainEvent, EventData, EventName, RawEvent};
 use virevent_libvirt::wire::xdr::Writer;
 use virevent_libvirt::wire::{Header, Lifecycle, message, procs};
 
-use super::answer::wire_domain;
+use super::encode::wire_domain;
 
-/// The event id of an event; `None` for what libvirt has no event for.
+/// The libvirt event id of an event; `None` if libvirt has none for it.
 pub(super) fn event_id(event: &DomainEvent) -> Option<i32> {
     match event {
         DomainEvent::Lifecycle(event) => event.change.codes().map(|_| 0),
@@ -19,15 +19,15 @@ pub(super) fn event_id(event: &DomainEvent) -> Option<i32> {
     }
 }
 
-/// The message of an event, for the registration with this callback id; for a legacy one without.
-/// `None` for what has no such message.
+/// The message of an event for a registration with this callback id, or for a legacy one without.
+/// `None` if there is no such message.
 pub(super) fn event_message(event: &DomainEvent, callback: Option<i32>) -> Option<Vec<u8>> {
     let id = event_id(event)?;
     let known = usize::try_from(id).ok().and_then(|id| procs::EVENTS.get(id));
     let procedure = match (known, callback) {
         (Some(known), Some(_)) => known.procedure,
         (Some(known), None) => known.legacy?,
-        // A procedure that no libvirt has had so far: an event of the future.
+        // Above every procedure that libvirt has: an event of a later version.
         (None, _) => 9_000 + id,
     };
     let reason_first = known.is_some_and(|known| known.reason_first) && callback.is_some();

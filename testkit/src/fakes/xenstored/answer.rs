@@ -38,9 +38,9 @@ impl Daemon {
         if !known {
             return Err(ENOSYS);
         }
-        let connection = self.connections.get(&number).ok_or(ENOENT)?;
+        let client = self.clients.get(&number).ok_or(ENOENT)?;
         let outside = header.transaction == 0 || [Op::WATCH, Op::UNWATCH].contains(&operation);
-        if !outside && !connection.transactions.contains_key(&header.transaction) {
+        if !outside && !client.transactions.contains_key(&header.transaction) {
             return Err(ENOENT);
         }
         let mut initial = None;
@@ -52,9 +52,9 @@ impl Daemon {
             }
             Op::UNWATCH => self.unwatch(number, payload),
             Op::RESET_WATCHES => {
-                let connection = self.connections.entry(number).or_default();
-                connection.watches.clear();
-                connection.transactions.clear();
+                let client = self.clients.entry(number).or_default();
+                client.watches.clear();
+                client.transactions.clear();
                 ok()
             }
             Op::TRANSACTION_START => self.begin(number, header.transaction),
@@ -90,8 +90,8 @@ impl Daemon {
             Op::SET_PERMS => self.permissions(payload),
             _ => Err(EINVAL),
         };
-        let connection = self.connections.get_mut(&number).ok_or(ENOENT)?;
-        let transaction = connection.transactions.get_mut(&header.transaction);
+        let client = self.clients.get_mut(&number).ok_or(ENOENT)?;
+        let transaction = client.transactions.get_mut(&header.transaction);
         let mut view = self.store.view(transaction);
         let part_changes = &mut self.faults.part_changes;
         let answer = match header.operation {
@@ -165,12 +165,12 @@ impl Daemon {
         let path = watched(said)?;
         let prefix = path.len() - said.len();
         let watch = Watch { path, token: token.to_vec(), depth, prefix };
-        let connection = self.connections.get_mut(&number).ok_or(ENOENT)?;
+        let client = self.clients.get_mut(&number).ok_or(ENOENT)?;
         let same = |known: &Watch| (&known.path, &known.token) == (&watch.path, &watch.token);
-        if connection.watches.iter().any(same) {
+        if client.watches.iter().any(same) {
             return Err(EEXIST);
         }
-        connection.watches.push(watch.clone());
+        client.watches.push(watch.clone());
         Ok(watch)
     }
 
@@ -178,20 +178,20 @@ impl Daemon {
         let [said, token] = all(payload).try_into().map_err(|_| EINVAL)?;
         // One that could not be set is not there.
         let path = watched(said).map_err(|_| ENOENT)?;
-        let connection = self.connections.get_mut(&number).ok_or(ENOENT)?;
-        let before = connection.watches.len();
-        connection.watches.retain(|known| (&known.path[..], &known.token[..]) != (&path, token));
-        if connection.watches.len() < before { ok() } else { Err(ENOENT) }
+        let client = self.clients.get_mut(&number).ok_or(ENOENT)?;
+        let before = client.watches.len();
+        client.watches.retain(|known| (&known.path[..], &known.token[..]) != (&path, token));
+        if client.watches.len() < before { ok() } else { Err(ENOENT) }
     }
 
     fn begin(&mut self, number: u64, within: u32) -> Answer {
         if within != 0 {
             return Err(EBUSY);
         }
-        let connection = self.connections.get_mut(&number).ok_or(ENOENT)?;
-        connection.last_transaction += 1;
-        let id = connection.last_transaction;
-        connection.transactions.insert(id, Default::default());
+        let client = self.clients.get_mut(&number).ok_or(ENOENT)?;
+        client.last_transaction += 1;
+        let id = client.last_transaction;
+        client.transactions.insert(id, Default::default());
         Ok(format!("{id}\0").into_bytes())
     }
 
@@ -201,8 +201,8 @@ impl Daemon {
             Some(b"F") => false,
             _ => return Err(EINVAL),
         };
-        let connection = self.connections.get_mut(&number).ok_or(ENOENT)?;
-        let transaction = connection.transactions.remove(&id).ok_or(ENOENT)?;
+        let client = self.clients.get_mut(&number).ok_or(ENOENT)?;
+        let transaction = client.transactions.remove(&id).ok_or(ENOENT)?;
         if commit {
             let changes = self.store.commit(transaction)?;
             self.tell(&changes);

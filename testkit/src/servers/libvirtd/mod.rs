@@ -1,31 +1,28 @@
-//! A libvirtd.
+//! A libvirtd of its own for one test.
 
 mod config;
 mod hook;
+mod tap;
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
-use std::process::Stdio;
-use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::process::{Child, Command};
-use tokio::time::{Instant, sleep};
+use tokio::time::timeout;
 
 pub use self::config::Config;
 pub use self::hook::Hook;
+pub use self::tap::{Seen, Tap};
 use super::container::thaw;
 use super::home::Home;
+use super::launch::{PATIENCE, Trouble, spawn_logged, until_listening};
 use super::process::{children, kill_all, pids_in, rss_kib, signal};
 use super::{Container, Guest, LaunchError, Order, Virsh};
 
-/// How long a start or an orderly end may take. Either takes a tenth of a second when the machine
-/// has nothing else to do.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A libvirtd of one's own. Dropping it kills it, and its guests.
+/// A real libvirtd for one test. Dropping it kills the daemon and its guests.
 #[derive(Debug)]
 pub struct Libvirtd {
     child: Option<Child>,
@@ -34,29 +31,29 @@ pub struct Libvirtd {
 }
 
 impl Libvirtd {
-    /// Starts one as it comes, and waits until it answers.
+    /// Starts a daemon with the default [`Config`] and waits until it listens.
     ///
     /// # Errors
-    /// That it is not installed, or does not start.
+    /// It is not installed, or does not start.
     ///
     /// # Cancel safety
-    /// Dropped midway it leaves nothing behind.
+    /// Dropping the future kills the daemon and removes its files.
     pub async fn start() -> Result<Self, LaunchError> {
         Self::start_with(Config::default()).await
     }
 
-    /// Starts one, and waits until it answers.
+    /// Starts a daemon and waits until it listens.
     ///
     /// # Errors
-    /// That it is not installed, or does not start.
+    /// It is not installed, or does not start.
     ///
     /// # Cancel safety
-    /// Dropped midway it leaves nothing behind.
+    /// Dropping the future kills the daemon and removes its files.
     pub async fn start_with(config: Config) -> Result<Self, LaunchError> {
         let mut tries = 1..=3;
         loop {
             match Self::start_once(&config).await {
-                // Somebody else may have taken the port that was free when we looked.
+                // Another process may take the port between the look for a free one and the bind.
                 Err(LaunchError::NotReady { .. }) if config.tcp && tries.next().is_some() => {}
                 outcome => return outcome,
             }
@@ -77,73 +74,55 @@ impl Libvirtd {
         Ok(daemon)
     }
 
-    /// Starts it again after [`kill9`](Self::kill9) or [`terminate`](Self::terminate), in the same
-    /// place: what it had stored, and its guests, are still there. Does nothing while it runs.
+    /// Starts the daemon again after [`kill9`](Self::kill9) or [`terminate`](Self::terminate), with
+    /// the same directories and guests. Does nothing while it runs.
     ///
     /// # Errors
-    /// That it does not start.
+    /// It does not start.
     ///
     /// # Cancel safety
-    /// Dropped midway it has been started, or not.
+    /// After the future is dropped the daemon may have been started or not.
     pub async fn start_again(&mut self) -> Result<(), LaunchError> {
         if self.child.is_some() {
             return Ok(());
         }
-        let output = fs::File::create(self.home.path("log/output"))
-            .map_err(LaunchError::io("make a log file"))?;
-        let errors = output.try_clone().map_err(LaunchError::io("make a log file"))?;
+
         let mut command = self.home.command("libvirtd");
         command.arg("-f").arg(self.home.path("libvirtd.conf"));
         command.arg("-p").arg(self.home.path("run/libvirtd.pid"));
         if self.port.is_some() {
             command.arg("--listen");
         }
-        command.stdin(Stdio::null()).stdout(output).stderr(errors).kill_on_drop(true);
-        let child =
-            command.spawn().map_err(LaunchError::spawn("libvirtd", "libvirt-daemon-system"))?;
-        self.child = Some(child);
-        self.ready().await
-    }
-
-    /// Whether somebody listens wherever it is to.
-    async fn listens(&self) -> bool {
-        // The file is there before anybody listens, and the port comes after the file.
-        let unix = UnixStream::connect(self.socket()).await.is_ok();
-        match self.port {
-            Some(port) => unix && TcpStream::connect(("127.0.0.1", port)).await.is_ok(),
-            None => unix,
-        }
-    }
-
-    /// Waits until it answers.
-    async fn ready(&mut self) -> Result<(), LaunchError> {
-        let deadline = Instant::now() + PATIENCE;
-        while !self.listens().await {
-            let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
-            if let Some(status) = ended {
-                self.child = None;
-                return Err(match status.code() {
-                    // What a shell says when there is no such program.
-                    Some(127) => LaunchError::Missing {
-                        program: "libvirtd",
-                        package: "libvirt-daemon-system",
-                    },
-                    _ => self.not_ready(format!("ended with {status}")),
-                });
+        let missing = LaunchError::spawn("libvirtd", "libvirt-daemon-system");
+        let mut child = spawn_logged(&mut command, &self.home.path("log/output"), missing)?;
+        let socket = self.socket();
+        let port = self.port;
+        let listens = async || {
+            // The socket file exists before the daemon listens on it, and it binds the port last.
+            let unix = UnixStream::connect(&socket).await.is_ok();
+            match port {
+                Some(port) => unix && TcpStream::connect(("127.0.0.1", port)).await.is_ok(),
+                None => unix,
             }
-            if Instant::now() > deadline {
-                return Err(self.not_ready(format!("did not answer within {PATIENCE:?}")));
-            }
-            sleep(Duration::from_millis(10)).await;
+        };
+        let outcome = until_listening(&mut child, listens).await;
+        if !matches!(outcome, Err(Trouble::Ended(_))) {
+            self.child = Some(child);
         }
-        Ok(())
+        outcome.map_err(|trouble| match trouble {
+            // The exit status of a shell that finds no such program.
+            Trouble::Ended(status) if status.code() == Some(127) => {
+                LaunchError::Missing { program: "libvirtd", package: "libvirt-daemon-system" }
+            }
+            _ => LaunchError::NotReady {
+                server: "libvirtd",
+                trouble: trouble.to_text(),
+                log: self.log(),
+            },
+        })
     }
 
-    fn not_ready(&self, trouble: String) -> LaunchError {
-        LaunchError::NotReady { server: "libvirtd", trouble, log: self.log() }
-    }
-
-    /// What it has logged: warnings and errors.
+    /// The end of its log: warnings and errors.
     pub fn log(&self) -> String {
         let read = |file| fs::read_to_string(self.home.path(file)).unwrap_or_default();
         let log = read("log/output") + &read("log/daemon");
@@ -151,26 +130,25 @@ impl Libvirtd {
         lines[lines.len().saturating_sub(40)..].join("\n")
     }
 
-    /// Gives the host another name, for the next start of the daemon. It needs a
-    /// [`Config::host`] to begin with.
+    /// Gives the host another name for the next start of the daemon, which needs a [`Config::host`].
     pub fn rename_host(&mut self, name: &str) {
         if let Some(host) = &mut self.home.host {
             *host = name.into();
         }
     }
 
-    /// Kills it with SIGKILL, and waits until it is gone. Its guests run on; its socket file stays.
+    /// Kills the daemon with SIGKILL and waits until it is gone. Its guests and its socket file stay.
     ///
     /// # Cancel safety
-    /// Killed at the first poll.
+    /// The signal is sent at the first poll.
     pub async fn kill9(&mut self) {
         self.end(Signal::KILL).await;
     }
 
-    /// Stops it with SIGTERM, and waits until it is gone. Its guests run on.
+    /// Ends the daemon with SIGTERM and waits until it is gone. Its guests stay.
     ///
     /// # Cancel safety
-    /// Told to stop at the first poll.
+    /// The signal is sent at the first poll.
     pub async fn terminate(&mut self) {
         self.end(Signal::TERM).await;
     }
@@ -180,42 +158,42 @@ impl Libvirtd {
             if let Some(pid) = child.id() {
                 signal(pid, with);
             }
-            if tokio::time::timeout(PATIENCE, child.wait()).await.is_err() {
+            if timeout(PATIENCE, child.wait()).await.is_err() {
                 let _ = child.kill().await;
             }
             self.child = None;
         }
     }
 
-    /// Stops the process where it stands, as a host that hangs: sockets stay open and silent.
+    /// Suspends the process with SIGSTOP, as on a host that hangs: its sockets stay open and silent.
     pub fn freeze(&self) {
         if let Some(pid) = self.pid() {
             signal(pid, Signal::STOP);
         }
     }
 
-    /// Lets a frozen process go on.
+    /// Resumes the process after [`freeze`](Self::freeze).
     pub fn thaw(&self) {
         if let Some(pid) = self.pid() {
             signal(pid, Signal::CONT);
         }
     }
 
-    /// Its process id; `None` when it does not run.
+    /// Its process id, or `None` while it does not run.
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref()?.id()
     }
 
-    /// Its resident memory in KiB; `None` when it does not run.
+    /// Its resident memory in KiB, or `None` while it does not run.
     pub fn rss_kib(&self) -> Option<u64> {
         rss_kib(self.pid()?)
     }
 
-    /// How many of its workers are busy: serving calls, or waiting for a domain's lock in one. From its
-    /// admin socket, by `virt-admin`.
+    /// The number of its workers that serve calls or wait in one for a domain's lock, as
+    /// `virt-admin` says.
     ///
     /// # Errors
-    /// That the command failed.
+    /// The command fails.
     ///
     /// # Cancel safety
     /// Cancel safe.
@@ -250,16 +228,16 @@ impl Libvirtd {
         })
     }
 
-    /// Kills a running guest's QEMU, or a container's `libvirt_lxc`, with SIGKILL, behind the daemon's
-    /// back. False when it does not run.
+    /// Kills a running guest's QEMU, or a container's `libvirt_lxc`, with SIGKILL. The daemon is not
+    /// asked. False if the guest does not run.
     pub fn kill_guest(&self, name: &str) -> bool {
         let pid = self.guest_pid(name);
         kill_all(pid.as_slice());
         pid.is_some()
     }
 
-    /// Stops a running guest's QEMU where it stands: it answers nothing, and does not end. False when it
-    /// does not run.
+    /// Suspends a running guest's QEMU with SIGSTOP: it answers nothing and does not end. False if the
+    /// guest does not run.
     pub fn freeze_guest(&self, name: &str) -> bool {
         let pid = self.guest_pid(name);
         pid.into_iter().for_each(|pid| signal(pid, Signal::STOP));
@@ -271,31 +249,31 @@ impl Libvirtd {
         self.home.socket()
     }
 
-    /// `uri` (`test:///default`) by way of this daemon: `test+unix:///default?socket=...`
+    /// `uri` (`test:///default`) through this daemon: `test+unix:///default?socket=...`
     pub fn uri(&self, uri: &str) -> String {
         with_socket(uri, &self.socket().display().to_string())
     }
 
-    /// `uri` by way of its TCP port; `None` when it was not told to listen there.
+    /// `uri` through its TCP port, or `None` without [`Config::tcp`].
     pub fn tcp_uri(&self, uri: &str) -> Option<String> {
         let (driver, path) = uri.split_once("://")?;
         Some(format!("{driver}+tcp://127.0.0.1:{}{path}", self.port?))
     }
 
-    /// The URI of its QEMU driver: `qemu:///system`, or `qemu:///session` where we are not root.
+    /// The URI of its QEMU driver: `qemu:///system`, or `qemu:///session` if the test is not root.
     pub fn qemu(&self) -> &'static str {
         self.home.qemu_uri()
     }
 
-    /// Another client of this daemon, for `uri` (`test:///default`).
+    /// A second client of this daemon, for `uri` (`test:///default`).
     pub fn virsh(&self, uri: &str) -> Virsh {
         Virsh::to(&self.uri(uri))
     }
 
-    /// Writes the guest's disk, and returns its domain XML, to be defined or created.
+    /// Writes the guest's disk and returns its domain XML, for `define` or `create`.
     ///
     /// # Errors
-    /// That the disk cannot be written.
+    /// The disk cannot be written.
     pub fn furnish(&self, guest: &Guest) -> Result<String, LaunchError> {
         let disk = self.home.path(&format!("disks/{}.img", guest.name()));
         fs::write(&disk, guest.disk())
@@ -304,18 +282,18 @@ impl Libvirtd {
         Ok(guest.to_xml(&disk))
     }
 
-    /// The domain XML of a container, to be defined or created.
+    /// The domain XML of a container, for `define` or `create`.
     pub fn furnish_container(&self, container: &Container) -> String {
         container.to_xml(&self.orders(container.name()))
     }
 
-    /// Tells the init of a running container what to do.
+    /// Gives an order to the init of a running container.
     ///
     /// # Errors
-    /// That the order cannot be written.
+    /// The order cannot be written.
     pub fn order(&self, container: &str, order: Order) -> Result<(), LaunchError> {
         let file = self.orders(container);
-        // In one step: it looks at any time.
+        // By rename: init may read the file at any time, and must not see half of it.
         let draft = file.with_extension("draft");
         fs::write(&draft, order.word())
             .and_then(|()| fs::rename(&draft, &file))
@@ -329,7 +307,7 @@ impl Libvirtd {
 
 impl Drop for Libvirtd {
     fn drop(&mut self) {
-        // The daemon first: it would tell of its guests' end, and may start others.
+        // The daemon first: otherwise it reports its guests' ends and may start others.
         let daemon = self.child.as_ref().and_then(Child::id);
         kill_all(daemon.as_slice());
         self.home.keep_capabilities();
@@ -344,13 +322,13 @@ impl Drop for Libvirtd {
         let groups: Vec<_> = guests.iter().flat_map(|pid| thaw(*pid)).collect();
         kill_all(&guests);
         for directory in groups {
-            // A group may have been listed twice, or have a process left that ends this moment.
+            // A group may be listed twice, or a process in it may still be ending.
             let _ = fs::remove_dir(directory);
         }
     }
 }
 
-pub(super) fn with_socket(uri: &str, socket: &str) -> String {
+fn with_socket(uri: &str, socket: &str) -> String {
     match uri.split_once("://") {
         Some((driver, path)) => {
             let separator = if path.contains('?') { '&' } else { '?' };
@@ -360,7 +338,7 @@ pub(super) fn with_socket(uri: &str, socket: &str) -> String {
     }
 }
 
-/// A port that was free a moment ago.
+/// A port that is free at this moment.
 fn free_port() -> Result<u16, LaunchError> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .and_then(|listener| listener.local_addr())

@@ -5,11 +5,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use virevent::Uuid;
 
-use super::hands::{
+use super::backend::{
     INTRODUCE, MKDIR, RELEASE, RESUME, RM, SET_PERMS, TRANSACTION_END, TRANSACTION_START, WRITE,
     strings, terminated,
 };
-use super::{Blueprint, Hands, Known, Power, RunState, ToolstackError};
+use super::{Blueprint, Known, Power, RunState, ToolstackBackend, ToolstackError};
 
 type Outcome<T = ()> = Result<T, ToolstackError>;
 
@@ -22,7 +22,7 @@ type Outcome<T = ()> = Result<T, ToolstackError>;
 /// Every deed fails when the daemon does not answer or refuses it: see [`ToolstackError`].
 #[derive(Debug)]
 pub struct Toolstack {
-    hands: Box<dyn Hands>,
+    backend: Box<dyn ToolstackBackend>,
     ledger: Mutex<Ledger>,
 }
 
@@ -35,12 +35,12 @@ struct Ledger {
 }
 
 impl Toolstack {
-    pub(crate) fn new(hands: Box<dyn Hands>) -> Self {
-        Self { hands, ledger: Mutex::default() }
+    pub(crate) fn new(backend: Box<dyn ToolstackBackend>) -> Self {
+        Self { backend, ledger: Mutex::default() }
     }
 
-    pub(crate) fn hands(&self) -> &dyn Hands {
-        &*self.hands
+    pub(crate) fn backend(&self) -> &dyn ToolstackBackend {
+        &*self.backend
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
@@ -85,7 +85,7 @@ impl Toolstack {
     /// Introduces a domain to the store daemon, and writes its console's nodes. Of one that is
     /// introduced already the daemon tells nobody.
     pub fn announce(&self, domid: u32) -> Outcome {
-        self.hands().call(INTRODUCE, 0, &terminated(&[&domid.to_string(), "1000", "3"]))?;
+        self.backend().call(INTRODUCE, 0, &terminated(&[&domid.to_string(), "1000", "3"]))?;
         self.write(&format!("/local/domain/{domid}/console/ring-ref"), "2000")
     }
 
@@ -116,10 +116,10 @@ impl Toolstack {
         let (guest, rights) = (format!("n{domid}"), format!("r{domid}"));
         let home = format!("/local/domain/{domid}");
         let (vm, libxl) = (format!("/vm/{}", blueprint.uuid), format!("/libxl/{domid}"));
-        let begun = self.hands().call(TRANSACTION_START, 0, b"\0")?;
+        let begun = self.backend().call(TRANSACTION_START, 0, b"\0")?;
         let begun = strings(&begun).first().and_then(|id| id.parse().ok()).unwrap_or_default();
         let call = |operation, arguments: &[&str]| {
-            self.hands().call(operation, begun, &terminated(arguments))
+            self.backend().call(operation, begun, &terminated(arguments))
         };
         let make = |path: &str, rights: &[&str]| -> Outcome {
             call(MKDIR, &[path])?;
@@ -130,7 +130,7 @@ impl Toolstack {
         };
         let write = |path: &str, value: &str| {
             let payload = [path.as_bytes(), b"\0", value.as_bytes()].concat();
-            self.hands().call(WRITE, begun, &payload)
+            self.backend().call(WRITE, begun, &payload)
         };
         for path in [&home, &vm, &libxl] {
             // ENOENT where not even the parent is there yet.
@@ -204,7 +204,7 @@ impl Toolstack {
     /// Lets a domain that has suspended itself run on. The daemon tells nobody.
     pub fn resume(&self, domid: u32) -> Outcome {
         self.set_run_state(domid, Some(RunState::Running))?;
-        self.hands().call(RESUME, 0, &terminated(&[&domid.to_string()]))?;
+        self.backend().call(RESUME, 0, &terminated(&[&domid.to_string()]))?;
         Ok(())
     }
 
@@ -242,7 +242,7 @@ impl Toolstack {
         let vm = self.read(&format!("{home}/vm"))?.unwrap_or_default();
         for path in [&*String::from_utf8_lossy(&vm), &home, &format!("/libxl/{domid}")] {
             if !path.is_empty() {
-                self.hands().call_if_there(RM, &terminated(&[path]))?;
+                self.backend().call_if_there(RM, &terminated(&[path]))?;
             }
         }
         self.ledger().domains.remove(&domid);
@@ -251,7 +251,7 @@ impl Toolstack {
 
     /// Has the daemon forget that a domain was introduced (`RELEASE`), by hand, which libxl does not.
     pub fn release(&self, domid: u32) -> Outcome {
-        self.hands().call(RELEASE, 0, &terminated(&[&domid.to_string()]))?;
+        self.backend().call(RELEASE, 0, &terminated(&[&domid.to_string()]))?;
         Ok(())
     }
 }
@@ -262,7 +262,7 @@ impl Toolstack {
     /// Sets how a domain fares in the hypervisor, or that it has gone, without a word to the daemon:
     /// several such changes may come before one [`raise_virq`](Self::raise_virq).
     pub fn set_run_state(&self, domid: u32, state: Option<RunState>) -> Outcome {
-        self.hands().set_state(domid, state).map_err(|source| ToolstackError::Unreachable {
+        self.backend().set_state(domid, state).map_err(|source| ToolstackError::Unreachable {
             request: format!("the state of domain {domid}"),
             source,
         })
@@ -270,37 +270,37 @@ impl Toolstack {
 
     /// Has the daemon look how its domains fare, and waits until it has.
     pub fn raise_virq(&self) -> Outcome {
-        self.hands()
+        self.backend()
             .raise_virq()
             .map_err(|source| ToolstackError::Unreachable { request: "the VIRQ".into(), source })?;
         // The daemon looks at its event channel before its sockets. It may have polled them both just
         // before the VIRQ, and then serves our first request without it; not the second.
         for _ in 0..2 {
-            self.hands().is_introduced(0)?;
+            self.backend().is_introduced(0)?;
         }
         Ok(())
     }
 
     /// Writes a node.
     pub fn write(&self, path: &str, value: impl AsRef<[u8]>) -> Outcome {
-        self.hands().call(WRITE, 0, &[path.as_bytes(), b"\0", value.as_ref()].concat())?;
+        self.backend().call(WRITE, 0, &[path.as_bytes(), b"\0", value.as_ref()].concat())?;
         Ok(())
     }
 
     /// Removes a node, and all below it. Absent is as good.
     pub fn remove(&self, path: &str) -> Outcome {
-        self.hands().call_if_there(RM, &terminated(&[path]))?;
+        self.backend().call_if_there(RM, &terminated(&[path]))?;
         Ok(())
     }
 
     /// A node's value; `None` where there is none.
     pub fn read(&self, path: &str) -> Outcome<Option<Vec<u8>>> {
-        self.hands().read(path)
+        self.backend().read(path)
     }
 
     /// The names of a node's children, in the daemon's order.
     pub fn list(&self, path: &str) -> Outcome<Vec<String>> {
-        self.hands().list(path)
+        self.backend().list(path)
     }
 
     /// What the daemon knows of each domain, by id: those that are in `/local/domain`, and those that
@@ -317,7 +317,7 @@ impl Toolstack {
             let vm = self.read(&format!("{home}/vm"))?.map(text);
             let known = Known {
                 domid,
-                introduced: self.hands().is_introduced(domid)?,
+                introduced: self.backend().is_introduced(domid)?,
                 name: self.read(&format!("{home}/name"))?.map(text),
                 uuid: vm.and_then(|vm| Uuid::try_parse(vm.strip_prefix("/vm/")?.get(..36)?).ok()),
             };

@@ -1,27 +1,60 @@
-//! What libvirtd answers to each call.
+//! The answer to each call.
+
+use std::sync::Arc;
 
 use virevent::driver::Listed;
 use virevent_libvirt::wire::procs::{self, auth};
-use virevent_libvirt::wire::xdr::{Malformed, Reader, Writer};
+use virevent_libvirt::wire::xdr::{Malformed, Reader};
 use virevent_libvirt::wire::{
     Domain, ListAllDomains, Open, Register, RemoteError, StateStats, StatsRequest, code,
 };
 
-use super::connection::Connection;
+use super::encode::{ints, string, wire_domain, written};
 use super::faults::{Faults, remote_error};
+use super::registrations::Registrations;
+use super::state::Shared;
+use crate::Host;
 
-/// Procedures that no client of events needs, but others that may be tried against this daemon.
+// Procedures that virsh calls. A client of domain events needs none of them.
 const GET_TYPE: i32 = 3;
 const GET_URI: i32 = 110;
 const GET_LIB_VERSION: i32 = 157;
 const CLOSE_CALLBACK_REGISTER: i32 = 360;
 const CLOSE_CALLBACK_UNREGISTER: i32 = 361;
 
-/// A body, or the error that is sent in its place.
+/// The body of a reply, or the error that is sent in its place.
 type Answer = Result<Vec<u8>, RemoteError>;
 
-impl Connection {
-    /// The body of the reply.
+/// One client as the calls see it: what it has done so far. No I/O.
+pub(super) struct Client {
+    shared: Arc<Shared>,
+    pub(super) registered: Registrations,
+    authenticated: bool,
+    opened: bool,
+    /// The client has said goodbye: the connection ends after the reply.
+    pub(super) closing: bool,
+}
+
+impl Client {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            registered: Registrations::default(),
+            authenticated: false,
+            opened: false,
+            closing: false,
+        }
+    }
+
+    fn host(&self) -> &Host {
+        &self.shared.host
+    }
+
+    fn faults(&self) -> Faults {
+        self.shared.state.lock().faults.clone()
+    }
+
+    /// The body of the reply to a call.
     pub(super) fn answer(&mut self, procedure: i32, body: &[u8]) -> Answer {
         let faults = self.faults();
         let answer = self.honest_answer(&faults, procedure, body)?;
@@ -48,7 +81,7 @@ impl Connection {
             }
             procs::CONNECT_SUPPORTS_FEATURE => {
                 let feature = args.i32().map_err(malformed)?;
-                // The only one that may be asked for before opening.
+                // The only feature that libvirtd lets a client ask for before it opens.
                 if feature != procs::feature::KEEPALIVE {
                     self.check_open()?;
                 }
@@ -108,36 +141,53 @@ impl Connection {
             }
             procs::CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY => {
                 let register = Register::read(args).map_err(malformed)?;
-                self.register(register.event).map(|callback| ints(&[callback]))
+                let last = self.faults().last_event;
+                let next = || {
+                    self.shared.state.change(|state| {
+                        state.next_callback += 1;
+                        state.next_callback - 1
+                    })
+                };
+                self.registered
+                    .register(register.event, last, next)
+                    .map(|callback| ints(&[callback]))
             }
             procs::CONNECT_DOMAIN_EVENT_CALLBACK_DEREGISTER_ANY => {
                 let callback = args.i32().map_err(malformed)?;
-                self.deregister(|known| known.callback == Some(callback))
+                self.registered.deregister(|known| known.callback == Some(callback))?;
+                Ok(Vec::new())
             }
-            procs::CONNECT_DOMAIN_EVENT_REGISTER => self.register_legacy(0).map(|()| ints(&[0])),
+            procs::CONNECT_DOMAIN_EVENT_REGISTER => {
+                let last = self.faults().last_event;
+                self.registered.register_legacy(0, last).map(|()| ints(&[0]))
+            }
             procs::CONNECT_DOMAIN_EVENT_DEREGISTER => {
-                self.deregister(|known| known.callback.is_none() && known.event == 0)?;
+                self.registered.deregister(|known| known.callback.is_none() && known.event == 0)?;
                 Ok(ints(&[0]))
             }
             procs::CONNECT_DOMAIN_EVENT_REGISTER_ANY => {
                 let event = args.i32().map_err(malformed)?;
-                self.register_legacy(event).map(|()| Vec::new())
+                let last = self.faults().last_event;
+                self.registered.register_legacy(event, last).map(|()| Vec::new())
             }
             procs::CONNECT_DOMAIN_EVENT_DEREGISTER_ANY => {
                 let event = args.i32().map_err(malformed)?;
-                self.deregister(|known| known.callback.is_none() && known.event == event)
+                self.registered
+                    .deregister(|known| known.callback.is_none() && known.event == event)?;
+                Ok(Vec::new())
             }
             _ => Err(unknown(procedure)),
         }
     }
 
     fn list(&self, args: &mut Reader<'_>) -> Answer {
-        let asked = ListAllDomains::read(args).map_err(malformed)?;
+        let request = ListAllDomains::read(args).map_err(malformed)?;
         let wanted = |entry: &&Listed| {
             let active = entry.domain.is_active();
             let persistent = entry.persistent != Some(false);
-            // Each pair of flags is a condition, unless neither or both are set.
-            let passes = |flags: u32, first: bool| match asked.flags & flags {
+            // Each pair of flags is a condition, unless neither or both are set (`virsh list --all`
+            // sets both).
+            let passes = |flags: u32, first: bool| match request.flags & flags {
                 0 => true,
                 set if set == flags => true,
                 set => (set == flags & flags.wrapping_neg()) == first,
@@ -148,25 +198,28 @@ impl Connection {
         let domains: Vec<_> =
             domains.iter().filter(wanted).map(|entry| wire_domain(&entry.domain)).collect();
         Ok(written(|body| {
-            Domain::write_all(if asked.need_results { &domains } else { &[] }, body);
+            Domain::write_all(if request.need_results { &domains } else { &[] }, body);
             body.u32(u32::try_from(domains.len()).unwrap_or(u32::MAX));
         }))
     }
 
     fn stats(&self, args: &mut Reader<'_>) -> Answer {
-        let asked = StatsRequest::read(args).map_err(malformed)?;
+        let request = StatsRequest::read(args).map_err(malformed)?;
         let domains = self.host().domains();
-        let told = asked.stats == 0 || asked.stats & StatsRequest::STATE != 0;
+        let with_state = request.stats == 0 || request.stats & StatsRequest::STATE != 0;
         let all: Vec<_> = domains
             .iter()
             .filter(|entry| {
                 let same = |domain: &Domain<'_>| domain.uuid == entry.domain.uuid();
-                asked.domains.is_empty() || asked.domains.iter().any(same)
+                request.domains.is_empty() || request.domains.iter().any(same)
             })
             .map(|entry| {
                 let (state, reason) = entry.state.codes();
-                let (state, reason) = (told.then_some(state), told.then_some(reason));
-                StateStats { domain: wire_domain(&entry.domain), state, reason }
+                StateStats {
+                    domain: wire_domain(&entry.domain),
+                    state: with_state.then_some(state),
+                    reason: with_state.then_some(reason),
+                }
             })
             .collect();
         Ok(written(|body| StateStats::write_all(&all, body)))
@@ -180,25 +233,6 @@ impl Connection {
         let found = self.host().domains().into_iter().find(|entry| entry.domain.uuid() == uuid);
         found.ok_or_else(|| remote_error(code::NO_DOMAIN, "Domain not found"))
     }
-}
-
-pub(super) fn wire_domain(domain: &virevent::Domain) -> Domain<'_> {
-    let id = domain.id().and_then(|id| i32::try_from(id).ok()).unwrap_or(-1);
-    Domain { name: domain.name().as_bytes(), uuid: domain.uuid(), id }
-}
-
-pub(super) fn written(write: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
-    let mut body = Vec::new();
-    write(&mut Writer::new(&mut body));
-    body
-}
-
-fn ints(values: &[i32]) -> Vec<u8> {
-    written(|body| values.iter().for_each(|value| body.i32(*value)))
-}
-
-fn string(text: &str) -> Vec<u8> {
-    written(|body| body.string(text))
 }
 
 fn malformed(_: Malformed) -> RemoteError {

@@ -9,9 +9,9 @@ use virevent_xen::wire::{Header, MAX_PAYLOAD, Operation, packet};
 
 use super::faults::Faults;
 use super::store::{Change, Store, Transaction};
-use crate::xen::RunState;
+use crate::toolstack::RunState;
 
-/// The connection of the toolstack inside the process: it has no watches, and no socket.
+/// The client of the toolstack inside the process: it has no watches, and no socket.
 pub(super) const TOOLSTACK: u64 = 0;
 
 pub(super) const INTRODUCE: &str = "@introduceDomain";
@@ -21,12 +21,12 @@ pub(super) const RELEASE: &str = "@releaseDomain";
 pub(super) struct Daemon {
     pub(super) faults: Faults,
     pub(super) store: Store,
-    pub(super) connections: BTreeMap<u64, Connection>,
+    pub(super) clients: BTreeMap<u64, Client>,
     /// The hypervisor's part: the domains that there are.
     pub(super) hypervisor: BTreeMap<u32, RunState>,
     /// The domains that clients have named, the latest first.
     pub(super) domains: Vec<Domain>,
-    /// Connections so far.
+    /// Clients so far.
     pub(super) accepted: u64,
     /// What clients asked, of each operation how often.
     pub(super) calls: HashMap<Operation, u64>,
@@ -42,7 +42,7 @@ pub(super) struct Domain {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Connection {
+pub(super) struct Client {
     pub(super) watches: Vec<Watch>,
     pub(super) transactions: HashMap<u32, Transaction>,
     pub(super) last_transaction: u32,
@@ -77,7 +77,7 @@ pub(super) enum Out {
     End,
 }
 
-impl Connection {
+impl Client {
     pub(super) fn send(&mut self, out: Out) {
         self.out.push_back(out);
         self.wake.notify_one();
@@ -147,7 +147,7 @@ impl Daemon {
         Self {
             faults: Faults::default(),
             store: Store::new(),
-            connections: [(TOOLSTACK, Connection::default())].into(),
+            clients: [(TOOLSTACK, Client::default())].into(),
             hypervisor: BTreeMap::new(),
             domains: Vec::new(),
             accepted: 0,
@@ -155,8 +155,8 @@ impl Daemon {
         }
     }
 
-    /// A packet from a client: all that becomes of it is queued.
-    pub(super) fn hear(&mut self, number: u64, header: Header, payload: &[u8]) {
+    /// Handles a packet from a client: its reply, and the events that it causes, are queued.
+    pub(super) fn receive(&mut self, number: u64, header: Header, payload: &[u8]) {
         let operation = header.operation;
         *self.calls.entry(operation).or_default() += 1;
         let refused = self.faults.refusal(operation, payload);
@@ -168,34 +168,34 @@ impl Daemon {
             };
         }
         let (faults, repeat) = (&self.faults, self.faults.repeat + 1);
-        let Some(connection) = self.connections.get_mut(&number) else { return };
-        connection.flood(faults.events_before.get(&operation).copied().unwrap_or(0));
+        let Some(client) = self.clients.get_mut(&number) else { return };
+        client.flood(faults.events_before.get(&operation).copied().unwrap_or(0));
         if let Some(pause) = faults.delays.get(&operation) {
-            connection.send(Out::Pause(*pause));
+            client.send(Out::Pause(*pause));
         }
         if let Some(bytes) = faults.before.get(&operation) {
-            connection.send(Out::Bytes(bytes.clone()));
+            client.send(Out::Bytes(bytes.clone()));
         }
         for out in reply(faults, header, answer) {
-            connection.send(out);
+            client.send(out);
         }
         if let Some(bytes) = faults.after.get(&operation) {
-            connection.send(Out::Bytes(bytes.clone()));
+            client.send(Out::Bytes(bytes.clone()));
         }
         if let Some(watch) = after {
-            connection.tell(&watch.path[watch.prefix..], &watch.token, repeat);
+            client.tell(&watch.path[watch.prefix..], &watch.token, repeat);
         }
     }
 
-    /// Tells watches of changes, each connection's in the order in which they were set.
+    /// Tells watches of changes, each client's in the order in which they were set.
     pub(super) fn tell(&mut self, changes: &[Change]) {
         if self.faults.no_events {
             return;
         }
         let times = self.faults.repeat + 1;
         for change in changes {
-            for connection in self.connections.values_mut() {
-                let told: Vec<(Vec<u8>, Vec<u8>)> = connection
+            for client in self.clients.values_mut() {
+                let told: Vec<(Vec<u8>, Vec<u8>)> = client
                     .watches
                     .iter()
                     .filter_map(|watch| {
@@ -203,7 +203,7 @@ impl Daemon {
                     })
                     .collect();
                 for (path, token) in told {
-                    connection.tell(&path, &token, times);
+                    client.tell(&path, &token, times);
                 }
             }
         }
@@ -216,9 +216,9 @@ impl Daemon {
         }
         let (one, times) = (format!("{name}/{domid}"), self.faults.repeat + 1);
         let has_depth = self.faults.has_depth();
-        for connection in self.connections.values_mut() {
+        for client in self.clients.values_mut() {
             let mut told: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-            for watch in &connection.watches {
+            for watch in &client.watches {
                 let path = match watch.depth {
                     Some(1..) if has_depth && watch.path == name.as_bytes() => &one,
                     _ if watch.path == name.as_bytes() => name,
@@ -228,7 +228,7 @@ impl Daemon {
                 told.push((path.into(), watch.token.clone()));
             }
             for (path, token) in told {
-                connection.tell(&path, &token, times);
+                client.tell(&path, &token, times);
             }
         }
     }

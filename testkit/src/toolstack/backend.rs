@@ -47,7 +47,7 @@ pub enum ToolstackError {
 pub(crate) type Answer = Result<Vec<u8>, String>;
 
 /// What a [`Toolstack`](super::Toolstack) works with.
-pub(crate) trait Hands: fmt::Debug + Send + Sync {
+pub(crate) trait ToolstackBackend: fmt::Debug + Send + Sync {
     /// Sends a request, and waits for its reply.
     fn request(&self, operation: u32, transaction: u32, payload: &[u8]) -> io::Result<Answer>;
 
@@ -58,7 +58,7 @@ pub(crate) trait Hands: fmt::Debug + Send + Sync {
     fn raise_virq(&self) -> io::Result<()>;
 }
 
-impl dyn Hands + '_ {
+impl dyn ToolstackBackend + '_ {
     /// A request, and its reply.
     pub(crate) fn call(
         &self,

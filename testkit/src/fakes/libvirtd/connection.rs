@@ -3,95 +3,73 @@
 use std::io;
 use std::sync::Arc;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use virevent_libvirt::wire::{Frames, Header, RemoteError, code, kind, message, procs, program};
 
+use super::answer::Client;
+use super::event::{event_id, event_message};
 use super::faults::{Faults, remote_error};
-use super::tell::{event_id, event_message};
-use super::{Open, Shared};
-use crate::{Emitted, Host, Observer};
-
-/// What a test has the daemon do.
-pub(super) enum Order {
-    Send(Vec<u8>),
-    Ping,
-    Silence,
-    Release,
-    Cut,
-}
+use super::state::{Open, Order, Shared};
+use crate::fakes::pieces::write_in_pieces;
+use crate::{Emitted, Observer};
 
 pub(super) struct Connection {
     shared: Arc<Shared>,
     number: u64,
     orders: mpsc::UnboundedReceiver<Order>,
     observer: Observer,
-    registered: Vec<Registration>,
+    client: Client,
     held: Vec<Vec<u8>>,
     out: Vec<u8>,
-    pub(super) authenticated: bool,
-    pub(super) opened: bool,
-    pub(super) closing: bool,
     silent: bool,
-}
-
-pub(super) struct Registration {
-    pub(super) event: i32,
-    /// `None` of a legacy one.
-    pub(super) callback: Option<i32>,
 }
 
 impl Connection {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let (sender, orders) = mpsc::unbounded_channel();
-        let number = shared.change(|state| {
+        let number = shared.state.change(|state| {
             let number = state.accepted;
             state.accepted += 1;
             state.connections.insert(number, Open { orders: sender, registered: Vec::new() });
             number
         });
         let observer = shared.host.observe();
+        let client = Client::new(Arc::clone(&shared));
         Self {
             shared,
             number,
             orders,
             observer,
-            registered: Vec::new(),
+            client,
             held: Vec::new(),
             out: Vec::new(),
-            authenticated: false,
-            opened: false,
-            closing: false,
             silent: false,
         }
     }
 
-    pub(super) fn host(&self) -> &Host {
-        &self.shared.host
+    fn faults(&self) -> Faults {
+        self.shared.state.lock().faults.clone()
     }
 
-    pub(super) fn faults(&self) -> Faults {
-        self.shared.lock().faults.clone()
-    }
-
-    /// Until either side hangs up.
+    /// Serves the client until either side hangs up.
     pub(super) async fn serve(mut self, mut stream: UnixStream) {
         let mut frames = Frames::new();
-        while !self.closing {
+        while !self.client.closing {
             tokio::select! {
-                // What a test did first comes first.
+                // In the order in which a test acts: an event before the order that follows it.
                 biased;
                 Some(emitted) = self.observer.next() => {
-                    self.tell(&emitted);
-                    self.tell_waiting();
+                    self.emit(&emitted);
+                    self.emit_pending();
                 }
-                Some(order) = self.orders.recv() => self.obey(order),
+                Some(order) = self.orders.recv() => self.carry_out(order),
                 read = stream.read(frames.spare()) => match read {
                     Ok(0) | Err(_) => return,
                     Ok(read) => {
                         frames.filled(read);
-                        if !self.take(&mut frames) {
+                        if !self.read_frames(&mut frames) {
                             return;
                         }
                     }
@@ -103,58 +81,58 @@ impl Connection {
         }
     }
 
-    fn obey(&mut self, order: Order) {
+    fn carry_out(&mut self, order: Order) {
         match order {
             Order::Send(bytes) => self.out.extend(bytes),
             Order::Ping => message(&mut self.out, &Header::keepalive(procs::PING), |_| {}),
             Order::Silence => self.silent = true,
             Order::Release => self.held.drain(..).for_each(|reply| self.out.extend(reply)),
-            Order::Cut => self.closing = true,
+            Order::Cut => self.client.closing = true,
         }
     }
 
-    /// False when the client's bytes make no sense: the real one hangs up, too.
-    fn take(&mut self, frames: &mut Frames) -> bool {
+    /// Handles the frames that were read. False if they are malformed: libvirtd hangs up then.
+    fn read_frames(&mut self, frames: &mut Frames) -> bool {
         loop {
             match frames.next_frame() {
-                Ok(Some(frame)) => self.hear(&frame.header, frame.body),
+                Ok(Some(frame)) => self.receive(&frame.header, frame.body),
                 Ok(None) => return true,
                 Err(_) => return false,
             }
         }
     }
 
-    fn hear(&mut self, header: &Header, body: &[u8]) {
+    fn receive(&mut self, header: &Header, body: &[u8]) {
         match (header.program, header.kind) {
             (program::KEEPALIVE, _) if header.procedure == procs::PING => {
                 message(&mut self.out, &Header::keepalive(procs::PONG), |_| {});
             }
-            (program::KEEPALIVE, _) => self.shared.change(|state| state.pongs += 1),
+            (program::KEEPALIVE, _) => self.shared.state.change(|state| state.pongs += 1),
             (program::REMOTE, kind::CALL) => self.call(header, body),
             (_, kind::CALL) => self.reply(header, Err(remote_error(code::RPC, "unknown program"))),
-            // libvirtd logs it, and says nothing.
+            // libvirtd logs the message and sends no reply.
             _ => {}
         }
     }
 
     fn call(&mut self, header: &Header, body: &[u8]) {
-        // What happened before the call is told before the answer.
-        self.tell_waiting();
+        // Events of changes before the call precede its reply.
+        self.emit_pending();
         let procedure = header.procedure;
         let faults = self.faults();
         if faults.hang_up.contains(&procedure) {
-            self.closing = true;
+            self.client.closing = true;
         } else {
-            let answer = self.answer(procedure, body);
+            let answer = self.client.answer(procedure, body);
             let before = self.out.len();
             self.reply(header, answer);
             if faults.truncated.contains(&procedure) {
                 self.out.truncate(before + (self.out.len() - before) / 2);
-                self.closing = true;
+                self.client.closing = true;
             }
         }
-        let registered = self.registered.iter().map(|known| known.event).collect();
-        self.shared.change(|state| {
+        let registered = self.client.registered.events();
+        self.shared.state.change(|state| {
             *state.calls.entry(procedure).or_default() += 1;
             if let Some(open) = state.connections.get_mut(&self.number) {
                 open.registered = registered;
@@ -167,7 +145,7 @@ impl Connection {
         let procedure = header.procedure;
         let wrong = faults.wrong_serial.contains(&procedure);
         let serial = if wrong { header.serial.wrapping_add(1_000) } else { header.serial };
-        // An error echoes the program, the version and the procedure of the call, whatever they are.
+        // libvirtd echoes the program, version and procedure of the call, known or not.
         let header = Header { kind: kind::REPLY, serial, ..*header };
         let mut reply = Vec::new();
         match answer {
@@ -183,19 +161,19 @@ impl Connection {
         }
     }
 
-    fn tell(&mut self, emitted: &Emitted) {
-        let id = event_id(&emitted.event);
-        if id.is_some_and(|id| self.shared.lock().faults.mute.contains(&id)) {
+    fn emit(&mut self, emitted: &Emitted) {
+        let Some(id) = event_id(&emitted.event) else { return };
+        if self.shared.state.lock().faults.mute.contains(&id) {
             return;
         }
-        for known in self.registered.iter().filter(|known| Some(known.event) == id) {
+        for known in self.client.registered.of(id) {
             self.out.extend(event_message(&emitted.event, known.callback).unwrap_or_default());
         }
     }
 
-    fn tell_waiting(&mut self) {
+    fn emit_pending(&mut self) {
         while let Some(emitted) = self.observer.try_next() {
-            self.tell(&emitted);
+            self.emit(&emitted);
         }
     }
 
@@ -207,66 +185,16 @@ impl Connection {
         }
         if !faults.gather.is_zero() && !self.out.is_empty() {
             tokio::time::sleep(faults.gather).await;
-            self.tell_waiting();
+            self.emit_pending();
         }
-        let size = faults.piece.unwrap_or(self.out.len()).max(1);
-        for piece in self.out.chunks(size) {
-            stream.write_all(piece).await?;
-            if faults.piece.is_some() {
-                // Lets the client read.
-                tokio::task::yield_now().await;
-            }
-        }
+        write_in_pieces(stream, &self.out, faults.piece).await?;
         self.out.clear();
         Ok(())
     }
 }
 
-/// Registrations.
-impl Connection {
-    pub(super) fn register(&mut self, event: i32) -> Result<i32, RemoteError> {
-        self.check_event(event, self.faults().last_event)?;
-        let callback = self.shared.change(|state| {
-            state.next_callback += 1;
-            state.next_callback - 1
-        });
-        self.registered.push(Registration { event, callback: Some(callback) });
-        Ok(callback)
-    }
-
-    /// Without a callback id; such registrations stop at event 15.
-    pub(super) fn register_legacy(&mut self, event: i32) -> Result<(), RemoteError> {
-        self.check_event(event, self.faults().last_event.min(15))?;
-        self.registered.push(Registration { event, callback: None });
-        Ok(())
-    }
-
-    fn check_event(&self, event: i32, last: i32) -> Result<(), RemoteError> {
-        if !(0..=last).contains(&event) {
-            let message = format!("unsupported event ID {event}");
-            return Err(remote_error(code::INTERNAL_ERROR, &message));
-        }
-        if self.registered.iter().any(|known| known.event == event) {
-            return Err(remote_error(code::INVALID_ARG, "event callback already tracked"));
-        }
-        Ok(())
-    }
-
-    pub(super) fn deregister(
-        &mut self,
-        is_meant: impl Fn(&Registration) -> bool,
-    ) -> Result<Vec<u8>, RemoteError> {
-        let before = self.registered.len();
-        self.registered.retain(|known| !is_meant(known));
-        match self.registered.len() < before {
-            true => Ok(Vec::new()),
-            false => Err(remote_error(code::INTERNAL_ERROR, "domain event callback not found")),
-        }
-    }
-}
-
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.shared.change(|state| state.connections.remove(&self.number));
+        self.shared.state.change(|state| state.connections.remove(&self.number));
     }
 }

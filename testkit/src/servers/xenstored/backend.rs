@@ -1,6 +1,6 @@
 //! The toolstack's own connection to a daemon.
 //!
-//! It shares nothing with the client under test, so that it does not share a mistake with it.
+//! It shares no code with the client under test, so that it does not share a mistake with it.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -13,27 +13,32 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::servers::process::signal;
-use crate::xen::{Answer, Hands, RunState};
+use crate::toolstack::{Answer, RunState, ToolstackBackend};
 
-/// How long the daemon may take to answer: a frozen one never does.
+/// The timeout of a request: a frozen daemon never answers.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 const ERROR: u32 = 16;
 
+/// A toolstack's access to a real daemon and to its simulated hypervisor.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(super) struct DaemonBackend {
     socket: PathBuf,
     oracle: PathBuf,
     daemon: Arc<AtomicU32>,
-    /// The connection, when there is one, and to which daemon.
+    /// The open connection, with the process id of the daemon that it leads to.
     stream: Mutex<Option<(u32, UnixStream)>>,
 }
 
-impl Client {
-    /// Of the daemon in this directory, on the socket of this name.
+impl DaemonBackend {
+    /// Uses the daemon in the directory `home`, on the socket of this name.
     pub(super) fn new(home: &Path, socket: &str, daemon: Arc<AtomicU32>) -> Self {
-        let (socket, oracle) = (home.join(socket), home.join("oracle"));
-        Self { socket, oracle, daemon, stream: Mutex::default() }
+        Self {
+            socket: home.join(socket),
+            oracle: home.join("oracle"),
+            daemon,
+            stream: Mutex::default(),
+        }
     }
 
     fn connect(&self) -> io::Result<UnixStream> {
@@ -44,11 +49,11 @@ impl Client {
     }
 }
 
-impl Hands for Client {
+impl ToolstackBackend for DaemonBackend {
     fn request(&self, operation: u32, transaction: u32, payload: &[u8]) -> io::Result<Answer> {
         let mut kept = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
         let daemon = self.daemon.load(Ordering::Relaxed);
-        // After any error it is out of step: the next request has another connection.
+        // Taken out: after any error the stream is out of step, and the next request connects again.
         let mut stream = match kept.take() {
             Some((to, stream)) if to == daemon => stream,
             _ => self.connect()?,
@@ -60,7 +65,7 @@ impl Hands for Client {
         let mut header = [0; 16];
         stream.read_exact(&mut header)?;
         let word = |at: usize| u32::from_ne_bytes([0, 1, 2, 3].map(|byte| header[4 * at + byte]));
-        // It has one request at a time and no watches: what comes is the reply.
+        // There is one request at a time and no watch: the next packet is the reply.
         let mut body = vec![0; usize::try_from(word(3)).map_err(io::Error::other)?];
         stream.read_exact(&mut body)?;
         *kept = Some((daemon, stream));
@@ -73,7 +78,7 @@ impl Hands for Client {
     fn set_state(&self, domid: u32, state: Option<RunState>) -> io::Result<()> {
         let file = self.oracle.join(domid.to_string());
         match state {
-            // In one step: the daemon may look at any time.
+            // By rename: the daemon may read the file at any time.
             Some(state) => {
                 let whole = self.oracle.join(format!("next-{domid}"));
                 fs::write(&whole, state.as_str())?;

@@ -1,70 +1,51 @@
-//! One client after the other.
+//! One client's connection.
 
 use std::io;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{mpsc, watch};
+use tokio::io::{AsyncBufReadExt, AsyncWrite, BufReader};
+use tokio::sync::mpsc;
 
 use super::faults::Faults;
-use super::{Order, Shared};
+use super::socket::Stream;
+use super::state::{Order, State};
+use crate::fakes::pieces::write_in_pieces;
+use crate::fakes::state::Watched;
 
 const GREETING: &str = "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 22, \"minor\": 2, \"major\": 7}, \
                         \"package\": \"fake\"}, \"capabilities\": [\"oob\"]}}\r\n";
 
-/// Where it listens.
-pub(super) enum Listener {
-    Unix(UnixListener),
-    Tcp(TcpListener),
-}
-
-impl Listener {
-    async fn accept(&self) -> io::Result<Box<dyn Stream>> {
-        Ok(match self {
-            Self::Unix(listener) => Box::new(listener.accept().await?.0),
-            Self::Tcp(listener) => Box::new(listener.accept().await?.0),
-        })
-    }
-}
-
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
-
-/// Serves one client, and then the next, until the sender of `end` is dropped.
-pub(super) async fn accept(listener: Listener, shared: Arc<Shared>, mut end: watch::Receiver<()>) {
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            _ = end.changed() => return,
-            accepted = listener.accept() => accepted,
-        };
-        let Ok(stream) = accepted else { return };
-        let (sender, orders) = mpsc::unbounded_channel();
-        shared.change(|state| {
-            state.client = Some(sender);
-            state.accepted += 1;
-        });
-        let mut connection = Connection { shared: Arc::clone(&shared), orders };
-        // However it ends, the next one's turn comes.
-        let _ = connection.serve(stream).await;
-        shared.change(|state| state.client = None);
-    }
-}
-
-struct Connection {
-    shared: Arc<Shared>,
+/// The connection of the client that is served: it counts as held while this lives.
+pub(super) struct Connection {
+    state: Arc<Watched<State>>,
+    number: u64,
     orders: mpsc::UnboundedReceiver<Order>,
+    negotiated: bool,
 }
 
 impl Connection {
-    fn faults(&self) -> Faults {
-        self.shared.lock().faults.clone()
+    pub(super) fn new(state: Arc<Watched<State>>) -> Self {
+        let (sender, orders) = mpsc::unbounded_channel();
+        let number = state.change(|state| {
+            state.client = Some(sender);
+            state.accepted += 1;
+            state.accepted
+        });
+        Self { state, number, orders, negotiated: false }
     }
 
-    async fn serve(&mut self, stream: Box<dyn Stream>) -> io::Result<()> {
+    /// Serves the client until either side hangs up.
+    pub(super) async fn serve(mut self, stream: Box<dyn Stream>) {
+        // A client that is gone is no fault of the fake's: the next one is served.
+        let _ = self.talk(stream).await;
+    }
+
+    fn faults(&self) -> Faults {
+        self.state.lock().faults.clone()
+    }
+
+    async fn talk(&mut self, stream: Box<dyn Stream>) -> io::Result<()> {
         let (reader, mut writer) = tokio::io::split(stream);
         let mut lines = BufReader::new(reader).lines();
         let faults = self.faults();
@@ -76,17 +57,16 @@ impl Connection {
             let greeting = [&faults.before_greeting, GREETING.as_bytes()].concat();
             self.write(&mut writer, &greeting).await?;
         }
-        let mut negotiated = false;
         loop {
             tokio::select! {
-                // What a test did first comes first.
+                // In the order in which a test acts: an event before the answer to a later command.
                 biased;
                 Some(order) = self.orders.recv() => match order {
-                    // Before that QEMU sends no events, and keeps none.
-                    Order::Send(bytes) if negotiated => self.write(&mut writer, &bytes).await?,
+                    // Before the negotiation QEMU sends no events and keeps none for later.
+                    Order::Send(bytes) if self.negotiated => self.write(&mut writer, &bytes).await?,
                     Order::Send(_) => {}
                     Order::Greet => {
-                        negotiated = false;
+                        self.negotiated = false;
                         self.write(&mut writer, GREETING.as_bytes()).await?;
                     }
                     Order::Cut => return Ok(()),
@@ -96,18 +76,18 @@ impl Connection {
                     if faults.deaf {
                         continue;
                     }
-                    let Some(answer) = self.answer(&line, &mut negotiated) else { return Ok(()) };
+                    let Some(answer) = self.answer(&line) else { return Ok(()) };
                     self.write(&mut writer, &answer).await?;
                 }
             }
         }
     }
 
-    /// `None` to hang up.
-    fn answer(&self, line: &str, negotiated: &mut bool) -> Option<Vec<u8>> {
+    /// The answer to a command, or `None` to hang up.
+    fn answer(&mut self, line: &str) -> Option<Vec<u8>> {
         let call: Value = serde_json::from_str(line).ok()?;
         let name = call["execute"].as_str()?.to_owned();
-        let (faults, guest) = self.shared.change(|state| {
+        let (faults, guest) = self.state.change(|state| {
             *state.calls.entry(name.clone()).or_default() += 1;
             (state.faults.clone(), state.guest.clone())
         });
@@ -119,11 +99,11 @@ impl Connection {
         }
         let value = match &*name {
             _ if faults.lacks.contains(&name) => None,
-            "qmp_capabilities" if !*negotiated => {
-                *negotiated = true;
+            "qmp_capabilities" if !self.negotiated => {
+                self.negotiated = true;
                 Some(json!({}))
             }
-            _ if !*negotiated => None,
+            _ if !self.negotiated => None,
             "query-name" => Some(json!({"name": guest.name})),
             "query-uuid" => Some(json!({"UUID": guest.uuid})),
             "query-cpus-fast" => Some(json!([{"thread-id": guest.thread}])),
@@ -146,14 +126,17 @@ impl Connection {
     }
 
     async fn write(&self, writer: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
-        let piece = self.faults().piece;
-        for bytes in bytes.chunks(piece.unwrap_or(bytes.len()).max(1)) {
-            writer.write_all(bytes).await?;
-            if piece.is_some() {
-                // Lets the client read.
-                tokio::task::yield_now().await;
+        write_in_pieces(writer, bytes, self.faults().piece).await
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.state.change(|state| {
+            // A QEMU that was started meanwhile at the same path may serve a client already.
+            if state.accepted == self.number {
+                state.client = None;
             }
-        }
-        Ok(())
+        });
     }
 }

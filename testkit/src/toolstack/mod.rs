@@ -7,19 +7,19 @@
 //!
 //! On a Xen host a domain lives in two places: in the hypervisor, which alone knows whether it runs,
 //! and in the store, where the toolstack writes down who it is and introduces it. A [`Toolstack`] has
-//! its hands on both, so that a test can do what libxl does, do it in another order, or leave half of
+//! its backend on both, so that a test can do what libxl does, do it in another order, or leave half of
 //! it out.
 //!
 //! It waits for the daemon's answers where it stands (a real one takes microseconds) and needs no
 //! runtime.
 
+mod backend;
 mod blueprint;
-mod hands;
-mod toolstack;
+mod operations;
 
-pub use self::blueprint::{Blueprint, Known, Power, RunState};
-pub use self::hands::ToolstackError;
-pub(crate) use self::hands::{Answer, Hands};
+pub use self::backend::ToolstackError;
+pub(crate) use self::backend::{Answer, ToolstackBackend};
 #[cfg(feature = "servers")]
-pub(crate) use self::hands::{INTRODUCE, MKDIR, RM, SET_PERMS, WRITE, terminated};
-pub use self::toolstack::Toolstack;
+pub(crate) use self::backend::{INTRODUCE, MKDIR, RM, SET_PERMS, WRITE, terminated};
+pub use self::blueprint::{Blueprint, Known, Power, RunState};
+pub use self::operations::Toolstack;

@@ -11,7 +11,7 @@
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-//! use virevent_testkit::qmp::FakeQemu;
+//! use virevent_testkit::fakes::qemu::FakeQemu;
 //!
 //! let qemu = FakeQemu::start("web")?;
 //! qemu.change(|faults| faults.piece = Some(1)); // a byte at a time
@@ -25,89 +25,35 @@
 
 mod connection;
 mod faults;
+mod socket;
+mod state;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tokio::net::{TcpListener, UnixSocket};
-use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use self::connection::Listener;
 pub use self::faults::Faults;
+use self::socket::Socket;
+use self::state::{Order, State};
+use super::state::Watched;
 
 /// How long [`FakeQemu::until`] waits.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A fake QEMU on a socket of its own. Dropping it removes the socket and hangs up.
 pub struct FakeQemu {
-    shared: Arc<Shared>,
+    state: Arc<Watched<State>>,
     path: PathBuf,
-    /// Its directory, if it has one of its own.
+    /// The directory of the socket, if the fake made it.
     home: Option<TempDir>,
-    /// The port of the loopback where it listens instead.
+    /// The TCP port on the loopback address, if it listens there instead.
     port: Option<u16>,
     socket: Mutex<Socket>,
-}
-
-/// What there is at the path.
-#[derive(Default)]
-struct Socket {
-    /// Device and inode of its file.
-    file: Option<(u64, u64)>,
-    /// It has a file, but does not listen yet.
-    bound: Option<UnixSocket>,
-    /// Ends the one that listens when it is dropped.
-    listening: Option<watch::Sender<()>>,
-}
-
-struct Shared {
-    state: Mutex<State>,
-    changes: watch::Sender<u64>,
-}
-
-#[derive(Default)]
-struct State {
-    faults: Faults,
-    guest: Guest,
-    /// To the one client that is served.
-    client: Option<mpsc::UnboundedSender<Order>>,
-    accepted: u64,
-    calls: BTreeMap<String, u64>,
-}
-
-/// The QEMU that there is, or was.
-#[derive(Clone, Default)]
-struct Guest {
-    name: String,
-    uuid: String,
-    status: String,
-    /// The thread of its virtual CPU, another one in each run.
-    thread: u32,
-}
-
-enum Order {
-    Send(Vec<u8>),
-    Greet,
-    Cut,
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        let outcome = change(&mut self.lock());
-        self.changes.send_modify(|count| *count += 1);
-        outcome
-    }
 }
 
 impl FakeQemu {
@@ -156,8 +102,8 @@ impl FakeQemu {
 
     /// A socket of this path that there is not yet.
     pub fn absent_at(path: &Path) -> Self {
-        let shared = Arc::new(Shared { state: Mutex::default(), changes: watch::channel(0).0 });
-        Self { shared, path: path.into(), home: None, port: None, socket: Mutex::default() }
+        let state = Arc::new(Watched::new(State::default()));
+        Self { state, path: path.into(), home: None, port: None, socket: Mutex::default() }
     }
 
     /// Makes the file of the socket, at which nobody listens until it is [booted](Self::boot).
@@ -165,14 +111,10 @@ impl FakeQemu {
     /// # Errors
     /// The socket cannot be made.
     pub fn bind(&self) -> io::Result<()> {
-        let mut socket = self.lock_socket();
-        if self.port.is_none() && socket.bound.is_none() && socket.listening.is_none() {
-            let bound = UnixSocket::new_stream()?;
-            bound.bind(&self.path)?;
-            let file = std::fs::metadata(&self.path)?;
-            (socket.bound, socket.file) = (Some(bound), Some((file.dev(), file.ino())));
+        match self.port {
+            None => self.lock_socket().bind(&self.path),
+            Some(_) => Ok(()),
         }
-        Ok(())
     }
 
     /// Starts a QEMU there, running. One uuid belongs to one name.
@@ -180,7 +122,7 @@ impl FakeQemu {
     /// # Errors
     /// The socket cannot be made.
     pub fn boot(&self, name: &str) -> io::Result<()> {
-        self.shared.change(|state| {
+        self.state.change(|state| {
             state.guest.thread += 1;
             state.guest.status = "running".into();
             state.guest.name = name.into();
@@ -190,29 +132,13 @@ impl FakeQemu {
                 format!("00000000-0000-4000-8000-{:012x}", number & 0xffff_ffff_ffff);
         });
         self.bind()?;
-        let mut socket = self.lock_socket();
-        if socket.listening.is_none() {
-            let listener = self.listen(socket.bound.take())?;
-            let (alive, end) = watch::channel(());
-            tokio::spawn(connection::accept(listener, Arc::clone(&self.shared), end));
-            socket.listening = Some(alive);
-        }
-        Ok(())
+        self.lock_socket().listen(self.port, &self.state)
     }
 
     /// Takes it that so many runs were before the next, as by other fakes: the ids of runs begin at 1
     /// with each.
     pub fn skip_runs(&self, runs: u32) {
-        self.shared.change(|state| state.guest.thread += runs);
-    }
-
-    fn listen(&self, bound: Option<UnixSocket>) -> io::Result<Listener> {
-        if let Some(bound) = bound {
-            return bound.listen(1024).map(Listener::Unix);
-        }
-        let listener = std::net::TcpListener::bind(("127.0.0.1", self.port.unwrap_or(0)))?;
-        listener.set_nonblocking(true)?;
-        TcpListener::from_std(listener).map(Listener::Tcp)
+        self.state.change(|state| state.guest.thread += runs);
     }
 
     /// Its end: announced as a shutdown for this reason, or by nothing.
@@ -222,11 +148,7 @@ impl FakeQemu {
             self.emit("SHUTDOWN", &format!(r#"{{"guest": {guest}, "reason": "{reason}"}}"#));
         }
         let socket = std::mem::take(&mut *self.lock_socket());
-        // Gone already is as good; another may have taken its place.
-        let file = std::fs::metadata(&self.path).map(|file| (file.dev(), file.ino()));
-        if file.is_ok() && file.ok() == socket.file {
-            let _ = std::fs::remove_file(&self.path);
-        }
+        socket.remove_file(&self.path);
         drop(socket);
         self.cut();
     }
@@ -239,19 +161,19 @@ impl FakeQemu {
 
     /// Pauses it.
     pub fn stop(&self) {
-        self.shared.change(|state| state.guest.status = "paused".into());
+        self.state.change(|state| state.guest.status = "paused".into());
         self.emit("STOP", "");
     }
 
     /// Resumes it.
     pub fn cont(&self) {
-        self.shared.change(|state| state.guest.status = "running".into());
+        self.state.change(|state| state.guest.status = "running".into());
         self.emit("RESUME", "");
     }
 
     /// Puts it into a run state, without a word.
     pub fn set_status(&self, status: &str) {
-        self.shared.change(|state| state.guest.status = status.into());
+        self.state.change(|state| state.guest.status = status.into());
     }
 
     /// Sends an event; without data if `data` is empty.
@@ -284,7 +206,7 @@ impl FakeQemu {
 
     /// Has it do something wrong from now on, or right again.
     pub fn change<T>(&self, change: impl FnOnce(&mut Faults) -> T) -> T {
-        self.shared.change(|state| change(&mut state.faults))
+        self.state.change(|state| change(&mut state.faults))
     }
 
     /// Where it listens, while there is one.
@@ -302,22 +224,22 @@ impl FakeQemu {
 
     /// Whether its run state is `running`.
     pub fn is_running(&self) -> bool {
-        self.shared.lock().guest.status == "running"
+        self.state.lock().guest.status == "running"
     }
 
     /// Whether a client is served.
     pub fn is_held(&self) -> bool {
-        self.shared.lock().client.is_some()
+        self.state.lock().client.is_some()
     }
 
     /// How many clients have been served so far.
     pub fn accepted(&self) -> u64 {
-        self.shared.lock().accepted
+        self.state.lock().accepted
     }
 
     /// How often a command was given.
     pub fn calls(&self, command: &str) -> u64 {
-        self.shared.lock().calls.get(command).copied().unwrap_or(0)
+        self.state.lock().calls.get(command).copied().unwrap_or(0)
     }
 
     /// Waits until something is so.
@@ -329,13 +251,7 @@ impl FakeQemu {
     /// Cancel safe.
     #[allow(clippy::panic)]
     pub async fn until(&self, mut reached: impl FnMut(&Self) -> bool) {
-        let mut changes = self.shared.changes.subscribe();
-        let waiting = async {
-            while !reached(self) {
-                // Cannot fail: we hold the sender.
-                let _ = changes.changed().await;
-            }
-        };
+        let waiting = self.state.until(|| reached(self));
         if timeout(PATIENCE, waiting).await.is_err() {
             panic!("{} after {PATIENCE:?}: {}", self.uri(), self.story());
         }
@@ -343,13 +259,13 @@ impl FakeQemu {
 
     /// What its client has done so far, for a message.
     fn story(&self) -> String {
-        let state = self.shared.lock();
+        let state = self.state.lock();
         let held = if state.client.is_some() { "held" } else { "free" };
         format!("{held}, {} clients so far, {:?}", state.accepted, state.calls)
     }
 
     fn order(&self, order: Order) {
-        if let Some(client) = &self.shared.lock().client {
+        if let Some(client) = &self.state.lock().client {
             // One that is gone needs no order.
             let _ = client.send(order);
         }

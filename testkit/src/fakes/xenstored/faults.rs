@@ -51,7 +51,7 @@ pub struct Faults {
     /// The longest list that fits into a reply, in bytes: a longer one is `E2BIG`, and comes in parts
     /// no longer than that. Default: 4,096, as the C daemon's; oxenstored knows no limit.
     pub longest_list: usize,
-    /// How many times more a directory changes between two of its parts, under the client's hands.
+    /// How many times more a directory changes between two of its parts, under the client's backend.
     /// Default: 0.
     pub part_changes: u32,
     /// What it answers to `GET_FEATURE`: a sum of bits. With 4 (Xen 4.22) a watch may have a depth,
