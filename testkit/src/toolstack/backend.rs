@@ -1,4 +1,4 @@
-//! The means of a toolstack: requests to a store daemon, and a hypervisor's states.
+//! The access of a toolstack to a store daemon and to the hypervisor behind it.
 
 use std::fmt;
 use std::io;
@@ -20,24 +20,24 @@ pub(super) const IS_DOMAIN_INTRODUCED: u32 = 17;
 pub(super) const RESUME: u32 = 18;
 pub(super) const DIRECTORY_PART: u32 = 22;
 
-/// Something that a toolstack wanted did not work.
+/// The failure of an operation of a toolstack.
 #[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
 pub enum ToolstackError {
-    /// The store daemon said no.
+    /// The store daemon refused a request.
     #[error("xenstored refuses {request}: {error}")]
     Refused {
         /// The request.
         request: String,
-        /// The daemon's word for it: `ENOENT`.
+        /// The daemon's name of the error: `ENOENT`.
         error: String,
     },
-    /// The store daemon did not answer, or the simulated hypervisor could not be told.
-    #[error("{request} came to nothing: is xenstored running?")]
+    /// The store daemon did not answer, or the simulated hypervisor could not be changed.
+    #[error("{request} failed without an answer: is xenstored running?")]
     Unreachable {
-        /// What was tried.
+        /// The operation.
         request: String,
-        /// Why it failed.
+        /// The reason.
         #[source]
         source: io::Error,
     },
@@ -46,20 +46,20 @@ pub enum ToolstackError {
 /// The body of a reply, or the name of an error.
 pub(crate) type Answer = Result<Vec<u8>, String>;
 
-/// What a [`Toolstack`](super::Toolstack) works with.
+/// The store daemon and hypervisor that a [`Toolstack`](super::Toolstack) acts on.
 pub(crate) trait ToolstackBackend: fmt::Debug + Send + Sync {
-    /// Sends a request, and waits for its reply.
+    /// Sends a request and waits for its reply.
     fn request(&self, operation: u32, transaction: u32, payload: &[u8]) -> io::Result<Answer>;
 
-    /// Sets how a domain fares, or that there is none. Nobody is told until there is a VIRQ.
+    /// Sets a domain's run state, or `None` to remove it. The daemon sees it at the next VIRQ.
     fn set_state(&self, domid: u32, state: Option<RunState>) -> io::Result<()>;
 
-    /// Tells the daemon to look how domains fare.
+    /// Makes the daemon read the run states of its domains.
     fn raise_virq(&self) -> io::Result<()>;
 }
 
 impl dyn ToolstackBackend + '_ {
-    /// A request, and its reply.
+    /// Sends a request and returns the body of its reply.
     pub(crate) fn call(
         &self,
         operation: u32,
@@ -74,7 +74,7 @@ impl dyn ToolstackBackend + '_ {
         }
     }
 
-    /// The same, where what is absent is no error.
+    /// As [`call`](Self::call) outside a transaction, with `None` for `ENOENT`.
     pub(crate) fn call_if_there(
         &self,
         operation: u32,
@@ -87,12 +87,12 @@ impl dyn ToolstackBackend + '_ {
         }
     }
 
-    /// A node's value.
+    /// A node's value, or `None` if there is no such node.
     pub(crate) fn read(&self, path: &str) -> Result<Option<Vec<u8>>, ToolstackError> {
         self.call_if_there(READ, &terminated(&[path]))
     }
 
-    /// The names of a node's children, in the daemon's order; none for what is absent.
+    /// The names of a node's children, in the daemon's order. None if there is no such node.
     pub(crate) fn list(&self, path: &str) -> Result<Vec<String>, ToolstackError> {
         let names = match self.call_if_there(DIRECTORY, &terminated(&[path])) {
             Err(ToolstackError::Refused { error, .. }) if error == "E2BIG" => {
@@ -103,22 +103,23 @@ impl dyn ToolstackBackend + '_ {
         Ok(strings(&names))
     }
 
-    /// Where a list is longer than a message.
+    /// A list that is longer than a packet.
     fn list_in_parts(&self, path: &str) -> Result<Vec<u8>, ToolstackError> {
-        let (mut names, mut generation) = (Vec::new(), Vec::new());
+        let mut names = Vec::new();
+        let mut generation = Vec::new();
         loop {
             let offset = names.len().to_string();
             let part = self.call(DIRECTORY_PART, 0, &terminated(&[path, &offset]))?;
             let end = part.iter().position(|byte| *byte == 0).unwrap_or(part.len());
             let (now, rest) = part.split_at(end);
             if !names.is_empty() && now != generation {
-                // The list is another one now.
+                // The list has changed between two parts: begin again.
                 names.clear();
                 continue;
             }
             generation = now.to_vec();
             names.extend(rest.iter().skip(1));
-            // The last part ends with an empty name.
+            // An empty name ends the last part.
             if rest.len() < 2 || names.ends_with(b"\0\0") {
                 return Ok(names);
             }
@@ -155,7 +156,7 @@ pub(crate) fn terminated(strings: &[&str]) -> Vec<u8> {
     strings.iter().flat_map(|string| [string.as_bytes(), b"\0"].concat()).collect()
 }
 
-/// The strings that have a NUL behind them.
+/// The strings of a payload, each of which has a NUL behind it.
 pub(crate) fn strings(bytes: &[u8]) -> Vec<String> {
     let parts = bytes.split(|byte| *byte == 0).filter(|part| !part.is_empty());
     parts.map(|part| String::from_utf8_lossy(part).into_owned()).collect()

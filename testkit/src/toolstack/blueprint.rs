@@ -1,10 +1,10 @@
-//! What a domain is made from, and what is known of it.
+//! The values of a toolstack: a domain's description, requests, run states.
 
 use virevent::Uuid;
 
 use crate::host::uuid_of;
 
-/// A domain to be made. A name makes one: `"web".into()`.
+/// The description of a domain to make. A name is one too: `"web".into()`.
 ///
 /// ```
 /// use virevent_testkit::toolstack::Blueprint;
@@ -21,21 +21,21 @@ pub struct Blueprint {
 }
 
 impl Blueprint {
-    /// A domain of this name. Its uuid is a function of the name.
+    /// A domain with this name. Its uuid is a function of the name.
     #[must_use]
     pub fn named(name: &str) -> Self {
         let uuid = uuid_of(name, 0);
         Self { name: name.into(), uuid, domid: None, with_name: true, with_vm: true }
     }
 
-    /// The uuid. Default: one that belongs to the name.
+    /// Sets the uuid. Default: a function of the name.
     #[must_use]
     pub fn uuid(mut self, uuid: Uuid) -> Self {
         self.uuid = uuid;
         self
     }
 
-    /// The domain id. Default: the one after the highest so far, as Xen gives them.
+    /// Sets the domain id. Default: the highest so far plus one, as Xen assigns them.
     #[must_use]
     pub fn domid(mut self, domid: u32) -> Self {
         self.domid = Some(domid);
@@ -63,27 +63,27 @@ impl From<&str> for Blueprint {
     }
 }
 
-/// What a toolstack asks of a guest, by writing it to `control/shutdown`.
+/// A toolstack's request to a guest, written to `control/shutdown`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Power {
-    /// Shut down, and off.
+    /// Shut down and power off.
     PowerOff,
-    /// Shut down, and start again.
+    /// Shut down and start again.
     Reboot,
     /// Shut down.
     Halt,
-    /// Suspend, to be saved or migrated.
+    /// Suspend, before a save or a migration.
     Suspend,
-    /// Crash, to leave a dump.
+    /// Crash, for a dump.
     Crash,
 }
 
 impl Power {
-    /// Each of them.
+    /// Every request.
     pub const ALL: [Self; 5] =
         [Self::PowerOff, Self::Reboot, Self::Halt, Self::Suspend, Self::Crash];
 
-    /// The word that is written: `poweroff`.
+    /// The value of the node: `poweroff`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::PowerOff => "poweroff",
@@ -95,17 +95,16 @@ impl Power {
     }
 }
 
-/// How a domain fares, as the hypervisor tells its store daemon. What has gone has none.
+/// The state of a domain in the hypervisor, as its store daemon sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RunState {
-    /// It is there, running or paused.
+    /// The domain exists, running or paused.
     Running,
-    /// It has shut down, or suspended itself, and is still there. The reason is known to the
-    /// hypervisor only.
+    /// The domain has shut down or suspended itself, and still exists. Only the hypervisor knows which.
     Shutdown,
-    /// It has crashed, and is still there.
+    /// The domain has crashed and still exists.
     Crashed,
-    /// It is being destroyed.
+    /// The domain is being destroyed.
     Dying,
 }
 
@@ -121,15 +120,15 @@ impl RunState {
     }
 }
 
-/// What a store daemon knows of a domain.
+/// A domain as the store daemon has it.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {
     /// Its id.
     pub domid: u32,
-    /// Whether it is introduced: to the store it runs, as far as that can tell.
+    /// Whether it is introduced: for the store daemon, that means it runs.
     pub introduced: bool,
-    /// `/local/domain/N/name`; what is not UTF-8 is replaced.
+    /// The value of `/local/domain/N/name`, with replacements for bytes that are not UTF-8.
     pub name: Option<String>,
     /// The uuid in `/local/domain/N/vm`.
     pub uuid: Option<Uuid>,

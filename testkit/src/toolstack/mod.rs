@@ -1,16 +1,15 @@
-//! What a Xen toolstack does to domains, in the order in which libxl does it.
+//! A Xen toolstack: it acts on domains in the order in which libxl does.
 //!
 //! ```text
 //!   test ──▶ Toolstack ──requests──────▶ xenstored, a real one or a fake ══▶ the client under test
 //!                └──run states, VIRQ──▶ the "hypervisor" that xenstored asks
 //! ```
 //!
-//! On a Xen host a domain lives in two places: in the hypervisor, which alone knows whether it runs,
-//! and in the store, where the toolstack writes down who it is and introduces it. A [`Toolstack`] has
-//! its backend on both, so that a test can do what libxl does, do it in another order, or leave half of
-//! it out.
+//! On a Xen host a domain is in two places: in the hypervisor, which alone knows whether it runs, and
+//! in the store, where the toolstack writes its name and uuid and introduces it. A [`Toolstack`] acts on
+//! both, so that a test can do what libxl does, do it in another order, or leave steps out.
 //!
-//! It waits for the daemon's answers where it stands (a real one takes microseconds) and needs no
+//! It blocks the thread while it waits for the daemon (microseconds, with a real one) and needs no
 //! runtime.
 
 mod backend;

@@ -1,4 +1,4 @@
-//! The deeds.
+//! The operations of a toolstack.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,13 +13,13 @@ use super::{Blueprint, Known, Power, RunState, ToolstackBackend, ToolstackError}
 
 type Outcome<T = ()> = Result<T, ToolstackError>;
 
-/// A toolstack, with write access of its own to a store daemon, and the hypervisor's part beside it.
+/// A toolstack that acts on a store daemon and on the hypervisor behind it.
 ///
-/// Its deeds return when the store daemon has taken notice: what it tells other clients of them is on
-/// its way then.
+/// An operation returns when the store daemon has processed it: the watch events for other clients are
+/// queued or sent by then.
 ///
 /// # Errors
-/// Every deed fails when the daemon does not answer or refuses it: see [`ToolstackError`].
+/// Every operation fails if the daemon refuses it or does not answer: see [`ToolstackError`].
 #[derive(Debug)]
 pub struct Toolstack {
     backend: Box<dyn ToolstackBackend>,
@@ -28,9 +28,9 @@ pub struct Toolstack {
 
 #[derive(Debug, Default)]
 struct Ledger {
-    /// The domains that were made here and are in the store, by id.
+    /// The domains that this toolstack made and that are in the store, by id.
     domains: BTreeMap<u32, Blueprint>,
-    /// The ids of all that were ever made here.
+    /// The ids of all domains that this toolstack ever made.
     ids: BTreeSet<u32>,
 }
 
@@ -47,26 +47,26 @@ impl Toolstack {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The blueprint of a domain that was made here; else of a nameless one.
+    /// The blueprint of a domain of this toolstack, or a generic one.
     fn blueprint(&self, domid: u32) -> Blueprint {
         let known = self.ledger().domains.get(&domid).cloned();
         known.unwrap_or_else(|| Blueprint::named(&format!("Domain-{domid}")).domid(domid))
     }
 }
 
-/// From nothing to a running domain.
-#[expect(clippy::missing_errors_doc, reason = "told once, of all of them")]
+/// Making domains.
+#[expect(clippy::missing_errors_doc, reason = "they are the type's: see there")]
 impl Toolstack {
-    /// Makes a domain, and has it run: [`prepare`](Self::prepare), then [`announce`](Self::announce).
-    /// Returns its id.
+    /// Makes and runs a domain, by [`prepare`](Self::prepare) and [`announce`](Self::announce). Returns
+    /// its id.
     pub fn introduce(&self, blueprint: impl Into<Blueprint>) -> Outcome<u32> {
         let domid = self.prepare(blueprint)?;
         self.announce(domid)?;
         Ok(domid)
     }
 
-    /// Makes a domain as far as it is in the store and not introduced: one transaction writes what it
-    /// is, then come its memory and its port. Returns its id.
+    /// Makes a domain and writes it into the store without introducing it: first its identity in one
+    /// transaction, then its memory and its port. Returns its id.
     pub fn prepare(&self, blueprint: impl Into<Blueprint>) -> Outcome<u32> {
         let blueprint = blueprint.into();
         let mut ledger = self.ledger();
@@ -76,22 +76,23 @@ impl Toolstack {
         ledger.domains.insert(domid, blueprint.clone());
         drop(ledger);
         self.set_run_state(domid, Some(RunState::Running))?;
-        self.write_down(domid, &blueprint)?;
+        self.write_identity(domid, &blueprint)?;
         self.write(&format!("/local/domain/{domid}/memory/target"), "131072")?;
         self.write(&format!("/local/domain/{domid}/store/port"), "1")?;
         Ok(domid)
     }
 
-    /// Introduces a domain to the store daemon, and writes its console's nodes. Of one that is
-    /// introduced already the daemon tells nobody.
+    /// Introduces a domain to the store daemon and writes its console's nodes. For a domain that is
+    /// introduced already the daemon sends no event.
     pub fn announce(&self, domid: u32) -> Outcome {
         self.backend().call(INTRODUCE, 0, &terminated(&[&domid.to_string(), "1000", "3"]))?;
         self.write(&format!("/local/domain/{domid}/console/ring-ref"), "2000")
     }
 
-    /// Writes what a [`Blueprint`] had left out, its name and its `vm`.
+    /// Writes the name and the `vm` that the [`Blueprint`] left out.
     pub fn complete(&self, domid: u32) -> Outcome {
-        let (home, blueprint) = (format!("/local/domain/{domid}"), self.blueprint(domid));
+        let home = format!("/local/domain/{domid}");
+        let blueprint = self.blueprint(domid);
         if !blueprint.with_vm {
             let vm = format!("/vm/{}", blueprint.uuid);
             self.write(&format!("{vm}/uuid"), blueprint.uuid.to_string())?;
@@ -103,19 +104,21 @@ impl Toolstack {
         Ok(())
     }
 
-    /// Puts another domain under the id of one that is introduced, without a word to the daemon of the
-    /// one's end or the other's beginning (to introduce it again is silent).
+    /// Replaces an introduced domain by another one under the same id. The daemon sends no event: it is
+    /// not notified of the end, and a second introduction is silent.
     pub fn reuse(&self, domid: u32, blueprint: impl Into<Blueprint>) -> Outcome {
         self.forget(domid)?;
         self.introduce(blueprint.into().domid(domid))?;
         Ok(())
     }
 
-    /// The transaction in which libxl writes down a domain that it makes.
-    fn write_down(&self, domid: u32, blueprint: &Blueprint) -> Outcome {
-        let (guest, rights) = (format!("n{domid}"), format!("r{domid}"));
+    /// The transaction in which libxl writes the identity of a new domain.
+    fn write_identity(&self, domid: u32, blueprint: &Blueprint) -> Outcome {
+        let guest = format!("n{domid}");
+        let rights = format!("r{domid}");
         let home = format!("/local/domain/{domid}");
-        let (vm, libxl) = (format!("/vm/{}", blueprint.uuid), format!("/libxl/{domid}"));
+        let vm = format!("/vm/{}", blueprint.uuid);
+        let libxl = format!("/libxl/{domid}");
         let begun = self.backend().call(TRANSACTION_START, 0, b"\0")?;
         let begun = strings(&begun).first().and_then(|id| id.parse().ok()).unwrap_or_default();
         let call = |operation, arguments: &[&str]| {
@@ -133,7 +136,7 @@ impl Toolstack {
             self.backend().call(WRITE, begun, &payload)
         };
         for path in [&home, &vm, &libxl] {
-            // ENOENT where not even the parent is there yet.
+            // xenstored answers ENOENT only if the parent is missing too.
             let removed = call(RM, &[path]);
             if !matches!(&removed, Err(ToolstackError::Refused { error, .. }) if error == "ENOENT")
             {
@@ -166,10 +169,10 @@ impl Toolstack {
     }
 }
 
-/// In a domain's life.
-#[expect(clippy::missing_errors_doc, reason = "told once, of all of them")]
+/// Acting on running domains.
+#[expect(clippy::missing_errors_doc, reason = "they are the type's: see there")]
 impl Toolstack {
-    /// Gives a domain another name.
+    /// Renames a domain.
     pub fn rename(&self, domid: u32, name: &str) -> Outcome {
         self.write(&format!("/local/domain/{domid}/name"), name)?;
         if let Some(blueprint) = self.ledger().domains.get_mut(&domid) {
@@ -178,38 +181,38 @@ impl Toolstack {
         Ok(())
     }
 
-    /// Asks the guest for something. It is free not to heed it.
+    /// Sends a request to the guest, which may ignore it.
     pub fn request(&self, domid: u32, power: Power) -> Outcome {
         self.write(&format!("/local/domain/{domid}/control/shutdown"), power.as_str())
     }
 
-    /// What a guest does that has taken notice of a request.
+    /// Clears the request, as a guest does that accepts it.
     pub fn acknowledge(&self, domid: u32) -> Outcome {
         self.write(&format!("/local/domain/{domid}/control/shutdown"), "")
     }
 
-    /// The guest shuts down, or suspends itself. The domain is still there, until
+    /// The guest shuts down or suspends itself. The domain still exists, until
     /// [`destroy`](Self::destroy) or [`resume`](Self::resume).
     pub fn shut_down(&self, domid: u32) -> Outcome {
         self.set_run_state(domid, Some(RunState::Shutdown))?;
         self.raise_virq()
     }
 
-    /// The guest crashes. The domain is still there.
+    /// The guest crashes. The domain still exists.
     pub fn crash(&self, domid: u32) -> Outcome {
         self.set_run_state(domid, Some(RunState::Crashed))?;
         self.raise_virq()
     }
 
-    /// Lets a domain that has suspended itself run on. The daemon tells nobody.
+    /// Resumes a domain that has suspended itself. The daemon sends no event.
     pub fn resume(&self, domid: u32) -> Outcome {
         self.set_run_state(domid, Some(RunState::Running))?;
         self.backend().call(RESUME, 0, &terminated(&[&domid.to_string()]))?;
         Ok(())
     }
 
-    /// Shuts a domain down for a reboot, destroys it, and makes it anew: the same uuid and name under
-    /// another id, which is returned.
+    /// Reboots a domain: shuts it down, destroys it and makes it again, with the same uuid and name
+    /// under another id, which is returned.
     pub fn reboot(&self, domid: u32) -> Outcome<u32> {
         let blueprint = Blueprint { domid: None, ..self.blueprint(domid) };
         self.request(domid, Power::Reboot)?;
@@ -220,23 +223,23 @@ impl Toolstack {
     }
 }
 
-/// A domain's end.
-#[expect(clippy::missing_errors_doc, reason = "told once, of all of them")]
+/// Ending domains.
+#[expect(clippy::missing_errors_doc, reason = "they are the type's: see there")]
 impl Toolstack {
-    /// Destroys a domain as libxl does: out of the store first, then out of the hypervisor.
+    /// Destroys a domain as libxl does: first in the store, then in the hypervisor.
     pub fn destroy(&self, domid: u32) -> Outcome {
         self.forget(domid)?;
         self.vanish(domid)
     }
 
-    /// Takes a domain out of the hypervisor only. What is left in the store is the daemon's to clean
-    /// up; it removes what belongs to the guest, and leaves `/local/domain/N`.
+    /// Removes a domain from the hypervisor only. The daemon then removes the guest's own nodes from the
+    /// store, and leaves `/local/domain/N`.
     pub fn vanish(&self, domid: u32) -> Outcome {
         self.set_run_state(domid, None)?;
         self.raise_virq()
     }
 
-    /// Takes a domain out of the store only: `/vm/<uuid>`, `/local/domain/N`, `/libxl/N`.
+    /// Removes a domain from the store only: `/vm/<uuid>`, `/local/domain/N`, `/libxl/N`.
     pub fn forget(&self, domid: u32) -> Outcome {
         let home = format!("/local/domain/{domid}");
         let vm = self.read(&format!("{home}/vm"))?.unwrap_or_default();
@@ -249,32 +252,32 @@ impl Toolstack {
         Ok(())
     }
 
-    /// Has the daemon forget that a domain was introduced (`RELEASE`), by hand, which libxl does not.
+    /// Releases a domain (`RELEASE`): the daemon no longer counts it as introduced. libxl never does so.
     pub fn release(&self, domid: u32) -> Outcome {
         self.backend().call(RELEASE, 0, &terminated(&[&domid.to_string()]))?;
         Ok(())
     }
 }
 
-/// What deeds are made of.
-#[expect(clippy::missing_errors_doc, reason = "told once, of all of them")]
+/// The steps of the operations above.
+#[expect(clippy::missing_errors_doc, reason = "they are the type's: see there")]
 impl Toolstack {
-    /// Sets how a domain fares in the hypervisor, or that it has gone, without a word to the daemon:
-    /// several such changes may come before one [`raise_virq`](Self::raise_virq).
+    /// Sets a domain's state in the hypervisor, `None` to remove it. The daemon is not notified: several
+    /// changes may precede one [`raise_virq`](Self::raise_virq).
     pub fn set_run_state(&self, domid: u32, state: Option<RunState>) -> Outcome {
         self.backend().set_state(domid, state).map_err(|source| ToolstackError::Unreachable {
-            request: format!("the state of domain {domid}"),
+            request: format!("setting the state of domain {domid}"),
             source,
         })
     }
 
-    /// Has the daemon look how its domains fare, and waits until it has.
+    /// Makes the daemon read the states of its domains, and waits until it has.
     pub fn raise_virq(&self) -> Outcome {
         self.backend()
             .raise_virq()
             .map_err(|source| ToolstackError::Unreachable { request: "the VIRQ".into(), source })?;
-        // The daemon looks at its event channel before its sockets. It may have polled them both just
-        // before the VIRQ, and then serves our first request without it; not the second.
+        // The daemon reads its event channel before its sockets. It may have polled both just before the
+        // VIRQ, and then answers the first request without having seen it, but not the second.
         for _ in 0..2 {
             self.backend().is_introduced(0)?;
         }
@@ -287,13 +290,13 @@ impl Toolstack {
         Ok(())
     }
 
-    /// Removes a node, and all below it. Absent is as good.
+    /// Removes a node and all below it. It is no error if there is none.
     pub fn remove(&self, path: &str) -> Outcome {
         self.backend().call_if_there(RM, &terminated(&[path]))?;
         Ok(())
     }
 
-    /// A node's value; `None` where there is none.
+    /// A node's value, or `None` if there is no such node.
     pub fn read(&self, path: &str) -> Outcome<Option<Vec<u8>>> {
         self.backend().read(path)
     }
@@ -303,8 +306,8 @@ impl Toolstack {
         self.backend().list(path)
     }
 
-    /// What the daemon knows of each domain, by id: those that are in `/local/domain`, and those that
-    /// are introduced and not there. Domain 0 is not among them.
+    /// The daemon's domains, by id: those in `/local/domain`, and those that are introduced without being
+    /// there. Domain 0 is left out.
     pub fn domains(&self) -> Outcome<Vec<Known>> {
         let mut domids = self.ledger().ids.clone();
         domids

@@ -15,14 +15,18 @@ use super::state::{Open, Order, Shared};
 use crate::fakes::pieces::write_in_pieces;
 use crate::{Emitted, Observer};
 
+/// One client's connection: the daemon counts it as open while this lives.
 pub(super) struct Connection {
     shared: Arc<Shared>,
     number: u64,
     orders: mpsc::UnboundedReceiver<Order>,
     observer: Observer,
     client: Client,
+    /// Replies that wait for [`Order::Release`].
     held: Vec<Vec<u8>>,
+    /// Bytes to be written.
     out: Vec<u8>,
+    /// Nothing is written until the end of the connection.
     silent: bool,
 }
 

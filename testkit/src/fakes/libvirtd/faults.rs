@@ -1,4 +1,4 @@
-//! What a fake daemon does wrong.
+//! The faults of a fake libvirtd.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -6,43 +6,42 @@ use std::time::Duration;
 use virevent_libvirt::wire::RemoteError;
 use virevent_libvirt::wire::procs::{auth, feature};
 
-/// What a [`FakeLibvirtd`](super::FakeLibvirtd) does wrong, or as an older one does it. Procedures
-/// go by their numbers: `virevent_libvirt::wire::procs`. By default it does everything right.
+/// The faults of a [`FakeLibvirtd`](super::FakeLibvirtd), and its differences from libvirtd 9.0. By
+/// default there are none. Procedures have the numbers of `virevent_libvirt::wire::procs`.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Faults {
-    /// How many bytes it writes at a time; the client reads before the next. Default: all there are.
+    /// The number of bytes that it writes at a time, so that the client reads between. Default: all.
     pub piece: Option<usize>,
-    /// How long it gathers what it has to say before it writes, so that messages are merged.
-    /// Default: no time.
+    /// The time for which it collects messages before it writes them together. Default: none.
     pub gather: Duration,
-    /// Calls that are done but whose replies wait for [`release`](super::FakeLibvirtd::release),
-    /// while everything else flows.
+    /// Calls that it executes, but whose replies wait for [`release`](super::FakeLibvirtd::release),
+    /// while other messages flow.
     pub held: BTreeSet<i32>,
     /// Calls whose replies carry another serial.
     pub wrong_serial: BTreeSet<i32>,
-    /// Calls that are answered with an error: see [`refuse`](Self::refuse).
+    /// Calls that it refuses with an error: see [`refuse`](Self::refuse).
     pub errors: BTreeMap<i32, RemoteError>,
-    /// Calls that are done but answered with this body, whatever it is.
+    /// Calls that it executes, but whose replies have this body, valid or not.
     pub bodies: BTreeMap<i32, Vec<u8>>,
-    /// Calls upon which it hangs up.
+    /// Calls on which it hangs up.
     pub hang_up: BTreeSet<i32>,
-    /// Calls whose reply breaks off in the middle: it hangs up there.
+    /// Calls whose reply it truncates in the middle, and hangs up there.
     pub truncated: BTreeSet<i32>,
-    /// Whether it says nothing at all any more, as a host that is gone: connections that are open
-    /// while this is so stay silent for ever.
+    /// Whether it sends nothing, as a host that is gone. A connection that was open meanwhile stays
+    /// silent to its end.
     pub silent: bool,
-    /// Event ids whose events it does not send: those changes are silent.
+    /// Event ids whose events it does not send.
     pub mute: BTreeSet<i32>,
-    /// How many clients it serves; the next one is hung up on. Default: any number.
+    /// The number of clients that it serves; it hangs up on the next one. Default: no limit.
     pub max_clients: Option<usize>,
     /// The authentication that it demands: `procs::auth`. Default: none.
     pub auth: i32,
-    /// The features that it has: `procs::feature`. Default: those of libvirtd 9.0.
+    /// Its features: `procs::feature`. Default: those of libvirtd 9.0.
     pub features: BTreeSet<i32>,
     /// Procedures that it does not know, as an older daemon.
     pub lacks: BTreeSet<i32>,
-    /// The last event id that it knows. Default: 26, as libvirtd 9.0.
+    /// Its highest event id. Default: 26, as libvirtd 9.0.
     pub last_event: i32,
 }
 
@@ -70,13 +69,14 @@ impl Default for Faults {
 }
 
 impl Faults {
-    /// Has this call answered with an error of this number (`virErrorNumber`) and message.
+    /// Refuses a call with an error of this number (`virErrorNumber`) and message.
     pub fn refuse(&mut self, procedure: i32, code: i32, message: &str) {
         self.errors.insert(procedure, remote_error(code, message));
     }
 }
 
+/// An error as libvirtd sends it.
 pub(super) fn remote_error(code: i32, message: &str) -> RemoteError {
-    // 20: VIR_FROM_DOM... the client shows it and does nothing else with it.
+    // Domain 20 is VIR_FROM_DOMAIN. The client only prints it.
     RemoteError { code, domain: 20, message: message.into(), format: "%s".into(), int1: -1 }
 }

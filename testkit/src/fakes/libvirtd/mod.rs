@@ -1,4 +1,4 @@
-//! A fake libvirtd: a real socket and the real protocol, for what the real daemon will not do on
+//! A fake libvirtd, with a real socket and the real protocol, for what the real daemon does not do on
 //! demand.
 //!
 //! ```text
@@ -8,8 +8,8 @@
 //! ```
 //!
 //! It serves a [`Host`], the same state that is behind a [`FakeHypervisor`](crate::FakeHypervisor):
-//! what is done to the host's domains is told to every client that is registered for it. Without
-//! faults it behaves as libvirtd 9.0 does, as far as a client that receives domain events can see.
+//! every client gets the events of the host's domains that it is registered for. Without faults it
+//! behaves as libvirtd 9.0, as far as a client of domain events can see.
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
@@ -58,10 +58,10 @@ pub struct FakeLibvirtd {
 }
 
 impl FakeLibvirtd {
-    /// Starts one that serves a host without domains.
+    /// Starts a daemon for a host without domains.
     ///
     /// # Errors
-    /// No socket can be made.
+    /// The socket cannot be made.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -69,10 +69,10 @@ impl FakeLibvirtd {
         Self::serve(Host::new("fake-libvirtd"))
     }
 
-    /// Starts one that serves this host.
+    /// Starts a daemon for this host.
     ///
     /// # Errors
-    /// No socket can be made.
+    /// The socket cannot be made.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -96,12 +96,12 @@ impl FakeLibvirtd {
         self.listener.path().into()
     }
 
-    /// The URI that leads here: `test+unix:///default?socket=...`
+    /// The URI of this daemon: `test+unix:///default?socket=...`
     pub fn uri(&self) -> String {
         format!("test+unix:///default?socket={}", self.socket().display())
     }
 
-    /// Changes what it does wrong, from now on, on connections that there are, too.
+    /// Changes its faults from now on, on open connections too.
     pub fn change<T>(&self, change: impl FnOnce(&mut Faults) -> T) -> T {
         let (outcome, silent) = self.shared.state.change(|state| {
             let outcome = change(&mut state.faults);
@@ -113,7 +113,7 @@ impl FakeLibvirtd {
         outcome
     }
 
-    /// Hangs up on every client. The next connection is sound.
+    /// Hangs up on every client. New connections are served.
     pub fn cut(&self) {
         self.order(|| Order::Cut);
     }
@@ -127,7 +127,7 @@ impl FakeLibvirtd {
     /// Listens again after [`go_down`](Self::go_down).
     ///
     /// # Errors
-    /// No socket can be made.
+    /// The socket cannot be made.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -140,13 +140,13 @@ impl FakeLibvirtd {
         self.order(|| Order::Send(bytes.to_vec()));
     }
 
-    /// Asks every client whether it lives: see [`pongs`](Self::pongs).
+    /// Sends every client a keepalive ping: see [`pongs`](Self::pongs).
     pub fn ping(&self) {
         self.order(|| Order::Ping);
     }
 
-    /// Sends the replies that were [`held`](Faults::held), and holds no more. They say how things
-    /// were when the client asked.
+    /// Sends the replies that were [`held`](Faults::held), and holds no more. They contain the state at
+    /// the time of the call.
     pub fn release(&self) {
         self.change(|faults| faults.held.clear());
         self.order(|| Order::Release);
@@ -154,35 +154,35 @@ impl FakeLibvirtd {
 
     fn order(&self, order: impl Fn() -> Order) {
         for connection in self.shared.state.lock().connections.values() {
-            // One that is gone needs no order.
+            // Fails only for a connection that is ending.
             let _ = connection.orders.send(order());
         }
     }
 }
 
-/// What its clients did.
+/// Counts of what its clients did.
 impl FakeLibvirtd {
-    /// How many connections are open.
+    /// The number of open connections.
     pub fn open(&self) -> usize {
         self.shared.state.lock().connections.len()
     }
 
-    /// How many connections there were so far.
+    /// The number of connections so far.
     pub fn accepted(&self) -> u64 {
         self.shared.state.lock().accepted
     }
 
-    /// How often this procedure was called so far.
+    /// The number of calls of this procedure so far.
     pub fn calls(&self, procedure: i32) -> u64 {
         self.shared.state.lock().calls.get(&procedure).copied().unwrap_or(0)
     }
 
-    /// How many pings of ours were answered so far.
+    /// The number of replies to its pings so far.
     pub fn pongs(&self) -> u64 {
         self.shared.state.lock().pongs
     }
 
-    /// The event ids that clients are registered for now, in order, one entry a registration.
+    /// The event ids of all registrations now, sorted.
     pub fn registered(&self) -> Vec<i32> {
         let mut ids: Vec<i32> = self
             .shared
@@ -197,7 +197,7 @@ impl FakeLibvirtd {
         ids
     }
 
-    /// Waits until `reached` is true of this daemon; looks whenever a client has done something.
+    /// Waits until `reached` returns true; asks again after each action of a client.
     ///
     /// # Cancel safety
     /// Cancel safe.

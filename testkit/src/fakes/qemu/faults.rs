@@ -1,30 +1,30 @@
-//! What a fake QEMU does wrong.
+//! The faults of a fake QEMU.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// What a [`FakeQemu`](super::FakeQemu) does wrong. By default it does everything right.
+/// The faults of a [`FakeQemu`](super::FakeQemu). By default there are none.
 #[non_exhaustive]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
-    /// How many bytes it writes at a time; the client reads before the next. Default: all there are.
+    /// The number of bytes that it writes at a time, so that the client reads between. Default: all.
     pub piece: Option<usize>,
-    /// What it sends before its greeting.
+    /// Bytes that it sends before its greeting.
     pub before_greeting: Vec<u8>,
-    /// What it sends before the answer to a command.
+    /// Bytes that it sends before the answer to a command.
     pub before: BTreeMap<String, Vec<u8>>,
-    /// What it sends right behind the answer to a command.
+    /// Bytes that it sends right behind the answer to a command.
     pub after: BTreeMap<String, Vec<u8>>,
-    /// How long it waits before it greets.
+    /// The time before its greeting. Default: none.
     pub greeting_delay: Duration,
-    /// It never greets, as one that has another client.
+    /// Whether it sends no greeting, as a QEMU that serves another client.
     pub deaf: bool,
-    /// It hangs up on whoever comes.
+    /// Whether it hangs up on every client at once.
     pub hang_up: bool,
-    /// Commands that are not answered, as by a process that is stopped.
+    /// Commands that it does not answer, as a suspended process.
     pub unanswered: Vec<String>,
     /// Commands that it does not know.
     pub lacks: Vec<String>,
-    /// Commands upon which it hangs up.
+    /// Commands on which it hangs up.
     pub hang_up_at: Vec<String>,
 }

@@ -1,4 +1,5 @@
-//! A fake QEMU: a real socket and the real protocol (QMP), for what the real one will not do on demand.
+//! A fake QEMU, with a real socket and the real protocol (QMP), for what the real one does not do on
+//! demand.
 //!
 //! ```text
 //!   test ──▶ FakeQemu ══ socket, one client at a time ══▶ the client under test
@@ -6,8 +7,8 @@
 //!            Faults: what it does wrong
 //! ```
 //!
-//! It is a socket behind which QEMUs come and go. All are inside the test's own process, so that a
-//! client cannot watch a process of theirs, and has to go by whether anybody listens.
+//! It is a socket at which QEMUs start and end. All of them run inside the test's own process, so a
+//! client cannot watch their process: it has to infer their end from the socket.
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
@@ -42,10 +43,10 @@ use self::socket::Socket;
 use self::state::{Order, State};
 use super::state::Watched;
 
-/// How long [`FakeQemu::until`] waits.
+/// The timeout of [`FakeQemu::until`].
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A fake QEMU on a socket of its own. Dropping it removes the socket and hangs up.
+/// A fake QEMU on a socket of its own. Dropping it removes the socket and hangs up on its client.
 pub struct FakeQemu {
     state: Arc<Watched<State>>,
     path: PathBuf,
@@ -57,7 +58,7 @@ pub struct FakeQemu {
 }
 
 impl FakeQemu {
-    /// A running QEMU of this name.
+    /// Starts a QEMU with this name on a socket in a directory of its own, running.
     ///
     /// # Errors
     /// The socket cannot be made.
@@ -67,7 +68,7 @@ impl FakeQemu {
         Ok(qemu)
     }
 
-    /// The same on a port of the loopback instead of a socket.
+    /// Starts a QEMU on a port of the loopback address.
     ///
     /// # Errors
     /// There is no free port.
@@ -79,7 +80,7 @@ impl FakeQemu {
         Ok(qemu)
     }
 
-    /// A socket's place at which there is none yet.
+    /// A path for a socket in a directory of its own, without a QEMU. [`boot`](Self::boot) starts one.
     ///
     /// # Errors
     /// Its directory cannot be made.
@@ -90,7 +91,7 @@ impl FakeQemu {
         Ok(qemu)
     }
 
-    /// A running QEMU of this name whose socket has this path. There must be none yet.
+    /// Starts a QEMU with this name on a socket at `path`, where there must be no file yet.
     ///
     /// # Errors
     /// The socket cannot be made.
@@ -100,13 +101,13 @@ impl FakeQemu {
         Ok(qemu)
     }
 
-    /// A socket of this path that there is not yet.
+    /// A path for a socket, without a QEMU. [`boot`](Self::boot) starts one.
     pub fn absent_at(path: &Path) -> Self {
         let state = Arc::new(Watched::new(State::default()));
         Self { state, path: path.into(), home: None, port: None, socket: Mutex::default() }
     }
 
-    /// Makes the file of the socket, at which nobody listens until it is [booted](Self::boot).
+    /// Makes the socket file. Nothing listens there until [`boot`](Self::boot).
     ///
     /// # Errors
     /// The socket cannot be made.
@@ -117,7 +118,7 @@ impl FakeQemu {
         }
     }
 
-    /// Starts a QEMU there, running. One uuid belongs to one name.
+    /// Starts a QEMU at this address, running. Its uuid is a function of the name.
     ///
     /// # Errors
     /// The socket cannot be made.
@@ -135,13 +136,13 @@ impl FakeQemu {
         self.lock_socket().listen(self.port, &self.state)
     }
 
-    /// Takes it that so many runs were before the next, as by other fakes: the ids of runs begin at 1
-    /// with each.
+    /// Advances the counter of runs, whose ids begin at 1 with each fake: for a test in which the next
+    /// run must not have the id of another fake's.
     pub fn skip_runs(&self, runs: u32) {
         self.state.change(|state| state.guest.thread += runs);
     }
 
-    /// Its end: announced as a shutdown for this reason, or by nothing.
+    /// Ends the QEMU and removes its socket, after a `SHUTDOWN` event if there is a reason.
     pub fn end(&self, reason: Option<&str>) {
         if let Some(reason) = reason {
             let guest = reason.starts_with("guest");
@@ -153,30 +154,30 @@ impl FakeQemu {
         self.cut();
     }
 
-    /// Its end without a word, and with the file of the socket left behind, as that of `kill -9`.
+    /// Ends the QEMU without an event and leaves the socket file behind, as `kill -9` does.
     pub fn kill(&self) {
         *self.lock_socket() = Socket::default();
         self.cut();
     }
 
-    /// Pauses it.
+    /// Pauses the guest, with the event `STOP`.
     pub fn stop(&self) {
         self.state.change(|state| state.guest.status = "paused".into());
         self.emit("STOP", "");
     }
 
-    /// Resumes it.
+    /// Resumes the guest, with the event `RESUME`.
     pub fn cont(&self) {
         self.state.change(|state| state.guest.status = "running".into());
         self.emit("RESUME", "");
     }
 
-    /// Puts it into a run state, without a word.
+    /// Sets the run state without an event.
     pub fn set_status(&self, status: &str) {
         self.state.change(|state| state.guest.status = status.into());
     }
 
-    /// Sends an event; without data if `data` is empty.
+    /// Sends an event with JSON data, or without data if `data` is empty.
     pub fn emit(&self, event: &str, data: &str) {
         let data = if data.is_empty() { String::new() } else { format!(", \"data\": {data}") };
         self.send(
@@ -188,33 +189,33 @@ impl FakeQemu {
         );
     }
 
-    /// Sends these bytes to the client that is served.
+    /// Sends these bytes to the client.
     pub fn send(&self, bytes: &[u8]) {
         self.order(Order::Send(bytes.to_vec()));
     }
 
-    /// Greets the client that is served once more, and answers nothing until that has negotiated again:
-    /// as QEMU 11 does when its monitor is removed and made again (`object-del`, `object-add`).
+    /// Sends the client another greeting, and answers no command until it has negotiated again: as QEMU
+    /// 11 does when its monitor is removed and added again (`object-del`, `object-add`).
     pub fn greet_again(&self) {
         self.order(Order::Greet);
     }
 
-    /// Hangs up on the client that is served. It goes on to listen.
+    /// Hangs up on the client. The QEMU still listens.
     pub fn cut(&self) {
         self.order(Order::Cut);
     }
 
-    /// Has it do something wrong from now on, or right again.
+    /// Changes its faults from now on.
     pub fn change<T>(&self, change: impl FnOnce(&mut Faults) -> T) -> T {
         self.state.change(|state| change(&mut state.faults))
     }
 
-    /// Where it listens, while there is one.
+    /// The path of its socket, whether or not there is one.
     pub fn socket(&self) -> PathBuf {
         self.path.clone()
     }
 
-    /// The URI of where it listens.
+    /// The URI of its monitor.
     pub fn uri(&self) -> String {
         match self.port {
             Some(port) => format!("qmp+tcp://127.0.0.1:{port}"),
@@ -222,30 +223,30 @@ impl FakeQemu {
         }
     }
 
-    /// Whether its run state is `running`.
+    /// Whether the run state is `running`.
     pub fn is_running(&self) -> bool {
         self.state.lock().guest.status == "running"
     }
 
-    /// Whether a client is served.
+    /// Whether a client is connected and served.
     pub fn is_held(&self) -> bool {
         self.state.lock().client.is_some()
     }
 
-    /// How many clients have been served so far.
+    /// The number of clients served so far.
     pub fn accepted(&self) -> u64 {
         self.state.lock().accepted
     }
 
-    /// How often a command was given.
+    /// The number of times that clients sent this command.
     pub fn calls(&self, command: &str) -> u64 {
         self.state.lock().calls.get(command).copied().unwrap_or(0)
     }
 
-    /// Waits until something is so.
+    /// Waits until `reached` returns true; asks again after each action of a client.
     ///
     /// # Panics
-    /// It is not so within a minute.
+    /// `reached` is not true within a minute.
     ///
     /// # Cancel safety
     /// Cancel safe.
@@ -253,12 +254,12 @@ impl FakeQemu {
     pub async fn until(&self, mut reached: impl FnMut(&Self) -> bool) {
         let waiting = self.state.until(|| reached(self));
         if timeout(PATIENCE, waiting).await.is_err() {
-            panic!("{} after {PATIENCE:?}: {}", self.uri(), self.story());
+            panic!("{} after {PATIENCE:?}: {}", self.uri(), self.summary());
         }
     }
 
-    /// What its client has done so far, for a message.
-    fn story(&self) -> String {
+    /// The clients' actions so far, for a message.
+    fn summary(&self) -> String {
         let state = self.state.lock();
         let held = if state.client.is_some() { "held" } else { "free" };
         format!("{held}, {} clients so far, {:?}", state.accepted, state.calls)
@@ -266,7 +267,7 @@ impl FakeQemu {
 
     fn order(&self, order: Order) {
         if let Some(client) = &self.state.lock().client {
-            // One that is gone needs no order.
+            // Fails only for a connection that is ending.
             let _ = client.send(order);
         }
     }

@@ -1,4 +1,4 @@
-//! What xenstored answers to each request.
+//! The answer to each request.
 
 use virevent_xen::wire::error::{E2BIG, EBUSY, EEXIST, EINVAL, ENOENT, ENOSYS};
 use virevent_xen::wire::{Header, Operation};
@@ -6,10 +6,11 @@ use virevent_xen::wire::{Header, Operation};
 use super::daemon::{Daemon, INTRODUCE, TOOLSTACK, Watch};
 use super::store::{Permission, Refused, View, path_of, permissions_of};
 
-/// A request that was done.
+/// The outcome of a request.
 pub(super) struct Done {
+    /// The body of the reply.
     pub(super) body: Vec<u8>,
-    /// A watch that was set: it is told once, behind the reply.
+    /// A watch that was set: its first event follows the reply.
     pub(super) initial: Option<Watch>,
 }
 
@@ -29,7 +30,7 @@ impl Daemon {
         use Operation as Op;
         let operation = header.operation;
         let with_features = [Op::GET_FEATURE, Op::SET_FEATURE].contains(&operation);
-        // RESTRICT is gone, and quotas are of later versions; what comes after is not known at all.
+        // Xen 4.17 has removed RESTRICT, and does not know the operations of later versions.
         let known = match operation {
             Op::RESTRICT | Op::WATCH_EVENT | Op::ERROR => false,
             _ if with_features => self.faults.features.is_some(),
@@ -75,17 +76,18 @@ impl Daemon {
                 Ok(format!("{}\0", self.faults.features.unwrap_or_default()).into_bytes())
             }
             Op::SET_FEATURE => ok(),
-            // Commands for its keeper.
+            // Administration, which the fake does not implement.
             Op::CONTROL => Err(EINVAL),
             _ => self.on_node(number, header, payload),
         };
         Ok(Done { body: body?, initial })
     }
 
-    /// A request that is about one node.
+    /// A request about one node.
     fn on_node(&mut self, number: u64, header: &Header, payload: &[u8]) -> Answer {
         use Operation as Op;
-        let (longest, of_client) = (self.faults.longest_list, number != TOOLSTACK);
+        let longest = self.faults.longest_list;
+        let of_client = number != TOOLSTACK;
         let permissions = match header.operation {
             Op::SET_PERMS => self.permissions(payload),
             _ => Err(EINVAL),
@@ -102,7 +104,8 @@ impl Daemon {
             }
             Op::DIRECTORY_PART => {
                 let [path, offset] = all(payload).try_into().map_err(|_| EINVAL)?;
-                let (path, offset) = (path_of(path)?, number_of(offset) as usize);
+                let path = path_of(path)?;
+                let offset = number_of(offset) as usize;
                 if offset > 0 && *part_changes > 0 && of_client {
                     *part_changes -= 1;
                     view.touch(&path);
@@ -115,7 +118,7 @@ impl Daemon {
                 all.flat_map(|one| format!("{}{}\0", one.letter, one.domid).into_bytes()).collect()
             }),
             Op::SET_PERMS => match permissions? {
-                // Who may watch them. It makes no difference here: all clients are dom0's.
+                // The right to watch them, which every client here has, as one of dom0.
                 (b"@introduceDomain" | b"@releaseDomain", _) => ok(),
                 (path, permissions) => {
                     view.permit(&path_of(path)?, permissions).and_then(|()| ok())
@@ -134,21 +137,21 @@ impl Daemon {
             _ => Err(ENOSYS),
         };
         let changes = view.into_changes();
-        self.tell(&changes);
+        self.send_events(&changes);
         answer
     }
 
-    /// The permissions that are to be set, and where. The owner must exist.
+    /// The path and the permissions of a `SET_PERMS`. The owner must exist.
     fn permissions<'a>(
         &mut self,
         payload: &'a [u8],
     ) -> Result<(&'a [u8], Vec<Permission>), Refused> {
-        let said = all(payload);
-        let Some((path, [first, rest @ ..])) = said.split_first() else { return Err(EINVAL) };
+        let strings = all(payload);
+        let Some((path, [first, rest @ ..])) = strings.split_first() else { return Err(EINVAL) };
         let permissions = permissions_of([first].into_iter().chain(rest).copied())?;
-        // It hears of all of them, whatever becomes of it.
+        // The daemon adds every domain that is named, even if it refuses the request.
         let exist = permissions.iter().map(|one| one.domid);
-        let exist: Vec<_> = exist.map(|id| id == 0 || self.heard_of(id).is_some()).collect();
+        let exist: Vec<_> = exist.map(|id| id == 0 || self.find_or_add(id).is_some()).collect();
         if exist.first() == Some(&false) {
             return Err(ENOENT);
         }
@@ -157,13 +160,13 @@ impl Daemon {
 
     fn watch(&mut self, number: u64, payload: &[u8]) -> Result<Watch, Refused> {
         let has_depth = self.faults.has_depth();
-        let (said, token, depth) = match all(payload)[..] {
+        let (given, token, depth) = match all(payload)[..] {
             [path, token] => (path, token, None),
             [path, token, depth] if has_depth => (path, token, Some(number_of(depth) as usize)),
             _ => return Err(EINVAL),
         };
-        let path = watched(said)?;
-        let prefix = path.len() - said.len();
+        let path = watched(given)?;
+        let prefix = path.len() - given.len();
         let watch = Watch { path, token: token.to_vec(), depth, prefix };
         let client = self.clients.get_mut(&number).ok_or(ENOENT)?;
         let same = |known: &Watch| (&known.path, &known.token) == (&watch.path, &watch.token);
@@ -175,9 +178,9 @@ impl Daemon {
     }
 
     fn unwatch(&mut self, number: u64, payload: &[u8]) -> Answer {
-        let [said, token] = all(payload).try_into().map_err(|_| EINVAL)?;
-        // One that could not be set is not there.
-        let path = watched(said).map_err(|_| ENOENT)?;
+        let [given, token] = all(payload).try_into().map_err(|_| EINVAL)?;
+        // xenstored answers ENOENT, not EINVAL, for a path that no watch can have.
+        let path = watched(given).map_err(|_| ENOENT)?;
         let client = self.clients.get_mut(&number).ok_or(ENOENT)?;
         let before = client.watches.len();
         client.watches.retain(|known| (&known.path[..], &known.token[..]) != (&path, token));
@@ -205,28 +208,28 @@ impl Daemon {
         let transaction = client.transactions.remove(&id).ok_or(ENOENT)?;
         if commit {
             let changes = self.store.commit(transaction)?;
-            self.tell(&changes);
+            self.send_events(&changes);
         }
         ok()
     }
 
-    /// What a toolstack asks for a domain.
+    /// A toolstack's request about a domain.
     fn manage(&mut self, operation: Operation, payload: &[u8]) -> Answer {
-        let said = all(payload);
-        let domid = number_of(said.first().copied().ok_or(EINVAL)?);
+        let strings = all(payload);
+        let domid = number_of(strings.first().copied().ok_or(EINVAL)?);
         let at = self.introduced(domid);
         match operation {
             Operation::INTRODUCE => {
-                let [_, _, port] = said[..] else { return Err(EINVAL) };
+                let [_, _, port] = strings[..] else { return Err(EINVAL) };
                 if number_of(port) == 0 {
                     return Err(EINVAL);
                 }
                 if domid != 0 && at.is_none() {
-                    // Of one that does not exist the daemon cannot map the ring.
+                    // The real daemon fails to map the ring of a domain that does not exist.
                     let exists = self.hypervisor.contains_key(&domid);
-                    let at = self.heard_of(domid).filter(|_| exists).ok_or(EINVAL)?;
+                    let at = self.find_or_add(domid).filter(|_| exists).ok_or(EINVAL)?;
                     self.domains[at].introduced = true;
-                    self.tell_special(INTRODUCE, domid);
+                    self.send_special_events(INTRODUCE, domid);
                 }
             }
             Operation::RELEASE => {
@@ -241,9 +244,9 @@ impl Daemon {
                 }
                 self.domains[at.ok_or(ENOENT)?].shutdown = false;
             }
-            // SET_TARGET: that one domain may act for another one.
+            // SET_TARGET: one domain gets the rights of another one.
             _ => {
-                let target = number_of(said.get(1).copied().ok_or(EINVAL)?);
+                let target = number_of(strings.get(1).copied().ok_or(EINVAL)?);
                 let known = |domid: u32| domid == 0 || self.introduced(domid).is_some();
                 if !known(domid) || !known(target) {
                     return Err(ENOENT);
@@ -254,15 +257,15 @@ impl Daemon {
     }
 }
 
-/// The strings of a payload, all that end with a NUL.
+/// The strings of a payload: those that end with a NUL.
 fn all(payload: &[u8]) -> Vec<&[u8]> {
     let mut strings: Vec<_> = payload.split(|byte| *byte == 0).collect();
-    // What is behind the last NUL.
+    // The bytes behind the last NUL.
     strings.pop();
     strings
 }
 
-/// The one string of a payload.
+/// The string of a payload that has exactly one.
 fn only(payload: &[u8]) -> Option<&[u8]> {
     match all(payload)[..] {
         [one] if payload.len() == one.len() + 1 => Some(one),
@@ -275,34 +278,34 @@ fn the_path(payload: &[u8]) -> Result<String, Refused> {
 }
 
 /// The path of a watch: a node's, or a special one.
-fn watched(said: &[u8]) -> Result<Vec<u8>, Refused> {
-    match said.starts_with(b"@") {
-        true => Ok(said.to_vec()),
-        false => path_of(said).map(String::into_bytes),
+fn watched(given: &[u8]) -> Result<Vec<u8>, Refused> {
+    match given.starts_with(b"@") {
+        true => Ok(given.to_vec()),
+        false => path_of(given).map(String::into_bytes),
     }
 }
 
-/// As atoi() reads it.
-fn number_of(said: &[u8]) -> u32 {
-    let digits: Vec<u8> = said.iter().copied().take_while(u8::is_ascii_digit).collect();
+/// A number, read as atoi() does.
+fn number_of(text: &[u8]) -> u32 {
+    let digits: Vec<u8> = text.iter().copied().take_while(u8::is_ascii_digit).collect();
     String::from_utf8(digits).ok().and_then(|digits| digits.parse().ok()).unwrap_or(0)
 }
 
-/// A node's generation, and the names of its children, each with a NUL behind it.
+/// A node's generation and the names of its children, each with a NUL behind it.
 fn names(view: &mut View<'_>, path: &str) -> Result<(u64, Vec<u8>), Refused> {
     let node = view.named(path).ok_or(ENOENT)?;
     let names = node.children.iter().flat_map(|child| [child.as_bytes(), b"\0"].concat()).collect();
     Ok((node.generation, names))
 }
 
-/// The part of a list from `offset` on, as many whole names as there is room for.
+/// The part of a list from `offset` on: as many whole names as fit.
 fn part(generation: u64, names: &[u8], offset: usize, longest: usize) -> Vec<u8> {
     let mut part = format!("{generation}\0").into_bytes();
     let rest = names.get(offset..).unwrap_or_default();
     let room = longest.saturating_sub(part.len());
     if rest.len() < room {
         part.extend_from_slice(rest);
-        // The end of the list.
+        // An empty name marks the end of the list.
         part.push(0);
         return part;
     }

@@ -1,4 +1,4 @@
-//! The daemon as it stands: connections, their watches, domains. No I/O.
+//! The state of the daemon: clients, their watches, domains. No I/O.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -22,22 +22,22 @@ pub(super) struct Daemon {
     pub(super) faults: Faults,
     pub(super) store: Store,
     pub(super) clients: BTreeMap<u64, Client>,
-    /// The hypervisor's part: the domains that there are.
+    /// The domains in the hypervisor.
     pub(super) hypervisor: BTreeMap<u32, RunState>,
-    /// The domains that clients have named, the latest first.
+    /// The domains that clients have named, the latest first: the order in which events are sent.
     pub(super) domains: Vec<Domain>,
     /// Clients so far.
     pub(super) accepted: u64,
-    /// What clients asked, of each operation how often.
+    /// Requests of clients so far, by operation.
     pub(super) calls: HashMap<Operation, u64>,
 }
 
 #[derive(Debug)]
 pub(super) struct Domain {
     pub(super) domid: u32,
-    /// Else a client has only named it in the permissions of a node.
+    /// False if a client has only named it in the permissions of a node.
     pub(super) introduced: bool,
-    /// Whether its shutting down was told: a real one tells it once.
+    /// Whether an event for its shutdown was sent: xenstored sends it once.
     pub(super) shutdown: bool,
 }
 
@@ -46,13 +46,13 @@ pub(super) struct Client {
     pub(super) watches: Vec<Watch>,
     pub(super) transactions: HashMap<u32, Transaction>,
     pub(super) last_transaction: u32,
-    /// What is to be sent.
+    /// The queue of what is to be sent.
     pub(super) out: VecDeque<Out>,
-    /// Watch events among it, without which the like are dropped.
+    /// The watch events in the queue: the same event is not queued twice.
     pending: HashSet<Vec<u8>>,
-    /// Wakes who sends it.
+    /// Wakes the task that sends.
     pub(super) wake: Arc<Notify>,
-    /// It is to be hung up on at once, whatever is queued.
+    /// The connection ends at once, whatever is queued.
     pub(super) is_cut: bool,
 }
 
@@ -60,9 +60,9 @@ pub(super) struct Client {
 pub(super) struct Watch {
     pub(super) path: Vec<u8>,
     pub(super) token: Vec<u8>,
-    /// How far below; any if `None`.
+    /// The number of levels below the path that count; `None` for all.
     pub(super) depth: Option<usize>,
-    /// What is in front of the path that the client said, and is left out of what it is told.
+    /// The length of the prefix of a relative path, which events leave out.
     pub(super) prefix: usize,
 }
 
@@ -71,9 +71,9 @@ pub(super) enum Out {
     Bytes(Vec<u8>),
     /// A watch event.
     Event(Vec<u8>),
-    /// Nothing, for so long.
+    /// A pause.
     Pause(Duration),
-    /// Hang up, when all before it is sent.
+    /// The end of the connection, once all before it is sent.
     End,
 }
 
@@ -88,7 +88,7 @@ impl Client {
         self.wake.notify_one();
     }
 
-    /// Takes the next thing to be sent.
+    /// Takes the next item of the queue.
     pub(super) fn take(&mut self) -> Option<Out> {
         let out = self.out.pop_front();
         if let Some(Out::Event(bytes)) = &out {
@@ -97,11 +97,11 @@ impl Client {
         out
     }
 
-    /// Tells of a watch's path or one below it. Something that is said already, and not yet sent, is
-    /// not said again, unless it is of a special path.
-    pub(super) fn tell(&mut self, path: &[u8], token: &[u8], times: usize) {
+    /// Queues a watch event. An event that is queued already is not queued again, unless its path is
+    /// special (`@...`), as in the real daemon.
+    pub(super) fn send_event(&mut self, path: &[u8], token: &[u8], times: usize) {
         let mut bytes = Vec::new();
-        // A token or a path can be no longer than the request that it came in.
+        // Cannot fail: path and token fitted into the request that set the watch.
         let _ = packet(&mut bytes, &Header::watch_event(), &[path, b"\0", token, b"\0"]);
         if path.starts_with(b"@") || self.pending.insert(bytes.clone()) || times > 1 {
             (0..times).for_each(|_| self.out.push_back(Out::Event(bytes.clone())));
@@ -109,7 +109,7 @@ impl Client {
         self.wake.notify_one();
     }
 
-    /// Sends so many events of its own watches, in turn.
+    /// Queues this number of events for its own watches in turn.
     pub(super) fn flood(&mut self, events: usize) {
         let watches = self.watches.clone();
         for watch in watches.iter().cycle().take(events) {
@@ -123,8 +123,8 @@ impl Client {
 }
 
 impl Watch {
-    /// What is told to it of a node that changed, if anything.
-    fn path_told<'a>(&self, change: &'a Change) -> Option<&'a [u8]> {
+    /// The path in this watch's event for a change; `None` if the watch does not match.
+    fn event_path<'a>(&self, change: &'a Change) -> Option<&'a [u8]> {
         let path = change.path.as_bytes();
         let below = match (&self.path[..], path.strip_prefix(&self.path[..])?) {
             (_, []) => 0,
@@ -160,14 +160,16 @@ impl Daemon {
         let operation = header.operation;
         *self.calls.entry(operation).or_default() += 1;
         let refused = self.faults.refusal(operation, payload);
-        let (mut answer, mut after) = (refused.map_or(Ok(Vec::new()), Err), None);
-        if answer.is_ok() {
-            (answer, after) = match self.answer(number, &header, payload) {
-                Ok(done) => (Ok(done.body), done.initial),
-                Err(error) => (Err(error.into()), None),
-            };
-        }
-        let (faults, repeat) = (&self.faults, self.faults.repeat + 1);
+        let done = match refused {
+            Some(error) => Err(error),
+            None => self.answer(number, &header, payload).map_err(Into::into),
+        };
+        let (answer, after) = match done {
+            Ok(done) => (Ok(done.body), done.initial),
+            Err(error) => (Err(error), None),
+        };
+        let faults = &self.faults;
+        let repeat = faults.repeat + 1;
         let Some(client) = self.clients.get_mut(&number) else { return };
         client.flood(faults.events_before.get(&operation).copied().unwrap_or(0));
         if let Some(pause) = faults.delays.get(&operation) {
@@ -183,41 +185,42 @@ impl Daemon {
             client.send(Out::Bytes(bytes.clone()));
         }
         if let Some(watch) = after {
-            client.tell(&watch.path[watch.prefix..], &watch.token, repeat);
+            client.send_event(&watch.path[watch.prefix..], &watch.token, repeat);
         }
     }
 
-    /// Tells watches of changes, each client's in the order in which they were set.
-    pub(super) fn tell(&mut self, changes: &[Change]) {
+    /// Queues the events of changes: for each client in the order in which it set its watches.
+    pub(super) fn send_events(&mut self, changes: &[Change]) {
         if self.faults.no_events {
             return;
         }
         let times = self.faults.repeat + 1;
         for change in changes {
             for client in self.clients.values_mut() {
-                let told: Vec<(Vec<u8>, Vec<u8>)> = client
+                let events: Vec<(Vec<u8>, Vec<u8>)> = client
                     .watches
                     .iter()
                     .filter_map(|watch| {
-                        Some((watch.path_told(change)?.to_vec(), watch.token.clone()))
+                        Some((watch.event_path(change)?.to_vec(), watch.token.clone()))
                     })
                     .collect();
-                for (path, token) in told {
-                    client.tell(&path, &token, times);
+                for (path, token) in events {
+                    client.send_event(&path, &token, times);
                 }
             }
         }
     }
 
-    /// Tells who watches for it that a domain was introduced or released.
-    pub(super) fn tell_special(&mut self, name: &str, domid: u32) {
+    /// Queues the events of a domain that was introduced or released.
+    pub(super) fn send_special_events(&mut self, name: &str, domid: u32) {
         if self.faults.no_events {
             return;
         }
-        let (one, times) = (format!("{name}/{domid}"), self.faults.repeat + 1);
+        let one = format!("{name}/{domid}");
+        let times = self.faults.repeat + 1;
         let has_depth = self.faults.has_depth();
         for client in self.clients.values_mut() {
-            let mut told: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+            let mut events: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
             for watch in &client.watches {
                 let path = match watch.depth {
                     Some(1..) if has_depth && watch.path == name.as_bytes() => &one,
@@ -225,16 +228,16 @@ impl Daemon {
                     _ if has_depth && watch.path == one.as_bytes() => &one,
                     _ => continue,
                 };
-                told.push((path.into(), watch.token.clone()));
+                events.push((path.into(), watch.token.clone()));
             }
-            for (path, token) in told {
-                client.tell(&path, &token, times);
+            for (path, token) in events {
+                client.send_event(&path, &token, times);
             }
         }
     }
 
-    /// Looks how the domains fare, as upon a VIRQ.
-    pub(super) fn look(&mut self) {
+    /// Reads the run states of the domains, as after a VIRQ.
+    pub(super) fn read_states(&mut self) {
         let mut shut_down = Vec::new();
         let mut at = 0;
         while let Some(domain) = self.domains.get_mut(at) {
@@ -248,37 +251,37 @@ impl Daemon {
             if state.is_none() || (domain.introduced && state == Some(&RunState::Dying)) {
                 let introduced = domain.introduced;
                 if introduced && !self.faults.has_depth() {
-                    // Seen of a real one: whoever shut down before the same VIRQ has no event of its own.
+                    // Observed: the event of an end replaces those of shutdowns before the same VIRQ.
                     shut_down.clear();
                 }
                 self.end(at - 1);
-                // Seen of a real one, too: what ends is told before what shut down.
+                // Observed: ends are reported before shutdowns.
                 at = 0;
             }
         }
-        // As seen: several that shut down before one VIRQ are one event, where it names nobody.
+        // Observed: events without a domain id are merged if they belong to one VIRQ.
         if !self.faults.has_depth() {
             shut_down.truncate(1);
         }
         for domid in shut_down {
-            self.tell_special(RELEASE, domid);
+            self.send_special_events(RELEASE, domid);
         }
     }
 
-    /// Forgets a domain, and what it owns.
+    /// Removes a domain and the nodes that it owns.
     pub(super) fn end(&mut self, at: usize) {
         let Domain { domid, introduced, .. } = self.domains.remove(at);
         let mut view = self.store.view(None);
         view.remove_owned(domid);
         let changes = view.into_changes();
-        self.tell(&changes);
+        self.send_events(&changes);
         if introduced {
-            self.tell_special(RELEASE, domid);
+            self.send_special_events(RELEASE, domid);
         }
     }
 
-    /// Where a domain is that clients have named, or name now if the hypervisor has it.
-    pub(super) fn heard_of(&mut self, domid: u32) -> Option<usize> {
+    /// The place of a domain that clients have named. One that the hypervisor has is added.
+    pub(super) fn find_or_add(&mut self, domid: u32) -> Option<usize> {
         let at = self.domains.iter().position(|domain| domain.domid == domid);
         at.or_else(|| {
             self.hypervisor.contains_key(&domid).then(|| {
@@ -288,13 +291,13 @@ impl Daemon {
         })
     }
 
-    /// Where a domain is that is introduced.
+    /// The place of an introduced domain.
     pub(super) fn introduced(&self, domid: u32) -> Option<usize> {
         self.domains.iter().position(|domain| domain.domid == domid && domain.introduced)
     }
 }
 
-/// What is sent as the reply to a request.
+/// The reply to a request, with its faults.
 fn reply(faults: &Faults, header: Header, answer: Result<Vec<u8>, String>) -> Vec<Out> {
     let operation = header.operation;
     if faults.unanswered.contains(&operation) {
@@ -319,11 +322,11 @@ fn reply(faults: &Faults, header: Header, answer: Result<Vec<u8>, String>) -> Ve
     }
     let mut bytes = Vec::new();
     if operation == Operation::DIRECTORY && body.len() <= faults.longest_list {
-        // oxenstored's may be longer than any packet should be.
+        // oxenstored's list may be longer than the protocol allows.
         bytes.extend_from_slice(&header.to_bytes(body.len() as u32));
         bytes.extend_from_slice(&body);
     } else if packet(&mut bytes, &header, &[&body]).is_err() {
-        // A value that was written with its path left out is never so long; a fault's body may be.
+        // Only the body of a fault can be too long: a value arrived in a packet with its path.
         return vec![Out::End];
     }
     if faults.truncated.contains(&operation) {

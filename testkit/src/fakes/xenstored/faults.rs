@@ -1,74 +1,72 @@
-//! What a fake xenstored does wrong.
+//! The faults of a fake xenstored.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use virevent_xen::wire::{MAX_PAYLOAD, Operation};
 
-/// What a [`FakeXenstored`](super::FakeXenstored) does wrong, or as another one does it. By default it does everything right, as a C xenstored of Xen
-/// 4.17.
+/// The faults of a [`FakeXenstored`](super::FakeXenstored), and its differences from the C xenstored of
+/// Xen 4.17. By default there are none.
 ///
-/// Requests of its own [`toolstack`](super::FakeXenstored::toolstack) are never affected.
+/// They do not affect requests of its own [`toolstack`](super::FakeXenstored::toolstack).
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Faults {
-    /// How many bytes it writes at a time; the client reads before the next. Default: all there are.
+    /// The number of bytes that it writes at a time, so that the client reads between. Default: all.
     pub piece: Option<usize>,
-    /// How many watch events it sends between a request and its reply, besides those that there are:
-    /// of the client's own watches in turn, each with the path that is watched. None while it has no
-    /// watches.
+    /// The number of additional watch events between a request and its reply: for the client's own
+    /// watches in turn, each with the watched path. None while the client has no watches.
     pub events_before: HashMap<Operation, usize>,
-    /// How many times more each watch event is sent. Default: 0.
+    /// The number of repetitions of each watch event. Default: 0.
     pub repeat: usize,
-    /// Whether it sends no watch events of what changes, as one that loses them. Default: no.
+    /// Whether it sends no watch events for changes. Default: no.
     pub no_events: bool,
-    /// What it sends before a reply.
+    /// Bytes that it sends before a reply.
     pub before: HashMap<Operation, Vec<u8>>,
-    /// What it sends right behind a reply.
+    /// Bytes that it sends right behind a reply.
     pub after: HashMap<Operation, Vec<u8>>,
-    /// Requests that are refused: see [`refuse`](Self::refuse).
+    /// Requests that it refuses: see [`refuse`](Self::refuse).
     pub errors: Vec<Refusal>,
-    /// Requests that are done but answered with this body, whatever it is.
+    /// Requests that it executes, but whose replies have this body, valid or not.
     pub bodies: HashMap<Operation, Vec<u8>>,
-    /// How long it waits before a reply, which all that comes after it waits for too.
+    /// The delay of a reply, and so of every packet behind it.
     pub delays: HashMap<Operation, Duration>,
-    /// Requests that are done but never answered.
+    /// Requests that it executes and does not answer.
     pub unanswered: HashSet<Operation>,
-    /// Requests whose reply carries another number.
+    /// Requests whose reply carries another request number.
     pub wrong_request: HashSet<Operation>,
     /// Requests whose reply carries another operation.
     pub wrong_operation: HashSet<Operation>,
-    /// Requests whose reply says that it has a byte more than any may have, and has them.
+    /// Requests whose reply is one byte longer than the protocol allows.
     pub oversize: HashSet<Operation>,
-    /// Requests upon which it hangs up.
+    /// Requests on which it hangs up.
     pub hang_up: HashSet<Operation>,
-    /// Requests whose reply breaks off in the middle: it hangs up there.
+    /// Requests whose reply it truncates in the middle, and hangs up there.
     pub truncated: HashSet<Operation>,
-    /// It says nothing at all any more, as one that is stopped. It reads on.
+    /// Whether it sends nothing, as a suspended process. It still reads.
     pub silent: bool,
     /// Operations that it does not know (`ENOSYS`).
     pub lacks: HashSet<Operation>,
-    /// The longest list that fits into a reply, in bytes: a longer one is `E2BIG`, and comes in parts
-    /// no longer than that. Default: 4,096, as the C daemon's; oxenstored knows no limit.
+    /// The longest list in one reply, in bytes. A longer one is refused with `E2BIG` and comes in parts
+    /// of at most this length. Default: 4,096, as in the C daemon; oxenstored has no limit.
     pub longest_list: usize,
-    /// How many times more a directory changes between two of its parts, under the client's backend.
-    /// Default: 0.
+    /// The number of times that a directory changes while a client reads it in parts. Default: 0.
     pub part_changes: u32,
-    /// What it answers to `GET_FEATURE`: a sum of bits. With 4 (Xen 4.22) a watch may have a depth,
-    /// and `@introduceDomain` and `@releaseDomain` tell which domain: at a depth of 1, or to those
-    /// that watch `@releaseDomain/<domid>`. Default: `None`, it does not know the operation.
+    /// The answer to `GET_FEATURE`: a sum of bits. With 4 (Xen 4.22) a watch may have a depth, and
+    /// `@introduceDomain` and `@releaseDomain` name their domain: for a watch with a depth of 1, or on
+    /// `@releaseDomain/<domid>`. Default: `None`, it does not know the operation.
     pub features: Option<u32>,
 }
 
-/// A request that is refused.
+/// A rule that refuses requests.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// Which operation.
+    /// The operation.
     pub operation: Operation,
-    /// With this as its first string; any if `None`.
+    /// The first string of the request; `None` for any.
     pub path: Option<String>,
-    /// The word that is answered.
+    /// The error in the reply.
     pub error: String,
 }
 
@@ -100,21 +98,20 @@ impl Default for Faults {
 }
 
 impl Faults {
-    /// Lists as oxenstored does (seen of 4.20): a directory of any length comes in one reply, and
-    /// `DIRECTORY_PART` is not known.
+    /// Lists as oxenstored does (observed with 4.20): a directory of any length comes in one reply, and
+    /// `DIRECTORY_PART` is unknown.
     pub fn list_like_oxenstored(&mut self) {
         self.longest_list = usize::MAX;
         self.lacks.insert(Operation::DIRECTORY_PART);
     }
 
-    /// Has requests of this operation refused, all or those for one path: with `"EACCES"`, say, or
-    /// with any other word.
+    /// Refuses requests of this operation, all or those for one path, with an error such as `"EACCES"`.
     pub fn refuse(&mut self, operation: Operation, path: Option<&str>, error: &str) {
-        let (path, error) = (path.map(Into::into), error.into());
-        self.errors.push(Refusal { operation, path, error });
+        let path = path.map(Into::into);
+        self.errors.push(Refusal { operation, path, error: error.into() });
     }
 
-    /// Whether and how this request is refused.
+    /// The error with which this request is refused, if it is.
     pub(super) fn refusal(&self, operation: Operation, payload: &[u8]) -> Option<String> {
         if self.lacks.contains(&operation) {
             return Some("ENOSYS".into());

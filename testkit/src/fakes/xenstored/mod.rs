@@ -1,4 +1,4 @@
-//! A fake xenstored: a real socket and the real protocol, for what the real daemon will not do on
+//! A fake xenstored, with a real socket and the real protocol, for what the real daemon does not do on
 //! demand.
 //!
 //! ```text
@@ -7,12 +7,12 @@
 //!                  Faults: what it does wrong
 //! ```
 //!
-//! It has a store and watches of its own, and the same [`Toolstack`] as a real one. Without faults it
-//! answers as a C xenstored of Xen 4.17 does: a test gives both the same requests, and compares.
+//! It has its own store and watches, and the same [`Toolstack`] as a real one. Without faults it answers
+//! as the C xenstored of Xen 4.17: a test sends both the same requests and compares the answers.
 //!
-//! Its deeds take place inside the process, before the client comes to read. As with the real daemon,
-//! a watch event that waits to be sent is not queued again: of `poweroff`, written and at once
-//! acknowledged, a client sees nothing unless it may run in between.
+//! The toolstack acts inside the test's process, before the client can read. As in the real daemon, a
+//! watch event that is still queued is not queued again: a client does not see a `poweroff` that is
+//! acknowledged at once, unless it runs in between.
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
@@ -63,10 +63,10 @@ pub struct FakeXenstored {
 }
 
 impl FakeXenstored {
-    /// Starts one whose store is empty.
+    /// Starts a daemon with an empty store.
     ///
     /// # Errors
-    /// No socket can be made.
+    /// The socket cannot be made.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -81,7 +81,7 @@ impl FakeXenstored {
         Ok(Self { daemon, toolstack, listener, _directory: directory })
     }
 
-    /// Who makes things happen here: its deeds fail only where the store refuses them.
+    /// The toolstack that acts on this daemon. Its operations fail only if the store refuses them.
     pub fn toolstack(&self) -> &Toolstack {
         &self.toolstack
     }
@@ -91,35 +91,35 @@ impl FakeXenstored {
         self.listener.path().into()
     }
 
-    /// The URI that leads here: `xenstore:/tmp/...`
+    /// The URI of this daemon: `xenstore:/tmp/...`
     pub fn uri(&self) -> String {
         format!("xenstore:{}", self.socket().display())
     }
 }
 
-/// What it does wrong.
+/// Its faults.
 impl FakeXenstored {
-    /// Changes what it does wrong, from now on, on connections that there are, too.
+    /// Changes its faults from now on, on open connections too.
     pub fn change<T>(&self, change: impl FnOnce(&mut Faults) -> T) -> T {
         self.daemon.change(|daemon| change(&mut daemon.faults))
     }
 
-    /// Hangs up on every client. The next connection is sound.
+    /// Hangs up on every client. New connections are served.
     pub fn cut(&self) {
         self.order(Client::cut);
     }
 
-    /// Hangs up on every client, and removes the socket, as a daemon that ends. Its store, and which
-    /// domains are introduced, is kept.
+    /// Hangs up on every client and removes the socket, as a daemon that ends. The store and the
+    /// introduced domains are kept.
     pub fn go_down(&self) {
         self.listener.go_down();
         self.cut();
     }
 
-    /// Listens again after [`go_down`](Self::go_down). Of watches it knows none.
+    /// Listens again after [`go_down`](Self::go_down), without watches.
     ///
     /// # Errors
-    /// No socket can be made.
+    /// The socket cannot be made.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -127,8 +127,8 @@ impl FakeXenstored {
         self.listener.come_back()
     }
 
-    /// Empties its store, and no domain is introduced any more, without a word: as a restart does that
-    /// keeps nothing, between [`go_down`](Self::go_down) and [`come_back`](Self::come_back).
+    /// Empties the store and releases all domains without an event: a restart that keeps nothing,
+    /// between [`go_down`](Self::go_down) and [`come_back`](Self::come_back).
     pub fn lose_store(&self) {
         self.daemon.change(|daemon| {
             daemon.store = Store::new();
@@ -136,9 +136,9 @@ impl FakeXenstored {
         });
     }
 
-    /// Sends a watch event to every client, whatever it watches.
+    /// Sends every client a watch event, whether or not it has such a watch.
     pub fn emit(&self, path: impl AsRef<[u8]>, token: impl AsRef<[u8]>) {
-        self.order(|client| client.tell(path.as_ref(), token.as_ref(), 1));
+        self.order(|client| client.send_event(path.as_ref(), token.as_ref(), 1));
     }
 
     /// Sends these bytes to every client.
@@ -146,8 +146,8 @@ impl FakeXenstored {
         self.order(|client| client.send(Out::Bytes(bytes.to_vec())));
     }
 
-    /// Sends every client so many events of its own watches, in turn, each with the path that is
-    /// watched: of nothing at all.
+    /// Sends every client this number of events for its own watches in turn, each with the watched path,
+    /// although nothing has changed.
     pub fn flood(&self, events: usize) {
         self.order(|client| client.flood(events));
     }
@@ -160,20 +160,20 @@ impl FakeXenstored {
     }
 }
 
-/// What its clients did.
+/// Counts of what its clients did.
 impl FakeXenstored {
-    /// How many connections are open.
+    /// The number of open connections.
     pub fn open(&self) -> usize {
         self.daemon.lock().clients.len() - 1
     }
 
-    /// How many connections there were so far.
+    /// The number of connections so far.
     pub fn accepted(&self) -> u64 {
         self.daemon.lock().accepted
     }
 
-    /// The watches that it holds, of all clients in order: path and token. What is not UTF-8 is
-    /// replaced.
+    /// The watches of all clients in order, as path and token, with replacements for bytes that are not
+    /// UTF-8.
     pub fn watches(&self) -> Vec<(String, String)> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let daemon = self.daemon.lock();
@@ -181,13 +181,13 @@ impl FakeXenstored {
         watches.map(|watch| (text(&watch.path), text(&watch.token))).collect()
     }
 
-    /// How often clients asked for this operation so far.
+    /// The number of requests for this operation so far.
     pub fn calls(&self, operation: Operation) -> u64 {
         self.daemon.lock().calls.get(&operation).copied().unwrap_or(0)
     }
 
-    /// How many requests of clients so far were not for reading and watching only: of one that only
-    /// looks on, none. Transactions count.
+    /// The number of requests so far that do more than read and watch, transactions included. A client
+    /// of events sends none.
     pub fn meddling(&self) -> u64 {
         const READING: [Operation; 10] = [
             Operation::DIRECTORY,
@@ -206,7 +206,7 @@ impl FakeXenstored {
         others.map(|(_, count)| count).sum()
     }
 
-    /// Waits until `reached` is true of this daemon; looks whenever a client has done something.
+    /// Waits until `reached` returns true; asks again after each action of a client.
     ///
     /// # Cancel safety
     /// Cancel safe.
@@ -241,7 +241,7 @@ impl ToolstackBackend for InProcess {
     }
 
     fn raise_virq(&self) -> io::Result<()> {
-        self.0.change(Daemon::look);
+        self.0.change(Daemon::read_states);
         Ok(())
     }
 }

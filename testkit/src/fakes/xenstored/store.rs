@@ -1,7 +1,7 @@
 //! The tree of nodes, and transactions on it.
 //!
-//! A transaction has its own copy of each node that it looked at or changed. At its end they become
-//! the store's, unless one of them has changed there in between.
+//! A transaction has its own copy of each node that it has read or changed. Its commit writes them into
+//! the store, unless one of them has changed there meanwhile.
 
 use std::collections::HashMap;
 
@@ -12,27 +12,26 @@ pub(super) type Refused = &'static str;
 #[derive(Clone, Debug)]
 pub(super) struct Node {
     pub(super) value: Vec<u8>,
-    /// The owner's first.
+    /// The first is the owner's.
     pub(super) permissions: Vec<Permission>,
-    /// In the order in which they came.
+    /// In the order of creation.
     pub(super) children: Vec<String>,
-    /// Of its latest change, one of its list of children included.
+    /// The generation of the latest change, of its list of children too.
     pub(super) generation: u64,
 }
 
-/// `n0`: a letter and a domain.
+/// A permission: a letter and a domain, as in `n0`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Permission {
     pub(super) letter: char,
     pub(super) domid: u32,
 }
 
-/// A change to be told to watches.
+/// A change that has events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Change {
     pub(super) path: String,
-    /// Only to those that watch this very path, not to those above it: a node that went with the one
-    /// that was removed.
+    /// Whether only watches of this very path get an event: the node was removed with a node above it.
     pub(super) exact: bool,
 }
 
@@ -45,22 +44,22 @@ pub(super) struct Store {
 #[derive(Debug, Default)]
 pub(super) struct Transaction {
     seen: HashMap<String, Seen>,
-    /// The paths, as they were first looked at: the order in which changes are told.
+    /// The paths in the order of their first use, which is the order of the events.
     order: Vec<String>,
 }
 
 #[derive(Debug)]
 struct Seen {
-    /// What the store had at first.
+    /// The node's generation in the store at its first use.
     generation: Option<u64>,
     node: Option<Node>,
     changed: bool,
-    /// Whether to tell, and whether exactly.
-    told: Option<bool>,
+    /// Whether the change has an event, and whether that is exact.
+    event: Option<bool>,
 }
 
 impl Store {
-    /// As a daemon begins.
+    /// The store of a daemon that has just started.
     pub(super) fn new() -> Self {
         let permissions = vec![Permission { letter: 'n', domid: 0 }];
         let root = Node { value: vec![], permissions, children: vec![], generation: 0 };
@@ -69,24 +68,25 @@ impl Store {
         store
     }
 
-    /// The nodes as a transaction sees them, or as they are.
+    /// The nodes as a transaction sees them, or as they are in the store.
     pub(super) fn view<'a>(&'a mut self, transaction: Option<&'a mut Transaction>) -> View<'a> {
         View { store: self, transaction, changes: Vec::new() }
     }
 
-    /// Ends a transaction. Returns the changes to be told.
+    /// Commits a transaction and returns its changes.
     pub(super) fn commit(&mut self, transaction: Transaction) -> Result<Vec<Change>, Refused> {
         let now = |path| self.nodes.get(path).map(|node: &Node| node.generation);
         if transaction.seen.iter().any(|(path, seen)| now(path) != seen.generation) {
             return Err(EAGAIN);
         }
-        let (mut seen, mut changes) = (transaction.seen, Vec::new());
+        let mut seen = transaction.seen;
+        let mut changes = Vec::new();
         for path in transaction.order {
             let Some(seen) = seen.remove(&path) else { continue };
             if seen.changed {
                 self.set(&path, seen.node);
             }
-            changes.extend(seen.told.map(|exact| Change { path, exact }));
+            changes.extend(seen.event.map(|exact| Change { path, exact }));
         }
         Ok(changes)
     }
@@ -111,7 +111,7 @@ pub(super) struct View<'a> {
 }
 
 impl View<'_> {
-    /// What is to be told now: of a transaction's changes nothing.
+    /// The changes that have events now: none within a transaction.
     pub(super) fn into_changes(self) -> Vec<Change> {
         self.changes
     }
@@ -120,17 +120,16 @@ impl View<'_> {
         let of_store = self.store.nodes.get(path);
         let Some(transaction) = &mut self.transaction else { return of_store.cloned() };
         if !transaction.seen.contains_key(path) {
-            let (generation, node) = (of_store.map(|node| node.generation), of_store.cloned());
-            transaction
-                .seen
-                .insert(path.into(), Seen { generation, node, changed: false, told: None });
+            let generation = of_store.map(|node| node.generation);
+            let seen = Seen { generation, node: of_store.cloned(), changed: false, event: None };
+            transaction.seen.insert(path.into(), seen);
             transaction.order.push(path.into());
         }
         transaction.seen.get(path)?.node.clone()
     }
 
-    /// The node that a client names. Of one that is missing the daemon looks at those above it, up to
-    /// one that is there.
+    /// The node that a client names. If it is missing, the daemon reads the nodes above it, up to one
+    /// that exists, which thus belong to the transaction.
     pub(super) fn named(&mut self, path: &str) -> Option<Node> {
         let found = self.node(path);
         let mut above = path;
@@ -144,30 +143,33 @@ impl View<'_> {
     }
 
     fn set(&mut self, path: &str, node: Option<Node>) {
-        // So that it is among the seen ones.
+        // Adds the node to the transaction's.
         self.node(path);
         match self.transaction.as_mut().and_then(|transaction| transaction.seen.get_mut(path)) {
-            Some(seen) => (seen.node, seen.changed) = (node, true),
+            Some(seen) => {
+                seen.node = node;
+                seen.changed = true;
+            }
             None => self.store.set(path, node),
         }
     }
 
-    fn tell(&mut self, path: &str, exact: bool) {
+    fn note_change(&mut self, path: &str, exact: bool) {
         match self.transaction.as_mut().and_then(|transaction| transaction.seen.get_mut(path)) {
-            Some(seen) => seen.told = Some(exact),
+            Some(seen) => seen.event = Some(exact),
             None => self.changes.push(Change { path: path.into(), exact }),
         }
     }
 
-    /// Gives a node a value, or with `None` sees that it exists. What is missing above it is made too,
-    /// silently.
+    /// Sets a node's value, or makes the node if `value` is `None`. Missing nodes above it are made
+    /// without an event.
     pub(super) fn write(&mut self, path: &str, value: Option<&[u8]>) {
         match (self.named(path), value) {
             (Some(_), None) => return,
             (Some(node), Some(value)) => self.set(path, Some(Node { value: value.into(), ..node })),
             (None, value) => self.make(path, value.unwrap_or_default()),
         }
-        self.tell(path, false);
+        self.note_change(path, false);
     }
 
     fn make(&mut self, path: &str, value: &[u8]) {
@@ -190,18 +192,18 @@ impl View<'_> {
     ) -> Result<(), Refused> {
         let node = self.named(path).ok_or(ENOENT)?;
         self.set(path, Some(Node { permissions, ..node }));
-        self.tell(path, false);
+        self.note_change(path, false);
         Ok(())
     }
 
-    /// Makes the node another generation, as if it had changed.
+    /// Gives the node another generation, as if it had changed.
     pub(super) fn touch(&mut self, path: &str) {
         if let Some(node) = self.node(path) {
             self.set(path, Some(node));
         }
     }
 
-    /// Removes a node and all below it. One that is missing is as good, if its parent is not.
+    /// Removes a node and all below it. It is no error if the node is missing and its parent is not.
     pub(super) fn remove(&mut self, path: &str) -> Result<(), Refused> {
         if path == "/" {
             return Err(EINVAL);
@@ -222,16 +224,16 @@ impl View<'_> {
             self.remove_below(&join(path, &child), true);
         }
         self.set(path, None);
-        self.tell(path, exact);
+        self.note_change(path, exact);
     }
 
-    /// Removes what a domain owns, wherever it is.
+    /// Removes all nodes that a domain owns.
     pub(super) fn remove_owned(&mut self, domid: u32) {
         let mut ahead = vec![String::from("/")];
         while let Some(path) = ahead.pop() {
             let Some(node) = self.node(&path) else { continue };
             if node.permissions.first().is_some_and(|owner| owner.domid == domid) {
-                // Its parent is there: we come from it.
+                // Cannot fail: the walk has come from its parent.
                 let _ = self.remove(&path);
             } else {
                 ahead.extend(node.children.iter().rev().map(|child| join(&path, child)));
@@ -253,14 +255,14 @@ fn split(path: &str) -> (&str, &str) {
     }
 }
 
-/// The path of a node, from what a client says: a relative one is below dom0's home.
-pub(super) fn path_of(said: &[u8]) -> Result<String, Refused> {
-    let said = std::str::from_utf8(said).map_err(|_| EINVAL)?;
-    let path = match said.starts_with('/') {
-        true => said.to_owned(),
-        false => format!("/local/domain/0/{said}"),
+/// The path of a node in a request: a relative path is below dom0's home.
+pub(super) fn path_of(given: &[u8]) -> Result<String, Refused> {
+    let given = std::str::from_utf8(given).map_err(|_| EINVAL)?;
+    let path = match given.starts_with('/') {
+        true => given.to_owned(),
+        false => format!("/local/domain/0/{given}"),
     };
-    // What comes behind a domain's home is as long as a guest may make it.
+    // The limit of a relative path (2,048) also holds behind a domain's home.
     let home = path.strip_prefix("/local/domain/").and_then(|rest| rest.find('/'));
     let longest = 2_048 + home.map_or(0, |end| "/local/domain/".len() + end + 1);
     let known = |byte: u8| byte.is_ascii_alphanumeric() || b"-/_@".contains(&byte);
@@ -268,37 +270,38 @@ pub(super) fn path_of(said: &[u8]) -> Result<String, Refused> {
         && !path.contains("//")
         && (path == "/" || !path.ends_with('/'))
         && path.len() <= longest;
-    if sound && !said.starts_with('@') { Ok(path) } else { Err(EINVAL) }
+    if sound && !given.starts_with('@') { Ok(path) } else { Err(EINVAL) }
 }
 
-/// Permissions, from what a client says.
+/// The permissions in a request.
 pub(super) fn permissions_of<'a>(
-    said: impl Iterator<Item = &'a [u8]>,
+    given: impl Iterator<Item = &'a [u8]>,
 ) -> Result<Vec<Permission>, Refused> {
-    said.map(|one| {
+    let parse = |one: &[u8]| {
         let one = std::str::from_utf8(one).map_err(|_| EINVAL)?;
         let letter = one.chars().next().filter(|letter| "nrwb".contains(*letter));
-        let (letter, domid) = (letter.ok_or(EINVAL)?, one[1..].parse().map_err(|_| EINVAL)?);
+        let letter = letter.ok_or(EINVAL)?;
+        let domid = one[1..].parse().map_err(|_| EINVAL)?;
         Ok(Permission { letter, domid })
-    })
-    .collect()
+    };
+    given.map(parse).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn told(view: View<'_>) -> Vec<(String, bool)> {
+    fn changes(view: View<'_>) -> Vec<(String, bool)> {
         view.into_changes().into_iter().map(|change| (change.path, change.exact)).collect()
     }
 
     #[test]
-    fn parents_are_made_silently_and_a_removal_is_told_from_below() {
+    fn only_the_named_node_of_a_removal_is_an_inexact_change() {
         let mut store = Store::new();
         let mut view = store.view(None);
         view.write("/a/b/c", Some(b"1"));
         view.remove("/a").unwrap();
-        let [made, below, between, top] = &told(view)[..] else { panic!() };
+        let [made, below, between, top] = &changes(view)[..] else { panic!() };
         assert_eq!(*made, ("/a/b/c".into(), false));
         assert_eq!(*below, ("/a/b/c".into(), true));
         assert_eq!(*between, ("/a/b".into(), true));
@@ -306,9 +309,10 @@ mod tests {
     }
 
     #[test]
-    fn a_transaction_is_seen_by_nobody_else_and_fails_on_a_conflict() {
-        let (mut store, mut one, mut other) =
-            (Store::new(), Transaction::default(), Transaction::default());
+    fn transaction_is_isolated_and_fails_on_a_conflict() {
+        let mut store = Store::new();
+        let mut one = Transaction::default();
+        let mut other = Transaction::default();
         store.view(Some(&mut one)).write("/a", Some(b"1"));
         assert!(store.view(None).node("/a").is_none());
         store.view(Some(&mut other)).write("/a", Some(b"2"));
@@ -318,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_have_a_form() {
+    fn malformed_paths_are_refused() {
         assert_eq!(path_of(b"/a/b-c_d@e").unwrap(), "/a/b-c_d@e");
         assert_eq!(path_of(b"data").unwrap(), "/local/domain/0/data");
         let long = format!("/{}", "p".repeat(3_071));
