@@ -1,8 +1,7 @@
 //! Assertions on streams.
 //!
-//! Each returns what went wrong instead of panicking, so that `.unwrap()` fails on the line of the
-//! test that expected it, and a conformance check can pass it on with `?`. On tokio's paused time
-//! none of them takes any.
+//! Each returns a [`Failure`] and does not panic, so that `.unwrap()` fails on the test's own line and a
+//! conformance check can return it with `?`. On tokio's paused time none of them takes any.
 
 mod fold;
 
@@ -15,10 +14,10 @@ use virevent::{Change, Domain, DomainEvent};
 
 pub use self::fold::{Fold, Identity, Known};
 
-/// How long [`expect_sequence`] and [`until_synced`] wait for one event.
+/// The timeout of [`expect_sequence`] and [`until_synced`] for one event.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What was expected, and what came.
+/// The failure of an assertion: the expectation, and what came instead.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
@@ -27,34 +26,34 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// What was expected, and what came instead.
+    /// A failure with this message.
     pub fn new(message: impl fmt::Display) -> Self {
         Self { message: message.to_string(), unsupported: false }
     }
 
-    /// Nothing failed: this cannot be done here, so what depends on it cannot be checked.
+    /// The answer of a rig that does not support an operation: the check is skipped.
     pub fn unsupported(operation: &str) -> Self {
         Self { message: format!("cannot {operation} here"), unsupported: true }
     }
 
-    /// Whether nothing failed, but something needed cannot be done here.
+    /// Whether the check was skipped because an operation is not supported.
     pub fn is_unsupported(&self) -> bool {
         self.unsupported
     }
 }
 
-/// As `Display`, so that `unwrap()` prints the message as it is.
+/// The same as `Display`, so that `unwrap()` prints the message unescaped.
 impl fmt::Debug for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
 }
 
-/// Waits until `reached` is true, and looks every few milliseconds: for what another process does, and
-/// tells nobody. `what` is said if it is not so within 10 s.
+/// Waits until `reached` returns true, and asks every 2 ms: for what another process does without an
+/// event.
 ///
 /// # Errors
-/// It is not so in time.
+/// It is not true within 10 s: with `what` in the message.
 ///
 /// # Cancel safety
 /// Cancel safe.
@@ -64,14 +63,14 @@ pub async fn eventually(what: &str, mut reached: impl FnMut() -> bool) -> Result
             sleep(Duration::from_millis(2)).await;
         }
     };
-    let late = |_| Failure::new(format!("not within 10 s: {what}"));
+    let late = |_| Failure::new(format!("not true within 10 s: {what}"));
     timeout(Duration::from_secs(10), look).await.map_err(late)
 }
 
-/// The next event, if it comes in time.
+/// Returns the next event.
 ///
 /// # Errors
-/// It did not, or the stream ended.
+/// No event comes in time, or the stream ends.
 ///
 /// # Cancel safety
 /// Cancel safe: no event is lost.
@@ -82,14 +81,14 @@ where
     match timeout(within, stream.next()).await {
         Ok(Some(event)) => Ok(event),
         Ok(None) => Err(Failure::new("the stream ended")),
-        Err(_) => Err(Failure::new(format!("nothing came within {within:?}"))),
+        Err(_) => Err(Failure::new(format!("no event came within {within:?}"))),
     }
 }
 
-/// That no event comes for so long. The end of the stream is none.
+/// Checks that no event comes within this time. The end of the stream is no event.
 ///
 /// # Errors
-/// One came.
+/// An event comes.
 ///
 /// # Cancel safety
 /// Cancel safe: no event is lost.
@@ -99,19 +98,19 @@ where
 {
     match timeout(within, stream.next()).await {
         Ok(Some(event)) => {
-            Err(Failure::new(format!("expected nothing for {within:?}, but got: {event}")))
+            Err(Failure::new(format!("expected no event for {within:?}, but got: {event}")))
         }
         Ok(None) | Err(_) => Ok(()),
     }
 }
 
-/// That these events come next, in this order, with no other between them.
+/// Checks that these events come next, in this order, with no other between them.
 ///
 /// A string is the [`Display`](DomainEvent) form of an event, in which `*` stands for any text:
 /// `"web[1] started (booted)"`, `"disconnected from fake:*"`.
 ///
 /// # Errors
-/// Another came, none within [`PATIENCE`], or the stream ended.
+/// Another event comes, none within [`PATIENCE`], or the stream ends.
 pub async fn expect_sequence<S, M>(stream: &mut S, expected: &[M]) -> Result<(), Failure>
 where
     S: Stream<Item = DomainEvent> + Unpin,
@@ -120,29 +119,29 @@ where
     let mut came = String::new();
     for (at, expected) in expected.iter().enumerate() {
         let expectation = || format!("expected event {}: {}", at + 1, expected.describe());
-        let story = |came: &str| match came {
+        let before = |came: &str| match came {
             "" => String::new(),
             came => format!("\n  after:{came}"),
         };
         match next_within(stream, PATIENCE).await {
             Ok(event) if expected.matches(&event) => came.push_str(&format!("\n    {event}")),
             Ok(event) => {
-                let (expectation, story) = (expectation(), story(&came));
-                return Err(Failure::new(format!("{expectation}\n  but got: {event}{story}")));
+                let message = format!("{}\n  but got: {event}{}", expectation(), before(&came));
+                return Err(Failure::new(message));
             }
             Err(failure) => {
-                let (expectation, story) = (expectation(), story(&came));
-                return Err(Failure::new(format!("{expectation}\n  but: {failure}{story}")));
+                let message = format!("{}\n  but: {failure}{}", expectation(), before(&came));
+                return Err(Failure::new(message));
             }
         }
     }
     Ok(())
 }
 
-/// What comes before the next [`Synced`](DomainEvent::Synced), which is taken too.
+/// Reads up to the next [`Synced`](DomainEvent::Synced) and returns the events before it.
 ///
 /// # Errors
-/// None came within [`PATIENCE`] of the event before it, or the stream ended.
+/// An event takes longer than [`PATIENCE`], or the stream ends.
 pub async fn until_synced<S>(stream: &mut S) -> Result<Vec<DomainEvent>, Failure>
 where
     S: Stream<Item = DomainEvent> + Unpin,
@@ -156,15 +155,15 @@ where
                 let before: Vec<_> = before.iter().map(ToString::to_string).collect();
                 let before = before.join("; ");
                 return Err(Failure::new(format!(
-                    "expected synced, but {failure}; before it came: {before}"
+                    "expected synced, but {failure}; events before: {before}"
                 )));
             }
         }
     }
 }
 
-/// The [`Display`](DomainEvent) form of an event without the id of its run, which a test of real processes
-/// cannot know.
+/// The [`Display`](DomainEvent) form of an event without the id of its run, which a test of real
+/// processes cannot know.
 pub fn in_short(event: &DomainEvent) -> String {
     let line = event.to_string();
     match event.domain().and_then(Domain::id) {
@@ -173,11 +172,11 @@ pub fn in_short(event: &DomainEvent) -> String {
     }
 }
 
-/// What an event is expected to be.
+/// An expectation of one event.
 pub trait Matcher {
-    /// Whether it is.
+    /// Whether the event is as expected.
     fn matches(&self, event: &DomainEvent) -> bool;
-    /// What it should be, for a message.
+    /// The expectation as text, for a message.
     fn describe(&self) -> String;
 }
 
@@ -202,7 +201,7 @@ impl Matcher for String {
     }
 }
 
-/// A lifecycle event of whatever domain.
+/// A lifecycle event of any domain.
 impl Matcher for Change {
     fn matches(&self, event: &DomainEvent) -> bool {
         event.change() == Some(*self)
@@ -239,13 +238,13 @@ mod tests {
     }
 
     #[test]
-    fn a_star_stands_for_any_text() {
+    fn star_stands_for_any_text() {
         assert!(glob("a*c*e", "abcde") && glob("*", "") && glob("a*", "a") && glob("a", "a"));
         assert!(!glob("a*c", "ab") && !glob("a", "ab") && !glob("a*b*b", "ab"));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_failed_sequence_says_what_was_expected_what_came_and_after_what() {
+    async fn failed_sequence_names_the_expected_and_actual_events() {
         let mut events = stream::iter([started("web"), started("db")]);
         let expected = ["web[1] started (booted)", "web[1] stopped *"];
         let failure = expect_sequence(&mut events, &expected).await.unwrap_err().to_string();
@@ -257,7 +256,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nothing_is_neither_an_event_nor_the_end_of_patience() {
+    async fn nothing_within_fails_only_on_an_event() {
         let second = Duration::from_secs(1);
         let mut silent = stream::pending();
         nothing_within(&mut silent, second).await.unwrap();

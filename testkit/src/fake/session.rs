@@ -1,4 +1,4 @@
-//! The fake's end of the line, as the driver sees it.
+//! The fake's session with the driver.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::journal::Asked;
 use super::line::{Connects, ENDPOINT, Item, Line};
 use crate::host::Emitted;
 
-/// The most that one read brings, as a read of a socket brings at most a bufferful.
+/// The most items that one read returns, as a read of a socket is limited by its buffer.
 const READ: usize = 256;
 
 #[derive(Debug)]
@@ -47,12 +47,13 @@ impl Connect for FakeConnect {
             match connects {
                 Connects::Succeed => break,
                 Connects::Fail(error) => return Err(error),
-                // The line outlives this: it holds the sender.
+                // Cannot fail: `self.line` holds the sender.
                 Connects::Hang => drop(changes.changed().await),
             }
         }
         let line = Arc::clone(&self.line);
-        let (number, emitted) = (line.connect(), line.host.emitted());
+        let number = line.connect();
+        let emitted = line.host.emitted();
         Ok(FakeSession { line, number, changes, emitted })
     }
 }
@@ -110,7 +111,7 @@ impl Session for FakeSession {
 }
 
 impl FakeSession {
-    /// Moves what is ready into `out`; false if nothing is.
+    /// Moves the ready items into `out`. False if there are none.
     fn read(&self, out: &mut Batch) -> Result<bool, Error> {
         let mut state = self.line.lock();
         if state.live(self.number).is_none() {
@@ -136,7 +137,7 @@ impl FakeSession {
             Item::Emitted(emitted) => event(emitted.event, out),
             Item::Outage(scope, fault) => out.outage(scope, fault),
             Item::Restored(scope, before) => {
-                self.tell_states(&before, &|domain| scope.contains(domain), out);
+                self.report_states(&before, &|domain| scope.contains(domain), out);
                 out.restored(scope);
             }
             Item::InterestDone(tag, refused) => out.interest_done(tag, &refused),
@@ -150,8 +151,8 @@ impl FakeSession {
         }
     }
 
-    /// Says how the domains of a part that is back are now.
-    fn tell_states(&self, before: &[Domain], within: &dyn Fn(&Domain) -> bool, out: &mut Batch) {
+    /// Reports the states of the domains in a part that is reachable again.
+    fn report_states(&self, before: &[Domain], within: &dyn Fn(&Domain) -> bool, out: &mut Batch) {
         let mut now = self.line.host.domains();
         now.retain(|entry| within(&entry.domain));
         if self.line.level_triggered {
@@ -170,7 +171,7 @@ impl FakeSession {
     }
 }
 
-/// The driver is done with the connection.
+/// The driver ends the connection, unless the hypervisor has ended it before.
 impl Drop for FakeSession {
     fn drop(&mut self) {
         self.line.change(|state| {
@@ -193,7 +194,7 @@ fn event(mut event: DomainEvent, out: &mut Batch) {
     out.event(event);
 }
 
-/// A level-triggered hypervisor knows only runs, and says only how they are.
+/// The report of a level-triggered hypervisor: only runs, and only their states.
 fn level(emitted: &Emitted, out: &mut Batch) {
     let DomainEvent::Lifecycle(lifecycle) = &emitted.event else {
         return out.event(emitted.event.clone());
