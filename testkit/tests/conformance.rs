@@ -1,4 +1,4 @@
-//! The fake hypervisor passes the suite that it is there to test others with.
+//! The fake hypervisor passes the conformance suite, and wrong rigs fail it.
 
 #![allow(clippy::unwrap_used)]
 
@@ -83,7 +83,7 @@ virevent_testkit::conformance_tests!(paused, FakeRig::new());
 mod level_triggered {
     use super::*;
 
-    /// Knows runs only: no definitions.
+    /// A rig without definitions.
     struct LevelRig(FakeRig);
 
     #[async_trait]
@@ -128,8 +128,8 @@ mod level_triggered {
     virevent_testkit::conformance_tests!(
         paused,
         ignore = [
-            "it knows runs and no definitions":
-                a_definition_and_its_removal_are_told
+            "it has no definitions":
+                a_definition_and_its_removal_are_delivered
                 a_definition_persists_until_it_is_removed,
         ],
         LevelRig(FakeRig::level_triggered())
@@ -137,12 +137,12 @@ mod level_triggered {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_checks_run_one_after_the_other_too() {
+async fn all_runs_every_check() {
     let skipped = conformance::all(async || FakeRig::new()).await.unwrap();
     assert!(skipped.is_empty(), "{skipped:?}");
 }
 
-/// A rig that can do no more than it must.
+/// A rig with the required operations only.
 struct Bare(FakeRig);
 
 #[async_trait]
@@ -161,7 +161,7 @@ impl Rig for Bare {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_rig_cannot_do_is_skipped_and_named() {
+async fn all_skips_and_names_unsupported_checks() {
     let skipped = conformance::all(async || Bare(FakeRig::new())).await.unwrap();
     let reason = |check: &str| {
         let skipped = skipped.iter().find(|skipped| skipped.check == check);
@@ -169,15 +169,15 @@ async fn what_a_rig_cannot_do_is_skipped_and_named() {
     };
     let expected = Some("cannot break the connection here".into());
     assert_eq!(reason("unreachable_is_never_stopped"), expected);
-    assert_eq!(reason("a_start_and_a_stop_are_told_in_order_once"), None);
+    assert_eq!(reason("a_start_and_a_stop_are_delivered_in_order_once"), None);
 }
 
 #[test]
-fn a_check_that_cannot_be_made_is_no_success() {
+fn a_skipped_check_fails_unless_it_is_ignored() {
     let cannot = || Err(Failure::unsupported("suspend a domain"));
     let failure = conformance::must_be_supported(cannot()).unwrap_err();
     assert!(!failure.is_unsupported());
-    let expected = "the check was not made: cannot suspend a domain here. Name it in `ignore = \
+    let expected = "the check was skipped: cannot suspend a domain here. Name it in `ignore = \
         [\"the reason\": ...]`";
     assert_eq!(failure.to_string(), expected);
     conformance::must_be_unsupported(cannot()).unwrap();
@@ -185,7 +185,7 @@ fn a_check_that_cannot_be_made_is_no_success() {
     conformance::must_be_supported(Ok(())).unwrap();
 }
 
-/// What of the suite fails a rig whose lists are made by `falsify`.
+/// The checks that fail for a rig whose lists are changed by `falsify`.
 async fn failed(falsify: fn(&mut Vec<Listed>)) -> Vec<String> {
     let rig = async || {
         let rig = FakeRig::new();
@@ -201,9 +201,9 @@ async fn failed(falsify: fn(&mut Vec<Listed>)) -> Vec<String> {
 async fn a_backend_that_leaves_paused_domains_out_fails() {
     let failed = failed(|list| list.retain(|entry| !entry.state.is_paused())).await;
     for check in [
-        "a_list_has_paused_domains_as_paused",
-        "a_pause_in_an_outage_is_delivered_and_then_listed",
-        "a_paused_domain_is_the_same_after_an_outage",
+        "a_paused_domain_is_listed_as_paused",
+        "a_pause_in_an_outage_is_delivered_once_and_listed",
+        "an_outage_does_not_change_a_paused_domain",
     ] {
         assert!(failed.iter().any(|failed| failed == check), "{check} is not in {failed:?}");
     }
@@ -218,9 +218,9 @@ async fn a_backend_that_lists_all_as_running_fails() {
     };
     let failed = failed(run).await;
     for check in [
-        "a_list_has_paused_domains_as_paused",
-        "a_pause_in_an_outage_is_delivered_and_then_listed",
-        "a_paused_domain_is_the_same_after_an_outage",
+        "a_paused_domain_is_listed_as_paused",
+        "a_pause_in_an_outage_is_delivered_once_and_listed",
+        "an_outage_does_not_change_a_paused_domain",
     ] {
         assert!(failed.iter().any(|failed| failed == check), "{check} is not in {failed:?}");
     }
@@ -233,7 +233,7 @@ async fn a_backend_that_lists_all_as_persistent_fails() {
     assert!(failed.await.iter().any(|failed| failed == check));
 }
 
-/// A rig whose silent ends are observed by the backend, which says so or does not.
+/// A rig whose silent ends are observed by the backend, declared as such if the flag is set.
 struct Observing(FakeRig, bool);
 
 #[async_trait]
@@ -267,11 +267,11 @@ async fn an_observed_silent_end_passes_only_where_declared() {
     assert!(failure.contains("expected web stopped, inferred"), "{failure}");
 }
 
-/// A rig whose domains do not do what they should.
-struct Deaf(FakeRig);
+/// A rig whose operations do nothing.
+struct Idle(FakeRig);
 
 #[async_trait]
-impl Rig for Deaf {
+impl Rig for Idle {
     fn source(&self) -> Arc<dyn EventSource> {
         self.0.source()
     }
@@ -286,9 +286,9 @@ impl Rig for Deaf {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_tells_nothing_fails_with_what_was_expected() {
-    let failure = conformance::all(async || Deaf(FakeRig::new())).await.unwrap_err().to_string();
-    let line = "a_start_and_a_stop_are_told_in_order_once: expected web started, but nothing \
-        came within 10s; nothing came before";
+async fn a_source_without_events_fails_with_the_expected_event() {
+    let failure = conformance::all(async || Idle(FakeRig::new())).await.unwrap_err().to_string();
+    let line = "a_start_and_a_stop_are_delivered_in_order_once: expected web started, but no \
+        event came within 10s; no event came before";
     assert!(failure.lines().any(|failed| failed == line), "{failure}");
 }

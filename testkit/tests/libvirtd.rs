@@ -28,8 +28,8 @@ async fn virsh_receives_the_events_of_the_fake() {
     host.define("web").unwrap();
     let virsh = Virsh::to(&daemon.uri());
     let act = async {
-        // virsh drops events of a registration whose reply it has not read; when it asks for the
-        // next, it has.
+        // virsh drops events of a registration whose reply it has not read yet: its next call shows
+        // that it has.
         daemon.until(|daemon| daemon.registered().starts_with(&[0, 1, 2])).await;
         host.start("web").unwrap();
         host.reboot("web").unwrap();
