@@ -1,4 +1,4 @@
-//! What a peer can make a source hold on to, in bytes that the source allocates.
+//! The memory that a peer can make a source allocate.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -20,7 +20,7 @@ const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 /// A subscriber with its events.
 struct Reader {
     stream: EventStream,
-    story: Vec<DomainEvent>,
+    events: Vec<DomainEvent>,
     /// It reads only at the end.
     lazy: bool,
 }
@@ -28,7 +28,7 @@ struct Reader {
 impl Reader {
     fn read(&mut self) {
         while let Some(Some(event)) = self.stream.next().now_or_never() {
-            self.story.push(event);
+            self.events.push(event);
         }
     }
 }
@@ -131,7 +131,7 @@ impl World {
         // A subscribe that hangs with its server is dropped.
         let patience = Duration::from_millis(self.random.u64(1..200));
         if let Ok(stream) = tokio::time::timeout(patience, subscription).await {
-            self.readers.push(Reader { stream: stream.unwrap(), story: Vec::new(), lazy });
+            self.readers.push(Reader { stream: stream.unwrap(), events: Vec::new(), lazy });
         }
     }
 
@@ -184,13 +184,13 @@ impl World {
         }
         for reader in &mut self.readers {
             reader.read();
-            let lines: Vec<_> = reader.story.iter().map(ToString::to_string).collect();
+            let lines: Vec<_> = reader.events.iter().map(ToString::to_string).collect();
             let because = |what: String| format!("{what}\n  events:\n    {}", lines.join("\n    "));
             let mut fold = Fold::default();
-            fold.extend(&reader.story);
+            fold.extend(&reader.events);
             fold.check(&truth).map_err(|failure| because(failure.to_string()))?;
             if strict && !reader.lazy {
-                possible(&reader.story).map_err(because)?;
+                possible(&reader.events).map_err(because)?;
             }
         }
         Ok(())
@@ -218,9 +218,9 @@ impl World {
 }
 
 /// Checks that each event is possible after those before it.
-fn possible(story: &[DomainEvent]) -> Result<(), String> {
+fn possible(events: &[DomainEvent]) -> Result<(), String> {
     let mut active: BTreeMap<Uuid, (Option<u32>, State)> = BTreeMap::new();
-    for event in story {
+    for event in events {
         if matches!(event, DomainEvent::Gap(Gap { kind: GapKind::Lagged { .. }, .. })) {
             return Err("a reader that reads all events lagged".into());
         }

@@ -37,22 +37,22 @@ pub async fn a_slow_subscriber_gets_lagged_and_the_final_state(
     let DomainEvent::Gap(Gap { kind: GapKind::Lagged { missed, .. }, .. }) = gap else {
         return Err(Failure::new(format!("expected lagged as the first event, but got: {gap}")));
     };
-    let mut story = Vec::new();
+    let mut events = Vec::new();
     let mut fold = Fold::default();
     let mut truth = Fold::default();
     truth.extend(&all);
     let total = missed as usize;
-    while total + story.len() < all.len() {
-        story.push(slow.next().await?);
+    while total + events.len() < all.len() {
+        events.push(slow.next().await?);
     }
-    fold.extend(&story);
-    expect(fold == truth, &format!("the final state {truth:?}"), &story)?;
+    fold.extend(&events);
+    expect(fold == truth, &format!("the final state {truth:?}"), &events)?;
     expect(
-        story.iter().any(|event| matches!(event.change(), Some(Change::Stopped(_)))),
+        events.iter().any(|event| matches!(event.change(), Some(Change::Stopped(_)))),
         "the last ending",
-        &story,
+        &events,
     )?;
-    expect(total + story.len() == all.len(), &format!("{} events in all", all.len()), &story)?;
+    expect(total + events.len() == all.len(), &format!("{} events in all", all.len()), &events)?;
     slow.nothing_about("web").await?;
     rig.stop("web").await
 }

@@ -25,15 +25,19 @@ pub async fn a_new_stream_lists_the_domains_then_synced(rig: &dyn Rig) -> Result
     rig.start("web").await?;
     let source = rig.source();
     let mut subscriber = Subscriber::new(rig, &source, Options::default()).await?;
-    let story = subscriber.until_synced("web").await?;
-    let only = story.len() == 2 && existing(&story[0]);
-    expect(only, "web as existing, once, and then synced", &story)?;
+    let events = subscriber.until_synced("web").await?;
+    let only = events.len() == 2 && existing(&events[0]);
+    expect(only, "web as existing, once, and then synced", &events)?;
     let runs = |event: &DomainEvent| match event.change() {
         Some(Change::Existing(state)) => matches!(state, State::Running(_) | State::Blocked),
         _ => false,
     };
-    expect(runs(&story[0]), "web as running", &story)?;
-    expect(story[0].domain().is_some_and(virevent::Domain::is_active), "web with its id", &story)?;
+    expect(runs(&events[0]), "web as running", &events)?;
+    expect(
+        events[0].domain().is_some_and(virevent::Domain::is_active),
+        "web with its id",
+        &events,
+    )?;
     rig.stop("web").await
 }
 
@@ -46,18 +50,18 @@ pub async fn a_start_and_a_stop_are_delivered_in_order_once(rig: &dyn Rig) -> Re
     let mut subscriber = Subscriber::new(rig, &source, Options::default()).await?;
     subscriber.until_synced("web").await?;
     rig.start("web").await?;
-    let mut story =
+    let mut events =
         subscriber.until("web", "web started", |event| about("web", event, started)).await?;
-    let id = last_domain(&story).and_then(virevent::Domain::id);
-    expect(id.is_some(), "a start with the id of the run", &story)?;
+    let id = last_domain(&events).and_then(virevent::Domain::id);
+    expect(id.is_some(), "a start with the id of the run", &events)?;
     rig.stop("web").await?;
-    story.extend(
+    events.extend(
         subscriber.until("web", "web stopped", |event| about("web", event, stopped)).await?,
     );
-    let ended = last_domain(&story).and_then(virevent::Domain::id);
-    expect(ended == id, "a stop with the id of the run that ended", &story)?;
-    let count = |of: fn(&DomainEvent) -> bool| story.iter().filter(|event| of(event)).count();
-    expect(count(started) == 1 && count(stopped) == 1, "one start and one stop", &story)?;
+    let ended = last_domain(&events).and_then(virevent::Domain::id);
+    expect(ended == id, "a stop with the id of the run that ended", &events)?;
+    let count = |of: fn(&DomainEvent) -> bool| events.iter().filter(|event| of(event)).count();
+    expect(count(started) == 1 && count(stopped) == 1, "one start and one stop", &events)?;
     subscriber.until_silent("web", |event| started(event) || stopped(event)).await
 }
 
@@ -68,20 +72,20 @@ pub async fn a_start_and_a_stop_are_delivered_in_order_once(rig: &dyn Rig) -> Re
 pub async fn a_new_run_has_a_new_id(rig: &dyn Rig) -> Result<(), Failure> {
     let source = rig.source();
     let mut subscriber = Subscriber::new(rig, &source, Options::default()).await?;
-    let mut story = Vec::new();
+    let mut events = Vec::new();
     let mut ids = Vec::new();
     for _ in 0..2 {
         rig.start("web").await?;
-        story.extend(
+        events.extend(
             subscriber.until("web", "web started", |event| about("web", event, started)).await?,
         );
-        ids.push(last_domain(&story).and_then(virevent::Domain::id));
+        ids.push(last_domain(&events).and_then(virevent::Domain::id));
         rig.stop("web").await?;
-        story.extend(
+        events.extend(
             subscriber.until("web", "web stopped", |event| about("web", event, stopped)).await?,
         );
     }
-    expect(ids[0] != ids[1], "two runs with two ids", &story)
+    expect(ids[0] != ids[1], "two runs with two ids", &events)
 }
 
 /// A pause and a resume are delivered as such, with the id of the same run.
@@ -92,19 +96,19 @@ pub async fn a_pause_and_a_resume_are_delivered(rig: &dyn Rig) -> Result<(), Fai
     rig.start("web").await?;
     let source = rig.source();
     let mut subscriber = Subscriber::new(rig, &source, Options::default()).await?;
-    let mut story = subscriber.until_synced("web").await?;
-    let run = last_domain(&story).and_then(virevent::Domain::id);
+    let mut events = subscriber.until_synced("web").await?;
+    let run = last_domain(&events).and_then(virevent::Domain::id);
     let outcome = rig.suspend("web").await;
     if outcome.is_ok() {
         let suspended = |event: &DomainEvent| matches!(event.change(), Some(Change::Suspended(_)));
         let wanted = |event: &DomainEvent| about("web", event, suspended);
-        story = subscriber.until("web", "web suspended", wanted).await?;
+        events = subscriber.until("web", "web suspended", wanted).await?;
         rig.resume("web").await?;
         let resumed = |event: &DomainEvent| matches!(event.change(), Some(Change::Resumed(_)));
         let wanted = |event: &DomainEvent| about("web", event, resumed);
-        story.extend(subscriber.until("web", "web resumed", wanted).await?);
-        let ids = story.iter().filter_map(DomainEvent::domain).map(virevent::Domain::id);
-        expect(ids.into_iter().all(|id| id == run), "events of one run", &story)?;
+        events.extend(subscriber.until("web", "web resumed", wanted).await?);
+        let ids = events.iter().filter_map(DomainEvent::domain).map(virevent::Domain::id);
+        expect(ids.into_iter().all(|id| id == run), "events of one run", &events)?;
     }
     rig.stop("web").await?;
     outcome
@@ -120,14 +124,14 @@ pub async fn a_definition_and_its_removal_are_delivered(rig: &dyn Rig) -> Result
     subscriber.until_synced("db").await?;
     rig.define("db").await?;
     let defined = |event: &DomainEvent| matches!(event.change(), Some(Change::Defined(_)));
-    let mut story =
+    let mut events =
         subscriber.until("db", "db defined", |event| about("db", event, defined)).await?;
     rig.undefine("db").await?;
     let undefined = |event: &DomainEvent| matches!(event.change(), Some(Change::Undefined(_)));
-    story.extend(
+    events.extend(
         subscriber.until("db", "db undefined", |event| about("db", event, undefined)).await?,
     );
-    expect(story.len() == 2, "defined, undefined, and nothing else", &story)
+    expect(events.len() == 2, "defined, undefined, and nothing else", &events)
 }
 
 /// A subscriber that asks for one domain gets its events and no others.
@@ -141,15 +145,15 @@ pub async fn a_domain_filter_passes_only_its_domain(rig: &dyn Rig) -> Result<(),
     rig.start("web").await?;
     rig.stop("db").await?;
     rig.stop("web").await?;
-    let mut story = Vec::new();
-    while !story.last().is_some_and(stopped) {
-        story.push(subscriber.next().await?);
+    let mut events = Vec::new();
+    while !events.last().is_some_and(stopped) {
+        events.push(subscriber.next().await?);
     }
-    let only = story.iter().all(|event| {
+    let only = events.iter().all(|event| {
         event.is_marker() || event.domain().is_some_and(|domain| domain.name() == "web")
     });
-    expect(only, "events of web alone, and markers", &story)?;
-    expect(story.iter().any(started), "the start of web", &story)
+    expect(only, "events of web alone, and markers", &events)?;
+    expect(events.iter().any(started), "the start of web", &events)
 }
 
 /// Two subscribers get the same events while both are subscribed.

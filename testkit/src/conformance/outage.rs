@@ -9,8 +9,8 @@ fn is_disconnected(event: &DomainEvent) -> bool {
     matches!(event, DomainEvent::Gap(Gap { kind: GapKind::Disconnected { .. }, .. }))
 }
 
-fn changes(story: &[DomainEvent]) -> impl Iterator<Item = Change> {
-    story.iter().filter_map(DomainEvent::change)
+fn changes(events: &[DomainEvent]) -> impl Iterator<Item = Change> {
+    events.iter().filter_map(DomainEvent::change)
 }
 
 impl Subscriber {
@@ -40,14 +40,14 @@ pub async fn an_outage_is_a_gap_then_inferred_events_then_synced(
     subscriber.break_connection(rig).await?;
     rig.start("web").await?;
     rig.heal().await?;
-    let story = subscriber.until_synced("web").await?;
-    let starts = changes(&story).filter(|change| matches!(change, Change::Started(_))).count();
-    expect(starts == 1, "web as started, once, before synced", &story)?;
-    let inferred = story.iter().filter_map(DomainEvent::lifecycle);
+    let events = subscriber.until_synced("web").await?;
+    let starts = changes(&events).filter(|change| matches!(change, Change::Started(_))).count();
+    expect(starts == 1, "web as started, once, before synced", &events)?;
+    let inferred = events.iter().filter_map(DomainEvent::lifecycle);
     expect(
         inferred.into_iter().all(|event| event.origin == Origin::Inferred),
         "what happened in the outage as inferred",
-        &story,
+        &events,
     )?;
     subscriber.nothing_about("web").await?;
     rig.stop("web").await
@@ -66,12 +66,12 @@ pub async fn a_restart_in_an_outage_is_a_stop_and_a_start(rig: &dyn Rig) -> Resu
         rig.stop("web").await?;
         rig.start("web").await?;
         rig.heal().await?;
-        let story = subscriber.until_synced("web").await?;
-        let runs: Vec<_> = changes(&story)
+        let events = subscriber.until_synced("web").await?;
+        let runs: Vec<_> = changes(&events)
             .filter(|change| matches!(change, Change::Stopped(_) | Change::Started(_)))
             .collect();
         let both = matches!(runs[..], [Change::Stopped(_), Change::Started(_)]);
-        expect(both, "web as stopped and then started", &story)?;
+        expect(both, "web as stopped and then started", &events)?;
     }
     rig.stop("web").await?;
     broken
@@ -89,8 +89,8 @@ pub async fn unreachable_is_never_stopped(rig: &dyn Rig) -> Result<(), Failure> 
     if broken.is_ok() {
         subscriber.nothing_about("web").await?;
         rig.heal().await?;
-        let story = subscriber.until_synced("web").await?;
-        expect(story.len() == 1, "synced, and nothing about web", &story)?;
+        let events = subscriber.until_synced("web").await?;
+        expect(events.len() == 1, "synced, and nothing about web", &events)?;
     }
     rig.stop("web").await?;
     broken
@@ -114,9 +114,10 @@ pub async fn subscribing_in_an_outage_opens_with_disconnected(
         let is_gap = is_disconnected(&opening);
         expect(is_gap, "disconnected as the first event", &[opening])?;
         rig.heal().await?;
-        let story = subscriber.until_synced("web").await?;
-        let exists = changes(&story).filter(|change| matches!(change, Change::Existing(_))).count();
-        expect(exists == 1, "web as existing, once, and then synced", &story)?;
+        let events = subscriber.until_synced("web").await?;
+        let exists =
+            changes(&events).filter(|change| matches!(change, Change::Existing(_))).count();
+        expect(exists == 1, "web as existing, once, and then synced", &events)?;
     }
     rig.stop("web").await?;
     broken

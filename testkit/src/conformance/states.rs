@@ -8,10 +8,10 @@ use crate::Failure;
 /// Checks that a new stream has web as existing in this state, and nothing else about it.
 async fn is_listed(rig: &dyn Rig, source: &dyn EventSource, state: &str) -> Result<(), Failure> {
     let mut subscriber = Subscriber::new(rig, source, Options::default()).await?;
-    let story = subscriber.until_synced("web").await?;
-    let existing: Vec<_> = story.iter().filter_map(existing).collect();
+    let events = subscriber.until_synced("web").await?;
+    let existing: Vec<_> = events.iter().filter_map(existing).collect();
     let is_so = matches!(existing[..], [only] if only.as_str() == state);
-    expect(is_so && story.len() == 2, &format!("web existing, {state}, and then synced"), &story)
+    expect(is_so && events.len() == 2, &format!("web existing, {state}, and then synced"), &events)
 }
 
 fn existing(event: &DomainEvent) -> Option<State> {
@@ -61,18 +61,18 @@ pub async fn a_pause_in_an_outage_is_delivered_once_and_listed(
         let paused = rig.suspend("web").await;
         rig.heal().await?;
         paused?;
-        let story = subscriber.until_synced("web").await?;
+        let events = subscriber.until_synced("web").await?;
         let suspended = |event: &DomainEvent| matches!(event.change(), Some(Change::Suspended(_)));
-        let is_so = story.len() == 2 && suspended(&story[0]);
-        expect(is_so, "web suspended, once, and then synced", &story)?;
+        let is_so = events.len() == 2 && suspended(&events[0]);
+        expect(is_so, "web suspended, once, and then synced", &events)?;
         is_listed(rig, &source, "paused").await?;
         subscriber.break_connection(rig).await?;
         rig.resume("web").await?;
         rig.heal().await?;
-        let story = subscriber.until_synced("web").await?;
+        let events = subscriber.until_synced("web").await?;
         let resumed = |event: &DomainEvent| matches!(event.change(), Some(Change::Resumed(_)));
-        let is_so = story.len() == 2 && resumed(&story[0]);
-        expect(is_so, "web resumed, once, and then synced", &story)
+        let is_so = events.len() == 2 && resumed(&events[0]);
+        expect(is_so, "web resumed, once, and then synced", &events)
     };
     let outcome = outcome.await;
     rig.stop("web").await?;
@@ -92,8 +92,8 @@ pub async fn an_outage_does_not_change_a_paused_domain(rig: &dyn Rig) -> Result<
         subscriber.until_synced("web").await?;
         subscriber.break_connection(rig).await?;
         rig.heal().await?;
-        let story = subscriber.until_synced("web").await?;
-        expect(story.len() == 1, "synced, and nothing about web", &story)?;
+        let events = subscriber.until_synced("web").await?;
+        expect(events.len() == 1, "synced, and nothing about web", &events)?;
         is_listed(rig, &source, "paused").await
     };
     let outcome = outcome.await;

@@ -40,17 +40,17 @@ impl Subscriber {
         what: &str,
         mut last: impl FnMut(&DomainEvent) -> bool,
     ) -> Result<Vec<DomainEvent>, Failure> {
-        let mut story = Vec::new();
+        let mut events = Vec::new();
         loop {
             let event = self.next().await.map_err(|failure| {
-                Failure::new(format!("expected {what}, but {failure}; {}", came(&story)))
+                Failure::new(format!("expected {what}, but {failure}; {}", came(&events)))
             })?;
             let end = last(&event);
             if end || event.domain().is_some_and(|domain| domain.name() == name) {
-                story.push(event);
+                events.push(event);
             }
             if end {
-                return Ok(story);
+                return Ok(events);
             }
         }
     }
@@ -74,22 +74,22 @@ impl Subscriber {
 }
 
 /// The events so far, for a message.
-fn came(story: &[DomainEvent]) -> String {
-    match story {
+fn came(events: &[DomainEvent]) -> String {
+    match events {
         [] => "no event came before".into(),
-        story => {
-            let lines: Vec<_> = story.iter().map(ToString::to_string).collect();
+        events => {
+            let lines: Vec<_> = events.iter().map(ToString::to_string).collect();
             format!("events before: {}", lines.join("; "))
         }
     }
 }
 
 /// A failure unless `holds`.
-pub(super) fn expect(holds: bool, expected: &str, story: &[DomainEvent]) -> Result<(), Failure> {
-    if holds { Ok(()) } else { Err(Failure::new(format!("expected {expected}; {}", came(story)))) }
+pub(super) fn expect(holds: bool, expected: &str, events: &[DomainEvent]) -> Result<(), Failure> {
+    if holds { Ok(()) } else { Err(Failure::new(format!("expected {expected}; {}", came(events)))) }
 }
 
 /// The domain of the last event that has one.
-pub(super) fn last_domain(story: &[DomainEvent]) -> Option<&Domain> {
-    story.iter().rev().find_map(DomainEvent::domain)
+pub(super) fn last_domain(events: &[DomainEvent]) -> Option<&Domain> {
+    events.iter().rev().find_map(DomainEvent::domain)
 }

@@ -42,23 +42,22 @@ pub async fn every_lifecycle_event_says_whether_its_domain_persists(
     rig.start("web").await?;
     let source = rig.source();
     let mut subscriber = Subscriber::new(rig, &source, Options::default()).await?;
-    let mut story = subscriber.until_synced("web").await?;
+    let mut events = subscriber.until_synced("web").await?;
     for round in 0..2 {
         if round > 0 {
             rig.start("web").await?;
         }
         rig.stop("web").await?;
         let ended = |event: &DomainEvent| about(event, "web").is_some() && stopped(event);
-        story.extend(subscriber.until("web", "web stopped", ended).await?);
+        events.extend(subscriber.until("web", "web stopped", ended).await?);
     }
     let persists = listed(rig, &source, subscriber).await?.exists("web");
-    let events = story.iter().filter_map(|event| about(event, "web"));
-    for event in events {
+    for event in events.iter().filter_map(|event| about(event, "web")) {
         let said = format!("persistent: {persists} of {event:?}");
-        expect(event.persistent == Some(persists), &said, &story)?;
+        expect(event.persistent == Some(persists), &said, &events)?;
         let is_end = matches!(event.change, Change::Stopped(_));
         let is_gone = is_end && !persists;
-        expect(event.is_gone() == is_gone, &format!("is_gone: {is_gone} of {event:?}"), &story)?;
+        expect(event.is_gone() == is_gone, &format!("is_gone: {is_gone} of {event:?}"), &events)?;
     }
     Ok(())
 }
@@ -71,19 +70,19 @@ pub async fn a_definition_persists_until_it_is_removed(rig: &dyn Rig) -> Result<
     rig.define("db").await?;
     let source = rig.source();
     let mut subscriber = Subscriber::new(rig, &source, Options::default()).await?;
-    let mut story = subscriber.until_synced("db").await?;
+    let mut events = subscriber.until_synced("db").await?;
     rig.undefine("db").await?;
     let gone = |event: &DomainEvent| about(event, "db").is_some_and(Lifecycle::is_gone);
-    story.extend(subscriber.until("db", "the end of db", gone).await?);
+    events.extend(subscriber.until("db", "the end of db", gone).await?);
     rig.define("db").await?;
     let defined = |event: &DomainEvent| matches!(event.change(), Some(Change::Defined(_)));
-    story.extend(subscriber.until("db", "db defined", defined).await?);
+    events.extend(subscriber.until("db", "db defined", defined).await?);
     rig.undefine("db").await?;
-    story.extend(subscriber.until("db", "the end of db", gone).await?);
+    events.extend(subscriber.until("db", "the end of db", gone).await?);
     let persistent: Vec<_> =
-        story.iter().filter_map(|event| about(event, "db")?.persistent).collect();
+        events.iter().filter_map(|event| about(event, "db")?.persistent).collect();
     let expected = [true, false, true, false];
-    expect(persistent == expected, &format!("persistent: {expected:?} of db"), &story)
+    expect(persistent == expected, &format!("persistent: {expected:?} of db"), &events)
 }
 
 /// A table that is folded from events has the same domains as the list.
@@ -94,7 +93,7 @@ pub async fn a_table_folded_from_events_equals_the_list(rig: &dyn Rig) -> Result
     let source = rig.source();
     let mut subscriber = Subscriber::new(rig, &source, Options::default()).await?;
     let mut fold = Fold::default();
-    let mut story = subscriber.until_synced("web").await?;
+    let mut events = subscriber.until_synced("web").await?;
     // mail runs twice, db once, and web still runs; one at a time.
     for (name, starts, ends) in [("mail", 2, 2), ("db", 1, 1), ("web", 1, 0)] {
         for run in 0..starts {
@@ -103,28 +102,28 @@ pub async fn a_table_folded_from_events_equals_the_list(rig: &dyn Rig) -> Result
             let is_start = |event: &DomainEvent| {
                 about(event, name).is_some_and(|event| matches!(event.change, Change::Started(_)))
             };
-            story.extend(subscriber.until(name, &format!("{name} started"), is_start).await?);
+            events.extend(subscriber.until(name, &format!("{name} started"), is_start).await?);
             if run < ends {
                 rig.stop(name).await?;
-                story.extend(subscriber.until(name, &format!("{name} stopped"), is_end).await?);
+                events.extend(subscriber.until(name, &format!("{name} stopped"), is_end).await?);
             }
         }
     }
-    fold.extend(story.iter().filter(|event| event.lifecycle().is_some()));
+    fold.extend(events.iter().filter(|event| event.lifecycle().is_some()));
     let list = listed(rig, &source, subscriber).await?;
     for name in ["mail", "db", "web"] {
-        let believed = fold.domains().find(|known| known.domain.name() == name);
+        let folded = fold.domains().find(|known| known.domain.name() == name);
         let listed = list.domains().find(|known| known.domain.name() == name);
-        let is_same = match (believed, listed) {
-            (Some(believed), Some(listed)) => {
-                believed.domain.id() == listed.domain.id()
-                    && believed.state.is_same(listed.state)
-                    && believed.persistent == listed.persistent
+        let is_same = match (folded, listed) {
+            (Some(folded), Some(listed)) => {
+                folded.domain.id() == listed.domain.id()
+                    && folded.state.is_same(listed.state)
+                    && folded.persistent == listed.persistent
             }
             (None, None) => true,
             _ => false,
         };
-        expect(is_same, &format!("{believed:?} as in the list: {listed:?}"), &story)?;
+        expect(is_same, &format!("{folded:?} as in the list: {listed:?}"), &events)?;
     }
     rig.stop("web").await
 }
@@ -138,7 +137,7 @@ pub async fn a_silent_end_is_corrected_by_verification(rig: &dyn Rig) -> Result<
     rig.start("web").await?;
     let source = rig.source();
     let mut subscriber = Subscriber::new(rig, &source, Options::default()).await?;
-    let mut story = subscriber.until_synced("web").await?;
+    let mut events = subscriber.until_synced("web").await?;
     let corrected = source.counters().corrected;
     let silent = rig.stop_silently("web").await;
     if silent.is_err() {
@@ -148,13 +147,13 @@ pub async fn a_silent_end_is_corrected_by_verification(rig: &dyn Rig) -> Result<
     // The interval is jittered, and a second list may have to confirm the first.
     subscriber.patience += 3 * rig.verification();
     let ended = |event: &DomainEvent| about(event, "web").is_some() && stopped(event);
-    story.extend(subscriber.until("web", "web stopped", ended).await?);
-    let end = story.last().and_then(DomainEvent::lifecycle);
+    events.extend(subscriber.until("web", "web stopped", ended).await?);
+    let end = events.last().and_then(DomainEvent::lifecycle);
     let is_inferred = end.is_some_and(|event| event.origin == Origin::Inferred);
     let may_be_observed = rig.observes_silent_ends();
-    expect(is_inferred || may_be_observed, "web stopped, inferred", &story)?;
+    expect(is_inferred || may_be_observed, "web stopped, inferred", &events)?;
     let counted = corrected + u64::from(is_inferred);
-    expect(source.counters().corrected == counted, "a correction counted if inferred", &story)?;
+    expect(source.counters().corrected == counted, "a correction counted if inferred", &events)?;
     subscriber.silence += 3 * rig.verification();
     subscriber.nothing_about("web").await
 }

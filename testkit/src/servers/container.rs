@@ -31,7 +31,7 @@ impl Container {
 
     /// Its domain XML. Its init reads orders from the file `orders`.
     pub(super) fn to_xml(&self, orders: &Path) -> String {
-        // In a pid namespace reboot(2) ends init by a signal, which tells libvirt_lxc of a reboot.
+        // In a pid namespace reboot(2) ends init by a signal that libvirt_lxc takes for a reboot.
         // Perl makes the call, since every Debian has it, but not every one has the program `reboot`.
         let script = format!(
             "while ! read -r word 2>/dev/null &lt; '{file}'; do sleep 0.02; done\n\

@@ -34,8 +34,8 @@ pub(super) trait Sniffer: Send + 'static {
 /// A proxy in front of a real server's socket, with counts of what passed. Dropping it cuts the
 /// connections.
 ///
-/// It goes on when the server is started again; while that is down, the proxy hangs up on clients at
-/// once. It can also go down by itself, while the server lives on: an outage in which things happen.
+/// It passes connections on again after a restart of the server; while that is down, it hangs up on
+/// clients at once. The proxy can also go down while the server runs on: an outage with changes.
 pub struct Proxy<C> {
     listener: Listener,
     counts: Arc<Mutex<C>>,

@@ -40,7 +40,7 @@ pub(super) enum Order {
     Send(Vec<u8>),
     /// Send a keepalive ping.
     Ping,
-    /// Send nothing more, for as long as the connection lives.
+    /// Send nothing more until the connection ends.
     Silence,
     /// Send the held replies.
     Release,
