@@ -44,8 +44,8 @@ struct Peer {
 enum Flood {
     /// Untyped events of this name, with 64 KiB of data.
     Names(Arc<str>),
-    /// Runs of transient domains, each of another one with a name of 4 KiB: compaction drops the starts
-    /// and must keep the ends.
+    /// Runs of transient domains, each of another one with a name of 4 KiB: compaction drops the
+    /// starts and must keep the ends.
     Runs,
 }
 

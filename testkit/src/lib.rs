@@ -1,16 +1,16 @@
 //! A hypervisor inside the process, for tests of programs that use virevent, of backends, and of
 //! virevent itself.
 //!
-//! * [`FakeHypervisor`] is an [`EventSource`](virevent::EventSource) whose domains a test controls, and
-//!   whose connection breaks on demand.
-//! * [`Script`] is a timeline as data, from code or from a TOML file; [`scripted`] makes a source that
-//!   plays it.
-//! * [`assert`](mod@assert) has assertions on streams: the next event, silence, a sequence, the state
-//!   that all events lead to.
+//! * [`FakeHypervisor`] is an [`EventSource`](virevent::EventSource) whose domains a test controls,
+//!   and whose connection breaks on demand.
+//! * [`Script`] is a timeline as data, from code or from a TOML file; [`scripted`] makes a source
+//!   that plays it.
+//! * [`assert`](mod@assert) has assertions on streams: the next event, silence, a sequence, the
+//!   state that all events lead to.
 //! * [`conformance`] has the checks that every source must pass, as tests that any backend can run.
 //!
-//! Behind features: `fakes` that speak the real protocols over real sockets, `servers` that launch real
-//! ones, and a Xen `toolstack` that acts on both.
+//! Behind features: `fakes` that speak the real protocols over real sockets, `servers` that launch
+//! real ones, and a Xen `toolstack` that acts on both.
 //!
 //! A test acts on domains and asserts the events:
 //!

@@ -1,5 +1,5 @@
-//! Random operations and faults from a seed: after the last fault every subscriber's fold equals the
-//! truth, and its events are a possible sequence.
+//! Random operations and faults from a seed: after the last fault every subscriber's fold equals
+//! the truth, and its events are a possible sequence.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -80,8 +80,8 @@ impl World {
         }
     }
 
-    /// One domain's socket becomes unreachable, or reachable again. Only for level-triggered hypervisors:
-    /// definitions do not come over such a socket.
+    /// One domain's socket becomes unreachable, or reachable again. Only for level-triggered
+    /// hypervisors: definitions do not come over such a socket.
     fn scoped_fault(&mut self) {
         match self.unreachable.pop() {
             Some(scope) if self.random.bool() => {

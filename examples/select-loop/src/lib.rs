@@ -22,8 +22,8 @@ pub struct Running {
     pub uncertain: Vec<Scope>,
 }
 
-/// The identity of a domain: its source, host and uuid. Two sources may have the same virtual machine
-/// under the same host and uuid.
+/// The identity of a domain: its source, host and uuid. Two sources may have the same virtual
+/// machine under the same host and uuid.
 pub type Identity = (Box<str>, Box<str>, Uuid);
 
 /// The identity of this domain, in every run and under every name.
@@ -68,8 +68,8 @@ pub async fn serve(
     }
 }
 
-/// Applies an event. The changes of an outage are delivered as ordinary events before `Synced`, so there
-/// is no other case for them.
+/// Applies an event. The changes of an outage are delivered as ordinary events before `Synced`, so
+/// there is no other case for them.
 fn react(running: &mut Running, event: &DomainEvent) {
     match event {
         DomainEvent::Lifecycle(event) => match event.change {

@@ -1,7 +1,7 @@
 //! `select-loop [URI]`: without an argument the URI in the variable `VIREVENT_URI`, or a demo.
 //!
-//! Exit status: 0 after a normal end, 1 if the hypervisor is unreachable or refuses, 2 if the URI is
-//! wrong.
+//! Exit status: 0 after a normal end, 1 if the hypervisor is unreachable or refuses, 2 if the URI
+//! is wrong.
 
 use std::io::{self, Write};
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! The libraries' log on standard error: by default only warnings that need an action of the user, such
-//! as a directory that does not exist.
+//! The libraries' log on standard error: by default only warnings that need an action of the user,
+//! such as a directory that does not exist.
 
 use std::ffi::OsStr;
 use std::io::{self, Write};

@@ -171,8 +171,8 @@ async fn watch(args: &Args, sources: &[Arc<dyn EventSource>]) -> Result<ExitCode
     Ok(status)
 }
 
-/// Waits until the hypervisors have confirmed the end, and then until everything is written. After a
-/// request to stop it waits for the output only briefly, and another request ends each wait.
+/// Waits until the hypervisors have confirmed the end, and then until everything is written. After
+/// a request to stop it waits for the output only briefly, and another request ends each wait.
 async fn finish(
     output: &mut Output,
     streams: Streams,

@@ -1,7 +1,7 @@
 //! Standard output, on a thread of its own.
 //!
-//! A terminal or pipe that accepts nothing blocks that thread and, through the bounded channel, the loop
-//! that prints, but never the driver: its mailbox compacts and delivers a gap.
+//! A terminal or pipe that accepts nothing blocks that thread and, through the bounded channel, the
+//! loop that prints, but never the driver: its mailbox compacts and delivers a gap.
 
 use std::io;
 use std::sync::Arc;
@@ -37,8 +37,8 @@ impl Output {
         Self { chunks: Some(chunks), outcome, closed }
     }
 
-    /// Queues some lines, and waits while the queue is full. Lines for a closed or broken output are
-    /// dropped: see [`closed`](Self::closed) and [`finish`](Self::finish).
+    /// Queues some lines, and waits while the queue is full. Lines for a closed or broken output
+    /// are dropped: see [`closed`](Self::closed) and [`finish`](Self::finish).
     ///
     /// # Cancel safety
     /// If the future is dropped while it waits, the lines are lost.
@@ -85,8 +85,8 @@ fn write(mut waiting: mpsc::Receiver<Vec<u8>>) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes to standard output, and waits while it accepts nothing: also if another process that shares it
-/// has made it non-blocking.
+/// Writes to standard output, and waits while it accepts nothing: also if another process that
+/// shares it has made it non-blocking.
 pub(crate) fn write_all(mut bytes: &[u8]) -> io::Result<()> {
     let stdout = io::stdout();
     while !bytes.is_empty() {
@@ -103,7 +103,8 @@ pub(crate) fn write_all(mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits until the reader of a pipe has closed it: a write would notice that only at the next event.
+/// Waits until the reader of a pipe has closed it: a write would notice that only at the next
+/// event.
 fn wait_until_closed() -> bool {
     let stdout = io::stdout();
     loop {

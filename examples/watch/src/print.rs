@@ -129,8 +129,8 @@ impl<T: fmt::Display> fmt::Display for Words<T> {
     }
 }
 
-/// Escapes what could control a terminal: names come from the creators of domains, and may have control
-/// characters, or those that change the direction of text or hide it.
+/// Escapes what could control a terminal: names come from the creators of domains, and may have
+/// control characters, or those that change the direction of text or hide it.
 pub(crate) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {

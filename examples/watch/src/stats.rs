@@ -32,7 +32,8 @@ impl Stats {
         self.last = Some(Instant::now());
     }
 
-    /// Records the CPU time at the end of watching: reading it costs a system call, so not at each event.
+    /// Records the CPU time at the end of watching: reading it costs a system call, so not at each
+    /// event.
     pub(crate) fn finish(&mut self) {
         self.cpu = self.first.map_or(Duration::ZERO, |(_, first)| cpu().saturating_sub(first));
     }

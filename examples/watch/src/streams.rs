@@ -50,8 +50,8 @@ impl Streams {
         Ok(Self { open, subscriptions })
     }
 
-    /// Waits for events, and puts those that are ready into `batch`, which is empty. Calls `failed` for a
-    /// stream that ended in a failure. False if all streams have ended.
+    /// Waits for events, and puts those that are ready into `batch`, which is empty. Calls `failed`
+    /// for a stream that ended in a failure. False if all streams have ended.
     ///
     /// # Cancel safety
     /// Cancel safe.

@@ -134,8 +134,8 @@ impl Fold {
     /// Checks that the table equals the truth: the same domains, in the same runs and states, and
     /// persistent or not, as far as both sides know.
     ///
-    /// The truth may have another source than the events, as that of a daemon's host has: if no domain
-    /// has the same identity, one with the same uuid is compared.
+    /// The truth may have another source than the events, as that of a daemon's host has: if no
+    /// domain has the same identity, one with the same uuid is compared.
     ///
     /// # Errors
     /// The differences.

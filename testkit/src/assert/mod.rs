@@ -1,7 +1,7 @@
 //! Assertions on streams.
 //!
-//! Each returns a [`Failure`] and does not panic, so that `.unwrap()` fails on the test's own line and a
-//! conformance check can return it with `?`. On tokio's paused time none of them takes any.
+//! Each returns a [`Failure`] and does not panic, so that `.unwrap()` fails on the test's own line
+//! and a conformance check can return it with `?`. On tokio's paused time none of them takes any.
 
 mod fold;
 
@@ -49,8 +49,8 @@ impl fmt::Debug for Failure {
     }
 }
 
-/// Waits until `reached` returns true, and asks every 2 ms: for what another process does without an
-/// event.
+/// Waits until `reached` returns true, and asks every 2 ms: for what another process does without
+/// an event.
 ///
 /// # Errors
 /// It is not true within 10 s: with `what` in the message.

@@ -64,8 +64,8 @@ macro_rules! conformance_tests {
     };
 }
 
-/// Defines a macro with one arm for each ignored check, and calls it for each check: no macro can compare
-/// two names in another way.
+/// Defines a macro with one arm for each ignored check, and calls it for each check: no macro can
+/// compare two names in another way.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __conformance_tests {
@@ -108,8 +108,8 @@ macro_rules! __conformance_test {
     };
 }
 
-/// A test that is ignored with a reason, which the report has. If it is run all the same, it fails if the
-/// rig supports the check.
+/// A test that is ignored with a reason, which the report has. If it is run all the same, it fails
+/// if the rig supports the check.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __conformance_ignored {

@@ -31,9 +31,9 @@
 //! # fn main() {}
 //! ```
 //!
-//! The expression may `.await`. An attribute before it applies to each test
-//! (`#[ignore = "needs libvirtd"]`); `paused,` before it runs them on tokio's paused time. The host may
-//! have other domains: each check looks at its own only.
+//! The expression may `.await`. An attribute before it applies to each test (`#[ignore = "needs
+//! libvirtd"]`); `paused,` before it runs them on tokio's paused time. The host may have other
+//! domains: each check looks at its own only.
 //!
 //! A check of an operation that the rig does not support fails, unless it is ignored with a reason,
 //! which is then in the report:

@@ -77,7 +77,8 @@ pub async fn a_restart_in_an_outage_is_a_stop_and_a_start(rig: &dyn Rig) -> Resu
     broken
 }
 
-/// No event is delivered for a domain that does not change in an outage, neither during it nor after.
+/// No event is delivered for a domain that does not change in an outage, neither during it nor
+/// after.
 ///
 /// # Errors
 /// The check fails.
@@ -96,8 +97,8 @@ pub async fn unreachable_is_never_stopped(rig: &dyn Rig) -> Result<(), Failure> 
     broken
 }
 
-/// In an outage a subscription succeeds at once, and its stream begins with `Disconnected`; after the
-/// outage come the existing domains and `Synced`.
+/// In an outage a subscription succeeds at once, and its stream begins with `Disconnected`; after
+/// the outage come the existing domains and `Synced`.
 ///
 /// # Errors
 /// The check fails.
@@ -123,8 +124,8 @@ pub async fn subscribing_in_an_outage_opens_with_disconnected(
     broken
 }
 
-/// The first subscription to an unreachable source is an error. With `wait` it succeeds, begins with
-/// `Disconnected` and is synced once the source is reachable.
+/// The first subscription to an unreachable source is an error. With `wait` it succeeds, begins
+/// with `Disconnected` and is synced once the source is reachable.
 ///
 /// # Errors
 /// The check fails.

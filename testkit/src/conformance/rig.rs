@@ -85,8 +85,8 @@ pub trait Rig: Send + Sync {
         Err(Failure::unsupported("count registrations"))
     }
 
-    /// Ends the domain's run without an event, because the hypervisor sends none or because the event is
-    /// dropped on its way.
+    /// Ends the domain's run without an event, because the hypervisor sends none or because the
+    /// event is dropped on its way.
     ///
     /// # Errors
     /// The operation fails or is not supported.
@@ -99,8 +99,8 @@ pub trait Rig: Send + Sync {
         Duration::from_secs(60)
     }
 
-    /// Whether the backend finds silent ends by itself, beside the driver's verification, and reports some
-    /// of them as observed. Default: false, so that each must be inferred.
+    /// Whether the backend finds silent ends by itself, beside the driver's verification, and
+    /// reports some of them as observed. Default: false, so that each must be inferred.
     fn observes_silent_ends(&self) -> bool {
         false
     }

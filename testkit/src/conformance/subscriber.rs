@@ -32,8 +32,8 @@ impl Subscriber {
         next_within(&mut self.stream, self.patience).await
     }
 
-    /// Reads events up to one for which `last` is true. Returns those about the domain with this name,
-    /// and the last one.
+    /// Reads events up to one for which `last` is true. Returns those about the domain with this
+    /// name, and the last one.
     pub(super) async fn until(
         &mut self,
         name: &str,

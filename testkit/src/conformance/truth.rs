@@ -31,8 +31,8 @@ async fn listed(
     }
 }
 
-/// Every event of a run says whether its domain is persistent, as the list does after the run. A domain
-/// that is not is gone at its stop.
+/// Every event of a run says whether its domain is persistent, as the list does after the run. A
+/// domain that is not is gone at its stop.
 ///
 /// # Errors
 /// The check fails.
@@ -128,8 +128,9 @@ pub async fn a_table_folded_from_events_equals_the_list(rig: &dyn Rig) -> Result
     rig.stop("web").await
 }
 
-/// The next verification delivers the end of a run that had no event, once and inferred. Only a backend
-/// that finds such ends by itself ([`Rig::observes_silent_ends`]) may deliver it as observed before.
+/// The next verification delivers the end of a run that had no event, once and inferred. Only a
+/// backend that finds such ends by itself ([`Rig::observes_silent_ends`]) may deliver it as
+/// observed before.
 ///
 /// # Errors
 /// The check fails.

@@ -11,8 +11,8 @@ use super::line::Line;
 use super::session::FakeConnect;
 use crate::host::Host;
 
-/// A builder of a [`FakeHypervisor`]. The defaults are those of a real backend, except that the waits
-/// before reconnects are the same in every run.
+/// A builder of a [`FakeHypervisor`]. The defaults are those of a real backend, except that the
+/// waits before reconnects are the same in every run.
 #[derive(Clone, Debug)]
 #[must_use = "call build()"]
 pub struct Builder {
@@ -55,8 +55,8 @@ impl Builder {
         self
     }
 
-    /// Uses an existing host. Its [`source`](Host::source) should equal the [`uri`](Self::uri), so that
-    /// the host's domains equal those in events.
+    /// Uses an existing host. Its [`source`](Host::source) should equal the [`uri`](Self::uri), so
+    /// that the host's domains equal those in events.
     pub fn on(mut self, host: &Host) -> Self {
         self.host = Some(host.clone());
         self
@@ -74,8 +74,8 @@ impl Builder {
         self
     }
 
-    /// Makes the hypervisor level-triggered, as Xen: it reports the states of runs, not changes, and has
-    /// no inactive domains. The driver derives the changes.
+    /// Makes the hypervisor level-triggered, as Xen: it reports the states of runs, not changes,
+    /// and has no inactive domains. The driver derives the changes.
     pub fn level_triggered(mut self) -> Self {
         self.level_triggered = true;
         self
@@ -105,15 +105,15 @@ impl Builder {
         self
     }
 
-    /// Sets the silence before a ping, and the number of pings without a reply that end the connection.
-    /// Default: 5 s and 5. `None` disables pings.
+    /// Sets the silence before a ping, and the number of pings without a reply that end the
+    /// connection. Default: 5 s and 5. `None` disables pings.
     pub fn keepalive(mut self, interval: Option<Duration>, count: u32) -> Self {
         self.keepalive = (interval, count);
         self
     }
 
-    /// Sets the interval of verifications, in which the driver compares its roster with a list. Default:
-    /// 60 s, with a jitter of a tenth. `None` disables them.
+    /// Sets the interval of verifications, in which the driver compares its roster with a list.
+    /// Default: 60 s, with a jitter of a tenth. `None` disables them.
     pub fn verify(mut self, interval: Option<Duration>) -> Self {
         self.settings.verify = Some(interval);
         self

@@ -62,8 +62,8 @@ impl FakeHypervisor {
         self.line.change(|state| state.lists_hang = false);
     }
 
-    /// Changes every list by `falsify` from now on, as a wrong backend that leaves domains out or reports
-    /// wrong states.
+    /// Changes every list by `falsify` from now on, as a wrong backend that leaves domains out or
+    /// reports wrong states.
     pub fn falsify_lists(&self, falsify: impl FnMut(&mut Vec<Listed>) + Send + 'static) {
         self.line.change(|state| state.falsify = Some(Falsify(Box::new(falsify))));
     }
@@ -84,8 +84,8 @@ impl FakeHypervisor {
         self.line.change(|state| state.lacking.insert(kind));
     }
 
-    /// Makes the open connection half-open: nothing comes over it, neither replies to pings nor its end.
-    /// The next connection works.
+    /// Makes the open connection half-open: nothing comes over it, neither replies to pings nor its
+    /// end. The next connection works.
     pub fn go_silent(&self) {
         self.line.change(|state| {
             if let Some(live) = &mut state.live {
@@ -94,8 +94,8 @@ impl FakeHypervisor {
         });
     }
 
-    /// Makes a part unreachable (one host of many, one domain's socket). Its events are not delivered
-    /// until [`restored`](Self::restored).
+    /// Makes a part unreachable (one host of many, one domain's socket). Its events are not
+    /// delivered until [`restored`](Self::restored).
     pub fn disconnected(&self, scope: Scope, fault: Fault) {
         self.line.change(|state| state.disconnect_part(self.host(), scope, fault));
     }

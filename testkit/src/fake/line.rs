@@ -198,8 +198,8 @@ impl Line {
 }
 
 impl Item {
-    /// Whether it is sent under these registrations. A server drops queued events of a registration that
-    /// has ended.
+    /// Whether it is sent under these registrations. A server drops queued events of a registration
+    /// that has ended.
     fn is_of(&self, registered: &Interest) -> bool {
         match self {
             Self::Emitted(emitted) => match emitted.event.kind() {

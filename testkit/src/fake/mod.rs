@@ -1,7 +1,7 @@
 //! A hypervisor inside the process, for tests of programs that use virevent.
 //!
-//! It runs on the same [`Driver`] as every backend, so that a program sees the same order, gaps, inferred
-//! events, lag and cancellation as with a real one.
+//! It runs on the same [`Driver`] as every backend, so that a program sees the same order, gaps,
+//! inferred events, lag and cancellation as with a real one.
 
 mod builder;
 mod faults;
@@ -26,8 +26,8 @@ use crate::host::Host;
 
 /// A hypervisor inside the process. Cheap to clone; all clones are the same hypervisor.
 ///
-/// Its operations emit the events that libvirt would emit. None of them waits, so that a test acts in one
-/// line and asserts in the next:
+/// Its operations emit the events that libvirt would emit. None of them waits, so that a test acts
+/// in one line and asserts in the next:
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
@@ -44,8 +44,8 @@ use crate::host::Host;
 /// # });
 /// ```
 ///
-/// During an outage of the connection operations still change the host: the driver infers the changes
-/// after its reconnect.
+/// During an outage of the connection operations still change the host: the driver infers the
+/// changes after its reconnect.
 #[derive(Clone)]
 pub struct FakeHypervisor {
     line: Arc<Line>,
@@ -81,8 +81,9 @@ impl FakeHypervisor {
 
 /// Single-step mode.
 impl FakeHypervisor {
-    /// Holds events from now on, until [`step`](Self::step) delivers one or [`release`](Self::release)
-    /// all. Replies are not held: so a list can overtake events that it contains, as on a busy server.
+    /// Holds events from now on, until [`step`](Self::step) delivers one or
+    /// [`release`](Self::release) all. Replies are not held: so a list can overtake events that it
+    /// contains, as on a busy server.
     pub fn single_step(&self) {
         self.line.change(|state| state.stepping = true);
     }

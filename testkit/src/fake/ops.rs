@@ -127,7 +127,8 @@ impl FakeHypervisor {
         self.host().reboot(name)
     }
 
-    /// Emits a lifecycle event without changing a domain: see [`Host::lifecycle`](crate::Host::lifecycle).
+    /// Emits a lifecycle event without changing a domain: see
+    /// [`Host::lifecycle`](crate::Host::lifecycle).
     ///
     /// # Errors
     /// See there.

@@ -1,5 +1,5 @@
-//! Fake servers that speak the real protocols over real sockets, for what the real ones do not do on
-//! demand.
+//! Fake servers that speak the real protocols over real sockets, for what the real ones do not do
+//! on demand.
 //!
 //! ```text
 //!   Host, Toolstack or test ──▶ fake ══ socket ══▶ the client under test

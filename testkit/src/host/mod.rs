@@ -1,6 +1,6 @@
 //! The simulated host: its domains, their states, and the events that a hypervisor emits for each
-//! change. It has no I/O and no clock, so that all that serve it emit the same events: the in-process
-//! [`FakeHypervisor`](crate::FakeHypervisor) and a fake server on a socket.
+//! change. It has no I/O and no clock, so that all that serve it emit the same events: the
+//! in-process [`FakeHypervisor`](crate::FakeHypervisor) and a fake server on a socket.
 //!
 //! ```text
 //!   define ──▶ inactive ──start──▶ running ⇄ paused        create ──▶ running (transient)
@@ -180,8 +180,8 @@ impl fmt::Debug for Host {
     }
 }
 
-/// A uuid (version 8: defined by the application) as a function of the name and of the number of uuids
-/// that this name has used already.
+/// A uuid (version 8: defined by the application) as a function of the name and of the number of
+/// uuids that this name has used already.
 pub(crate) fn uuid_of(name: &str, taken: u32) -> Uuid {
     // FNV-1a, 128 bits.
     let hash = |hash: u128, byte: &u8| {

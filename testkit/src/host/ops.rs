@@ -1,7 +1,7 @@
 //! The operations of a simulated host, and the events that they emit.
 //!
-//! Codes and order are those of libvirt's QEMU driver, except that a start emits `started` alone, as in
-//! libvirt's test driver, not `resumed` and `started`.
+//! Codes and order are those of libvirt's QEMU driver, except that a start emits `started` alone,
+//! as in libvirt's test driver, not `resumed` and `started`.
 
 use std::time::SystemTime;
 
@@ -19,8 +19,8 @@ const NAME_MAX: usize = 255;
 /// Each operation changes the host, emits its events and returns the domain after it, or fails and
 /// changes nothing.
 impl Host {
-    /// Defines a domain: a new one or an existing transient one (`added`), or a persistent one again
-    /// (`updated`).
+    /// Defines a domain: a new one or an existing transient one (`added`), or a persistent one
+    /// again (`updated`).
     ///
     /// # Errors
     /// The name cannot be that of a domain.

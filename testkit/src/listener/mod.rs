@@ -34,8 +34,8 @@ pub(crate) struct AcceptLoop(AbortHandle);
 impl AcceptLoop {
     /// Accepts connections and serves each in a task, at most `limit` of them at a time.
     ///
-    /// `serve` is called as soon as a connection is accepted, before its future runs: what it counts
-    /// is in the order of the accepts.
+    /// `serve` is called as soon as a connection is accepted, before its future runs: what it
+    /// counts is in the order of the accepts.
     ///
     /// # Panics
     /// Outside a tokio runtime.

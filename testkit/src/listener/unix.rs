@@ -12,7 +12,8 @@ use super::AcceptLoop;
 /// Serves one connection until either side hangs up.
 type Serve = dyn Fn(UnixStream) -> BoxFuture<'static, ()> + Send + Sync;
 
-/// A listening Unix socket whose path outlives it. Dropping it closes the socket and every connection.
+/// A listening Unix socket whose path outlives it. Dropping it closes the socket and every
+/// connection.
 pub(crate) struct Listener {
     path: PathBuf,
     serve: Arc<Serve>,

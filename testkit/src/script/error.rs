@@ -29,7 +29,11 @@ pub enum ScriptError {
         problem: String,
     },
     /// A step's time is before that of the step before it.
-    #[error("step {step}: its time {} is before that of the step before it, {}", format_duration(*time), format_duration(*before))]
+    #[error(
+        "step {step}: its time {} is before that of the step before it, {}",
+        format_duration(*time),
+        format_duration(*before)
+    )]
     Backwards {
         /// The step, from 1.
         step: usize,

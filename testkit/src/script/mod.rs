@@ -76,7 +76,8 @@ impl Script {
     /// Checks the script: its steps run on a hypervisor without domains, without waiting.
     ///
     /// # Errors
-    /// The first mistake: a limit is exceeded, a time precedes the one before it, or a step is refused.
+    /// The first mistake: a limit is exceeded, a time precedes the one before it, or a step is
+    /// refused.
     pub fn check(&self) -> Result<(), ScriptError> {
         self.check_writing()?;
         let fake = FakeHypervisor::new();
@@ -86,8 +87,8 @@ impl Script {
     /// Runs the steps at their times, counted from now, and returns at the script's end.
     ///
     /// # Errors
-    /// The script has a mistake, which is found before its first step, or the hypervisor refuses a step;
-    /// the steps behind that are not run.
+    /// The script has a mistake, which is found before its first step, or the hypervisor refuses a
+    /// step; the steps behind that are not run.
     ///
     /// # Cancel safety
     /// Dropping the future stops the script. Another run begins with the first step.

@@ -13,9 +13,9 @@ use crate::FakeHypervisor;
 
 /// A source that plays a script, as that of the URI `fake:`.
 ///
-/// The steps at time zero run before the first subscription, so their domains exist for it. The others
-/// begin when the first subscription has succeeded. At the script's end the source is shut down, and
-/// the streams end after their buffered events, unless [`Script::ends`] is false.
+/// The steps at time zero run before the first subscription, so their domains exist for it. The
+/// others begin when the first subscription has succeeded. At the script's end the source is shut
+/// down, and the streams end after their buffered events, unless [`Script::ends`] is false.
 #[derive(Clone)]
 pub struct ScriptedSource {
     fake: FakeHypervisor,

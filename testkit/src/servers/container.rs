@@ -32,7 +32,8 @@ impl Container {
     /// Its domain XML. Its init reads orders from the file `orders`.
     pub(super) fn to_xml(&self, orders: &Path) -> String {
         // In a pid namespace reboot(2) ends init by a signal that libvirt_lxc takes for a reboot.
-        // Perl makes the call, since every Debian has it, but not every one has the program `reboot`.
+        // Perl makes the call, since every Debian has it, but not every one has the program
+        // `reboot`.
         let script = format!(
             "while ! read -r word 2>/dev/null &lt; '{file}'; do sleep 0.02; done\n\
              rm '{file}'\n\
@@ -85,8 +86,8 @@ pub(super) fn thaw(pid: u32) -> Vec<PathBuf> {
     directories
 }
 
-/// The directory of the control group in a line of `/proc/PID/cgroup`, if it belongs to a container:
-/// `7:freezer:/machine/lxc-11-web.libvirt-lxc`.
+/// The directory of the control group in a line of `/proc/PID/cgroup`, if it belongs to a
+/// container: `7:freezer:/machine/lxc-11-web.libvirt-lxc`.
 fn control_group(line: &str) -> Option<PathBuf> {
     let mut parts = line.splitn(3, ':').skip(1);
     let controllers = parts.next()?;

@@ -100,8 +100,8 @@ impl Guest {
                 code.extend([0xb8, 0x00, kind]); // mov ax, 2400h or 2800h (sleep enable, S3 or S4)
                 code.push(0xef); // out dx, ax
             }
-            // The firmware finds no waking vector at the wakeup and boots this sector again. A byte of
-            // the CMOS, which survives the reset, marks the second boot.
+            // The firmware finds no waking vector at the wakeup and boots this sector again. A byte
+            // of the CMOS, which survives the reset, marks the second boot.
             Deed::SleepThenPanic => {
                 code.extend([0xb0, 0x7f]); // mov al, 7fh (the last byte of the CMOS)
                 code.extend([0xe6, 0x70]); // out 70h, al

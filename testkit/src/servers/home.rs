@@ -14,9 +14,9 @@ const NOBODY: u32 = 65534;
 
 /// Binds the directories of `$1` over the system's, and runs the rest of its arguments.
 ///
-/// Covering all of `/run` also hides the system's message bus, which a daemon under test must not use.
-/// Where both versions of control groups are mounted, libvirt uses version 2 although the controllers
-/// belong to version 1, and fails to start containers: so version 2 is hidden.
+/// Covering all of `/run` also hides the system's message bus, which a daemon under test must not
+/// use. Where both versions of control groups are mounted, libvirt uses version 2 although the
+/// controllers belong to version 1, and fails to start containers: so version 2 is hidden.
 const IN_NAMESPACE: &str = r#"
 set -e
 for part in lib cache log; do mount --bind "$1/$part" "/var/$part/libvirt"; done
@@ -28,8 +28,9 @@ shift 3
 exec "$@"
 "#;
 
-/// QEMU runs as root: under another user libvirtd takes its cached capabilities for stale and probes
-/// QEMU again, for seconds, at each use. QEMU writes its own log, since there is no virtlogd.
+/// QEMU runs as root: under another user libvirtd takes its cached capabilities for stale and
+/// probes QEMU again, for seconds, at each use. QEMU writes its own log, since there is no
+/// virtlogd.
 const QEMU_CONF: &str = "stdio_handler = \"file\"\nuser = \"root\"\ngroup = \"root\"\n";
 
 #[derive(Debug)]
@@ -153,7 +154,8 @@ impl Home {
         ]
     }
 
-    /// The command that runs `program` on these directories. Wrappers exec it, so the pid is its own.
+    /// The command that runs `program` on these directories. Wrappers exec it, so the pid is its
+    /// own.
     pub(super) fn command(&self, program: &str) -> Command {
         let mut command;
         match self.mode {

@@ -8,12 +8,13 @@
 //!     └────▶ Toolstack: acts on the domains
 //! ```
 //!
-//! A [`Libvirtd`] keeps its files and sockets in a temporary directory and does not touch the machine's
-//! own, so that any number run side by side. Started by root it is a system daemon in a mount namespace
-//! of its own; started by another user, or where namespaces are not allowed, it is a session daemon.
+//! A [`Libvirtd`] keeps its files and sockets in a temporary directory and does not touch the
+//! machine's own, so that any number run side by side. Started by root it is a system daemon in a
+//! mount namespace of its own; started by another user, or where namespaces are not allowed, it is
+//! a session daemon.
 //!
-//! Dropping it kills all processes that it started, guests included. A [`Qemu`] runs without a daemon.
-//! A [`Xenstored`] is the store daemon of a Xen host, on a machine without Xen.
+//! Dropping it kills all processes that it started, guests included. A [`Qemu`] runs without a
+//! daemon. A [`Xenstored`] is the store daemon of a Xen host, on a machine without Xen.
 //!
 //! ```no_run
 //! # async fn test() -> Result<(), Box<dyn std::error::Error>> {

@@ -23,8 +23,8 @@ pub(super) fn signal(pid: u32, signal: Signal) {
     }
 }
 
-/// The pids in the files `*.pid` of `directory` whose process runs a program with `program` in its name:
-/// a pid may have been reused since the file was written.
+/// The pids in the files `*.pid` of `directory` whose process runs a program with `program` in its
+/// name: a pid may have been reused since the file was written.
 pub(super) fn pids_in(directory: &Path, program: &str) -> Vec<u32> {
     let Ok(files) = fs::read_dir(directory) else { return Vec::new() };
     files
@@ -41,7 +41,8 @@ pub(super) fn children(pid: u32) -> Vec<u32> {
     children.unwrap_or_default().split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
-/// Kills the processes and waits at most 2 s until they are gone. Blocks the thread: for `Drop` only.
+/// Kills the processes and waits at most 2 s until they are gone. Blocks the thread: for `Drop`
+/// only.
 pub(super) fn kill_all(pids: &[u32]) {
     for pid in pids {
         signal(*pid, Signal::KILL);

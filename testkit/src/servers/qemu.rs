@@ -24,12 +24,12 @@ const ANSWER: Duration = Duration::from_secs(5);
 
 /// The number of starts before the launcher gives up.
 ///
-/// In about one of 500 starts QEMU 7.2 stops answering on all monitors, if two clients send commands in
-/// the same instant of its start: here the client under test and the test itself.
+/// In about one of 500 starts QEMU 7.2 stops answering on all monitors, if two clients send
+/// commands in the same instant of its start: here the client under test and the test itself.
 const STARTS: usize = 3;
 
-/// The configuration of a [`Qemu`]. By default an empty machine, which can be started, paused, reset and
-/// powered down without a guest.
+/// The configuration of a [`Qemu`]. By default an empty machine, which can be started, paused,
+/// reset and powered down without a guest.
 #[derive(Clone, Debug, Default)]
 #[must_use = "call start()"]
 pub struct QemuConfig {
@@ -56,8 +56,8 @@ impl QemuConfig {
         self
     }
 
-    /// The path of the monitor for the client under test. Default: in a directory of its own. A socket
-    /// file that an earlier QEMU left there is removed.
+    /// The path of the monitor for the client under test. Default: in a directory of its own. A
+    /// socket file that an earlier QEMU left there is removed.
     pub fn socket(mut self, path: &Path) -> Self {
         self.socket = Some(path.into());
         self
@@ -75,8 +75,8 @@ impl QemuConfig {
         self
     }
 
-    /// Runs the guest at once, without waiting for `cont` (`-S`). Events before the client under test
-    /// has connected are lost then.
+    /// Runs the guest at once, without waiting for `cont` (`-S`). Events before the client under
+    /// test has connected are lost then.
     pub fn running(mut self) -> Self {
         self.running = true;
         self
@@ -236,8 +236,8 @@ impl Qemu {
         Ok(())
     }
 
-    /// Runs a command without arguments, such as `stop`, and returns QEMU's answer: an empty one if QEMU
-    /// ended before it.
+    /// Runs a command without arguments, such as `stop`, and returns QEMU's answer: an empty one if
+    /// QEMU ended before it.
     ///
     /// # Errors
     /// QEMU refuses the command, does not answer, or has ended.
@@ -317,8 +317,8 @@ impl Qemu {
     }
 }
 
-/// Connects to the test's own monitor of a QEMU that has just been started. `None` if QEMU greets but
-/// does not answer.
+/// Connects to the test's own monitor of a QEMU that has just been started. `None` if QEMU greets
+/// but does not answer.
 async fn connect(
     child: &mut Child,
     control: &Path,

@@ -100,7 +100,8 @@ impl Power {
 pub enum RunState {
     /// The domain exists, running or paused.
     Running,
-    /// The domain has shut down or suspended itself, and still exists. Only the hypervisor knows which.
+    /// The domain has shut down or suspended itself, and still exists. Only the hypervisor knows
+    /// which.
     Shutdown,
     /// The domain has crashed and still exists.
     Crashed,

@@ -5,9 +5,10 @@
 //!                └──run states, VIRQ──▶ the "hypervisor" that xenstored asks
 //! ```
 //!
-//! On a Xen host a domain is in two places: in the hypervisor, which alone knows whether it runs, and
-//! in the store, where the toolstack writes its name and uuid and introduces it. A [`Toolstack`] acts on
-//! both, so that a test can do what libxl does, do it in another order, or leave steps out.
+//! On a Xen host a domain is in two places: in the hypervisor, which alone knows whether it runs,
+//! and in the store, where the toolstack writes its name and uuid and introduces it. A
+//! [`Toolstack`] acts on both, so that a test can do what libxl does, do it in another order, or
+//! leave steps out.
 //!
 //! It blocks the thread while it waits for the daemon (microseconds, with a real one) and needs no
 //! runtime.

@@ -15,8 +15,8 @@ type Outcome<T = ()> = Result<T, ToolstackError>;
 
 /// A toolstack that acts on a store daemon and on the hypervisor behind it.
 ///
-/// An operation returns when the store daemon has processed it: the watch events for other clients are
-/// queued or sent by then.
+/// An operation returns when the store daemon has processed it: the watch events for other clients
+/// are queued or sent by then.
 ///
 /// # Errors
 /// Every operation fails if the daemon refuses it or does not answer: see [`ToolstackError`].
@@ -57,16 +57,16 @@ impl Toolstack {
 /// Making domains.
 #[expect(clippy::missing_errors_doc, reason = "they are the type's: see there")]
 impl Toolstack {
-    /// Makes and runs a domain, by [`prepare`](Self::prepare) and [`announce`](Self::announce). Returns
-    /// its id.
+    /// Makes and runs a domain, by [`prepare`](Self::prepare) and [`announce`](Self::announce).
+    /// Returns its id.
     pub fn introduce(&self, blueprint: impl Into<Blueprint>) -> Outcome<u32> {
         let domid = self.prepare(blueprint)?;
         self.announce(domid)?;
         Ok(domid)
     }
 
-    /// Makes a domain and writes it into the store without introducing it: first its identity in one
-    /// transaction, then its memory and its port. Returns its id.
+    /// Makes a domain and writes it into the store without introducing it: first its identity in
+    /// one transaction, then its memory and its port. Returns its id.
     pub fn prepare(&self, blueprint: impl Into<Blueprint>) -> Outcome<u32> {
         let blueprint = blueprint.into();
         let mut ledger = self.ledger();
@@ -104,8 +104,8 @@ impl Toolstack {
         Ok(())
     }
 
-    /// Replaces an introduced domain by another one under the same id. The daemon sends no event: it is
-    /// not notified of the end, and a second introduction is silent.
+    /// Replaces an introduced domain by another one under the same id. The daemon sends no event:
+    /// it is not notified of the end, and a second introduction is silent.
     pub fn reuse(&self, domid: u32, blueprint: impl Into<Blueprint>) -> Outcome {
         self.forget(domid)?;
         self.introduce(blueprint.into().domid(domid))?;
@@ -232,8 +232,8 @@ impl Toolstack {
         self.vanish(domid)
     }
 
-    /// Removes a domain from the hypervisor only. The daemon then removes the guest's own nodes from the
-    /// store, and leaves `/local/domain/N`.
+    /// Removes a domain from the hypervisor only. The daemon then removes the guest's own nodes
+    /// from the store, and leaves `/local/domain/N`.
     pub fn vanish(&self, domid: u32) -> Outcome {
         self.set_run_state(domid, None)?;
         self.raise_virq()
@@ -252,7 +252,8 @@ impl Toolstack {
         Ok(())
     }
 
-    /// Releases a domain (`RELEASE`): the daemon no longer counts it as introduced. libxl never does so.
+    /// Releases a domain (`RELEASE`): the daemon no longer counts it as introduced. libxl never
+    /// does so.
     pub fn release(&self, domid: u32) -> Outcome {
         self.backend().call(RELEASE, 0, &terminated(&[&domid.to_string()]))?;
         Ok(())
@@ -262,8 +263,8 @@ impl Toolstack {
 /// The steps of the operations above.
 #[expect(clippy::missing_errors_doc, reason = "they are the type's: see there")]
 impl Toolstack {
-    /// Sets a domain's state in the hypervisor, `None` to remove it. The daemon is not notified: several
-    /// changes may precede one [`raise_virq`](Self::raise_virq).
+    /// Sets a domain's state in the hypervisor, `None` to remove it. The daemon is not notified:
+    /// several changes may precede one [`raise_virq`](Self::raise_virq).
     pub fn set_run_state(&self, domid: u32, state: Option<RunState>) -> Outcome {
         self.backend().set_state(domid, state).map_err(|source| ToolstackError::Unreachable {
             request: format!("setting the state of domain {domid}"),
@@ -276,8 +277,9 @@ impl Toolstack {
         self.backend()
             .raise_virq()
             .map_err(|source| ToolstackError::Unreachable { request: "the VIRQ".into(), source })?;
-        // The daemon reads its event channel before its sockets. It may have polled both just before the
-        // VIRQ, and then answers the first request without having seen it, but not the second.
+        // The daemon reads its event channel before its sockets. It may have polled both just
+        // before the VIRQ, and then answers the first request without having seen it, but not the
+        // second.
         for _ in 0..2 {
             self.backend().is_introduced(0)?;
         }
@@ -306,8 +308,8 @@ impl Toolstack {
         self.backend().list(path)
     }
 
-    /// The daemon's domains, by id: those in `/local/domain`, and those that are introduced without being
-    /// there. Domain 0 is left out.
+    /// The daemon's domains, by id: those in `/local/domain`, and those that are introduced without
+    /// being there. Domain 0 is left out.
     pub fn domains(&self) -> Outcome<Vec<Known>> {
         let mut domids = self.ledger().ids.clone();
         domids

@@ -144,9 +144,9 @@ async fn the_fake_and_a_real_one_answer_recorded_requests_alike() {
 
 /// A valid or nearly valid request.
 ///
-/// Left out are requests to which the real daemon gives an undefined answer or crashes: a path without
-/// its NUL, permissions of an unknown special path or of the root; and `SET_TARGET`, after which it does
-/// not free the target.
+/// Left out are requests to which the real daemon gives an undefined answer or crashes: a path
+/// without its NUL, permissions of an unknown special path or of the root; and `SET_TARGET`, after
+/// which it does not free the target.
 fn any_request(random: &mut Rng) -> Frame {
     let paths = [
         "/",

@@ -11,12 +11,13 @@ use virevent_libvirt::wire::procs::{auth, feature};
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Faults {
-    /// The number of bytes that it writes at a time, so that the client reads between. Default: all.
+    /// The number of bytes that it writes at a time, so that the client reads between. Default:
+    /// all.
     pub piece: Option<usize>,
     /// The time for which it collects messages before it writes them together. Default: none.
     pub gather: Duration,
-    /// Calls that it executes, but whose replies wait for [`release`](super::FakeLibvirtd::release),
-    /// while other messages flow.
+    /// Calls that it executes, but whose replies wait for
+    /// [`release`](super::FakeLibvirtd::release), while other messages flow.
     pub held: BTreeSet<i32>,
     /// Calls whose replies carry another serial.
     pub wrong_serial: BTreeSet<i32>,

@@ -1,5 +1,5 @@
-//! A fake libvirtd, with a real socket and the real protocol, for what the real daemon does not do on
-//! demand.
+//! A fake libvirtd, with a real socket and the real protocol, for what the real daemon does not do
+//! on demand.
 //!
 //! ```text
 //!   Host ──▶ FakeLibvirtd ══ socket ══▶ the client under test
@@ -145,8 +145,8 @@ impl FakeLibvirtd {
         self.order(|| Order::Ping);
     }
 
-    /// Sends the replies that were [`held`](Faults::held), and holds no more. They contain the state at
-    /// the time of the call.
+    /// Sends the replies that were [`held`](Faults::held), and holds no more. They contain the
+    /// state at the time of the call.
     pub fn release(&self) {
         self.change(|faults| faults.held.clear());
         self.order(|| Order::Release);

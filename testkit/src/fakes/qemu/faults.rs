@@ -7,7 +7,8 @@ use std::time::Duration;
 #[non_exhaustive]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
-    /// The number of bytes that it writes at a time, so that the client reads between. Default: all.
+    /// The number of bytes that it writes at a time, so that the client reads between. Default:
+    /// all.
     pub piece: Option<usize>,
     /// Bytes that it sends before its greeting.
     pub before_greeting: Vec<u8>,

@@ -1,5 +1,5 @@
-//! A fake QEMU, with a real socket and the real protocol (QMP), for what the real one does not do on
-//! demand.
+//! A fake QEMU, with a real socket and the real protocol (QMP), for what the real one does not do
+//! on demand.
 //!
 //! ```text
 //!   test ──▶ FakeQemu ══ socket, one client at a time ══▶ the client under test
@@ -80,7 +80,8 @@ impl FakeQemu {
         Ok(qemu)
     }
 
-    /// A path for a socket in a directory of its own, without a QEMU. [`boot`](Self::boot) starts one.
+    /// A path for a socket in a directory of its own, without a QEMU. [`boot`](Self::boot) starts
+    /// one.
     ///
     /// # Errors
     /// Its directory cannot be made.
@@ -136,8 +137,8 @@ impl FakeQemu {
         self.lock_socket().listen(self.port, &self.state)
     }
 
-    /// Advances the counter of runs, whose ids begin at 1 with each fake: for a test in which the next
-    /// run must not have the id of another fake's.
+    /// Advances the counter of runs, whose ids begin at 1 with each fake: for a test in which the
+    /// next run must not have the id of another fake's.
     pub fn skip_runs(&self, runs: u32) {
         self.state.change(|state| state.guest.thread += runs);
     }
@@ -194,8 +195,8 @@ impl FakeQemu {
         self.order(Order::Send(bytes.to_vec()));
     }
 
-    /// Sends the client another greeting, and answers no command until it has negotiated again: as QEMU
-    /// 11 does when its monitor is removed and added again (`object-del`, `object-add`).
+    /// Sends the client another greeting, and answers no command until it has negotiated again: as
+    /// QEMU 11 does when its monitor is removed and added again (`object-del`, `object-add`).
     pub fn greet_again(&self) {
         self.order(Order::Greet);
     }

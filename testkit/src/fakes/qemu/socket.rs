@@ -21,7 +21,8 @@ const BACKLOG: u32 = 1024;
 /// What exists at a fake's address.
 #[derive(Default)]
 pub(super) struct Socket {
-    /// Device and inode of the socket file, which differ from those of a later one at the same path.
+    /// Device and inode of the socket file, which differ from those of a later one at the same
+    /// path.
     file: Option<(u64, u64)>,
     /// The socket while it has a file and does not listen yet.
     bound: Option<UnixSocket>,

@@ -97,8 +97,8 @@ impl Client {
         out
     }
 
-    /// Queues a watch event. An event that is queued already is not queued again, unless its path is
-    /// special (`@...`), as in the real daemon.
+    /// Queues a watch event. An event that is queued already is not queued again, unless its path
+    /// is special (`@...`), as in the real daemon.
     pub(super) fn send_event(&mut self, path: &[u8], token: &[u8], times: usize) {
         let mut bytes = Vec::new();
         // Cannot fail: path and token fitted into the request that set the watch.
@@ -251,7 +251,8 @@ impl Daemon {
             if state.is_none() || (domain.introduced && state == Some(&RunState::Dying)) {
                 let introduced = domain.introduced;
                 if introduced && !self.faults.has_depth() {
-                    // Observed: the event of an end replaces those of shutdowns before the same VIRQ.
+                    // Observed: the event of an end replaces those of shutdowns before the same
+                    // VIRQ.
                     shut_down.clear();
                 }
                 self.end(at - 1);

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use virevent_xen::wire::{MAX_PAYLOAD, Operation};
 
-/// The faults of a [`FakeXenstored`](super::FakeXenstored), and its differences from the C xenstored of
-/// Xen 4.17. By default there are none.
+/// The faults of a [`FakeXenstored`](super::FakeXenstored), and its differences from the C
+/// xenstored of Xen 4.17. By default there are none.
 ///
 /// They do not affect requests of its own [`toolstack`](super::FakeXenstored::toolstack).
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Faults {
-    /// The number of bytes that it writes at a time, so that the client reads between. Default: all.
+    /// The number of bytes that it writes at a time, so that the client reads between. Default:
+    /// all.
     pub piece: Option<usize>,
     /// The number of additional watch events between a request and its reply: for the client's own
     /// watches in turn, each with the watched path. None while the client has no watches.
@@ -47,14 +48,14 @@ pub struct Faults {
     pub silent: bool,
     /// Operations that it does not know (`ENOSYS`).
     pub lacks: HashSet<Operation>,
-    /// The longest list in one reply, in bytes. A longer one is refused with `E2BIG` and comes in parts
-    /// of at most this length. Default: 4,096, as in the C daemon; oxenstored has no limit.
+    /// The longest list in one reply, in bytes. A longer one is refused with `E2BIG` and comes in
+    /// parts of at most this length. Default: 4,096, as in the C daemon; oxenstored has no limit.
     pub longest_list: usize,
     /// The number of times that a directory changes while a client reads it in parts. Default: 0.
     pub part_changes: u32,
     /// The answer to `GET_FEATURE`: a sum of bits. With 4 (Xen 4.22) a watch may have a depth, and
-    /// `@introduceDomain` and `@releaseDomain` name their domain: for a watch with a depth of 1, or on
-    /// `@releaseDomain/<domid>`. Default: `None`, it does not know the operation.
+    /// `@introduceDomain` and `@releaseDomain` name their domain: for a watch with a depth of 1, or
+    /// on `@releaseDomain/<domid>`. Default: `None`, it does not know the operation.
     pub features: Option<u32>,
 }
 
@@ -98,14 +99,15 @@ impl Default for Faults {
 }
 
 impl Faults {
-    /// Lists as oxenstored does (observed with 4.20): a directory of any length comes in one reply, and
-    /// `DIRECTORY_PART` is unknown.
+    /// Lists as oxenstored does (observed with 4.20): a directory of any length comes in one reply,
+    /// and `DIRECTORY_PART` is unknown.
     pub fn list_like_oxenstored(&mut self) {
         self.longest_list = usize::MAX;
         self.lacks.insert(Operation::DIRECTORY_PART);
     }
 
-    /// Refuses requests of this operation, all or those for one path, with an error such as `"EACCES"`.
+    /// Refuses requests of this operation, all or those for one path, with an error such as
+    /// `"EACCES"`.
     pub fn refuse(&mut self, operation: Operation, path: Option<&str>, error: &str) {
         let path = path.map(Into::into);
         self.errors.push(Refusal { operation, path, error: error.into() });

@@ -1,5 +1,5 @@
-//! A fake xenstored, with a real socket and the real protocol, for what the real daemon does not do on
-//! demand.
+//! A fake xenstored, with a real socket and the real protocol, for what the real daemon does not do
+//! on demand.
 //!
 //! ```text
 //!   Toolstack ──▶ FakeXenstored ══ socket ══▶ the client under test
@@ -7,12 +7,13 @@
 //!                  Faults: what it does wrong
 //! ```
 //!
-//! It has its own store and watches, and the same [`Toolstack`] as a real one. Without faults it answers
-//! as the C xenstored of Xen 4.17: a test sends both the same requests and compares the answers.
+//! It has its own store and watches, and the same [`Toolstack`] as a real one. Without faults it
+//! answers as the C xenstored of Xen 4.17: a test sends both the same requests and compares the
+//! answers.
 //!
-//! The toolstack acts inside the test's process, before the client can read. As in the real daemon, a
-//! watch event that is still queued is not queued again: a client does not see a `poweroff` that is
-//! acknowledged at once, unless it runs in between.
+//! The toolstack acts inside the test's process, before the client can read. As in the real daemon,
+//! a watch event that is still queued is not queued again: a client does not see a `poweroff` that
+//! is acknowledged at once, unless it runs in between.
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
@@ -146,8 +147,8 @@ impl FakeXenstored {
         self.order(|client| client.send(Out::Bytes(bytes.to_vec())));
     }
 
-    /// Sends every client this number of events for its own watches in turn, each with the watched path,
-    /// although nothing has changed.
+    /// Sends every client this number of events for its own watches in turn, each with the watched
+    /// path, although nothing has changed.
     pub fn flood(&self, events: usize) {
         self.order(|client| client.flood(events));
     }
@@ -172,8 +173,8 @@ impl FakeXenstored {
         self.daemon.lock().accepted
     }
 
-    /// The watches of all clients in order, as path and token, with replacements for bytes that are not
-    /// UTF-8.
+    /// The watches of all clients in order, as path and token, with replacements for bytes that are
+    /// not UTF-8.
     pub fn watches(&self) -> Vec<(String, String)> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let daemon = self.daemon.lock();
@@ -186,8 +187,8 @@ impl FakeXenstored {
         self.daemon.lock().calls.get(&operation).copied().unwrap_or(0)
     }
 
-    /// The number of requests so far that do more than read and watch, transactions included. A client
-    /// of events sends none.
+    /// The number of requests so far that do more than read and watch, transactions included. A
+    /// client of events sends none.
     pub fn meddling(&self) -> u64 {
         const READING: [Operation; 10] = [
             Operation::DIRECTORY,

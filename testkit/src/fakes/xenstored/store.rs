@@ -1,7 +1,7 @@
 //! The tree of nodes, and transactions on it.
 //!
-//! A transaction has its own copy of each node that it has read or changed. Its commit writes them into
-//! the store, unless one of them has changed there meanwhile.
+//! A transaction has its own copy of each node that it has read or changed. Its commit writes them
+//! into the store, unless one of them has changed there meanwhile.
 
 use std::collections::HashMap;
 
@@ -31,7 +31,8 @@ pub(super) struct Permission {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Change {
     pub(super) path: String,
-    /// Whether only watches of this very path get an event: the node was removed with a node above it.
+    /// Whether only watches of this very path get an event: the node was removed with a node above
+    /// it.
     pub(super) exact: bool,
 }
 
@@ -128,8 +129,8 @@ impl View<'_> {
         transaction.seen.get(path)?.node.clone()
     }
 
-    /// The node that a client names. If it is missing, the daemon reads the nodes above it, up to one
-    /// that exists, which thus belong to the transaction.
+    /// The node that a client names. If it is missing, the daemon reads the nodes above it, up to
+    /// one that exists, which thus belong to the transaction.
     pub(super) fn named(&mut self, path: &str) -> Option<Node> {
         let found = self.node(path);
         let mut above = path;
@@ -203,7 +204,8 @@ impl View<'_> {
         }
     }
 
-    /// Removes a node and all below it. It is no error if the node is missing and its parent is not.
+    /// Removes a node and all below it. It is no error if the node is missing and its parent is
+    /// not.
     pub(super) fn remove(&mut self, path: &str) -> Result<(), Refused> {
         if path == "/" {
             return Err(EINVAL);

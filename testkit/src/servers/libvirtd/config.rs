@@ -4,22 +4,24 @@ use std::fmt::Write as _;
 
 use super::Home;
 
-/// The configuration of a [`Libvirtd`](super::Libvirtd), by value: `Config::default().max_clients(2)`.
+/// The configuration of a [`Libvirtd`](super::Libvirtd), by value:
+/// `Config::default().max_clients(2)`.
 #[non_exhaustive]
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     /// The number of clients that it serves; the next one waits until another leaves. Default:
     /// libvirtd's own, 5,000.
     pub max_clients: Option<u32>,
-    /// The seconds of a client's silence before a ping, and the number of pings without a reply before
-    /// the daemon hangs up. Default: libvirtd's own, 5 s and 5.
+    /// The seconds of a client's silence before a ping, and the number of pings without a reply
+    /// before the daemon hangs up. Default: libvirtd's own, 5 s and 5.
     pub keepalive: Option<(u32, u32)>,
-    /// Whether it also listens on a port of the loopback address, without authentication. Default: no.
+    /// Whether it also listens on a port of the loopback address, without authentication. Default:
+    /// no.
     pub tcp: bool,
     /// Whether it runs containers (`lxc:///`), which needs root. Default: no.
     pub lxc: bool,
-    /// The name of its host, which needs root: two daemons with different names can migrate guests to
-    /// each other. Default: the machine's name.
+    /// The name of its host, which needs root: two daemons with different names can migrate guests
+    /// to each other. Default: the machine's name.
     pub host: Option<String>,
     /// Whether it runs a hook at each step of a QEMU guest's life:
     /// [`Libvirtd::set_hook`](super::Libvirtd::set_hook). Default: no.
@@ -85,8 +87,8 @@ impl Config {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{line}");
         };
-        // A configured uuid saves a run of dmidecode. It depends on the name, since libvirt refuses to
-        // migrate between hosts of the same uuid.
+        // A configured uuid saves a run of dmidecode. It depends on the name, since libvirt refuses
+        // to migrate between hosts of the same uuid.
         let number = self
             .host
             .iter()

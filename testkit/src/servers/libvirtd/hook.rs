@@ -18,8 +18,8 @@ pub enum Hook {
     Refuse,
 }
 
-/// Its first two arguments are the guest's name and the step. `@` stands for a directory with a file
-/// for each step at which it does not pass.
+/// Its first two arguments are the guest's name and the step. `@` stands for a directory with a
+/// file for each step at which it does not pass.
 const SCRIPT: &str = r#"#!/bin/sh
 while [ "$(cat "@/$1-$2" 2>/dev/null)" = hang ]; do sleep 0.05; done
 [ ! -e "@/$1-$2" ]

@@ -130,14 +130,16 @@ impl Libvirtd {
         lines[lines.len().saturating_sub(40)..].join("\n")
     }
 
-    /// Gives the host another name for the next start of the daemon, which needs a [`Config::host`].
+    /// Gives the host another name for the next start of the daemon, which needs a
+    /// [`Config::host`].
     pub fn rename_host(&mut self, name: &str) {
         if let Some(host) = &mut self.home.host {
             *host = name.into();
         }
     }
 
-    /// Kills the daemon with SIGKILL and waits until it is gone. Its guests and its socket file stay.
+    /// Kills the daemon with SIGKILL and waits until it is gone. Its guests and its socket file
+    /// stay.
     ///
     /// # Cancel safety
     /// The signal is sent at the first poll.
@@ -165,7 +167,8 @@ impl Libvirtd {
         }
     }
 
-    /// Suspends the process with SIGSTOP, as on a host that hangs: its sockets stay open and silent.
+    /// Suspends the process with SIGSTOP, as on a host that hangs: its sockets stay open and
+    /// silent.
     pub fn freeze(&self) {
         if let Some(pid) = self.pid() {
             signal(pid, Signal::STOP);
@@ -228,16 +231,16 @@ impl Libvirtd {
         })
     }
 
-    /// Kills a running guest's QEMU, or a container's `libvirt_lxc`, with SIGKILL. The daemon is not
-    /// asked. False if the guest does not run.
+    /// Kills a running guest's QEMU, or a container's `libvirt_lxc`, with SIGKILL. The daemon is
+    /// not asked. False if the guest does not run.
     pub fn kill_guest(&self, name: &str) -> bool {
         let pid = self.guest_pid(name);
         kill_all(pid.as_slice());
         pid.is_some()
     }
 
-    /// Suspends a running guest's QEMU with SIGSTOP: it answers nothing and does not end. False if the
-    /// guest does not run.
+    /// Suspends a running guest's QEMU with SIGSTOP: it answers nothing and does not end. False if
+    /// the guest does not run.
     pub fn freeze_guest(&self, name: &str) -> bool {
         let pid = self.guest_pid(name);
         pid.into_iter().for_each(|pid| signal(pid, Signal::STOP));

@@ -53,7 +53,8 @@ impl ToolstackBackend for DaemonBackend {
     fn request(&self, operation: u32, transaction: u32, payload: &[u8]) -> io::Result<Answer> {
         let mut kept = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
         let daemon = self.daemon.load(Ordering::Relaxed);
-        // Taken out: after any error the stream is out of step, and the next request connects again.
+        // Taken out: after any error the stream is out of step, and the next request connects
+        // again.
         let mut stream = match kept.take() {
             Some((to, stream)) if to == daemon => stream,
             _ => self.connect()?,

@@ -42,8 +42,8 @@ impl Dump {
         Ok(Self { nodes, introduced: introduced.map(|known| known.domid).collect() })
     }
 
-    /// Writes the nodes and introduces the domains, except those of domains that are gone: the daemon
-    /// would have removed them.
+    /// Writes the nodes and introduces the domains, except those of domains that are gone: the
+    /// daemon would have removed them.
     pub(super) fn write_back(&self, backend: &DaemonBackend) -> Result<(), ToolstackError> {
         let backend: &dyn ToolstackBackend = backend;
         let mut gone: Vec<String> = Vec::new();

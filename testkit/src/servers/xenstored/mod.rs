@@ -36,9 +36,9 @@ pub enum Store {
 
 /// A real C xenstored of Xen 4.17 for one test, on a machine without Xen. Dropping it kills it.
 ///
-/// One library replaces the three through which xenstored talks to the hypervisor. It is compiled from
-/// C when the first test needs it; a [`Toolstack`] sets the run states that it reports. Any number of
-/// daemons run side by side, as root or not.
+/// One library replaces the three through which xenstored talks to the hypervisor. It is compiled
+/// from C when the first test needs it; a [`Toolstack`] sets the run states that it reports. Any
+/// number of daemons run side by side, as root or not.
 #[derive(Debug)]
 pub struct Xenstored {
     child: Option<Child>,
@@ -72,13 +72,13 @@ impl Xenstored {
         Ok(daemon)
     }
 
-    /// Starts the daemon again after [`kill9`](Self::kill9), on the same socket. Does nothing while it
-    /// runs.
+    /// Starts the daemon again after [`kill9`](Self::kill9), on the same socket. Does nothing while
+    /// it runs.
     ///
-    /// A C xenstored starts with an empty store; only a live update, which no client notices, keeps it.
-    /// So a [`Store::Kept`] is read out before the kill and written back before the socket gets its
-    /// path: nodes in their order with their permissions, then the domains are introduced, except those
-    /// that the hypervisor has no more.
+    /// A C xenstored starts with an empty store; only a live update, which no client notices, keeps
+    /// it. So a [`Store::Kept`] is read out before the kill and written back before the socket gets
+    /// its path: nodes in their order with their permissions, then the domains are introduced,
+    /// except those that the hypervisor has no more.
     ///
     /// # Errors
     /// It does not start, or refuses what is written back.
@@ -152,8 +152,8 @@ impl Xenstored {
         Ok(())
     }
 
-    /// Suspends the process with SIGSTOP, as on a host that hangs: its sockets stay open and silent.
-    /// Operations of the toolstack fail after 10 s.
+    /// Suspends the process with SIGSTOP, as on a host that hangs: its sockets stay open and
+    /// silent. Operations of the toolstack fail after 10 s.
     pub fn freeze(&self) {
         if let Some(pid) = self.pid() {
             signal(pid, Signal::STOP);
@@ -192,8 +192,8 @@ impl Xenstored {
         &self.toolstack
     }
 
-    /// The watches of all connections, from the daemon's own memory report (`CONTROL memreport`). The
-    /// toolstack has none.
+    /// The watches of all connections, from the daemon's own memory report (`CONTROL memreport`).
+    /// The toolstack has none.
     ///
     /// # Errors
     /// The daemon does not answer.
