@@ -20,6 +20,7 @@ pub async fn dropping_the_stream_deregisters(rig: &dyn Rig) -> Result<(), Failur
     let registered = rig.registrations().await?;
     expect(registered > 0, "a registration while there is a stream", &[])?;
     drop(subscriber);
+    // Dropping does not wait for the deregistration, so look for it until the deadline.
     let deadline = Instant::now() + rig.patience();
     while rig.registrations().await? > 0 {
         expect(Instant::now() < deadline, "no registration after the stream was dropped", &[])?;

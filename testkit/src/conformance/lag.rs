@@ -18,6 +18,7 @@ pub async fn a_slow_subscriber_gets_lagged_and_the_final_state(
 ) -> Result<(), Failure> {
     let source = rig.source();
     let options = Options::default().domain("web");
+    // The witness has room for all events: what it gets is what the slow one must account for.
     let mut witness = Subscriber::new(rig, &source, options.clone()).await?;
     let mut slow = Subscriber::new(rig, &source, options.capacity(4)).await?;
     witness.until_synced("web").await?;

@@ -158,6 +158,7 @@ impl Line {
         else {
             return;
         };
+        // Events before the replies: those of before the request are in front of its reply.
         live.pull(*stepping);
         if live.silent {
             return;
@@ -169,9 +170,11 @@ impl Line {
                 let granted = interest.kinds().iter().filter(|kind| !lacking.contains(kind));
                 let first = live.registered.is_empty();
                 live.registered = granted.cloned().collect();
+                // A server drops the queued events of a registration that has ended.
                 let registered = &live.registered;
                 live.held.retain(|item| item.is_of(registered));
                 live.ready.push_back(Item::InterestDone(tag, refused));
+                // The first registration of a connection learns which parts are unreachable already.
                 for part in live.unreachable.iter().filter(|_| first) {
                     live.ready.push_back(Item::Outage(part.scope.clone(), part.fault.clone()));
                 }
@@ -180,10 +183,12 @@ impl Line {
         if !*lists_hang {
             if let Some(tag) = live.asked_list.take() {
                 let mut list = self.host.domains();
+                // Such a hypervisor has only runs, and no definitions.
                 if self.level_triggered {
                     list.retain(|entry| entry.domain.is_active());
                     list.iter_mut().for_each(|entry| entry.persistent = Some(false));
                 }
+                // The driver knows them from now on, so they must be reported at the part's return.
                 for part in &mut live.unreachable {
                     let inside = list.iter().filter(|entry| part.scope.contains(&entry.domain));
                     part.before.extend(inside.map(|entry| entry.domain.clone()));
@@ -224,6 +229,7 @@ impl State {
 
     pub(super) fn disconnect_part(&mut self, host: &Host, scope: Scope, fault: Fault) {
         let Some(live) = &mut self.live else { return };
+        // Events of before the fault are still delivered.
         live.pull(self.stepping);
         live.unreachable.retain(|part| !part.scope.is_same(&scope));
         let inside = host.domains().into_iter().map(|entry| entry.domain);
@@ -252,6 +258,7 @@ impl State {
 
     pub(super) fn release(&mut self) {
         if let Some(live) = &mut self.live {
+            // Into the held ones first, so that the order stays.
             live.pull(self.stepping);
             live.ready.append(&mut live.held);
         }

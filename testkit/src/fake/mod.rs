@@ -118,6 +118,7 @@ impl FakeHypervisor {
     pub async fn asked(&self, mut wanted: impl FnMut(&Asked) -> bool) -> Asked {
         let mut changes = self.line.changes();
         loop {
+            // Before the look: an entry that comes during the look must wake the wait below.
             changes.mark_unchanged();
             if let Some(entry) = self.line.lock().journal.entries().find(|entry| wanted(entry)) {
                 return entry.clone();

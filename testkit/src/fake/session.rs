@@ -40,6 +40,7 @@ impl Connect for FakeConnect {
 
     async fn connect(&self) -> Result<FakeSession, Error> {
         let mut changes = self.line.changes();
+        // Noted before it hangs or fails, so that a test can wait for the attempt.
         self.line.change(|state| state.note(Asked::Connect));
         loop {
             changes.mark_unchanged();
@@ -97,6 +98,7 @@ impl Session for FakeSession {
 
     async fn advance(&mut self, out: &mut Batch) -> Result<(), Error> {
         loop {
+            // Before the read: a change during the read must wake the wait below.
             self.changes.mark_unchanged();
             self.emitted.mark_unchanged();
             if self.read(out)? {
@@ -123,6 +125,7 @@ impl FakeSession {
         };
         let few = live.ready.len().min(READ);
         let items: Vec<_> = live.ready.drain(..few).collect();
+        // Decoding takes the host's lock, and an operation on the host must not wait for this one.
         drop(state);
         let any = !items.is_empty();
         for item in items {

@@ -34,6 +34,7 @@ impl Host {
         &self,
         operation: impl FnOnce(&mut Inner) -> Result<Domain, OpError>,
     ) -> Result<Domain, OpError> {
+        // After the lock is released: the sessions that this wakes take it.
         let domain = operation(&mut self.lock())?;
         self.shared.emitted.send_modify(|count| *count += 1);
         Ok(domain)
@@ -99,6 +100,7 @@ impl Inner {
         if self.silent > 0 {
             return;
         }
+        // Drops the observers whose connection is gone.
         self.observers.retain(|observer| observer.send(emitted.clone()).is_ok());
     }
 }

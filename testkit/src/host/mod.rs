@@ -120,6 +120,7 @@ impl Host {
     /// Observes the events from now on, and returns the domains as of that moment.
     pub fn observe_from_now(&self) -> (Vec<Listed>, Observer) {
         let (sender, receiver) = mpsc::unbounded_channel();
+        // Under one lock: no event falls between the list and the observer, or into both.
         let mut inner = self.lock();
         inner.observers.push(sender);
         (inner.domains.values().cloned().collect(), Observer(receiver))

@@ -177,6 +177,7 @@ impl Host {
             if entry.persistent == Some(false) {
                 return Err(OpError::Transient { operation: "undefine", name: name.into() });
             }
+            // Before the event, which says how the domain is after it.
             entry.persistent = Some(false);
             let domain = entry.domain.clone();
             if !domain.is_active() {
@@ -258,6 +259,7 @@ impl Host {
                 entry.state = State::after(first).unwrap_or(entry.state);
                 inner.emit_by_name(operation, name, first)?;
             }
+            // Found again, since the first event has borrowed the host.
             let entry = inner.find(operation, name)?;
             let change = Change::Stopped(cause);
             entry.domain = entry.domain.with_id(None);

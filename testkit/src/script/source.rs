@@ -83,6 +83,7 @@ impl ScriptedSource {
             let outcome = this.script.run_from(first, &this.fake).await;
             this.lock().failure = outcome.err();
             if !this.script.goes_on {
+                // A shutdown drops what the driver has not read yet.
                 this.fake.delivered().await;
                 this.fake.shutdown().await;
             }
@@ -95,6 +96,7 @@ impl EventSource for ScriptedSource {
     async fn subscribe_with(&self, options: Options) -> Result<EventStream, Error> {
         self.begin()?;
         let stream = self.fake.subscribe_with(options).await?;
+        // Only after success: a first subscriber misses none of the steps.
         self.play();
         Ok(stream)
     }

@@ -67,6 +67,7 @@ impl Home {
             .map_err(LaunchError::io("make a temporary directory"))?;
         let home = Self { directory, mode, lxc, host };
         home.fill().map_err(LaunchError::io("fill the temporary directory"))?;
+        // The longest of the daemon's socket paths in either mode.
         check_socket_path(&home.path("sockets/libvirt-admin-sock"))?;
         check_socket_path(&home.path("run/libvirt/libvirt-admin-sock"))?;
         Ok(home)
@@ -95,6 +96,7 @@ impl Home {
                 }
             }
             Mode::Session(_) => {
+                // What XDG_RUNTIME_DIR must have.
                 fs::set_permissions(self.path("run"), Permissions::from_mode(0o700))?;
                 for part in ["", "etc", "run", "run/libvirt", "lib", "cache", "log"] {
                     self.hand_over(&self.path(part))?;
@@ -124,6 +126,7 @@ impl Home {
     pub(super) fn socket(&self) -> PathBuf {
         match self.mode {
             Mode::System => self.path("sockets/libvirt-sock"),
+            // A session daemon listens in its runtime directory.
             Mode::Session(_) => self.path("run/libvirt/libvirt-sock"),
         }
     }
@@ -179,6 +182,7 @@ impl Home {
                 ]);
             }
         }
+        // A session daemon derives all its paths from these variables.
         if self.mode != Mode::System {
             command
                 .env("HOME", self.path("lib"))

@@ -31,6 +31,7 @@ pub(super) fn pids_in(directory: &Path, program: &str) -> Vec<u32> {
         .filter_map(|file| Some(file.ok()?.path()))
         .filter(|path| path.extension().is_some_and(|extension| extension == "pid"))
         .filter_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok())
+        // Never kill a process that only has the number of one that is gone.
         .filter(|pid| runs(*pid, program))
         .collect()
 }

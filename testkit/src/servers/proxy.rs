@@ -151,6 +151,7 @@ async fn copy<S: Sniffer>(
             return Ok(());
         }
         out.clear();
+        // Counted before they are passed on: a test that has seen their effect finds them counted.
         lock(sniffer).pass(side, &buffer[..read], &mut out);
         to.write_all(&out).await?;
     }

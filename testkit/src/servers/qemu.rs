@@ -107,12 +107,14 @@ impl QemuConfig {
         check_socket_path(&socket)?;
         check_socket_path(&control)?;
         for _ in 0..STARTS {
+            // A file that a killed QEMU has left must not pass for the socket of the new one.
             for left_behind in [&socket, &control] {
                 let _ = std::fs::remove_file(left_behind);
             }
             let mut command = Command::new("qemu-system-x86_64");
             if self.in_namespace {
                 command = Command::new("unshare");
+                // unshare itself stays outside: only its child is in the new namespace.
                 command.args(["--pid", "--fork", "--kill-child", "qemu-system-x86_64"]);
             }
             let mut child = command
@@ -143,7 +145,9 @@ impl QemuConfig {
     ) -> Result<Vec<OsString>, LaunchError> {
         let mut args: Vec<OsString> = Vec::new();
         let mut add = |some: &[&str]| args.extend(some.iter().map(OsString::from));
+        // Without default devices, so that a machine has only those that a test gives it.
         add(&["-nodefaults", "-display", "none"]);
+        // With wait=on QEMU would not start the machine before a client connects.
         match self.tcp {
             Some(port) => add(&["-qmp", &format!("tcp:127.0.0.1:{port},server=on,wait=off")]),
             None => add(&["-qmp", &format!("unix:{},server=on,wait=off", socket.display())]),
@@ -156,6 +160,8 @@ impl QemuConfig {
         if let Some(uuid) = &self.uuid {
             add(&["-uuid", uuid]);
         }
+        // A guest may power itself off within 50 ms, before any client has negotiated, and QEMU keeps
+        // no events for later.
         if !self.running {
             add(&["-S"]);
         }
@@ -218,6 +224,7 @@ impl Qemu {
             Some(port) => format!("disconnected:tcp:127.0.0.1:{port}"),
             None => format!("disconnected:unix:{},", self.socket.display()),
         };
+        // QEMU names a socket without a client "disconnected:".
         Ok(!self.run("query-chardev").await?.contains(&free))
     }
 
@@ -373,6 +380,7 @@ async fn answer(control: &mut BufReader<UnixStream>) -> std::io::Result<String> 
     loop {
         let mut line = String::new();
         let read = control.read_line(&mut line).await?;
+        // Events of the command come before its answer.
         if read == 0 || line.starts_with("{\"return\"") || line.contains("\"error\"") {
             return Ok(line);
         }

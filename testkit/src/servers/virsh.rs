@@ -114,6 +114,7 @@ impl Virsh {
         Command::new("virsh")
             .args(["--quiet", "--connect", &self.uri])
             .args(command)
+            // States and messages are translated in other locales.
             .env("LC_ALL", "C")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -132,6 +133,7 @@ impl Virsh {
                 let _ = stdin.write_all(input.as_bytes()).await;
             }
         };
+        // Together: virsh may write more than a pipe holds before it has read all of its input.
         let ((), output) = tokio::join!(write, child.wait_with_output());
         let output = output.map_err(LaunchError::io("run virsh"))?;
         if output.status.success() {

@@ -112,6 +112,7 @@ impl dyn ToolstackBackend + '_ {
             let part = self.call(DIRECTORY_PART, 0, &terminated(&[path, &offset]))?;
             let end = part.iter().position(|byte| *byte == 0).unwrap_or(part.len());
             let (now, rest) = part.split_at(end);
+            // Parts of two generations do not fit together: a name could be missing or double.
             if !names.is_empty() && now != generation {
                 // The list has changed between two parts: begin again.
                 names.clear();

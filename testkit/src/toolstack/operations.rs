@@ -74,6 +74,7 @@ impl Toolstack {
         let domid = blueprint.domid.unwrap_or(next);
         ledger.ids.insert(domid);
         ledger.domains.insert(domid, blueprint.clone());
+        // Released before the requests, which block until the daemon answers.
         drop(ledger);
         self.set_run_state(domid, Some(RunState::Running))?;
         self.write_identity(domid, &blueprint)?;
@@ -135,6 +136,7 @@ impl Toolstack {
             let payload = [path.as_bytes(), b"\0", value.as_bytes()].concat();
             self.backend().call(WRITE, begun, &payload)
         };
+        // As libxl: a domain before it may have left nodes under the same id.
         for path in [&home, &vm, &libxl] {
             // xenstored answers ENOENT only if the parent is missing too.
             let removed = call(RM, &[path]);
@@ -242,6 +244,7 @@ impl Toolstack {
     /// Removes a domain from the store only: `/vm/<uuid>`, `/local/domain/N`, `/libxl/N`.
     pub fn forget(&self, domid: u32) -> Outcome {
         let home = format!("/local/domain/{domid}");
+        // Read first: the path of the vm is in the nodes that are removed here.
         let vm = self.read(&format!("{home}/vm"))?.unwrap_or_default();
         for path in [&*String::from_utf8_lossy(&vm), &home, &format!("/libxl/{domid}")] {
             if !path.is_empty() {

@@ -68,12 +68,14 @@ impl Client {
         if faults.lacks.contains(&procedure) {
             return Err(unknown(procedure));
         }
+        // Before authentication libvirtd refuses every call but those that authenticate.
         let authenticating = (procs::AUTH_LIST..=procs::AUTH_POLKIT).contains(&procedure);
         if !authenticating && faults.auth != auth::NONE && !self.authenticated {
             return Err(remote_error(code::RPC, "authentication required"));
         }
         let mut args = Reader::new(body);
         match procedure {
+            // A list of one kind: libvirtd offers the one that its configuration demands.
             procs::AUTH_LIST => Ok(ints(&[1, faults.auth])),
             procs::AUTH_POLKIT if faults.auth == auth::POLKIT => {
                 self.authenticated = true;
@@ -117,6 +119,7 @@ impl Client {
     fn answer_opened(&mut self, procedure: i32, args: &mut Reader<'_>) -> Answer {
         match procedure {
             procs::CONNECT_CLOSE => {
+                // The daemon hangs up only after it has sent the reply.
                 self.closing = true;
                 Ok(Vec::new())
             }
@@ -136,12 +139,15 @@ impl Client {
                 let found = self.find_by_uuid(uuid)?;
                 Ok(written(|body| wire_domain(&found.domain).write(body)))
             }
+            // What is unknown counts as persistent, as in `list` below: both must agree.
             procs::DOMAIN_IS_PERSISTENT => {
                 Ok(ints(&[i32::from(self.find(args)?.persistent != Some(false))]))
             }
             procs::CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY => {
                 let register = Register::read(args).map_err(malformed)?;
                 let last = self.faults().last_event;
+                // The counter is the daemon's, not the connection's: so ids are not small numbers
+                // that a client could take for an index.
                 let next = || {
                     self.shared.state.change(|state| {
                         state.next_callback += 1;
@@ -157,6 +163,8 @@ impl Client {
                 self.registered.deregister(|known| known.callback == Some(callback))?;
                 Ok(Vec::new())
             }
+            // The oldest registration, for lifecycle events only. libvirtd 9.0 answers 0, not the
+            // number of callbacks.
             procs::CONNECT_DOMAIN_EVENT_REGISTER => {
                 let last = self.faults().last_event;
                 self.registered.register_legacy(0, last).map(|()| ints(&[0]))
@@ -225,6 +233,7 @@ impl Client {
         Ok(written(|body| StateStats::write_all(&all, body)))
     }
 
+    // libvirt looks domains up by their uuid alone, and ignores the name and the id in the call.
     fn find(&self, args: &mut Reader<'_>) -> Result<Listed, RemoteError> {
         self.find_by_uuid(Domain::read(args).map_err(malformed)?.uuid)
     }

@@ -108,6 +108,7 @@ impl Connection {
 
     fn receive(&mut self, header: &Header, body: &[u8]) {
         match (header.program, header.kind) {
+            // Answered before authentication and opening too: a client can ping at any time.
             (program::KEEPALIVE, _) if header.procedure == procs::PING => {
                 message(&mut self.out, &Header::keepalive(procs::PONG), |_| {});
             }
@@ -130,11 +131,14 @@ impl Connection {
             let answer = self.client.answer(procedure, body);
             let before = self.out.len();
             self.reply(header, answer);
+            // Only this reply is cut: what was queued before it goes out whole.
             if faults.truncated.contains(&procedure) {
                 self.out.truncate(before + (self.out.len() - before) / 2);
                 self.client.closing = true;
             }
         }
+        // Counted after the reply is queued, so that a test that waits for the count finds the
+        // registrations of this call.
         let registered = self.client.registered.events();
         self.shared.state.change(|state| {
             *state.calls.entry(procedure).or_default() += 1;
@@ -148,6 +152,7 @@ impl Connection {
         let faults = self.faults();
         let procedure = header.procedure;
         let wrong = faults.wrong_serial.contains(&procedure);
+        // Far enough from the serials of the client's other calls.
         let serial = if wrong { header.serial.wrapping_add(1_000) } else { header.serial };
         // libvirtd echoes the program, version and procedure of the call, known or not.
         let header = Header { kind: kind::REPLY, serial, ..*header };
@@ -160,6 +165,7 @@ impl Connection {
             }
         }
         match faults.held.contains(&procedure) {
+            // With the state of now: a held list is older than the events that overtake it.
             true => self.held.push(reply),
             false => self.out.extend(reply),
         }

@@ -5,6 +5,7 @@ use virevent_libvirt::wire::xdr::Writer;
 
 /// A domain in libvirt's form.
 pub(super) fn wire_domain(domain: &virevent::Domain) -> Domain<'_> {
+    // libvirt's id of an inactive domain is -1.
     let id = domain.id().and_then(|id| i32::try_from(id).ok()).unwrap_or(-1);
     Domain { name: domain.name().as_bytes(), uuid: domain.uuid(), id }
 }

@@ -30,6 +30,8 @@ pub(super) fn event_message(event: &DomainEvent, callback: Option<i32>) -> Optio
         // Above every procedure that libvirt has: an event of a later version.
         (None, _) => 9_000 + id,
     };
+    // The three events of power management have a reason in front of the domain, always 0, and only
+    // in the form with a callback id.
     let reason_first = known.is_some_and(|known| known.reason_first) && callback.is_some();
     let mut out = Vec::new();
     message(&mut out, &Header::event(procedure), |body| {

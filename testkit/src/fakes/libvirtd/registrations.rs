@@ -66,10 +66,12 @@ impl Registrations {
     }
 
     fn check(&self, event: i32, last: i32) -> Result<(), RemoteError> {
+        // A refusal by error, on which the connection goes on: so clients may probe for events.
         if !(0..=last).contains(&event) {
             let message = format!("unsupported event ID {event}");
             return Err(remote_error(code::INTERNAL_ERROR, &message));
         }
+        // One registration per event and connection: a client with many subscribers must share it.
         if self.of(event).next().is_some() {
             return Err(remote_error(code::INVALID_ARG, "event callback already tracked"));
         }

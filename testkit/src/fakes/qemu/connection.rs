@@ -13,6 +13,7 @@ use super::state::{Order, State};
 use crate::fakes::pieces::write_in_pieces;
 use crate::fakes::state::Watched;
 
+// As QEMU writes it: one line that ends with CR LF.
 const GREETING: &str = "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 22, \"minor\": 2, \"major\": 7}, \
                         \"package\": \"fake\"}, \"capabilities\": [\"oob\"]}}\r\n";
 
@@ -52,6 +53,7 @@ impl Connection {
         if faults.hang_up {
             return Ok(());
         }
+        // Connected and silent meanwhile, as a client that waits behind another one sees it.
         tokio::time::sleep(faults.greeting_delay).await;
         if !faults.deaf {
             let greeting = [&faults.before_greeting, GREETING.as_bytes()].concat();
@@ -73,6 +75,7 @@ impl Connection {
                 },
                 line = lines.next_line() => {
                     let Some(line) = line? else { return Ok(()) };
+                    // Commands are read all the same, so that the client's writes do not block.
                     if faults.deaf {
                         continue;
                     }
@@ -97,6 +100,8 @@ impl Connection {
         if faults.unanswered.contains(&name) {
             return Some(Vec::new());
         }
+        // QEMU answers CommandNotFound to any other command before the negotiation, and to a second
+        // negotiation too.
         let value = match &*name {
             _ if faults.lacks.contains(&name) => None,
             "qmp_capabilities" if !self.negotiated => {
@@ -119,6 +124,7 @@ impl Connection {
                 "error": {"class": "CommandNotFound", "desc": "The command has not been found"}
             }),
         };
+        // In one write, so that a client reads the answer and the bytes around it together.
         let mut bytes = faults.before.get(&name).cloned().unwrap_or_default();
         bytes.extend(format!("{answer}\r\n").as_bytes());
         bytes.extend(faults.after.get(&name).into_iter().flatten());

@@ -125,6 +125,7 @@ impl FakeQemu {
     /// The socket cannot be made.
     pub fn boot(&self, name: &str) -> io::Result<()> {
         self.state.change(|state| {
+            // Clients tell runs apart by the thread of the virtual CPU.
             state.guest.thread += 1;
             state.guest.status = "running".into();
             state.guest.name = name.into();
@@ -149,6 +150,7 @@ impl FakeQemu {
             let guest = reason.starts_with("guest");
             self.emit("SHUTDOWN", &format!(r#"{{"guest": {guest}, "reason": "{reason}"}}"#));
         }
+        // Before the cut: a client that reconnects at once must find the socket gone.
         let socket = std::mem::take(&mut *self.lock_socket());
         socket.remove_file(&self.path);
         drop(socket);
@@ -180,6 +182,7 @@ impl FakeQemu {
 
     /// Sends an event with JSON data, or without data if `data` is empty.
     pub fn emit(&self, event: &str, data: &str) {
+        // QEMU leaves the member out of an event without data; it is never an empty object.
         let data = if data.is_empty() { String::new() } else { format!(", \"data\": {data}") };
         self.send(
             format!(

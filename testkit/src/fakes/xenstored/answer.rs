@@ -40,6 +40,7 @@ impl Daemon {
             return Err(ENOSYS);
         }
         let client = self.clients.get(&number).ok_or(ENOENT)?;
+        // Watches are never part of a transaction, so the daemon ignores its id there.
         let outside = header.transaction == 0 || [Op::WATCH, Op::UNWATCH].contains(&operation);
         if !outside && !client.transactions.contains_key(&header.transaction) {
             return Err(ENOENT);
@@ -52,6 +53,7 @@ impl Daemon {
                 ok()
             }
             Op::UNWATCH => self.unwatch(number, payload),
+            // In spite of its name it also ends the client's transactions.
             Op::RESET_WATCHES => {
                 let client = self.clients.entry(number).or_default();
                 client.watches.clear();
@@ -65,9 +67,11 @@ impl Daemon {
             }
             Op::IS_DOMAIN_INTRODUCED => {
                 let domid = number_of(only(payload).ok_or(EINVAL)?);
+                // Dom0 is always introduced. What is not a number reads as 0, and so as dom0.
                 let is = domid == 0 || self.introduced(domid).is_some();
                 Ok(if is { b"T\0" } else { b"F\0" }.to_vec())
             }
+            // For any number, whether or not there is such a domain.
             Op::GET_DOMAIN_PATH => {
                 let domid = number_of(only(payload).ok_or(EINVAL)?);
                 Ok(format!("/local/domain/{domid}\0").into_bytes())
@@ -100,12 +104,14 @@ impl Daemon {
             Op::READ => view.named(&the_path(payload)?).ok_or(ENOENT).map(|node| node.value),
             Op::DIRECTORY => {
                 let names = names(&mut view, &the_path(payload)?)?.1;
+                // The client then asks for the list in parts.
                 if names.len() > longest { Err(E2BIG) } else { Ok(names) }
             }
             Op::DIRECTORY_PART => {
                 let [path, offset] = all(payload).try_into().map_err(|_| EINVAL)?;
                 let path = path_of(path)?;
                 let offset = number_of(offset) as usize;
+                // Not before the first part: a change there would not be between two parts.
                 if offset > 0 && *part_changes > 0 && of_client {
                     *part_changes -= 1;
                     view.touch(&path);
@@ -125,6 +131,7 @@ impl Daemon {
                 }
             },
             Op::WRITE => {
+                // The value is the rest of the payload: raw bytes without a NUL at their end.
                 let end = payload.iter().position(|byte| *byte == 0).ok_or(EINVAL)?;
                 view.write(&path_of(&payload[..end])?, Some(&payload[end + 1..]));
                 ok()
@@ -136,6 +143,7 @@ impl Daemon {
             Op::RM => view.remove(&the_path(payload)?).and_then(|()| ok()),
             _ => Err(ENOSYS),
         };
+        // Queued before the reply: a client gets the events of its own change first.
         let changes = view.into_changes();
         self.send_events(&changes);
         answer
@@ -170,6 +178,7 @@ impl Daemon {
         let watch = Watch { path, token: token.to_vec(), depth, prefix };
         let client = self.clients.get_mut(&number).ok_or(ENOENT)?;
         let same = |known: &Watch| (&known.path, &known.token) == (&watch.path, &watch.token);
+        // A watch is its path and its token: one path may be watched with many tokens.
         if client.watches.iter().any(same) {
             return Err(EEXIST);
         }
@@ -188,6 +197,7 @@ impl Daemon {
     }
 
     fn begin(&mut self, number: u64, within: u32) -> Answer {
+        // Transactions do not nest.
         if within != 0 {
             return Err(EBUSY);
         }
@@ -205,6 +215,7 @@ impl Daemon {
             _ => return Err(EINVAL),
         };
         let client = self.clients.get_mut(&number).ok_or(ENOENT)?;
+        // Removed in any case: after EAGAIN the client begins another one.
         let transaction = client.transactions.remove(&id).ok_or(ENOENT)?;
         if commit {
             let changes = self.store.commit(transaction)?;
@@ -224,6 +235,7 @@ impl Daemon {
                 if number_of(port) == 0 {
                     return Err(EINVAL);
                 }
+                // A second introduction succeeds without an event, also if the id was reused.
                 if domid != 0 && at.is_none() {
                     // The real daemon fails to map the ring of a domain that does not exist.
                     let exists = self.hypervisor.contains_key(&domid);
@@ -242,6 +254,7 @@ impl Daemon {
                 if domid == 0 {
                     return Err(EINVAL);
                 }
+                // No event. The next shutdown of this run has one again.
                 self.domains[at.ok_or(ENOENT)?].shutdown = false;
             }
             // SET_TARGET: one domain gets the rights of another one.
@@ -273,6 +286,7 @@ fn only(payload: &[u8]) -> Option<&[u8]> {
     }
 }
 
+// ENOENT, not EINVAL, for a payload that is not one string: as the C daemon answers a READ.
 fn the_path(payload: &[u8]) -> Result<String, Refused> {
     path_of(only(payload).ok_or(ENOENT)?)
 }

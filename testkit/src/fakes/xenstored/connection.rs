@@ -48,6 +48,7 @@ impl Connection {
         let mut end = false;
         let wake = self.daemon.lock().clients.get(&self.number).map(|one| Arc::clone(&one.wake));
         let Some(wake) = wake else { return };
+        // Checked in each turn, since a client that does not read keeps the queue from its end.
         while !self.is_cut() {
             if sent == out.len() && pause.is_none() {
                 if end {
@@ -61,6 +62,7 @@ impl Connection {
                     Then::End => end = true,
                 }
             }
+            // Read again for each piece: a test may change it while bytes are queued.
             let piece = self.daemon.lock().faults.piece;
             let rest = &out[sent..];
             let now = &rest[..piece.unwrap_or(rest.len()).max(1).min(rest.len())];

@@ -103,6 +103,8 @@ impl Client {
         let mut bytes = Vec::new();
         // Cannot fail: path and token fitted into the request that set the watch.
         let _ = packet(&mut bytes, &Header::watch_event(), &[path, b"\0", token, b"\0"]);
+        // The C daemon of 4.17 drops an event that is queued already, so
+        // that a client that does not read cannot fill its memory. Special ones are exempt.
         if path.starts_with(b"@") || self.pending.insert(bytes.clone()) || times > 1 {
             (0..times).for_each(|_| self.out.push_back(Out::Event(bytes.clone())));
         }
@@ -128,6 +130,7 @@ impl Watch {
         let path = change.path.as_bytes();
         let below = match (&self.path[..], path.strip_prefix(&self.path[..])?) {
             (_, []) => 0,
+            // A removal has one event for those above it: that of the topmost node.
             (_, _) if change.exact => return None,
             (b"/", rest) => 1 + slashes(rest),
             (_, [b'/', rest @ ..]) => 1 + slashes(rest),
@@ -194,6 +197,7 @@ impl Daemon {
         if self.faults.no_events {
             return;
         }
+        // Change by change, not client by client: the order in which the daemon queues them.
         let times = self.faults.repeat + 1;
         for change in changes {
             for client in self.clients.values_mut() {
@@ -248,6 +252,7 @@ impl Daemon {
                 shut_down.push(domain.domid);
             }
             at += 1;
+            // One that a client has only named is removed too, but without a special event.
             if state.is_none() || (domain.introduced && state == Some(&RunState::Dying)) {
                 let introduced = domain.introduced;
                 if introduced && !self.faults.has_depth() {

@@ -77,6 +77,7 @@ impl Store {
     /// Commits a transaction and returns its changes.
     pub(super) fn commit(&mut self, transaction: Transaction) -> Result<Vec<Change>, Refused> {
         let now = |path| self.nodes.get(path).map(|node: &Node| node.generation);
+        // Nodes that were only read count as well: a transaction sees one state of the store.
         if transaction.seen.iter().any(|(path, seen)| now(path) != seen.generation) {
             return Err(EAGAIN);
         }
@@ -166,7 +167,9 @@ impl View<'_> {
     /// without an event.
     pub(super) fn write(&mut self, path: &str, value: Option<&[u8]>) {
         match (self.named(path), value) {
+            // MKDIR of a node that exists changes nothing and has no event.
             (Some(_), None) => return,
+            // A write of the same value is a change too, with its event.
             (Some(node), Some(value)) => self.set(path, Some(Node { value: value.into(), ..node })),
             (None, value) => self.make(path, value.unwrap_or_default()),
         }
@@ -179,6 +182,7 @@ impl View<'_> {
             self.make(parent, b"");
         }
         let Some(mut above) = self.node(parent) else { return };
+        // A new node inherits the permissions of its parent.
         let permissions = above.permissions.clone();
         above.children.push(name.into());
         self.set(parent, Some(above));
@@ -222,6 +226,7 @@ impl View<'_> {
     }
 
     fn remove_below(&mut self, path: &str, exact: bool) {
+        // Children first, which is the order of the daemon's events.
         for child in self.node(path).map(|node| node.children).unwrap_or_default() {
             self.remove_below(&join(path, &child), true);
         }

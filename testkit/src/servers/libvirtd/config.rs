@@ -99,12 +99,14 @@ impl Config {
         set(format_args!("log_outputs = \"3:file:{}\"", home.path("log/daemon").display()));
         if let Some(clients) = self.max_clients {
             set(format_args!("max_clients = {clients}"));
+            // A separate limit, for clients that have not authenticated yet. Its default is 20.
             set(format_args!("max_anonymous_clients = {clients}"));
         }
         if let Some((seconds, count)) = self.keepalive {
             set(format_args!("keepalive_interval = {seconds}\nkeepalive_count = {count}"));
         }
         if let Some(port) = port {
+            // TLS is on by default when it listens, and without certificates libvirtd exits.
             set(format_args!("listen_tls = 0\nlisten_tcp = 1\nauth_tcp = \"none\""));
             set(format_args!("listen_addr = \"127.0.0.1\"\ntcp_port = \"{port}\""));
         }

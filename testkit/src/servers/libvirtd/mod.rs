@@ -90,6 +90,7 @@ impl Libvirtd {
         let mut command = self.home.command("libvirtd");
         command.arg("-f").arg(self.home.path("libvirtd.conf"));
         command.arg("-p").arg(self.home.path("run/libvirtd.pid"));
+        // Without it libvirtd ignores the port in its configuration.
         if self.port.is_some() {
             command.arg("--listen");
         }
@@ -106,6 +107,7 @@ impl Libvirtd {
             }
         };
         let outcome = until_listening(&mut child, listens).await;
+        // One that is late is kept, so that dropping this also kills what it has started.
         if !matches!(outcome, Err(Trouble::Ended(_))) {
             self.child = Some(child);
         }
@@ -205,6 +207,7 @@ impl Libvirtd {
         let uri = format!("libvirtd+unix:///system?socket={}", socket.display());
         let output = Command::new("virt-admin")
             .args(["--quiet", "--connect", &uri, "server-threadpool-info", "libvirtd"])
+            // The names of the figures are translated in other locales.
             .env("LC_ALL", "C")
             .output()
             .await
@@ -313,6 +316,7 @@ impl Drop for Libvirtd {
         // The daemon first: otherwise it reports its guests' ends and may start others.
         let daemon = self.child.as_ref().and_then(Child::id);
         kill_all(daemon.as_slice());
+        // While the directory still exists, and when the daemon no longer writes into it.
         self.home.keep_capabilities();
         let guests: Vec<u32> = self
             .home

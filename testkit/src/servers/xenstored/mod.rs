@@ -92,10 +92,12 @@ impl Xenstored {
 
         let program = program::find()?;
         let mut command = Command::new(&program);
+        // In the foreground, so that its pid is the child's.
         command.arg("--no-fork").arg("--pid-file").arg(self.home.path().join("pid"));
         command
             .env("LD_LIBRARY_PATH", self.home.path().join("lib"))
             .env("XENSTORED_ORACLE", self.home.path().join("oracle"))
+            // Under another name at first: clients must not find it before its store is complete.
             .env("XENSTORED_PATH", self.home.path().join("starting"))
             .env("XENSTORED_RUNDIR", self.home.path())
             .env("XENSTORED_ROOTDIR", self.home.path())
@@ -145,6 +147,7 @@ impl Xenstored {
                 command: "read out the store".into(),
                 message: describe(&error),
             })?;
+            // Before the kill: the toolstack must not signal a process that may be another by then.
             self.pid.store(0, Ordering::Relaxed);
             child.kill().await.map_err(LaunchError::io("kill xenstored"))?;
             self.child = None;
