@@ -117,12 +117,12 @@ mod fake {
     virevent_testkit::conformance_tests!(
         ignore = [
             "a store does not know whether a domain is paused":
-                a_pause_and_a_resume_are_told
-                a_list_has_paused_domains_as_paused
-                a_pause_in_an_outage_is_delivered_and_then_listed
-                a_paused_domain_is_the_same_after_an_outage,
+                a_pause_and_a_resume_are_delivered
+                a_paused_domain_is_listed_as_paused
+                a_pause_in_an_outage_is_delivered_once_and_listed
+                an_outage_does_not_change_a_paused_domain,
             "a domain of a store exists only while it runs":
-                a_definition_and_its_removal_are_told
+                a_definition_and_its_removal_are_delivered
                 a_definition_persists_until_it_is_removed,
         ],
         FakeRig::new()
@@ -208,12 +208,12 @@ mod real {
         #[ignore = "needs xenstored"]
         ignore = [
             "a store does not know whether a domain is paused":
-                a_pause_and_a_resume_are_told
-                a_list_has_paused_domains_as_paused
-                a_pause_in_an_outage_is_delivered_and_then_listed
-                a_paused_domain_is_the_same_after_an_outage,
+                a_pause_and_a_resume_are_delivered
+                a_paused_domain_is_listed_as_paused
+                a_pause_in_an_outage_is_delivered_once_and_listed
+                an_outage_does_not_change_a_paused_domain,
             "a domain of a store exists only while it runs":
-                a_definition_and_its_removal_are_told
+                a_definition_and_its_removal_are_delivered
                 a_definition_persists_until_it_is_removed,
         ],
         RealRig::new().await

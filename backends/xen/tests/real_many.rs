@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use fastrand::Rng;
 use virevent::Uuid;
 use virevent_testkit::servers::Xenstored;
-use virevent_testkit::xen::{Blueprint, Power, Toolstack};
+use virevent_testkit::toolstack::{Blueprint, Power, Toolstack};
 
 use self::event_log::{EventLog, client, requested, started, stopped};
 
