@@ -67,11 +67,13 @@ impl Fold {
         if let DomainEvent::Gap(Gap { kind: GapKind::Lagged { reset: true, .. }, scope, .. }) =
             event
         {
+            // All existing domains follow as Existing events; those that do not are gone.
             self.active.retain(|_, known| !scope.contains(&known.domain));
             self.inactive.retain(|_, known| !scope.contains(&known.domain));
         }
         let Some(lifecycle) = event.lifecycle() else { return };
         let identity = Identity::of(&lifecycle.domain);
+        // Removed from both tables: the event decides in which one the domain is after it.
         let before = self.active.remove(&identity).or_else(|| self.inactive.remove(&identity));
         if lifecycle.is_gone() {
             return;
@@ -172,6 +174,7 @@ impl Known {
         let both = [self.persistent, entry.persistent].iter().all(is_known);
         self.domain.id() == entry.domain.id()
             && self.domain.name() == entry.domain.name()
+            // Without the reason, which an inferred event may not know.
             && self.state.is_same(entry.state)
             && (!both || self.persistent == entry.persistent)
     }

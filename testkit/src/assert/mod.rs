@@ -96,6 +96,7 @@ pub async fn nothing_within<S>(stream: &mut S, within: Duration) -> Result<(), F
 where
     S: Stream<Item = DomainEvent> + Unpin,
 {
+    // A stream that has ended delivers nothing more, so its end is silence too.
     match timeout(within, stream.next()).await {
         Ok(Some(event)) => {
             Err(Failure::new(format!("expected no event for {within:?}, but got: {event}")))
@@ -215,6 +216,8 @@ impl Matcher for Change {
 fn glob(pattern: &str, text: &str) -> bool {
     let Some((start, rest)) = pattern.split_once('*') else { return pattern == text };
     let Some(mut text) = text.strip_prefix(start) else { return false };
+    // The last part must end the text; each of the others takes its first occurrence, which leaves
+    // the most text for those behind it.
     let mut parts: Vec<_> = rest.split('*').collect();
     let end = parts.pop().unwrap_or_default();
     for part in parts {

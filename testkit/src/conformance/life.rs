@@ -85,6 +85,7 @@ pub async fn a_new_run_has_a_new_id(rig: &dyn Rig) -> Result<(), Failure> {
             subscriber.until("web", "web stopped", |event| about("web", event, stopped)).await?,
         );
     }
+    // Holds for process ids too: the kernel reuses one only after it has gone through all.
     expect(ids[0] != ids[1], "two runs with two ids", &events)
 }
 
@@ -146,6 +147,7 @@ pub async fn a_domain_filter_passes_only_its_domain(rig: &dyn Rig) -> Result<(),
     rig.stop("db").await?;
     rig.stop("web").await?;
     let mut events = Vec::new();
+    // All events, not only those about web: the filter is what is checked.
     while !events.last().is_some_and(stopped) {
         events.push(subscriber.next().await?);
     }
@@ -164,6 +166,7 @@ pub async fn two_subscribers_get_the_same_events(rig: &dyn Rig) -> Result<(), Fa
     let source = rig.source();
     let mut one = Subscriber::new(rig, &source, Options::default()).await?;
     one.until_synced("web").await?;
+    // Another capacity: the streams share the driver and nothing else.
     let mut two = Subscriber::new(rig, &source, Options::default().capacity(64)).await?;
     two.until_synced("web").await?;
     rig.start("web").await?;

@@ -128,6 +128,7 @@ pub struct Skipped {
 /// # Cancel safety
 /// Dropping the future leaves the domains of the current check as they are.
 pub async fn all<R: Rig>(make: impl AsyncFn() -> R) -> Result<Vec<Skipped>, Failure> {
+    // All checks run, also after a failure: the report has every failure at once.
     let mut report: Vec<(&str, Result<(), Failure>)> = Vec::new();
     __conformance_checks!(run_all, make report);
     let mut skipped = Vec::new();

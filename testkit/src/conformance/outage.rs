@@ -73,6 +73,7 @@ pub async fn a_restart_in_an_outage_is_a_stop_and_a_start(rig: &dyn Rig) -> Resu
         let both = matches!(runs[..], [Change::Stopped(_), Change::Started(_)]);
         expect(both, "web as stopped and then started", &events)?;
     }
+    // Also if the rig does not support outages: the domain was started before that was known.
     rig.stop("web").await?;
     broken
 }
@@ -132,6 +133,7 @@ pub async fn subscribing_in_an_outage_opens_with_disconnected(
 pub async fn first_subscribe_to_an_unreachable_source_fails_without_wait(
     rig: &dyn Rig,
 ) -> Result<(), Failure> {
+    // Before the source is made, so that it never had a connection.
     rig.break_connection().await?;
     let source = rig.source();
     if let Ok(stream) = source.subscribe_with(Options::default()).await {

@@ -39,6 +39,7 @@ pub async fn a_paused_domain_is_listed_as_paused(rig: &dyn Rig) -> Result<(), Fa
         is_listed(rig, &source, "running").await
     };
     let outcome = outcome.await;
+    // After a failure too: a rig on a real server leaves its domain to the next check otherwise.
     rig.stop("web").await?;
     outcome
 }

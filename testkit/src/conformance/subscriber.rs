@@ -45,6 +45,7 @@ impl Subscriber {
             let event = self.next().await.map_err(|failure| {
                 Failure::new(format!("expected {what}, but {failure}; {}", came(&events)))
             })?;
+            // The host may have other domains: their events are read and left out.
             let end = last(&event);
             if end || event.domain().is_some_and(|domain| domain.name() == name) {
                 events.push(event);

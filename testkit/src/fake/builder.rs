@@ -37,6 +37,7 @@ impl Default for Builder {
             host: None,
             lacking: Kinds::default(),
             level_triggered: false,
+            // Seeded, so that a test sees the same waits in every run.
             reconnect: Reconnect::local().seed(1),
             connect_timeout: Duration::from_secs(10),
             call_timeout: Duration::from_secs(10),

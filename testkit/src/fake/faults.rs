@@ -18,6 +18,7 @@ impl FakeHypervisor {
 
     /// Cuts the connection and refuses new ones until [`restore`](Self::restore).
     pub fn go_down(&self) {
+        // The error of a daemon that is not running, so that the driver retries.
         let refused = Arc::new(io::Error::from(io::ErrorKind::ConnectionRefused));
         self.refuse(Error::Unreachable {
             endpoint: ENDPOINT.into(),

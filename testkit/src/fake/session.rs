@@ -140,6 +140,7 @@ impl FakeSession {
             Item::Emitted(emitted) => event(emitted.event, out),
             Item::Outage(scope, fault) => out.outage(scope, fault),
             Item::Restored(scope, before) => {
+                // Before `restored`, which makes the driver deliver the differences and `Synced`.
                 self.report_states(&before, &|domain| scope.contains(domain), out);
                 out.restored(scope);
             }
@@ -161,6 +162,7 @@ impl FakeSession {
         if self.line.level_triggered {
             now.retain(|entry| entry.domain.is_active());
         }
+        // Domains may have ended while the part was unreachable.
         for domain in before {
             if !now.iter().any(|entry| entry.domain.is_same(domain)) {
                 let domain = intern(domain, out);
@@ -178,6 +180,7 @@ impl FakeSession {
 impl Drop for FakeSession {
     fn drop(&mut self) {
         self.line.change(|state| {
+            // Otherwise the hypervisor has ended it, or another connection has replaced it.
             if state.live(self.number).is_some() {
                 state.note(Asked::Disconnect);
                 state.lose();

@@ -80,6 +80,7 @@ impl Script {
     /// refused.
     pub fn check(&self) -> Result<(), ScriptError> {
         self.check_writing()?;
+        // No driver runs without a subscriber: the steps change only the host.
         let fake = FakeHypervisor::new();
         self.steps.iter().enumerate().try_for_each(|(index, step)| step.apply(index, &fake))
     }
@@ -116,6 +117,7 @@ impl Script {
     async fn run_from(&self, first: usize, fake: &FakeHypervisor) -> Result<(), ScriptError> {
         let start = Instant::now();
         for (index, step) in self.steps.iter().enumerate().skip(first) {
+            // Since the start, not since the step before: delays do not add up.
             wait_until(start + step.at).await;
             step.apply(index, fake)?;
         }

@@ -72,6 +72,7 @@ pub(super) fn parse(text: &str) -> Result<Script, ScriptError> {
         line += newlines(text.as_bytes().get(counted..start).unwrap_or_default());
         counted = start;
         script = Reader { text, line, fields: step.into_inner() }.read(script)?;
+        // At each step, so that the error has the step's own line.
         script
             .check_writing()
             .map_err(|mistake| ScriptError::Text { line, problem: mistake.to_string() })?;
@@ -91,6 +92,7 @@ impl Reader<'_> {
     fn read(mut self, script: Script) -> Result<Script, ScriptError> {
         let script = self.time(script)?;
         let step = self.step()?;
+        // Both have taken out the fields that they read: what is left over is a mistake.
         if let Some((field, _)) = self.fields.first_key_value() {
             let problem = match field.get_ref().as_str() {
                 "cause" => "goes with start or stop".to_owned(),
@@ -110,6 +112,7 @@ impl Reader<'_> {
     }
 
     fn time(&mut self, script: Script) -> Result<Script, ScriptError> {
+        // Checked here too, for the line and the field: the script knows only the step's number.
         match (self.duration("at")?, self.duration("after")?) {
             (Some(_), Some((field, _))) => {
                 Err(self.wrong(&field, "give at or after, not both".into()))
@@ -227,6 +230,7 @@ fn parse_duration(text: &str) -> Option<Duration> {
         _ => return None,
     };
     let number: f64 = number.trim().parse().ok()?;
+    // Not from_secs_f64, which panics on negative, huge and NaN values.
     Duration::try_from_secs_f64(number * unit).ok()
 }
 

@@ -97,6 +97,7 @@ impl Script {
 
     /// Sets the time of the next steps, since the step before.
     pub fn after(self, time: Duration) -> Self {
+        // A sum beyond the maximum is too long, too: set_time refuses it.
         let time = self.time.saturating_add(time);
         self.set_time(time)
     }
@@ -122,6 +123,7 @@ impl Script {
 
     pub(super) fn step_of_line(mut self, step: Step, line: Option<usize>) -> Self {
         if self.steps.len() >= STEPS_MAX {
+            // Kept as a mistake and not panicked: a builder has no result, and check() returns it.
             self.fail(ScriptError::TooManySteps { limit: STEPS_MAX });
             return self;
         }

@@ -62,6 +62,7 @@ impl Guest {
             _ => format!("file={disk}"),
         };
         let drive = format!("{drive},format=raw,if=ide");
+        // Emulated, since KVM may be missing, and takes seconds to start in a nested machine.
         let mut args = vec!["-machine", "pc,accel=tcg", "-m", "16", "-drive", &drive];
         args.extend(["-device", "pvpanic"]);
         if self.deed == Deed::Starve {
@@ -80,6 +81,7 @@ impl Guest {
     /// The first sector of its disk.
     fn boot_sector(&self) -> [u8; 512] {
         let mut code: Vec<u8> = Vec::new();
+        // The firmware's wait: an action at once would come before a client has connected.
         if self.seconds > 0 {
             let [low, mid, high, _] = (u32::from(self.seconds) * 1_000_000).to_le_bytes();
             code.extend([0xb4, 0x86]); // mov ah, 86h (wait)
@@ -141,6 +143,7 @@ impl Guest {
                 code.push(0xee); // out dx, al
             }
         }
+        // Without interrupts a halted guest stays idle.
         code.extend([0xfa, 0xf4]); // cli; hlt
         let mut sector = [0; 512];
         sector[..code.len()].copy_from_slice(&code);

@@ -37,6 +37,7 @@ impl<const N: usize> Messages<N> {
             }
             self.rest -= payload;
             bytes = &bytes[payload..];
+            // A header may come in pieces; it is inspected once it is whole.
             let (begun, rest) = bytes.split_at(bytes.len().min(N - self.header.len()));
             self.header.extend_from_slice(begun);
             bytes = rest;

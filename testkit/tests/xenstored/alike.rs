@@ -134,6 +134,7 @@ async fn the_fake_and_a_real_one_answer_recorded_requests_alike() {
                 both.call(0, &Frame::new(12, path)).await;
             }
         }
+        // The second client watches everything: so events are compared too.
         both.call(1, &Frame::new(WATCH, "/\0observer\0")).await;
         for request in requests(session) {
             both.call(0, &request).await;

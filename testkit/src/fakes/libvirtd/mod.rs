@@ -107,6 +107,7 @@ impl FakeLibvirtd {
             let outcome = change(&mut state.faults);
             (outcome, state.faults.silent)
         });
+        // Of open connections as well: they stay silent even if the fault is taken back.
         if silent {
             self.order(|| Order::Silence);
         }
@@ -148,6 +149,7 @@ impl FakeLibvirtd {
     /// Sends the replies that were [`held`](Faults::held), and holds no more. They contain the
     /// state at the time of the call.
     pub fn release(&self) {
+        // Before the order: a reply that comes in between is not held any more.
         self.change(|faults| faults.held.clear());
         self.order(|| Order::Release);
     }

@@ -55,6 +55,7 @@ impl Socket {
             Some(bound) => Listener::Unix(bound.listen(BACKLOG)?),
             None => {
                 let listener = std::net::TcpListener::bind(("127.0.0.1", port.unwrap_or(0)))?;
+                // As tokio demands of a listener that it takes over.
                 listener.set_nonblocking(true)?;
                 Listener::Tcp(TcpListener::from_std(listener)?)
             }

@@ -52,6 +52,7 @@ impl DaemonBackend {
 impl ToolstackBackend for DaemonBackend {
     fn request(&self, operation: u32, transaction: u32, payload: &[u8]) -> io::Result<Answer> {
         let mut kept = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        // Compared with the daemon of the stream: one that was restarted has a new socket.
         let daemon = self.daemon.load(Ordering::Relaxed);
         // Taken out: after any error the stream is out of step, and the next request connects
         // again.

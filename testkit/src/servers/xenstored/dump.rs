@@ -31,6 +31,7 @@ impl Dump {
         while let Some(path) = ahead.pop() {
             let parent = if path == "/" { "" } else { &path };
             let children = backend.list(&path)?;
+            // In reverse onto the stack, so that they are visited in the daemon's order.
             ahead.extend(children.iter().rev().map(|child| format!("{parent}/{child}")));
             let value = backend.read(&path)?;
             let permissions = backend.call_if_there(GET_PERMS, &terminated(&[&path]))?;
@@ -52,6 +53,7 @@ impl Dump {
                 continue;
             }
             let named = &terminated(&[path])[..];
+            // MKDIR makes an empty node as WRITE would, and leaves one alone that exists already.
             match &value[..] {
                 [] => backend.call(MKDIR, 0, named)?,
                 value => backend.call(WRITE, 0, &[named, value].concat())?,
@@ -64,6 +66,7 @@ impl Dump {
         }
         for domid in &self.introduced {
             match backend.call(INTRODUCE, 0, &terminated(&[&domid.to_string(), "1000", "3"])) {
+                // The domain has gone from the hypervisor meanwhile.
                 Err(ToolstackError::Refused { .. }) => {}
                 outcome => drop(outcome?),
             }

@@ -38,6 +38,7 @@ pub(super) fn find() -> Result<PathBuf, LaunchError> {
 pub(super) async fn lay_libraries(directory: &Path) -> Result<(), LaunchError> {
     fs::create_dir(directory).map_err(LaunchError::io("make a directory"))?;
     let mut hasher = DefaultHasher::new();
+    // In the name, so that a changed source is compiled again.
     SHIM.hash(&mut hasher);
     let name = format!("xenstored-shim-{:016x}.so", hasher.finish());
     // Compiling takes 0.2 s, so the library is kept for later tests.

@@ -76,6 +76,7 @@ fn parse(report: &str) -> (usize, Vec<Watch>) {
             _ => {}
         }
     }
+    // The rings of domains, dom0's included, are connections too, but none of a client.
     (connections - of_domains.min(connections), watches)
 }
 
