@@ -147,6 +147,7 @@ async fn events_during_a_hanging_list_are_merged_into_it() {
     fake.create("old").unwrap();
     fake.hang_lists();
     let mut subscription = Box::pin(fake.subscribe_with(Options::default()));
+    // Polled once, so that the driver starts.
     assert!((&mut subscription).now_or_never().is_none());
     fake.asked(|asked| *asked == Asked::List).await;
     fake.create("web").unwrap();
@@ -183,6 +184,7 @@ async fn close_waits_at_most_five_seconds_for_a_registration() {
 async fn keepalive_detects_a_silent_peer() {
     let fake = FakeHypervisor::builder().keepalive(Some(SECOND), 3).build();
     let mut events = synced(&fake, Options::default()).await;
+    // Replies to pings keep an idle connection.
     nothing_within(&mut events, 60 * SECOND).await.unwrap();
     fake.go_silent();
     let start = Instant::now();

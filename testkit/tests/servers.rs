@@ -81,6 +81,7 @@ async fn a_hook_that_hangs_keeps_a_worker_until_it_refuses() {
     virsh.define(&daemon.furnish(&Guest::idle("web")).unwrap()).await.unwrap();
     assert_eq!(daemon.busy_workers().await.unwrap(), 0);
     daemon.set_hook("web", "prepare", Hook::Hang).unwrap();
+    // The start waits in the hook, and its worker with it.
     let starting = virsh.run(&["start", "web"]);
     let refuse = async {
         while daemon.busy_workers().await.unwrap() != 1 {}

@@ -55,6 +55,7 @@ impl Host {
             if inner.domains.contains_key(name) {
                 return Err(OpError::NameTaken { operation: "create", name: name.into() });
             }
+            // libvirt emits no definition for a transient domain.
             let change = Change::Started(StartCause::Booted);
             let id = Some(inner.next_id());
             let domain = self.fresh(inner, name, id);
@@ -204,6 +205,7 @@ impl Host {
             if inner.domains.contains_key(new) {
                 return Err(OpError::NameTaken { operation: "rename to", name: new.into() });
             }
+            // Removed first: the old name's event has no domain after it.
             inner.remove(old);
             inner.emit_change(&entry.domain, Change::Undefined(UndefineCause::Renamed));
             entry.domain = Domain::new(self.source(), self.name(), entry.domain.uuid(), new, None);

@@ -41,6 +41,7 @@ impl Listener {
 
     /// Closes every connection and removes the socket, as a server that ends.
     pub(crate) fn go_down(&self) {
+        // Only if it was open: the file may be another server's after the first call.
         if self.lock().take().is_some() {
             // A test may have removed the file already.
             let _ = std::fs::remove_file(&self.path);

@@ -39,6 +39,7 @@ pub(super) fn spawn_logged(
     log: &Path,
     failed: impl FnOnce(std::io::Error) -> LaunchError,
 ) -> Result<Child, LaunchError> {
+    // A file, not a pipe: nobody reads while the daemon runs, and a full pipe would block it.
     let output = File::create(log).map_err(LaunchError::io("make a log file"))?;
     let errors = output.try_clone().map_err(LaunchError::io("make a log file"))?;
     command.stdin(Stdio::null()).stdout(output).stderr(errors).kill_on_drop(true);
@@ -52,6 +53,7 @@ pub(super) async fn until_listening(
 ) -> Result<(), Trouble> {
     let deadline = Instant::now() + PATIENCE;
     while !listens().await {
+        // After the look: a daemon that listened and ended at once has ended.
         if let Ok(Some(status)) = child.try_wait() {
             return Err(Trouble::Ended(status));
         }

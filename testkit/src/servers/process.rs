@@ -48,6 +48,7 @@ pub(super) fn kill_all(pids: &[u32]) {
     for pid in pids {
         signal(*pid, Signal::KILL);
     }
+    // Bounded: a process in an uninterruptible wait must not block the test that drops it.
     let deadline = Instant::now() + Duration::from_secs(2);
     while pids.iter().any(|pid| is_alive(*pid)) && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(5));

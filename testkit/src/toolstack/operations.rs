@@ -70,12 +70,15 @@ impl Toolstack {
     pub fn prepare(&self, blueprint: impl Into<Blueprint>) -> Outcome<u32> {
         let blueprint = blueprint.into();
         let mut ledger = self.ledger();
+        // Never the id of a domain that is gone, as in Xen, unless the blueprint demands it.
         let next = ledger.ids.last().map_or(1, |last| last + 1);
         let domid = blueprint.domid.unwrap_or(next);
         ledger.ids.insert(domid);
         ledger.domains.insert(domid, blueprint.clone());
         // Released before the requests, which block until the daemon answers.
         drop(ledger);
+        // The hypervisor's domain exists before the store has it, and xenstored refuses permissions
+        // for a domain that does not exist.
         self.set_run_state(domid, Some(RunState::Running))?;
         self.write_identity(domid, &blueprint)?;
         self.write(&format!("/local/domain/{domid}/memory/target"), "131072")?;
@@ -217,6 +220,7 @@ impl Toolstack {
     /// under another id, which is returned.
     pub fn reboot(&self, domid: u32) -> Outcome<u32> {
         let blueprint = Blueprint { domid: None, ..self.blueprint(domid) };
+        // A reboot has no operation of its own: it is an end and a beginning under the same uuid.
         self.request(domid, Power::Reboot)?;
         self.acknowledge(domid)?;
         self.shut_down(domid)?;
@@ -314,6 +318,7 @@ impl Toolstack {
     /// The daemon's domains, by id: those in `/local/domain`, and those that are introduced without
     /// being there. Domain 0 is left out.
     pub fn domains(&self) -> Outcome<Vec<Known>> {
+        // The daemon has no list of introduced domains, so those of the past are asked for too.
         let mut domids = self.ledger().ids.clone();
         domids
             .extend(self.list("/local/domain")?.iter().filter_map(|name| name.parse::<u32>().ok()));

@@ -25,7 +25,7 @@ pub(super) struct Guest {
     pub(super) uuid: String,
     /// The run state, as `query-status` names it.
     pub(super) status: String,
-    /// The thread of its virtual CPU: another one in each run.
+    /// The thread of its virtual CPU: another one in each run, since it is the run's id.
     pub(super) thread: u32,
 }
 

@@ -174,6 +174,8 @@ impl Daemon {
         let faults = &self.faults;
         let repeat = faults.repeat + 1;
         let Some(client) = self.clients.get_mut(&number) else { return };
+        // The order on the wire: events, pause, bytes before, reply, bytes after, a watch's first
+        // event.
         client.flood(faults.events_before.get(&operation).copied().unwrap_or(0));
         if let Some(pause) = faults.delays.get(&operation) {
             client.send(Out::Pause(*pause));
@@ -291,6 +293,7 @@ impl Daemon {
         let at = self.domains.iter().position(|domain| domain.domid == domid);
         at.or_else(|| {
             self.hypervisor.contains_key(&domid).then(|| {
+                // At the front, as in the daemon's list: the latest is looked at first.
                 self.domains.insert(0, Domain { domid, introduced: false, shutdown: false });
                 0
             })

@@ -165,6 +165,7 @@ impl FakeXenstored {
 impl FakeXenstored {
     /// The number of open connections.
     pub fn open(&self) -> usize {
+        // Without the toolstack, which has no socket.
         self.daemon.lock().clients.len() - 1
     }
 
@@ -228,6 +229,7 @@ struct InProcess(Arc<Watched<Daemon>>);
 
 impl ToolstackBackend for InProcess {
     fn request(&self, operation: u32, transaction: u32, payload: &[u8]) -> io::Result<Answer> {
+        // Not by `receive`: faults and counts are for clients.
         let header = Header::request(Operation(operation), 0).within(transaction);
         let answer = self.0.change(|daemon| daemon.answer(TOOLSTACK, &header, payload));
         Ok(answer.map(|done| done.body).map_err(Into::into))

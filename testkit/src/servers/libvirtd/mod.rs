@@ -62,6 +62,7 @@ impl Libvirtd {
 
     async fn start_once(config: &Config) -> Result<Self, LaunchError> {
         let home = Home::new(config.lxc, config.host.as_deref()).await?;
+        // libvirtd cannot report a port that the system has chosen, so it must be given one.
         let port = config.tcp.then(free_port).transpose()?;
         fs::write(home.path("libvirtd.conf"), config.to_text(&home, port))
             .map_err(LaunchError::io("write libvirtd.conf"))?;

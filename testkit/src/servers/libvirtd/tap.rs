@@ -116,6 +116,7 @@ impl Drop for CallSniffer {
     fn drop(&mut self) {
         let mut seen = lock(&self.seen);
         seen.open -= 1;
+        // The daemon ends a connection's registrations with it.
         seen.registered = seen.registered.saturating_sub(self.registered);
     }
 }
