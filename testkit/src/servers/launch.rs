@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::LaunchError;
 
-/// How long a start or an orderly end may take. On an idle machine either takes 0.1 s.
+/// The timeout of a start or an orderly end. On an idle machine either takes 0.1 s.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The wait between two looks whether a daemon listens.
@@ -39,7 +39,7 @@ pub(super) fn spawn_logged(
     log: &Path,
     failed: impl FnOnce(std::io::Error) -> LaunchError,
 ) -> Result<Child, LaunchError> {
-    // A file, not a pipe: nobody reads while the daemon runs, and a full pipe would block it.
+    // A file, not a pipe: a pipe that is not read while the daemon runs would fill up and block it.
     let output = File::create(log).map_err(LaunchError::io("make a log file"))?;
     let errors = output.try_clone().map_err(LaunchError::io("make a log file"))?;
     command.stdin(Stdio::null()).stdout(output).stderr(errors).kill_on_drop(true);

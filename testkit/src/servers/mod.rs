@@ -90,7 +90,7 @@ pub enum LaunchError {
     NotReady {
         /// The server.
         server: &'static str,
-        /// What the server did instead.
+        /// The behaviour of the server.
         trouble: String,
         /// The end of its log.
         log: String,

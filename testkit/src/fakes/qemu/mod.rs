@@ -125,7 +125,7 @@ impl FakeQemu {
     /// The socket cannot be made.
     pub fn boot(&self, name: &str) -> io::Result<()> {
         self.state.change(|state| {
-            // Clients tell runs apart by the thread of the virtual CPU.
+            // Clients identify a run by the thread of the virtual CPU.
             state.guest.thread += 1;
             state.guest.status = "running".into();
             state.guest.name = name.into();

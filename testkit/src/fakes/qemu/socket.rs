@@ -15,7 +15,7 @@ use super::state::State;
 use crate::fakes::state::Watched;
 use crate::listener::{Accept, AcceptLoop};
 
-/// How many clients may wait to be served.
+/// The number of clients that may wait to be served.
 const BACKLOG: u32 = 1024;
 
 /// What exists at a fake's address.

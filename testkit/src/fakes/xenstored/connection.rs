@@ -10,7 +10,7 @@ use virevent_xen::wire::Decoder;
 use super::daemon::{Client, Daemon, Out};
 use crate::fakes::state::Watched;
 
-/// How many bytes are taken from the queue at a time.
+/// The number of bytes that are taken from the queue at a time.
 const BATCH: usize = 16 * 1024;
 
 /// What follows the bytes that were taken from the queue.

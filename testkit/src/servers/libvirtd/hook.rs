@@ -7,7 +7,7 @@ use std::path::Path;
 use super::Libvirtd;
 use crate::servers::LaunchError;
 
-/// What the hook script does at a step.
+/// The behaviour of the hook script at a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
     /// It succeeds at once.

@@ -21,7 +21,7 @@ const HEADER: usize = 28;
 /// A proxy in front of a [`Libvirtd`] that counts calls, registrations and events.
 pub type Tap = Proxy<Seen>;
 
-/// What passed a [`Tap`] so far.
+/// The counts of a [`Tap`].
 #[non_exhaustive]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {

@@ -125,7 +125,7 @@ impl Xenstored {
         LaunchError::NotReady { server: "xenstored", trouble, log: self.log() }
     }
 
-    /// What it has written to its outputs.
+    /// Its output so far.
     pub fn log(&self) -> String {
         let log = fs::read_to_string(self.home.path().join("log")).unwrap_or_default();
         // Without the loader's warning about the library in the place of Xen's.

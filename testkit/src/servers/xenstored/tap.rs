@@ -16,7 +16,7 @@ const HEADER: usize = 16;
 /// A proxy in front of a [`Xenstored`] that counts requests and watch events.
 pub type StoreTap = Proxy<StoreSeen>;
 
-/// What passed a [`StoreTap`] so far.
+/// The counts of a [`StoreTap`].
 #[non_exhaustive]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreSeen {
