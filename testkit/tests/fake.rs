@@ -102,7 +102,7 @@ async fn the_driver_reconnects_after_lose_connection() {
 #[tokio::test(start_paused = true)]
 async fn a_refused_connection_fails_subscribe_with_that_error() {
     let fake = FakeHypervisor::new();
-    fake.refuse(Error::Authentication { detail: "give a password".into() });
+    fake.refuse(Error::authentication("give a password"));
     let error = fake.subscribe_with(Options::default()).await.unwrap_err();
     assert!(matches!(error, Error::Authentication { .. }), "{error}");
     fake.accept();
@@ -113,7 +113,7 @@ async fn a_refused_connection_fails_subscribe_with_that_error() {
 async fn repeated_refusals_end_the_streams() {
     let fake = FakeHypervisor::new();
     let mut events = synced(&fake, Options::default()).await;
-    fake.refuse(Error::Authentication { detail: "give a password".into() });
+    fake.refuse(Error::authentication("give a password"));
     fake.lose_connection();
     expect_sequence(&mut events, &["disconnected from *"]).await.unwrap();
     assert_eq!(events.next().await, None);
@@ -318,7 +318,7 @@ async fn a_small_slack_resets_with_few_domains() {
     fake.undefine("vm7").unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     let events = until_synced(&mut stream).await.unwrap();
-    let reset = GapKind::Lagged { missed: 81, reset: true };
+    let reset = GapKind::lagged(81, true);
     assert!(matches!(&events[0], DomainEvent::Gap(gap) if gap.kind == reset), "{}", events[0]);
     assert_eq!(events.len(), 1 + 39);
     fold.extend(&events);

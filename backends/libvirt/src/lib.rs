@@ -165,6 +165,7 @@ impl Libvirt {
     }
 
     /// The source. Does no I/O before the first subscription.
+    #[must_use]
     pub fn source(mut self) -> Driver {
         if let Some(timeout) = self.settings.connect_timeout.take() {
             self.opener.timeout = timeout;

@@ -180,6 +180,7 @@ impl Qmp {
     }
 
     /// Returns the source. It does no I/O before the first subscription.
+    #[must_use]
     pub fn source(self) -> Driver {
         let deadline = self.config.deadline();
         driver(SocketConnector(Arc::new(self.config)), deadline, self.reconnect, self.settings)

@@ -19,6 +19,7 @@ pub const REQUEST_EVENT: &str = "control/shutdown";
 pub const FIRST_RESERVED: u16 = 0x7ff0;
 
 /// The domain id in a text, if it is one.
+#[must_use]
 pub fn domid(text: &[u8]) -> Option<u16> {
     // The parser would accept a plus sign.
     if !text.first()?.is_ascii_digit() {
@@ -28,6 +29,7 @@ pub fn domid(text: &[u8]) -> Option<u16> {
 }
 
 /// The uuid in the value of a domain's `vm`. The nil uuid is domain 0's: a guest with it counts as one without.
+#[must_use]
 pub fn uuid(vm: &[u8]) -> Option<Uuid> {
     // Old xend appended -1, -2 ... after a rename: only 36 characters are the uuid.
     let uuid = Uuid::try_parse_ascii(vm.strip_prefix(b"/vm/")?.get(..36)?).ok()?;
@@ -36,11 +38,13 @@ pub fn uuid(vm: &[u8]) -> Option<Uuid> {
 
 /// The name in the value of a domain's `name`, with U+FFFD for bytes that are not UTF-8. An empty value is still to be
 /// written.
+#[must_use]
 pub fn name(value: &[u8]) -> Option<String> {
     (!value.is_empty()).then(|| String::from_utf8_lossy(value).into_owned())
 }
 
 /// The name of a domain whose `name` is not written: of the form that Xen's tools give domain 0.
+#[must_use]
 pub fn name_of(domid: u16) -> String {
     format!("Domain-{domid}")
 }
@@ -50,6 +54,7 @@ const NAMESPACE: Uuid = Uuid::from_u128(0x73e1_87de_58b3_4f3a_8ceb_273f_dda5_bc8
 
 /// The uuid of a domain whose `vm` is not written: derived from the host and the domain id (UUIDv5 of RFC 9562), so that
 /// it is the same each time.
+#[must_use]
 pub fn uuid_of(host: &str, domid: u16) -> Uuid {
     Uuid::new_v5(&NAMESPACE, format!("{host}\n{domid}").as_bytes())
 }
@@ -76,6 +81,7 @@ pub enum Request {
 
 impl Request {
     /// Reads the value of a domain's `control/shutdown`. The guest may write there, too.
+    #[must_use]
     pub fn read(value: &[u8]) -> Self {
         match value {
             b"" => Self::Nothing,
@@ -89,6 +95,7 @@ impl Request {
     }
 
     /// The word, as it is in the node.
+    #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
             Self::Nothing => "",
@@ -102,11 +109,13 @@ impl Request {
     }
 
     /// Whether the request ends the run.
+    #[must_use]
     pub fn is_ending(&self) -> bool {
         !matches!(self, Self::Nothing | Self::Other(_))
     }
 
     /// The event that carries it: its name, and `{"request":"poweroff"}`.
+    #[must_use]
     pub fn event(&self) -> (EventName, EventData) {
         let mut json = String::from("{\"request\":\"");
         for character in self.as_str().chars() {
@@ -128,6 +137,7 @@ impl Request {
 ///
 /// The store has the request to the guest, and nothing else: a guest that powered itself off, one that crashed and one
 /// that was destroyed leave the same trace, so their stops have no cause.
+#[must_use]
 pub fn stop_cause(was_asked: bool) -> StopCause {
     if was_asked { StopCause::Shutdown } else { StopCause::Unspecified }
 }

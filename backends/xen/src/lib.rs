@@ -153,6 +153,7 @@ impl XenStore {
     }
 
     /// The source. Does no I/O before the first subscription.
+    #[must_use]
     pub fn source(self) -> Driver {
         let host = host_name().into();
         let (interval, count) = self.keepalive;

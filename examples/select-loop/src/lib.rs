@@ -27,12 +27,14 @@ pub struct Running {
 pub type Identity = (Box<str>, Box<str>, Uuid);
 
 /// The identity of this domain, in every run and under every name.
+#[must_use]
 pub fn identity(domain: &Domain) -> Identity {
     (domain.source().into(), domain.host().into(), domain.uuid())
 }
 
 impl Running {
     /// The table before the first sync of the source with this URI.
+    #[must_use]
     pub fn of_source(uri: &str) -> Self {
         Self { domains: BTreeMap::new(), uncertain: vec![Scope::source_wide(uri)] }
     }

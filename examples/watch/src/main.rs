@@ -261,8 +261,7 @@ mod tests {
     #[test]
     fn an_error_message_has_the_uri_once() {
         let uri = "test:///default";
-        let unsupported =
-            Error::Unsupported { uri: uri.into(), kind: "other:99999999".parse().unwrap() };
+        let unsupported = Error::unsupported(uri, "other:99999999".parse().unwrap());
         let line = about(uri, &unsupported);
         assert!(line.starts_with("test:///default cannot report"), "{line}");
         let line = about(uri, &Error::authentication("log in"));

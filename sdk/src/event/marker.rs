@@ -209,11 +209,13 @@ impl GapKind {
 pub enum GapKind {
     /// The hypervisor is unreachable. **Its domains are not stopped**: what has changed follows after the
     /// reconnect, before the next [`Synced`].
+    #[non_exhaustive]
     Disconnected {
         /// Why.
         fault: Fault,
     },
     /// This subscriber read too slowly, and its mailbox was compacted.
+    #[non_exhaustive]
     Lagged {
         /// The exact number of events that were dropped, without [`Existing`](crate::Change::Existing) and
         /// markers.

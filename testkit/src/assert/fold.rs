@@ -44,6 +44,7 @@ pub struct Identity {
 
 impl Identity {
     /// The identity of this domain.
+    #[must_use]
     pub fn of(domain: &Domain) -> Self {
         let source = domain.source().into();
         Self { source, host: domain.host().into(), uuid: domain.uuid() }
@@ -109,11 +110,13 @@ impl Fold {
     }
 
     /// The active domains.
+    #[must_use]
     pub fn active(&self) -> &BTreeMap<Identity, Known> {
         &self.active
     }
 
     /// The domains that exist and do not run.
+    #[must_use]
     pub fn inactive(&self) -> &BTreeMap<Identity, Known> {
         &self.inactive
     }
@@ -124,11 +127,13 @@ impl Fold {
     }
 
     /// Whether a domain with this name is active.
+    #[must_use]
     pub fn is_active(&self, name: &str) -> bool {
         self.active.values().any(|known| known.domain.name() == name)
     }
 
     /// Whether a domain with this name exists.
+    #[must_use]
     pub fn exists(&self, name: &str) -> bool {
         self.domains().any(|known| known.domain.name() == name)
     }
@@ -293,7 +298,7 @@ mod tests {
         fold.apply(&event(&qmp, Change::Stopped(StopCause::Shutdown)));
         assert!(fold.active().contains_key(&Identity::of(&libvirt)));
         fold.apply(&event(&qmp, Change::Started(StartCause::Booted)));
-        let lagged = GapKind::Lagged { missed: 1, reset: true };
+        let lagged = GapKind::lagged(1, true);
         fold.apply(&Gap::new(Scope::source_wide("qmp:/run/web"), lagged).into());
         let left: Vec<_> = fold.domains().map(|known| &known.domain).collect();
         assert_eq!(left, [&libvirt], "a reset affects its own source only");
@@ -307,7 +312,7 @@ mod tests {
         host.define("db").unwrap();
         let mut fold = folded(&emitted(&mut observer));
         for (reset, exist) in [(false, true), (true, false)] {
-            let lagged = GapKind::Lagged { missed: 1, reset };
+            let lagged = GapKind::lagged(1, reset);
             fold.apply(&Gap::new(Scope::source_wide("fake:"), lagged).into());
             assert_eq!((fold.exists("web"), fold.exists("db")), (exist, exist));
         }

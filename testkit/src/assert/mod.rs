@@ -32,11 +32,13 @@ impl Failure {
     }
 
     /// The answer of a rig that does not support an operation: the check is skipped.
+    #[must_use]
     pub fn unsupported(operation: &str) -> Self {
         Self { message: format!("cannot {operation} here"), unsupported: true }
     }
 
     /// Whether the check was skipped because an operation is not supported.
+    #[must_use]
     pub fn is_unsupported(&self) -> bool {
         self.unsupported
     }

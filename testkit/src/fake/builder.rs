@@ -127,6 +127,7 @@ impl Builder {
     }
 
     /// Makes the hypervisor. It needs no runtime yet.
+    #[must_use]
     pub fn build(self) -> FakeHypervisor {
         let host = self.host.unwrap_or_else(|| Host::of_source(&self.uri, &self.host_name));
         let line = Arc::new(Line::new(host, self.level_triggered, self.lacking));

@@ -20,11 +20,7 @@ impl FakeHypervisor {
     pub fn go_down(&self) {
         // The error of a daemon that is not running, so that the driver retries.
         let refused = Arc::new(io::Error::from(io::ErrorKind::ConnectionRefused));
-        self.refuse(Error::Unreachable {
-            endpoint: ENDPOINT.into(),
-            reason: "it is down".into(),
-            source: refused,
-        });
+        self.refuse(Error::unreachable(ENDPOINT, "it is down", refused));
         self.lose_connection();
     }
 

@@ -54,6 +54,7 @@ pub struct FakeHypervisor {
 
 impl FakeHypervisor {
     /// A hypervisor without domains, with the URI `fake:`, on the host `fake`.
+    #[must_use]
     pub fn new() -> Self {
         Self::builder().build()
     }
@@ -64,16 +65,19 @@ impl FakeHypervisor {
     }
 
     /// The simulated host, which another fake can serve too.
+    #[must_use]
     pub fn host(&self) -> &Host {
         &self.line.host
     }
 
     /// The domain with this name, with the id of its run if it is active.
+    #[must_use]
     pub fn domain(&self, name: &str) -> Option<Domain> {
         self.host().domain(name)
     }
 
     /// Every domain, active or not, by name: the truth to compare with.
+    #[must_use]
     pub fn domains(&self) -> Vec<Listed> {
         self.host().domains()
     }
@@ -102,6 +106,7 @@ impl FakeHypervisor {
 /// The driver's requests.
 impl FakeHypervisor {
     /// The driver's requests in order: the latest 65,536.
+    #[must_use]
     pub fn journal(&self) -> Vec<Asked> {
         self.line.lock().journal.entries().cloned().collect()
     }
@@ -140,12 +145,14 @@ impl FakeHypervisor {
     }
 
     /// The kinds that are registered now. None without a connection.
+    #[must_use]
     pub fn registered(&self) -> Kinds {
         let state = self.line.lock();
         state.live.as_ref().map(|live| live.registered.kinds().clone()).unwrap_or_default()
     }
 
     /// Whether there is a connection now.
+    #[must_use]
     pub fn is_connected(&self) -> bool {
         self.line.lock().live.is_some()
     }

@@ -117,7 +117,7 @@ impl FakeSession {
     fn read(&self, out: &mut Batch) -> Result<bool, Error> {
         let mut state = self.line.lock();
         if state.live(self.number).is_none() {
-            return Err(Error::Closed { endpoint: ENDPOINT.into(), detail: String::new() });
+            return Err(Error::closed(ENDPOINT, ""));
         }
         self.line.serve(&mut state);
         let Some(live) = state.live(self.number).filter(|live| !live.silent) else {

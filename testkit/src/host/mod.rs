@@ -81,11 +81,13 @@ impl Observer {
 
 impl Host {
     /// A host with this name and without domains, for a source with the URI `fake:`.
+    #[must_use]
     pub fn new(name: &str) -> Self {
         Self::of_source("fake:", name)
     }
 
     /// A host with this name and without domains, for a source with this URI.
+    #[must_use]
     pub fn of_source(source: &str, name: &str) -> Self {
         let inner = Inner {
             domains: BTreeMap::new(),
@@ -101,16 +103,19 @@ impl Host {
     }
 
     /// The name of the host.
+    #[must_use]
     pub fn name(&self) -> &str {
         &self.shared.name
     }
 
     /// The URI of the source, which its domains carry.
+    #[must_use]
     pub fn source(&self) -> &str {
         &self.shared.source
     }
 
     /// Observes the events from now on.
+    #[must_use]
     pub fn observe(&self) -> Observer {
         let (sender, receiver) = mpsc::unbounded_channel();
         self.lock().observers.push(sender);
@@ -118,6 +123,7 @@ impl Host {
     }
 
     /// Observes the events from now on, and returns the domains as of that moment.
+    #[must_use]
     pub fn observe_from_now(&self) -> (Vec<Listed>, Observer) {
         let (sender, receiver) = mpsc::unbounded_channel();
         // Under one lock: no event falls between the list and the observer, or into both.
@@ -144,16 +150,19 @@ impl Host {
     }
 
     /// Every domain, active or not, by name.
+    #[must_use]
     pub fn domains(&self) -> Vec<Listed> {
         self.lock().domains.values().cloned().collect()
     }
 
     /// The domain with this name, with the id of its run if it is active.
+    #[must_use]
     pub fn domain(&self, name: &str) -> Option<Domain> {
         self.find(name).map(|entry| entry.domain)
     }
 
     /// The domain with this name, with its state.
+    #[must_use]
     pub fn find(&self, name: &str) -> Option<Listed> {
         self.lock().domains.get(name).cloned()
     }

@@ -69,6 +69,7 @@ struct Timed {
 /// Running a script.
 impl Script {
     /// The time at which it ends.
+    #[must_use]
     pub fn length(&self) -> Duration {
         self.time
     }

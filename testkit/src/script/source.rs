@@ -32,11 +32,13 @@ struct Progress {
 }
 
 /// Makes a source that plays a script. It reconnects quickly, and at the same times in every run.
+#[must_use]
 pub fn scripted(script: Script) -> ScriptedSource {
     scripted_with(script, &Settings::default())
 }
 
 /// Makes a source that plays a script, with the settings that all backends share.
+#[must_use]
 pub fn scripted_with(script: Script, settings: &Settings) -> ScriptedSource {
     let reconnect = Reconnect::local().max(Duration::from_millis(200)).seed(1);
     let fake = FakeHypervisor::builder().reconnect(reconnect).settings(settings).build();
@@ -45,11 +47,13 @@ pub fn scripted_with(script: Script, settings: &Settings) -> ScriptedSource {
 
 impl ScriptedSource {
     /// The hypervisor, for operations that are not in the script.
+    #[must_use]
     pub fn fake(&self) -> &FakeHypervisor {
         &self.fake
     }
 
     /// The error of the step that was refused, if there was one. The script ends there.
+    #[must_use]
     pub fn failure(&self) -> Option<ScriptError> {
         self.lock().failure.clone()
     }
@@ -63,9 +67,11 @@ impl ScriptedSource {
         let mut progress = self.lock();
         if progress.begun.is_none() {
             let begun = self.script.check().and_then(|()| self.script.begin(&self.fake));
-            progress.begun = Some(begun.map_err(|error| Error::InvalidUri {
-                uri: self.fake.uri().to_owned(),
-                reason: format!("its script has a mistake: {error}"),
+            progress.begun = Some(begun.map_err(|error| {
+                Error::invalid_uri(
+                    self.fake.uri().to_owned(),
+                    format!("its script has a mistake: {error}"),
+                )
             })?);
         }
         Ok(())

@@ -20,11 +20,13 @@ pub enum Order {
 
 impl Container {
     /// A container that only waits for orders.
+    #[must_use]
     pub fn idle(name: &str) -> Self {
         Self { name: name.into() }
     }
 
     /// Its name.
+    #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }

@@ -37,16 +37,19 @@ pub enum Deed {
 
 impl Guest {
     /// A guest that stays idle.
+    #[must_use]
     pub fn idle(name: &str) -> Self {
         Self::after(0, name, Deed::Idle)
     }
 
     /// A guest that does `deed` so many seconds after its boot.
+    #[must_use]
     pub fn after(seconds: u8, name: &str, deed: Deed) -> Self {
         Self { name: name.into(), deed, seconds }
     }
 
     /// Its name.
+    #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }

@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 /// The resident memory of a process in KiB, or `None` if there is no such process.
 ///
 /// From `VmRSS` in `/proc/PID/status`.
+#[must_use]
 pub fn rss_kib(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

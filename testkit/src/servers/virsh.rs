@@ -15,6 +15,7 @@ pub struct Virsh {
 
 impl Virsh {
     /// A `virsh` for this URI.
+    #[must_use]
     pub fn to(uri: &str) -> Self {
         Self { uri: uri.into() }
     }

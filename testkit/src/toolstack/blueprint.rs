@@ -84,6 +84,7 @@ impl Power {
         [Self::PowerOff, Self::Reboot, Self::Halt, Self::Suspend, Self::Crash];
 
     /// The value of the node: `poweroff`.
+    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::PowerOff => "poweroff",

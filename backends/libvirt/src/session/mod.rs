@@ -137,7 +137,7 @@ impl Session {
     /// The error; one about the protocol with the endpoint and what to check there.
     fn with_endpoint(&self, error: Error) -> Error {
         match error {
-            Error::Protocol { detail } => {
+            Error::Protocol { detail, .. } => {
                 let endpoint = &self.endpoint;
                 let advice = format!("check that a libvirt daemon listens on {endpoint}");
                 Error::protocol(format!("{detail}; {advice}"))

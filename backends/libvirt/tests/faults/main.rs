@@ -58,7 +58,7 @@ async fn subscribe_error(source: &Driver) -> (Error, String) {
 async fn next_gap(events: &mut EventStream) -> FaultKind {
     match next_within(events, PATIENCE).await.unwrap() {
         DomainEvent::Gap(gap) => match gap.kind {
-            GapKind::Disconnected { fault } => fault.kind(),
+            GapKind::Disconnected { fault, .. } => fault.kind(),
             other => panic!("expected an outage, but got {other:?}"),
         },
         event => panic!("expected a gap, but got: {event}"),

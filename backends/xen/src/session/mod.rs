@@ -278,7 +278,7 @@ impl Session {
     /// Adds the endpoint to an error of the protocol.
     fn located(&self, error: Error) -> Error {
         match error {
-            Error::Protocol { detail } => {
+            Error::Protocol { detail, .. } => {
                 let advice = format!("check that a xenstored listens on {}", self.endpoint);
                 protocol(format!("{detail}; {advice}"))
             }

@@ -29,11 +29,13 @@ pub struct Header {
 
 impl Header {
     /// The header of a request outside of any transaction, or of the reply to it.
+    #[must_use]
     pub fn request(operation: Operation, request: u32) -> Self {
         Self { operation, request, transaction: 0 }
     }
 
     /// The header of a watch event.
+    #[must_use]
     pub fn watch_event() -> Self {
         Self::request(Operation::WATCH_EVENT, 0)
     }
@@ -52,6 +54,7 @@ impl Header {
 
     /// The bytes of a header with this length of the payload. [`packet`] makes a whole packet; this is for a
     /// fake that sends a wrong length.
+    #[must_use]
     pub fn to_bytes(self, length: u32) -> [u8; HEADER_LENGTH] {
         let mut bytes = [0; HEADER_LENGTH];
         let words = [self.operation.0, self.request, self.transaction, length];
@@ -119,11 +122,13 @@ impl Default for Decoder {
 
 impl Decoder {
     /// An empty decoder. No payload may be longer than [`MAX_PAYLOAD`].
+    #[must_use]
     pub fn new() -> Self {
         Self { buffer: vec![0; ROOM], max_directory: MAX_PAYLOAD, begun: 0, start: 0, end: 0 }
     }
 
     /// A decoder of what a server sends: the reply to a `DIRECTORY` may be as long as [`MAX_DIRECTORY`].
+    #[must_use]
     pub fn of_replies() -> Self {
         Self { max_directory: MAX_DIRECTORY, ..Self::new() }
     }
@@ -191,6 +196,7 @@ impl Decoder {
     }
 
     /// Whether there are bytes of an incomplete packet.
+    #[must_use]
     pub fn is_midway(&self) -> bool {
         self.start < self.end
     }

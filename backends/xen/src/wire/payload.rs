@@ -64,11 +64,13 @@ pub fn strings(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 impl<'a> Packet<'a> {
     /// The payload without its last NUL, if it has one: of an `OK`, of the name of an error.
+    #[must_use]
     pub fn text(&self) -> &'a [u8] {
         self.payload.strip_suffix(b"\0").unwrap_or(self.payload)
     }
 
     /// The error that says what is wrong with this payload.
+    #[must_use]
     pub fn malformed(&self, what: &'static str) -> Malformed {
         Malformed { operation: self.header.operation, what }
     }

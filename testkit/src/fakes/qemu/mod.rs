@@ -103,6 +103,7 @@ impl FakeQemu {
     }
 
     /// A path for a socket, without a QEMU. [`boot`](Self::boot) starts one.
+    #[must_use]
     pub fn absent_at(path: &Path) -> Self {
         let state = Arc::new(Watched::new(State::default()));
         Self { state, path: path.into(), home: None, port: None, socket: Mutex::default() }
