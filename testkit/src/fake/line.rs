@@ -174,7 +174,8 @@ impl Line {
                 let registered = &live.registered;
                 live.held.retain(|item| item.is_of(registered));
                 live.ready.push_back(Item::InterestDone(tag, refused));
-                // The first registration of a connection learns which parts are unreachable already.
+                // The first registration of a connection learns which parts are unreachable
+                // already.
                 for part in live.unreachable.iter().filter(|_| first) {
                     live.ready.push_back(Item::Outage(part.scope.clone(), part.fault.clone()));
                 }
