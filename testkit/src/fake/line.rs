@@ -208,6 +208,7 @@ impl Item {
     /// that has ended.
     fn is_of(&self, registered: &Interest) -> bool {
         match self {
+            // Events without a kind are markers: they belong to every registration.
             Self::Emitted(emitted) => match emitted.event.kind() {
                 Some(kind) => registered.contains(&kind),
                 None => !registered.is_empty(),
@@ -270,6 +271,7 @@ impl State {
     pub(super) fn is_delivered(&mut self) -> bool {
         let Some(live) = &mut self.live else { return true };
         live.pull(self.stepping);
+        // Over a silent connection the rest never arrives: waiting for it would not end.
         live.silent || live.ready.is_empty()
     }
 
