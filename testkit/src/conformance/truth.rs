@@ -20,6 +20,7 @@ async fn listed(
     source: &dyn EventSource,
     only: Subscriber,
 ) -> Result<Fold, Failure> {
+    // Without it the roster of the open stream would answer, which is what is compared.
     only.stream.close().await;
     let mut subscriber = Subscriber::new(rig, source, Options::default()).await?;
     let mut fold = Fold::default();

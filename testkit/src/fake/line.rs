@@ -174,7 +174,8 @@ impl Line {
                 let registered = &live.registered;
                 live.held.retain(|item| item.is_of(registered));
                 live.ready.push_back(Item::InterestDone(tag, refused));
-                // The first registration of a connection learns which parts are unreachable already.
+                // The first registration of a connection learns which parts are unreachable
+                // already.
                 for part in live.unreachable.iter().filter(|_| first) {
                     live.ready.push_back(Item::Outage(part.scope.clone(), part.fault.clone()));
                 }
@@ -207,6 +208,7 @@ impl Item {
     /// that has ended.
     fn is_of(&self, registered: &Interest) -> bool {
         match self {
+            // Events without a kind are markers: they belong to every registration.
             Self::Emitted(emitted) => match emitted.event.kind() {
                 Some(kind) => registered.contains(&kind),
                 None => !registered.is_empty(),
@@ -269,6 +271,7 @@ impl State {
     pub(super) fn is_delivered(&mut self) -> bool {
         let Some(live) = &mut self.live else { return true };
         live.pull(self.stepping);
+        // Over a silent connection the rest never arrives: waiting for it would not end.
         live.silent || live.ready.is_empty()
     }
 

@@ -97,6 +97,7 @@ impl Inner {
     }
 
     pub(super) fn emit(&mut self, emitted: &Emitted) {
+        // The change itself is made: only a list shows it.
         if self.silent > 0 {
             return;
         }

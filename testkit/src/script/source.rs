@@ -65,6 +65,7 @@ impl ScriptedSource {
     /// Runs the steps at time zero, once.
     fn begin(&self) -> Result<(), Error> {
         let mut progress = self.lock();
+        // Once: a second subscriber finds the domains of the first one's.
         if progress.begun.is_none() {
             let begun = self.script.check().and_then(|()| self.script.begin(&self.fake));
             progress.begun = Some(begun.map_err(|error| {

@@ -110,7 +110,8 @@ impl Script {
         self
     }
 
-    /// Sets whether the streams of a [`ScriptedSource`] end with the script. Default: yes.
+    /// Sets whether the streams of a [`ScriptedSource`](crate::ScriptedSource) end with the script.
+    /// Default: yes.
     pub fn ends(mut self, ends: bool) -> Self {
         self.goes_on = !ends;
         self
@@ -200,24 +201,25 @@ impl Script {
     }
 
     /// Cuts the connection. The next attempt to connect succeeds: see
-    /// [`FakeHypervisor::lose_connection`].
+    /// [`FakeHypervisor::lose_connection`](crate::FakeHypervisor::lose_connection).
     pub fn lose_connection(self) -> Self {
         self.step(Step::LoseConnection)
     }
 
     /// Cuts the connection and refuses new ones until [`restore`](Script::restore): see
-    /// [`FakeHypervisor::go_down`].
+    /// [`FakeHypervisor::go_down`](crate::FakeHypervisor::go_down).
     pub fn go_down(self) -> Self {
         self.step(Step::GoDown)
     }
 
     /// Accepts connections again after [`go_down`](Script::go_down): see
-    /// [`FakeHypervisor::restore`].
+    /// [`FakeHypervisor::restore`](crate::FakeHypervisor::restore).
     pub fn restore(self) -> Self {
         self.step(Step::Restore)
     }
 
-    /// Makes the connection half-open: see [`FakeHypervisor::go_silent`].
+    /// Makes the connection half-open: see
+    /// [`FakeHypervisor::go_silent`](crate::FakeHypervisor::go_silent).
     pub fn go_silent(self) -> Self {
         self.step(Step::GoSilent)
     }

@@ -160,8 +160,8 @@ impl QemuConfig {
         if let Some(uuid) = &self.uuid {
             add(&["-uuid", uuid]);
         }
-        // A guest may power itself off within 50 ms, before any client has negotiated, and QEMU keeps
-        // no events for later.
+        // A guest may power itself off within 50 ms, before any client has negotiated, and QEMU
+        // keeps no events for later.
         if !self.running {
             add(&["-S"]);
         }

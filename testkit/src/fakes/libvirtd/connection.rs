@@ -190,10 +190,12 @@ impl Connection {
     async fn flush(&mut self, stream: &mut UnixStream) -> io::Result<()> {
         let faults = self.faults();
         self.silent |= faults.silent;
+        // Dropped, not kept: a host that is gone does not send it later either.
         if self.silent {
             self.out.clear();
         }
         if !faults.gather.is_zero() && !self.out.is_empty() {
+            // Events of the time of the sleep go into the same write.
             tokio::time::sleep(faults.gather).await;
             self.emit_pending();
         }

@@ -94,6 +94,7 @@ impl Connection {
             *state.calls.entry(name.clone()).or_default() += 1;
             (state.faults.clone(), state.guest.clone())
         });
+        // Counted all the same: the command has arrived.
         if faults.hang_up_at.contains(&name) {
             return None;
         }

@@ -27,6 +27,7 @@ while [ "$(cat "@/$1-$2" 2>/dev/null)" = hang ]; do sleep 0.05; done
 
 /// Writes the script to where libvirtd looks for it when it starts.
 pub(super) fn install(etc: &Path, steps: &Path) -> std::io::Result<()> {
+    // libvirtd looks for hooks only when it starts, so this comes before.
     let directory = etc.join("hooks");
     fs::create_dir_all(&directory)?;
     let file = directory.join("qemu");

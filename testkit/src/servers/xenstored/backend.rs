@@ -51,6 +51,8 @@ impl DaemonBackend {
 
 impl ToolstackBackend for DaemonBackend {
     fn request(&self, operation: u32, transaction: u32, payload: &[u8]) -> io::Result<Answer> {
+        // Held for the whole request: this client gives all the same number, and knows a reply by
+        // order.
         let mut kept = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
         // Compared with the daemon of the stream: one that was restarted has a new socket.
         let daemon = self.daemon.load(Ordering::Relaxed);
