@@ -1,6 +1,6 @@
-//! How long an event takes to its subscriber while others subscribe without end: `cargo bench -p virevent
-//! --bench commands`. The source has 3,000 domains; in one run: nobody else, 16 loops of `domains()`, and
-//! 500 subscriptions under way at once, made again and again.
+//! How long an event takes to its subscriber while others subscribe without end: `cargo bench -p
+//! virevent --bench commands`. The source has 3,000 domains; in one run: nobody else, 16 loops of
+//! `domains()`, and 500 subscriptions under way at once, made again and again.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
 

@@ -1,8 +1,8 @@
 //! One source, many subscribers: the driver beside `tokio::sync::broadcast`.
 //!
-//! Both run on one thread in the same process, in turns, and hand the same events to the same number
-//! of reading tasks. What is compared is CPU time per event that the source emits; the ratio is what
-//! counts. Run it with `cargo bench -p virevent --bench fanout`.
+//! Both run on one thread in the same process, in turns, and hand the same events to the same
+//! number of reading tasks. What is compared is CPU time per event that the source emits; the ratio
+//! is what counts. Run it with `cargo bench -p virevent --bench fanout`.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 

@@ -31,8 +31,8 @@ pub(crate) enum Command {
 /// Where the outcome of a subscription goes.
 pub(crate) type SubscribeReply = oneshot::Sender<Result<(), Error>>;
 
-/// Answers a command. That wakes the task that awaits the answer; a panic of its waker must not end the
-/// driver's task.
+/// Answers a command. That wakes the task that awaits the answer; a panic of its waker must not end
+/// the driver's task.
 pub(crate) fn answer<T>(to: oneshot::Sender<T>, value: T) {
     contain_panic(|| {
         let _ = to.send(value);

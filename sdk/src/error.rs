@@ -229,8 +229,8 @@ impl Error {
 impl Error {
     /// Whether this is a refusal: a retry cannot help, something has to be changed by hand.
     ///
-    /// A source that meets one fails the first subscription with it. Later it ends its streams after
-    /// a minute of nothing but refusals, or as long as
+    /// A source that meets one fails the first subscription with it. Later it ends its streams
+    /// after a minute of nothing but refusals, or as long as
     /// [`refusal_timeout`](crate::driver::Settings::refusal_timeout) says.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
@@ -244,6 +244,8 @@ impl Error {
             | Self::NoRuntime
             | Self::DriverEnded => true,
             Self::Server(error) => error.is_refusal,
+            // Everything else about a socket may pass: a daemon that restarts removes its socket,
+            // or leaves one that refuses.
             Self::Unreachable { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
             Self::Closed { .. } | Self::Timeout { .. } | Self::Protocol { .. } => false,
         }
@@ -285,6 +287,7 @@ impl Error {
             line.push_str(&error.to_string());
             cause = error.source();
         }
+        // A peer's message may have lines of its own; a log record and a JSON field are one line.
         line.replace(['\n', '\r'], " ")
     }
 }

@@ -26,6 +26,8 @@ impl fmt::Display for EventName {
 
 impl From<&str> for EventName {
     fn from(text: &str) -> Self {
+        // libvirt's events have numbers and QEMU's have names that begin with a letter, so the form
+        // tells which is meant.
         match text.parse() {
             Ok(number) => Self::Number(number),
             Err(_) => Self::Name(text.into()),
@@ -35,8 +37,8 @@ impl From<&str> for EventName {
 
 /// A kind of event.
 ///
-/// In text: `lifecycle`, `reboot`, `other` (every event that the crate has no type for), or one such
-/// event by its number or name, `other:8`, `other:RTC_CHANGE`.
+/// In text: `lifecycle`, `reboot`, `other` (every event that the crate has no type for), or one
+/// such event by its number or name, `other:8`, `other:RTC_CHANGE`.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {

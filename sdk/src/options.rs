@@ -7,22 +7,24 @@ use crate::{Domain, Error, Kind, Kinds, Selector};
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// How many unread events the mailbox holds before it is compacted. Default: 1,024, which a reader that
-    /// keeps up never fills. The mailbox is also compacted at 16 MiB, names and data counted, or at 256
-    /// bytes for each event of a capacity beyond 65,536.
+    /// How many unread events the mailbox holds before it is compacted. Default: 1,024, which a
+    /// reader that keeps up never fills. The mailbox is also compacted at 16 MiB, names and data
+    /// counted, or at 256 bytes for each event of a capacity beyond 65,536.
     pub capacity: usize,
-    /// How many events beyond the capacity the mailbox keeps where final states need them. Beyond that the
-    /// mailbox is reset: it empties, and [`Lagged`](crate::GapKind::Lagged), everything that exists and
-    /// `Synced` follow. Default: 65,536, which no reader should ever meet; a test of a reset sets a few.
+    /// How many events beyond the capacity the mailbox keeps where final states need them. Beyond
+    /// that the mailbox is reset: it empties, and [`Lagged`](crate::GapKind::Lagged), everything
+    /// that exists and `Synced` follow. Default: 65,536, which no reader should ever meet; a test
+    /// of a reset sets a few.
     pub slack: usize,
     /// Which events to receive. Default: all that the source has types for.
     pub filter: Filter,
-    /// Whether the stream begins with an [`Existing`](crate::Change::Existing) event for each domain
-    /// in the filter. Default: yes, since without it a subscriber does not know what runs.
+    /// Whether the stream begins with an [`Existing`](crate::Change::Existing) event for each
+    /// domain in the filter. Default: yes, since without it a subscriber does not know what runs.
     pub existing: bool,
-    /// Whether to wait for a source that is unreachable. Default: no, the subscription then fails. With it
-    /// the stream opens with [`Disconnected`](crate::GapKind::Disconnected), and gets no events until the
-    /// source is reachable and the list of domains has come. A refusal fails either way.
+    /// Whether to wait for a source that is unreachable. Default: no, the subscription then fails.
+    /// With it the stream opens with [`Disconnected`](crate::GapKind::Disconnected), and gets no
+    /// events until the source is reachable and the list of domains has come. A refusal fails
+    /// either way.
     pub wait: bool,
 }
 

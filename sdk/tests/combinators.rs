@@ -1,4 +1,5 @@
-//! Streams of events and the combinators on them: what they pass, what they say of their length and end.
+//! Streams of events and the combinators on them: what they pass, what they say of their length and
+//! end.
 
 #![allow(clippy::unwrap_used)]
 

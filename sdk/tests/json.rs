@@ -1,4 +1,5 @@
-//! The JSON form of events: exactly as documented, the same on the way back, and as the schema says.
+//! The JSON form of events: exactly as documented, the same on the way back, and as the schema
+//! says.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 

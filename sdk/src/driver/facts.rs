@@ -22,6 +22,7 @@ pub(super) struct Facts {
 
 impl Facts {
     pub(super) fn add(&self, counter: impl Fn(&Self) -> &AtomicU64, n: u64) {
+        // Statistics: nothing is ordered by them.
         counter(self).fetch_add(n, Ordering::Relaxed);
     }
 

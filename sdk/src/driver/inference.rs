@@ -36,6 +36,7 @@ impl Inference {
 
     /// A run ended without an event.
     pub(super) fn ended(&mut self, old: &Entry, cause: StopCause) {
+        // A stop without a start before it would be an impossible history.
         if old.unannounced {
             self.began(&old.domain, old.persistent);
         }
@@ -47,6 +48,8 @@ impl Inference {
         if old.domain.is_active() {
             self.ended(old, cause);
         }
+        // Unknown counts as persistent: an `undefined` too many harms no table, a missing one
+        // leaves a domain in it for ever.
         if old.persistent != Some(false) {
             let inactive = old.domain.with_id(None);
             self.add(&inactive, Change::Undefined(UndefineCause::Unspecified), Some(false));
@@ -62,6 +65,7 @@ impl Inference {
     }
 
     fn appeared(&mut self, new: &Entry) {
+        // libvirt's own order: a domain is defined before it starts.
         if new.persistent == Some(true) || !new.domain.is_active() {
             let inactive = new.domain.with_id(None);
             self.add(&inactive, Change::Defined(DefineCause::Unspecified), Some(true));
@@ -94,7 +98,8 @@ impl Inference {
             (Some(false) | None, Some(true)) => {
                 self.add(&run, Change::Defined(DefineCause::Unspecified), Some(true));
             }
-            // Gone and back in between, where it is not in the same run: nothing is transient and inactive.
+            // Gone and back in between, where it is not in the same run: nothing is transient and
+            // inactive.
             (Some(true), Some(false)) => {
                 self.add(&run, Change::Undefined(UndefineCause::Unspecified), Some(false));
             }
@@ -115,6 +120,8 @@ impl Inference {
         };
         let change = Change::Started(cause);
         self.add(&new.domain, change, new.persistent);
+        // As libvirt does: a start in pause is started, then suspended; a guest that migrates in is
+        // started, then resumed.
         if !State::after(change).is_some_and(|state| state.is_same(new.state)) {
             self.entered(new);
         }
@@ -129,6 +136,8 @@ impl Inference {
             State::PmSuspended if new.state.is_running() => {
                 self.add(&new.domain, Change::Started(StartCause::Wakeup), new.persistent);
             }
+            // Xen reports no state for a domain that waits for a processor: that is not a pause
+            // which ends.
             State::NoState | State::Unknown { .. } if new.state.is_running() => {}
             _ => self.entered(new),
         }
@@ -181,8 +190,8 @@ impl Inference {
         roster.remove(key);
     }
 
-    /// Makes the roster what a list says of a domain, with the changes that lead there. `None`: the domain
-    /// exists no more.
+    /// Makes the roster what a list says of a domain, with the changes that lead there. `None`: the
+    /// domain exists no more.
     pub(super) fn correct(&mut self, roster: &mut Roster, key: Key, found: Option<Entry>) {
         let old = roster.get(key);
         let run = old.and_then(|old| old.domain.id());
@@ -200,6 +209,7 @@ impl Inference {
                 roster.remove(key);
             }
         }
+        // No event ended this run, so one may still come: by this mark it is recognized as late.
         roster.end_run(key, over);
     }
 }

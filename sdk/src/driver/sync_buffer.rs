@@ -62,9 +62,12 @@ impl SyncBuffer {
     }
 
     pub(super) fn level(&mut self, domain: Domain, level: Level) {
+        // Another list is requested in any case, so nothing that is held is of use.
         if self.is_stale() {
             return;
         }
+        // Levels say how a domain is, so the newest is enough, and a busy domain costs no more than
+        // an idle one.
         let place = *self.places.entry(ScopeKey::of(&domain)).or_insert(self.levels.len());
         match self.levels.get_mut(place) {
             Some(known) => {

@@ -167,7 +167,8 @@ codes! {
     StartCause {
         /// A normal boot.
         0 = Booted "booted",
-        /// It begins to migrate in from another host. It is paused until [`Resumed`](Change::Resumed).
+        /// It begins to migrate in from another host. It is paused until
+        /// [`Resumed`](Change::Resumed).
         1 = Migrated "migrated",
         /// From a saved memory image.
         2 = Restored "restored",

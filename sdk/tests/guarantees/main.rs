@@ -1,7 +1,7 @@
 //! The promises of the crate, each as a test whose name says it. `docs/guarantees.md` lists them.
 //!
-//! They are kept by the driver for every backend, so they are tested once, on the fake hypervisor; the
-//! conformance suite of the testkit then tests the backends.
+//! They are kept by the driver for every backend, so they are tested once, on the fake hypervisor;
+//! the conformance suite of the testkit then tests the backends.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 

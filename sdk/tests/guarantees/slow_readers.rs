@@ -74,7 +74,8 @@ async fn lagged_stands_before_the_first_kept_event() {
     delivered(&mut events, &["web[9] started *"]).await;
 }
 
-/// Fills a mailbox of four to the brim: what comes next compacts it, and two of the four are dropped.
+/// Fills a mailbox of four to the brim: what comes next compacts it, and two of the four are
+/// dropped.
 fn fill_four(fake: &FakeHypervisor) {
     for _ in 0..2 {
         fake.stop("web").unwrap();

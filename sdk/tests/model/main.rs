@@ -1,12 +1,13 @@
-//! The driver against a model: a hypervisor in memory that answers, stalls, cuts and changes at random,
-//! subscribers that come, read, lag and go, and after each storm the question whether every one of them
-//! believes what is true.
+//! The driver against a model: a hypervisor in memory that answers, stalls, cuts and changes at
+//! random, subscribers that come, read, lag and go, and after each storm the question whether every
+//! one of them believes what is true.
 //!
 //! - What a subscriber folded from its events equals the truth once all is quiet.
-//! - No impossible story: no stop without a start, no second start without a stop between, nothing of a
-//!   domain that is gone ([`story`]).
+//! - No impossible story: no stop without a start, no second start without a stop between, nothing
+//!   of a domain that is gone ([`story`]).
 //! - A slow subscriber got or missed exactly what its fast twin got.
-//! - What is registered is the union of what subscribers want; nothing comes after a stream was dropped.
+//! - What is registered is the union of what subscribers want; nothing comes after a stream was
+//!   dropped.
 //! - `counters().corrected` is 0 where nothing changed in silence.
 //!
 //! ```text

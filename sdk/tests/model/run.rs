@@ -160,7 +160,8 @@ impl Play {
         let Some(reader) = self.readers.get_mut(at) else { return Ok(()) };
         while let Some(event) = reader.stream.next().now_or_never() {
             let Some(event) = event else {
-                // One that opened in an outage learns only then that what it asks for cannot be had.
+                // One that opened in an outage learns only then that what it asks for cannot be
+                // had.
                 if lacking && reader.sort == Sort::Reboots {
                     self.readers.remove(at);
                     return Ok(());

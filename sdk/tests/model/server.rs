@@ -132,7 +132,8 @@ impl Server {
 }
 
 impl Inner {
-    /// Does what the client waits for, until it waits for nothing. False if there was nothing to do.
+    /// Does what the client waits for, until it waits for nothing. False if there was nothing to
+    /// do.
     pub(crate) fn serve(&mut self) -> bool {
         let mut any = false;
         loop {

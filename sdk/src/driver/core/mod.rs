@@ -1,4 +1,5 @@
-//! The driver without its task: subscribers, domains, and how far the session is with what they want.
+//! The driver without its task: subscribers, domains, and how far the session is with what they
+//! want.
 //!
 //! The core decides what to ask of the session and what to deliver; the task does the waiting.
 
@@ -162,8 +163,8 @@ impl Core {
         !self.is_wanted() && self.calls.interest.is_none() && self.calls.registered.is_empty()
     }
 
-    /// Whether the connection is unused. While a call hangs on it the driver keeps it: the server would keep
-    /// a worker for each connection that a list hangs on.
+    /// Whether the connection is unused. While a call hangs on it the driver keeps it: the server
+    /// would keep a worker for each connection that a list hangs on.
     pub(super) fn is_parked(&self) -> bool {
         self.is_deregistered() && self.calls.blocking.is_none()
     }
@@ -208,6 +209,8 @@ impl Core {
 
     pub(super) fn subscribe(&mut self, subscriber: Subscriber, ready: SubscribeReply) {
         self.waiting.push(Waiting { subscriber, ready, since: Instant::now() });
+        // The whole source may be unreachable through a session that lives: a directory of sockets,
+        // all gone.
         let fault = self.outage.as_ref().or(self.scopes.whole());
         match fault.cloned() {
             Some(fault) => self.answer_in_outage(&fault),
@@ -239,8 +242,8 @@ impl Core {
         }
     }
 
-    /// The whole source is unreachable. Waiting subscriptions join the streams that know about it; if there
-    /// are none, the driver acts as if no connection could be made.
+    /// The whole source is unreachable. Waiting subscriptions join the streams that know about it;
+    /// if there are none, the driver acts as if no connection could be made.
     fn answer_in_outage(&mut self, fault: &Fault) {
         match self.outage {
             Some(_) => self.admit_all_in_outage(fault),
@@ -249,9 +252,11 @@ impl Core {
     }
 
     pub(super) fn cancel(&mut self, id: u64, done: Option<oneshot::Sender<()>>) {
+        // In both places: a subscription may be dropped while it still waits.
         self.fanout.subscribers.remove(id);
         self.waiting.retain(|waiting| waiting.subscriber.id != id);
         let since = Instant::now();
+        // Not confirmed here: the registration may have to change first, which `steer` decides.
         self.closing.extend(done.map(|done| Closing { done, since }));
     }
 
@@ -276,8 +281,8 @@ impl Core {
         }
     }
 
-    /// A first connection failed, and so do the waiting subscriptions. Those with `wait` begin in an outage
-    /// instead, unless a retry cannot help.
+    /// A first connection failed, and so do the waiting subscriptions. Those with `wait` begin in
+    /// an outage instead, unless a retry cannot help.
     pub(super) fn connect_failed(&mut self, error: &Error) {
         let waiting = std::mem::take(&mut self.waiting);
         self.fail(waiting, error);
@@ -305,10 +310,13 @@ impl Core {
     /// A connection was made.
     pub(super) fn connected<S: Session>(&mut self, session: &mut S) {
         let now = Instant::now();
+        // The roster first: it may keep the name that subscribers know the host by, and the batch
+        // shares its pointer, by which keys are found.
         self.roster.set_host(session.host());
         self.batch.connected(self.roster.home());
         self.buffer.clear();
         self.calls.reset();
+        // The time that connecting took does not count: the deadline is for the server's answer.
         self.waiting.iter_mut().for_each(|waiting| waiting.since = now);
         // The server may be another one than last time, with other capabilities.
         self.facts.change_capabilities(|capabilities| {
@@ -321,6 +329,7 @@ impl Core {
     /// The connection is lost.
     pub(super) fn lost(&mut self, error: &Error) {
         self.batch.clear();
+        // Read first: `reset` forgets the call that hung.
         let has_hung = self
             .calls
             .blocking
@@ -337,6 +346,8 @@ impl Core {
         self.stage = Stage::Connecting;
         self.roster.is_whole = false;
         self.confirm_closed();
+        // No stream spans this outage: the next subscription begins from nothing, and the error is
+        // the answer to those that wait.
         if self.fanout.is_empty() {
             self.roster.clear();
             self.outage = None;
@@ -346,6 +357,8 @@ impl Core {
             return;
         }
         let fault = error.to_fault();
+        // The gap goes to the streams there are; those that are admitted after it get one of their
+        // own. The other way round they would get two.
         self.begin_outage(fault.clone());
         self.admit_all_in_outage(&fault);
         self.publish_status();
@@ -378,6 +391,7 @@ impl Core {
     /// No subscriber is left, so what is known of the domains ages from now on.
     fn unsync(&mut self) {
         self.outage = None;
+        // A list that is under way is older than the next registration.
         self.calls.is_stale = true;
         self.calls.list_since = None;
         self.roster.clear();
@@ -388,7 +402,8 @@ impl Core {
         self.enter(Stage::Idle);
     }
 
-    /// Nothing is registered for closed subscriptions: the server has confirmed it, or there is no connection.
+    /// Nothing is registered for closed subscriptions: the server has confirmed it, or there is no
+    /// connection.
     pub(super) fn confirm_closed(&mut self) {
         for closing in self.closing.drain(..) {
             answer(closing.done, ());

@@ -26,8 +26,8 @@ fn event(id: Option<u32>, change: Change) -> Lifecycle {
     Lifecycle::new(domain, change, SystemTime::UNIX_EPOCH)
 }
 
-/// What is delivered to those who knew the domains when `old` was known, `held` came, and `list` is the
-/// answer.
+/// What is delivered to those who knew the domains when `old` was known, `held` came, and `list` is
+/// the answer.
 fn delivered(
     old: Option<Listed>,
     held: &[(Option<u32>, Change)],

@@ -7,6 +7,8 @@ use tokio::time::Instant;
 use crate::Error;
 
 /// How long a deadline is put off when there was something to read at its time.
+// Enough to read what the kernel holds for a process that was stopped, and short, since a dead
+// server lives on by it.
 const READ_TIME: Duration = Duration::from_secs(1);
 
 /// Whether the server of one connection still answers.
@@ -50,11 +52,13 @@ impl Liveness {
     pub(super) fn heard(&mut self, now: Instant) {
         self.heard = now;
         self.last = now;
+        // Any read counts, not only a pong: libvirtd counts its clients' messages the same way
+        // (seen on 9.0).
         self.pings = self.pings.map(|_| 0);
     }
 
-    /// Whether pings are known to find out that the server is dead, so that a call without an answer need not
-    /// mean that.
+    /// Whether pings are known to find out that the server is dead, so that a call without an
+    /// answer need not mean that.
     pub(super) fn has_keepalive(&self) -> bool {
         self.is_probed && self.interval.is_some() && self.pings.is_some()
     }

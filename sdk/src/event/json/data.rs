@@ -1,7 +1,7 @@
 //! The data of an event that has no type: a JSON value, kept as the text that it came as.
 //!
-//! A parsed value would lose what a hypervisor may well send: `1e999` is no `f64`, an integer may have
-//! more than 64 bits, nesting more levels than a parser follows.
+//! A parsed value would lose what a hypervisor may well send: `1e999` is no `f64`, an integer may
+//! have more than 64 bits, nesting more levels than a parser follows.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -20,6 +20,8 @@ impl<'a> Data<'a> {
     /// The value without the spaces and line ends around and in it.
     pub(super) fn of(text: &'a str) -> Self {
         let is_space = |byte: u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
+        // QEMU writes a space behind each colon and comma, but other writers do not, and their text
+        // is passed on without a copy.
         if !text.bytes().any(is_space) {
             return Self(Cow::Borrowed(text));
         }
@@ -55,6 +57,7 @@ impl Serialize for Data<'_> {
 
 impl<'de> Deserialize<'de> for Data<'_> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // Boxed: a borrowed one fails on input that is not a slice, as from a reader.
         let raw = Box::<RawValue>::deserialize(Lenient(deserializer))?;
         Ok(Self(Cow::Owned(raw.get().to_owned())))
     }

@@ -88,8 +88,8 @@ fn scope() -> impl Strategy<Value = Scope> {
     })
 }
 
-/// Every change that libvirt numbers, also with details and events that nobody knows, and `Existing`
-/// in every state.
+/// Every change that libvirt numbers, also with details and events that nobody knows, and
+/// `Existing` in every state.
 fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
         8 => (0..10i32, -1..11i32).prop_map(|(event, detail)| Change::from_codes(event, detail)),
@@ -122,8 +122,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     vec(prop_oneof![12 => event().prop_map(Step::Push), 1 => Just(Step::Read)], 0..80)
 }
 
-/// Lives of one to three domains as a driver tells them: settled persistence, ids that belong to runs,
-/// crashes, sleeps, renames. `Existing` stands in front of those that are known at the start.
+/// Lives of one to three domains as a driver tells them: settled persistence, ids that belong to
+/// runs, crashes, sleeps, renames. `Existing` stands in front of those that are known at the start.
 fn lives() -> impl Strategy<Value = Vec<Step>> {
     let starts = vec(prop_oneof![Just(None), any::<bool>().prop_map(Some)], 1..4);
     (starts, vec((0..3usize, 0..12u8, any::<bool>()), 0..80)).prop_map(|(starts, steps)| {

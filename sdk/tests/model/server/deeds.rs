@@ -132,9 +132,9 @@ impl Inner {
         }
     }
 
-    /// The id of a new run: one that is free, and that this domain did not have shortly before. A run that
-    /// ends and another that begins under the same id while nobody listens look like one (a documented
-    /// limit).
+    /// The id of a new run: one that is free, and that this domain did not have shortly before. A
+    /// run that ends and another that begins under the same id while nobody listens look like one
+    /// (a documented limit).
     fn next_id(&mut self, number: u8) -> u32 {
         let lists = self.lists;
         self.used.retain(|(_, _, used)| used + 2 > lists);
