@@ -257,7 +257,8 @@ impl Core {
                 let found = found.map(|found| Entry { from_list: false, ..found });
                 inference.correct(roster, key, found);
                 self.facts.add(|facts| &facts.corrected, 1);
-                tracing::warn!(source = %self.source, "the hypervisor changed a domain without an event: corrected");
+                let source = &self.source;
+                tracing::warn!(%source, "the hypervisor changed a domain without an event: corrected");
             }
         }
     }
