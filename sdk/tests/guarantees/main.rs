@@ -8,11 +8,11 @@
 mod cancelling;
 mod outages;
 mod registrations;
+mod scripted;
 mod slow_readers;
 mod streams;
 mod syncing;
 mod waits;
-mod wire;
 
 use std::time::Duration;
 

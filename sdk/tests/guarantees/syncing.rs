@@ -105,7 +105,7 @@ async fn an_event_of_an_earlier_registration_is_not_held() {
     let source = fake.clone();
     let subscribing = tokio::spawn(async move { source.subscribe().await.unwrap() });
     // It starts before the deregistration takes effect and ends before the next registration: the
-    // end is delivered to nobody.
+    // end reaches no subscriber.
     fake.create("ghost").unwrap();
     tokio::time::sleep(secs(1)).await;
     fake.single_step();

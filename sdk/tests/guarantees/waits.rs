@@ -51,7 +51,7 @@ async fn a_wait_ends_at_its_deadline_and_says_how_things_stand() {
     let (fake, _events) = synced().await;
     let waited = fake.wait_until("web", State::is_paused, secs(7)).await.unwrap();
     assert!(matches!(waited, Waited::TimedOut(Some(state)) if state.is_running()), "{waited:?}");
-    let waited = fake.wait_until("nobody", State::is_paused, secs(7)).await.unwrap();
+    let waited = fake.wait_until("missing", State::is_paused, secs(7)).await.unwrap();
     assert!(matches!(waited, Waited::TimedOut(None)), "{waited:?}");
 }
 

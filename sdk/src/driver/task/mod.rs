@@ -260,7 +260,8 @@ impl<C: Connect> Task<C> {
         let Some(fault) = self.core.outage().cloned() else { return self.close() };
         let now = Instant::now();
         self.refused = error.is_refusal().then(|| self.refused.unwrap_or(now));
-        // A source beyond a bound is so after each reconnect as well, and each would read all of it.
+        // A source beyond a bound is so after each reconnect as well, and each would read all of
+        // it.
         let is_over =
             self.refused.is_some_and(|since| is_due(since, self.config.refusal_timeout, now))
                 || matches!(error, Error::LimitExceeded { .. });
