@@ -1,4 +1,4 @@
-//! What streams and source handles ask of the driver's task.
+//! Commands: what streams and source handles request of the driver's task.
 
 use std::sync::Arc;
 

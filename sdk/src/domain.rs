@@ -1,4 +1,4 @@
-//! What an event is about: a domain (virtual machine) on a host.
+//! Domains (virtual machines), the identity that an event carries, and selectors of them.
 
 use std::convert::Infallible;
 use std::fmt;

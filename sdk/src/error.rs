@@ -1,4 +1,4 @@
-//! What can go wrong, and whether a retry can help.
+//! The error type: what can go wrong, and whether a retry can help.
 
 use std::fmt;
 use std::io;
@@ -49,7 +49,10 @@ pub enum Error {
     },
     /// The server closed the connection.
     #[non_exhaustive]
-    #[error("{endpoint} closed the connection{}{detail}", if detail.is_empty() { "" } else { ": " })]
+    #[error(
+        "{endpoint} closed the connection{}{detail}",
+        if detail.is_empty() { "" } else { ": " }
+    )]
     Closed {
         /// The socket path, or the address.
         endpoint: String,
@@ -59,8 +62,8 @@ pub enum Error {
     /// The server did not answer in time.
     #[non_exhaustive]
     #[error(
-        "no answer to {call} within {after:?}: the server hangs, has as many clients as it serves, or \
-         its host is unreachable"
+        "no answer to {call} within {after:?}: the server hangs, has as many clients as it serves, \
+         or its host is unreachable"
     )]
     Timeout {
         /// The call.
@@ -111,7 +114,8 @@ pub enum Error {
     NoRuntime,
     /// The task that drove the source has ended: with its runtime, or by a panic of the backend.
     #[error(
-        "the task that drove the source has ended, with its runtime or by a panic: open the source again"
+        "the task that drove the source has ended, with its runtime or by a panic: open the source \
+         again"
     )]
     DriverEnded,
 }
@@ -119,7 +123,11 @@ pub enum Error {
 /// An error that a hypervisor answered with.
 #[non_exhaustive]
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{call} failed: {message} ({}){}{help}", self.number(), if help.is_empty() { "" } else { "; " })]
+#[error(
+    "{call} failed: {message} ({}){}{help}",
+    self.number(),
+    if help.is_empty() { "" } else { "; " }
+)]
 pub struct ServerError {
     /// The call.
     pub call: &'static str,

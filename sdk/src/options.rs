@@ -79,8 +79,8 @@ impl Options {
 
     /// Sets [`existing`](Options::existing).
     #[must_use]
-    pub fn existing(mut self, tell: bool) -> Self {
-        self.existing = tell;
+    pub fn existing(mut self, existing: bool) -> Self {
+        self.existing = existing;
         self
     }
 

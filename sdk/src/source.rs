@@ -132,7 +132,7 @@ pub enum Status {
     Ended,
 }
 
-/// A few words for people, with the fault of an outage.
+/// A short text for people, with the fault of an outage.
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -1,4 +1,4 @@
-//! What a subscriber holds.
+//! The stream of one subscription, and the guard that cancels it.
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! The allocations of an event in the steady state.
+//! A test of the allocations of an event in the steady state.
 
 mod common;
 
@@ -14,7 +14,7 @@ use self::common::{Hypervisor, Peer};
 const DOMAINS: u128 = 50;
 const READS: usize = 200;
 
-/// A hypervisor whose every read, when asked for one, brings an event for each domain.
+/// A hypervisor that sends, in each read that the test requests, an event for each domain.
 #[derive(Clone, Debug)]
 struct Source(watch::Receiver<Change>);
 

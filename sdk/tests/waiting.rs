@@ -1,4 +1,4 @@
-//! When a wait for a state ends because the domain is gone, and when it goes on.
+//! Tests of `wait_until`: when it ends because the domain is gone, and when it goes on.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -110,7 +110,7 @@ impl Peer for Vague {
 const STOPPED: Change = Change::Stopped(StopCause::Shutdown);
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_that_says_it_is_gone_ends_a_wait_without_a_question() {
+async fn a_stop_of_a_gone_domain_ends_a_wait_without_a_lookup() {
     let fake = FakeHypervisor::new();
     fake.create("brief").unwrap();
     let (source, wait) = waiting(&fake, "brief").await;
@@ -133,7 +133,7 @@ async fn a_stop_of_a_persistent_domain_ends_no_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_that_does_not_know_ends_no_wait_for_what_exists() {
+async fn a_stop_without_persistence_ends_no_wait_for_a_domain() {
     let vague = Vague::default();
     let (source, wait) = waiting(&vague.source(), "web").await;
     vague.send(&[STOPPED]).await;
@@ -144,7 +144,7 @@ async fn a_stop_that_does_not_know_ends_no_wait_for_what_exists() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_that_does_not_know_is_looked_up_and_ends_a_wait() {
+async fn a_stop_without_persistence_is_looked_up() {
     let vague = Vague::default();
     let (source, wait) = waiting(&vague.source(), "web").await;
     vague.send(&[STOPPED, Change::Undefined(UndefineCause::Removed)]).await;

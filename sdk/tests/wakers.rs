@@ -1,4 +1,4 @@
-//! A waker is code of the program: whatever it does, the driver and the other subscribers go on.
+//! Tests of wakers, which are the program's code: the driver and other subscribers go on.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -65,7 +65,7 @@ async fn a_waker_that_panics_harms_no_other_subscriber() {
         };
         expect_sequence(&mut second, &[format!("web[1] {event} *")]).await.unwrap();
         assert_eq!(panics.0.load(Ordering::SeqCst), calls);
-        assert!(poll(&mut first, &waker).is_ready(), "its own events are there nevertheless");
+        assert!(poll(&mut first, &waker).is_ready(), "its own events are delivered nevertheless");
     }
     assert!(poll(&mut first, &waker).is_pending());
     fake.shutdown().await;

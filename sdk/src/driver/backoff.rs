@@ -1,4 +1,4 @@
-//! How long to wait before a reconnect.
+//! The backoff: how long to wait before a reconnect.
 
 use std::time::Duration;
 
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_is_handed_on() {
+    fn a_seed_can_be_read_back() {
         assert_eq!(Reconnect::local().seed(7).seeded(), Some(7));
         assert_eq!(Reconnect::local().seeded(), None);
     }

@@ -1,4 +1,4 @@
-//! What one read of a session brought.
+//! The batch: the events and answers that one read of a session brought.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -35,7 +35,7 @@ pub(super) enum Control {
     Doubt(Scope),
 }
 
-/// How a domain is, where a hypervisor says only that.
+/// What a level-triggered hypervisor reports of a domain: its state, not what changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Level {
     /// It is in this state.

@@ -1,4 +1,4 @@
-//! How a driver is configured.
+//! The configuration of a driver, and the builder that makes one.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What the driver knows of one domain.
+//! An entry of the roster: what the driver knows of one domain.
 
 use super::Listed;
 use crate::{Domain, State};
@@ -19,19 +19,19 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// As a list said it.
+    /// The entry that a list shows.
     pub(super) fn listed(listed: Listed) -> Self {
         let Listed { domain, state, persistent } = listed;
         Self { domain, state, persistent, from_list: true, unannounced: false }
     }
 
-    /// As an event said it.
+    /// The entry that an event shows.
     pub(super) fn seen(domain: Domain, state: State, persistent: Option<bool>) -> Self {
         Self { domain, state, persistent, from_list: false, unannounced: false }
     }
 
-    /// Whether both say the same of the domain: its name, run, state and persistence. The reason of
-    /// a state does not matter, since events name it more precisely than lists do.
+    /// Whether both entries agree on the domain: its name, run, state and persistence. The reason
+    /// of a state does not matter, since events name it more precisely than lists do.
     pub(super) fn agrees(&self, other: &Self) -> bool {
         // A reply need not say it (libvirt's bulk statistics do not), and what is not said
         // contradicts nothing.

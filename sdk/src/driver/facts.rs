@@ -1,4 +1,4 @@
-//! What the task knows and the source's handles report.
+//! The facts that the task knows and the source's handles report.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! Delivers events and markers to the mailboxes of the subscribers.
+//! The fan-out: delivers events and markers to the mailboxes of the subscribers.
 //!
 //! Each method that delivers returns how many events were dropped for slow subscribers.
 

@@ -1,4 +1,4 @@
-//! What the driver knows of the domains of a source, by host and uuid.
+//! The roster: what the driver knows of the domains of a source, by host and uuid.
 
 use std::sync::Arc;
 

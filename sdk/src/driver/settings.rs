@@ -1,4 +1,4 @@
-//! What the user of a source may choose, whatever the backend.
+//! The settings that the user of a source may choose, whatever the backend.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Holds events between the registration and the list.
+//! The buffer of events between the registration and the list.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -82,7 +82,7 @@ impl SyncBuffer {
         }
     }
 
-    /// Whether so much came that only another list says how the domains are.
+    /// Whether events had to be dropped, so that only another list shows the domains' states.
     pub(super) fn is_stale(&self) -> bool {
         self.queue.is_stale() || self.level_bytes > MAX_LEVEL_BYTES
     }

@@ -370,7 +370,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_number_survives_the_way_there_and_back() {
+    fn every_number_converts_back_to_itself() {
         for state in [1, 3, 4, 5, 6] {
             for reason in 0..20 {
                 assert_eq!(State::from_codes(state, reason).codes(), (state, reason));

@@ -101,7 +101,7 @@ pub enum Waited {
     Ended(End),
 }
 
-/// A few words for people.
+/// A short text for people.
 impl fmt::Display for Waited {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -177,7 +177,7 @@ impl Mailbox {
 }
 
 impl Inner {
-    /// Whether there is something for the reader to do: events to take, or a reset to ask for.
+    /// Whether there is something for the reader to do: events to take, or a reset to request.
     fn is_ready(&self) -> bool {
         !self.queue.is_empty() || (self.queue.is_stale() && !self.is_reset_requested)
     }

@@ -1,4 +1,4 @@
-//! How a subscription ends.
+//! Guarantees of a cancel: how a subscription ends.
 
 use futures::{FutureExt, StreamExt};
 use tokio::time::Instant;

@@ -1,4 +1,4 @@
-//! What happens when the hypervisor is out of reach, and when it is back.
+//! Guarantees of an outage: the gap, the reconnects, and what is delivered after it.
 
 use std::io;
 use std::time::Duration;
@@ -132,7 +132,7 @@ async fn the_first_subscription_to_an_unreachable_source_fails() {
     assert!(!error.is_refusal(), "{error}");
     tokio::time::sleep(secs(60)).await;
     assert_eq!(fake.health().status(), Status::Idle);
-    assert_eq!(fake.journal(), [Asked::Connect], "with no subscriber it does not try again");
+    assert_eq!(fake.journal(), [Asked::Connect], "without a subscriber there is no second attempt");
     fake.accept();
     fake.subscribe().await.unwrap();
 }
@@ -196,7 +196,7 @@ async fn one_refusal_among_other_failures_ends_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_keeps_trying_for_as_long_as_it_takes() {
+async fn a_source_reconnects_without_limit() {
     let (fake, mut events) = synced().await;
     fake.go_down();
     delivered(&mut events, &["disconnected from *"]).await;
@@ -206,9 +206,9 @@ async fn a_source_keeps_trying_for_as_long_as_it_takes() {
     assert!(matches!(back, DomainEvent::Synced(_)), "within the longest wait: {back}");
 }
 
-/// How long a source is out of reach that loses its connection so long after a sync that followed a
-/// long outage. Nothing is wrong with the hypervisor any more.
-async fn outage_after_so_long(healthy: Duration) -> Duration {
+/// The length of an outage that begins this long after a sync that ended a long outage. The
+/// hypervisor accepts connections again, so only the backoff counts.
+async fn outage_after_a_healthy_time(healthy: Duration) -> Duration {
     let (fake, mut events) = synced().await;
     fake.go_down();
     tokio::time::sleep(secs(600)).await;
@@ -224,8 +224,8 @@ async fn outage_after_so_long(healthy: Duration) -> Duration {
 #[tokio::test(start_paused = true)]
 async fn the_backoff_starts_over_ten_seconds_after_a_sync() {
     let short = Duration::from_millis(100);
-    assert!(outage_after_so_long(secs(11)).await <= short);
-    assert!(outage_after_so_long(secs(1)).await > short, "this seed draws a longer wait");
+    assert!(outage_after_a_healthy_time(secs(11)).await <= short);
+    assert!(outage_after_a_healthy_time(secs(1)).await > short, "this seed draws a longer wait");
 }
 
 #[tokio::test(start_paused = true)]

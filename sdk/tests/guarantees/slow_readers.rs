@@ -1,4 +1,4 @@
-//! What a subscriber that reads too slowly is delivered, and that nobody else suffers.
+//! Guarantees for slow readers: what they are delivered, and that no other subscriber is affected.
 
 use std::time::SystemTime;
 
@@ -74,8 +74,7 @@ async fn lagged_stands_before_the_first_kept_event() {
     delivered(&mut events, &["web[9] started *"]).await;
 }
 
-/// Fills a mailbox of four to the brim: what comes next compacts it, and two of the four are
-/// dropped.
+/// Fills a mailbox of four: the next push compacts it, which drops two of the four.
 fn fill_four(fake: &FakeHypervisor) {
     for _ in 0..2 {
         fake.stop("web").unwrap();
@@ -172,7 +171,7 @@ async fn stale(fake: &FakeHypervisor) -> virevent::EventStream {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reset_says_what_exists_whatever_the_options() {
+async fn a_reset_delivers_existing_whatever_the_options() {
     let (fake, _others) = synced().await;
     let mut events = stale(&fake).await;
     let delivered = drain(&mut events).await;
@@ -184,7 +183,7 @@ async fn a_reset_says_what_exists_whatever_the_options() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reset_in_an_outage_says_what_exists_at_its_end() {
+async fn a_reset_in_an_outage_delivers_existing_at_its_end() {
     let (fake, _others) = synced().await;
     let mut events = stale(&fake).await;
     fake.go_down();
@@ -223,7 +222,7 @@ async fn lagged_is_delivered_before_the_stream_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_stream_opens_with_is_kept_however_small_the_mailbox() {
+async fn a_small_mailbox_keeps_the_opening_events() {
     let fake = FakeHypervisor::new();
     for n in 0..100 {
         fake.create(&format!("vm{n}")).unwrap();

@@ -1,4 +1,4 @@
-//! Register, list, merge: what is delivered of events that come while the list is under way.
+//! Guarantees of the merge: what is delivered of events that arrive before the list.
 
 use virevent::{EventSourceExt, Origin};
 use virevent_testkit::assert::{nothing_within, until_synced};
@@ -49,7 +49,7 @@ async fn an_outage_window_delivers_what_the_list_contains_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_what_an_outage_hid_is_inferred() {
+async fn only_changes_of_the_outage_are_inferred() {
     let (fake, mut events) = synced().await;
     fake.go_down();
     fake.create("hidden").unwrap();
@@ -85,7 +85,7 @@ async fn a_late_event_that_repeats_the_list_is_dropped_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_happens_right_after_a_sync_is_no_repetition_of_it() {
+async fn a_new_event_right_after_a_sync_is_delivered() {
     let fake = FakeHypervisor::new();
     fake.create("web").unwrap();
     fake.pm_suspend("web").unwrap();

@@ -1,4 +1,4 @@
-//! Takes in what a read of the session brought: events, answers, parts that come and go.
+//! The intake of a read: events, answers, and parts of the source that are lost or restored.
 
 use tokio::time::Instant;
 
@@ -10,7 +10,7 @@ use crate::driver::session::Session;
 use crate::{Domain, DomainEvent, Error, Fault, Origin, Scope};
 
 impl Core {
-    /// Takes in what the session read.
+    /// Processes what the session read.
     ///
     /// # Errors
     /// The server exceeds a bound, refuses the first list, or reports no lifecycle events.
@@ -36,7 +36,7 @@ impl Core {
         self.roster.check_bounds()
     }
 
-    /// Takes in a read that brought more than events: the order of events and answers counts.
+    /// Processes a read that brought more than events: the order of events and answers counts.
     fn absorb_controls<S: Session>(
         &mut self,
         session: &mut S,

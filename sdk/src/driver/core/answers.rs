@@ -1,4 +1,4 @@
-//! Takes in the session's answers: registrations, lists, looks at single domains.
+//! The session's answers: registrations, lists, looks at single domains.
 
 use std::time::SystemTime;
 

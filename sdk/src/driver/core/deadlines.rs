@@ -1,4 +1,4 @@
-//! When what is due: subscriptions that wait, calls without an answer, the next verification.
+//! The deadlines: waiting subscriptions, unanswered calls, the next verification.
 
 use std::time::Duration;
 
@@ -126,7 +126,7 @@ impl Core {
         }
     }
 
-    /// The list is overdue: held events and what comes are delivered inside the gap.
+    /// The list is overdue: held events and later ones are delivered inside the gap.
     fn go_on_without_list(&mut self, error: &Error, now: Instant) {
         // The gap comes first: what follows is not merged with a list, and may contradict what
         // streams know.

@@ -1,7 +1,6 @@
-//! The driver without its task: subscribers, domains, and how far the session is with what they
-//! want.
+//! The core: the driver's state and decisions, without its task.
 //!
-//! The core decides what to ask of the session and what to deliver; the task does the waiting.
+//! The core decides what to request of the session and what to deliver; the task does the waiting.
 
 mod absorb;
 mod answers;
@@ -77,7 +76,7 @@ struct Closing {
     since: Instant,
 }
 
-/// What the session was asked.
+/// The calls that the session was given.
 #[derive(Debug, Default)]
 struct Calls {
     tag: u64,
@@ -175,7 +174,7 @@ impl Core {
         self.outage.as_ref()
     }
 
-    /// Enters a stage, and says so to those that watch the source's health.
+    /// Enters a stage, and publishes it in the source's health.
     pub(super) fn enter(&mut self, stage: Stage) {
         self.stage = stage;
         self.publish_status();
@@ -277,7 +276,7 @@ impl Core {
         self.outage = Some(fault);
     }
 
-    /// Health says which parts are unreachable.
+    /// Publishes in the source's health which parts are unreachable.
     fn publish_scopes(&self) {
         let unreachable = self.scopes.iter().filter(|(scope, _)| !scope.is_source()).cloned();
         self.facts.change_details(|details| details.unreachable = unreachable.collect());

@@ -1,4 +1,4 @@
-//! How far the driver is with its source.
+//! The stage: how far the driver is with its source.
 
 use tokio::time::Instant;
 

@@ -1,4 +1,4 @@
-//! Decides what to ask of the session next.
+//! The choice of the next call: a registration, a list, or a look.
 
 use std::time::Duration;
 

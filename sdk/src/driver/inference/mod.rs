@@ -1,4 +1,4 @@
-//! Infers the changes that lead from what was known of a domain to how it is now.
+//! Inference: the changes that lead from what was known of a domain to how it is now.
 
 #[cfg(test)]
 mod tests;
@@ -59,7 +59,7 @@ impl Inference {
         }
     }
 
-    /// A domain is as `new` says; before, it was as `old` says, or unknown.
+    /// Infers the changes from `old`, which is `None` for an unknown domain, to `new`.
     pub(super) fn differ(&mut self, old: Option<&Entry>, new: &Entry) {
         match old {
             Some(old) => self.changed(old, new),
@@ -152,7 +152,7 @@ impl Inference {
         }
     }
 
-    /// Makes the roster what a level says, with the changes that lead there.
+    /// Applies a level to the roster, and infers the changes that lead there.
     pub(super) fn level(&mut self, roster: &mut Roster, domain: Domain, level: Level) {
         match level {
             Level::Is(state) => self.is(roster, domain, state),
@@ -193,7 +193,7 @@ impl Inference {
         roster.remove(key);
     }
 
-    /// Makes the roster what a list says of a domain, with the changes that lead there. `None`: the
+    /// Applies a list's entry to the roster, and infers the changes that lead there. `None`: the
     /// domain exists no more.
     pub(super) fn correct(&mut self, roster: &mut Roster, key: Key, found: Option<Entry>) {
         let old = roster.get(key);

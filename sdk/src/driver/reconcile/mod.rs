@@ -1,4 +1,4 @@
-//! Register, list, merge: what to deliver when the list comes.
+//! Reconciliation after a registration: what to deliver when the list comes.
 //!
 //! The driver holds the events that come between the registration and the list. The server took the
 //! list at some moment in between, so for each domain the list contains a first part of the held
@@ -49,7 +49,7 @@ pub(super) struct Merged {
     pub(super) doubted: Vec<(Key, Domain)>,
 }
 
-/// Makes the roster what the list and the held events say, and returns what to deliver. `is_known`:
+/// Applies the list and the held events to the roster, and returns what to deliver. `is_known`:
 /// a subscriber knows what the roster holds.
 pub(super) fn merge(
     roster: &mut Roster,

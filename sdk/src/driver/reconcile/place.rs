@@ -1,8 +1,8 @@
-//! Where among the held events of a domain a list was taken.
+//! The place of a list among the held events of a domain: after how many of them it was taken.
 //!
 //! What an event says fixes some of what a list can say right before it and right after it: its
 //! name and persistence by definitions, its run and state by what happens to runs. A place fits
-//! when the list's entry agrees with both neighbours of each sort.
+//! when the list's entry agrees with both neighbours of each kind.
 
 use std::collections::VecDeque;
 
@@ -114,7 +114,7 @@ fn is_defined_after(event: &Lifecycle, listed: Option<&Entry>) -> bool {
         Change::Defined(_) => listed.is_some_and(|entry| {
             entry.persistent != Some(false) && entry.domain.name() == event.domain.name()
         }),
-        // An undefine tells nothing here: a define that follows it is the next neighbour, and it
+        // An undefine says nothing here: a define that follows it is the next neighbour, and it
         // does not fit before a list that shows it.
         _ => true,
     }

@@ -1,4 +1,4 @@
-//! Whether the server still answers: keepalives, and deadlines that are put off once.
+//! The liveness of the server: keepalives, and deadlines that are put off once.
 
 use std::time::Duration;
 
@@ -23,11 +23,11 @@ const READ_TIME: Duration = Duration::from_secs(1);
 pub(super) struct Liveness {
     interval: Option<Duration>,
     count: u32,
-    /// When the server was last heard.
+    /// When the last read brought something.
     heard: Instant,
-    /// When it was last heard, or sent a ping.
+    /// The same, or when the last ping was sent.
     last: Instant,
-    /// The number of pings since it was last heard. `None`: the protocol has no ping.
+    /// The number of pings since the last read. `None`: the protocol has no ping.
     pings: Option<u32>,
     /// A ping was tried, which shows whether the protocol has one.
     is_probed: bool,

@@ -1,4 +1,4 @@
-//! From the flat object to an event. An error says what is wrong.
+//! The way from the flat object to an event. An error says what is wrong.
 
 use std::borrow::Cow;
 use std::time::SystemTime;

@@ -1,4 +1,4 @@
-//! From an event to the flat object.
+//! The way from an event to the flat object.
 
 use std::borrow::Cow;
 

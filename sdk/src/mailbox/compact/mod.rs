@@ -78,7 +78,7 @@ impl Kept {
     }
 }
 
-/// A sort of marker, of which the newest in each scope is kept.
+/// The kind of a marker, of which the newest in each scope is kept.
 #[derive(PartialEq, Eq, Hash)]
 enum Marker {
     Disconnected,

@@ -151,17 +151,18 @@ async fn a_subscriber_waits_for_a_kind_being_deregistered() {
     server.state(|state| state.unconfirmed = Some(Vec::new()));
     drop(reboots);
     tokio::time::sleep(secs(1)).await;
-    let newcomer = source.clone();
-    let newcomer = tokio::spawn(async move {
-        newcomer.subscribe_with(Options::default().kind(Kind::Reboot)).await
-    });
+    let late = source.clone();
+    let late =
+        tokio::spawn(
+            async move { late.subscribe_with(Options::default().kind(Kind::Reboot)).await },
+        );
     tokio::time::sleep(secs(1)).await;
-    assert!(!newcomer.is_finished(), "reboots are being deregistered");
+    assert!(!late.is_finished(), "reboots are being deregistered");
     server.confirm();
     tokio::time::sleep(secs(1)).await;
     assert!(server.state(|state| state.interest.contains(&Kind::Reboot)));
     server.confirm();
-    newcomer.await.unwrap().unwrap();
+    late.await.unwrap().unwrap();
     drop(keeping);
 }
 

@@ -74,7 +74,8 @@ async fn events_dropped_while_a_list_is_pending_are_counted() {
     server.disconnect();
     server.list_requested().await;
     server.send(|batch| send_runs(batch, RUNS));
-    // Older than the events that were dropped, so it says nothing about them: a second list follows.
+    // Older than the events that were dropped, so it says nothing about them: a second list
+    // follows.
     server.list(&[running(3)]).await;
     server.list(&[]).await;
     let delivered = until_synced(&mut events).await.unwrap();

@@ -1,4 +1,5 @@
-//! Tests on a scripted server: what a real one may send, and when, and the fake hypervisor never does.
+//! Tests on a scripted server: what a real one may send, and when, and the fake hypervisor never
+//! does.
 
 mod calls;
 mod events;

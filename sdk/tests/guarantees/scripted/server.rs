@@ -35,7 +35,8 @@ pub(super) struct ServerState {
     pub(super) pings: usize,
     /// Whether replies and events arrive in the order in which they arose.
     pub(super) is_ordered: bool,
-    /// The tags of registrations that the test confirms itself; `None`: the server confirms at once.
+    /// The tags of registrations that the test confirms itself; `None`: the server confirms at
+    /// once.
     pub(super) unconfirmed: Option<Vec<u64>>,
     /// The last registration that was requested.
     pub(super) interest: Interest,

@@ -1,4 +1,5 @@
-//! Tests of outages that the session reports: of the source, or of parts of it, on a live connection.
+//! Tests of outages that the session reports: of the source, or of parts of it, on a live
+//! connection.
 
 use super::*;
 

@@ -13,7 +13,7 @@ fn holding(old: Listed, held: &[Lifecycle]) -> (Roster, SyncBuffer) {
 }
 
 #[test]
-fn a_start_that_gets_through_settles_its_own_doubt_only() {
+fn a_completed_start_settles_only_its_own_doubt() {
     let other = Domain::new("s:", "h", Uuid::from_u128(2), "db", Some(9));
     let other = Lifecycle::new(other, RESUMED, SystemTime::UNIX_EPOCH);
     let held = [other, event(Some(6), RESUMED), event(Some(6), STARTED)];
@@ -35,7 +35,7 @@ fn a_start_under_way_in_a_late_list_is_doubted() {
 }
 
 #[test]
-fn which_runs_are_over_is_forgotten_at_the_next_list() {
+fn a_list_forgets_which_runs_earlier_lists_ended() {
     let (mut roster, mut buffer) = holding(entry(Some(5), RUNNING), &[]);
     let key = roster.key(&event(None, DEFINED).domain);
     roster.end_run(key, Some(4));

@@ -30,8 +30,8 @@ fn event(id: Option<u32>, change: Change) -> Lifecycle {
     Lifecycle::new(domain, change, SystemTime::UNIX_EPOCH)
 }
 
-/// What is delivered to those who knew the domains when `old` was known, `held` came, and `list` is
-/// the answer.
+/// What subscribers that know the domains are delivered, where `old` was known, `held` arrived, and
+/// `list` is the answer.
 fn delivered(
     old: Option<Listed>,
     held: &[(Option<u32>, Change)],
@@ -160,7 +160,7 @@ fn a_domain_may_be_undefined_and_defined_before_the_list() {
 }
 
 #[test]
-fn a_server_that_lists_a_domain_twice_is_not_believed_twice() {
+fn a_domain_that_is_listed_twice_is_started_once() {
     let host = crate::domain::Host::new("s:".into(), "h".into());
     let mut roster = Roster::new(host);
     let mut buffer = SyncBuffer::new("s:".into());
@@ -174,7 +174,7 @@ fn a_server_that_lists_a_domain_twice_is_not_believed_twice() {
 }
 
 #[test]
-fn what_is_gone_is_inferred_first_and_then_the_rest_by_name() {
+fn gone_domains_are_inferred_first_then_others_by_name() {
     let host = crate::domain::Host::new("s:".into(), "h".into());
     let mut roster = Roster::new(host);
     let domain = |number: u128, name: &str| {

@@ -59,7 +59,7 @@ fn a_stop_of_an_unknown_run_is_dropped() {
 }
 
 #[test]
-fn a_run_that_is_seen_in_its_pause_has_begun() {
+fn a_run_first_seen_in_a_pause_gets_an_inferred_start() {
     let paused = entry(Some(6), PAUSED);
     let held = [(Some(6), SUSPENDED)];
     assert_eq!(

@@ -16,7 +16,7 @@ fn transient(id: u32, state: State) -> Listed {
 }
 
 #[test]
-fn a_list_stands_before_an_event_of_another_sort_that_it_lacks() {
+fn a_list_precedes_an_event_that_it_lacks() {
     let five = Some(5);
     let held = [(five, SUSPENDED), (five, RESUMED), (five, UNDEFINED)];
     assert_eq!(place_of(&held, Some(transient(5, RUNNING))), 3);
