@@ -26,7 +26,7 @@ struct Ident {
     host: Arc<Host>,
     uuid: Uuid,
     name: Box<str>,
-    /// The memory that the identity keeps alive, in bytes, as if it shared nothing. Reckoned once:
+    /// The memory that the identity keeps alive, in bytes, as if it shared nothing. Computed once:
     /// every mailbox asks for it with every event.
     weight: usize,
 }

@@ -95,6 +95,7 @@ impl Options {
     /// [`Error::InvalidOption`] for a capacity of 0.
     pub(crate) fn check(&self) -> Result<(), Error> {
         match self.capacity {
+            // A mailbox of none could hold no marker either, so a gap would never be seen.
             0 => Err(Error::InvalidOption {
                 option: "capacity",
                 value: "0".into(),

@@ -183,6 +183,7 @@ impl Health {
     }
 
     fn details(&self) -> MutexGuard<'_, Details> {
+        // Nothing that runs under the lock can leave the details half changed.
         self.details.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -199,6 +200,8 @@ impl Health {
     pub async fn changed(&mut self) -> Status {
         // After the end of the driver the last status stays.
         if self.status.changed().await.is_err() {
+            // An error for a program that awaits the next status in a `select!` would be a busy
+            // loop.
             std::future::pending::<()>().await;
         }
         self.status.borrow_and_update().clone()

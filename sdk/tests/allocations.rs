@@ -36,6 +36,8 @@ impl Peer for Source {
 
 #[test]
 fn in_the_steady_state_an_event_allocates_nothing() {
+    // One thread, which the counter measures: it counts the allocations of the thread that calls
+    // it.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (ask, asked) = watch::channel(Change::Started(StartCause::Booted));
     let source = Driver::builder(Hypervisor(Source(asked))).build();
@@ -49,7 +51,9 @@ fn in_the_steady_state_an_event_allocates_nothing() {
             }
         });
     };
-    pass(Change::Started(StartCause::Booted)); // and Synced before it, so one event stays behind
+    // `Synced` comes before them, so that one event stays buffered after each pass.
+    pass(Change::Started(StartCause::Booted));
+    // The first passes grow the buffers to the size that they keep.
     for _ in 0..10 {
         pass(Change::Suspended(SuspendCause::Paused));
         pass(Change::Resumed(ResumeCause::Unpaused));

@@ -63,6 +63,8 @@ impl Peer {
 
     async fn subscribe(&self) -> EventStream {
         let source = Driver::builder(Hypervisor(self.clone()))
+            // The flood takes real time in a debug build: the list must not count as overdue
+            // meanwhile.
             .call_timeout(Duration::from_secs(600))
             .build();
         let options = Options::default().kind(Kind::Lifecycle).kind(Kind::Other);
@@ -124,9 +126,12 @@ impl common::Peer for Peer {
     }
 
     async fn read(&mut self, out: &mut Batch) {
+        // The connection stays open and idle: an end would discard what the test measures.
         if self.is_done() {
             pending::<()>().await;
         }
+        // As a socket does: without a pause the driver would never run its other work between two
+        // reads.
         tokio::task::yield_now().await;
         let sent = self.sent.load(Ordering::SeqCst);
         (sent..sent + READ).for_each(|number| self.send(number, out));

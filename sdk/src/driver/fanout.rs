@@ -116,6 +116,8 @@ impl Fanout {
         let existing = if all_know { Vec::new() } else { existing(merged.listed.iter(), at) };
         let mut missed = 0;
         for subscriber in self.subscribers.iter_mut() {
+            // A reset comes instead of what was lost, so it shows what exists also to a subscriber
+            // that did not ask for it.
             let wants_existing = subscriber.options.existing || subscriber.needs_reset;
             let existing: &[_] = if wants_existing { &existing } else { &[] };
             let first: &[_] = if subscriber.is_synced { &merged.difference } else { existing };

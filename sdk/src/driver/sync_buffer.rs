@@ -91,6 +91,8 @@ impl SyncBuffer {
     pub(super) fn drop_all(&mut self) {
         let missed = self.missed + self.queue.missed();
         self.clear();
+        // The reader is delivered this count with the next list's events: nothing is lost without a
+        // gap.
         self.missed = missed;
     }
 

@@ -120,6 +120,7 @@ impl State {
         match (self, other) {
             // A blocked domain runs and waits; no lifecycle event leads from one to the other.
             (Self::Blocked | Self::Running(_), Self::Blocked | Self::Running(_)) => true,
+            // libvirt adds states at times; two unknown ones with the same number are the same.
             (Self::Unknown { state: a, .. }, Self::Unknown { state: b, .. }) => a == b,
             _ => std::mem::discriminant(&self) == std::mem::discriminant(&other),
         }

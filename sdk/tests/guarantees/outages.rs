@@ -86,6 +86,7 @@ async fn a_list_that_fails_stops_nothing() {
     fake.hang_lists();
     fake.lose_connection();
     delivered(&mut events, &["disconnected from *"]).await;
+    // Longer than any deadline: a list without an answer must never count as an empty list.
     nothing_within(&mut events, secs(120)).await.unwrap();
     fake.release_lists();
     delivered(&mut events, &["synced with *"]).await;
@@ -95,6 +96,7 @@ async fn a_list_that_fails_stops_nothing() {
 async fn a_started_stopped_loop_is_right_after_outages() {
     let (fake, mut events) = synced().await;
     let mut fold = Fold::default();
+    // Only the loop over started and stopped is checked, as a service would write it.
     for round in 0..5 {
         fake.go_down();
         let name = format!("vm{round}");
@@ -176,6 +178,7 @@ async fn refusals_count_from_the_last_other_failure() {
     fake.lose_connection();
     delivered(&mut events, &["disconnected from *"]).await;
     tokio::time::sleep(secs(50)).await;
+    // An unreachable server is no refusal: the minute starts over.
     fake.refuse(unreachable());
     tokio::time::sleep(secs(10)).await;
     fake.refuse(refusal());
@@ -211,6 +214,7 @@ async fn a_source_reconnects_without_limit() {
 async fn outage_after_a_healthy_time(healthy: Duration) -> Duration {
     let (fake, mut events) = synced().await;
     fake.go_down();
+    // The waits have grown to their limit by then.
     tokio::time::sleep(secs(600)).await;
     fake.restore();
     delivered(&mut events, &["disconnected from *", "synced with *"]).await;
@@ -265,6 +269,7 @@ async fn a_call_that_hangs_is_given_up_after_ten_seconds() {
 #[tokio::test(start_paused = true)]
 async fn a_half_open_peer_is_noticed_within_thirty_seconds() {
     let (fake, mut events) = synced().await;
+    // Keepalives are answered, so silence of the guests is no reason to disconnect.
     nothing_within(&mut events, secs(300)).await.unwrap();
     fake.go_silent();
     let gap = next_within(&mut events, secs(31)).await.unwrap();

@@ -40,6 +40,7 @@ async fn an_outage_window_delivers_what_the_list_contains_once() {
     fake.hang_lists();
     fake.lose_connection();
     listing(&fake).await;
+    // Both happen after the list was requested and before it is taken.
     fake.stop("web").unwrap();
     fake.start("web").unwrap();
     tokio::time::sleep(secs(1)).await;
@@ -91,6 +92,7 @@ async fn a_new_event_right_after_a_sync_is_delivered() {
     fake.pm_suspend("web").unwrap();
     let mut events = fake.subscribe().await.unwrap();
     until_synced(&mut events).await.unwrap();
+    // Neither repeats the list: a wakeup changes the state, and `web` was transient.
     fake.wake_up("web").unwrap();
     fake.define("web").unwrap();
     delivered(&mut events, &["web[1] started (wakeup)", "web* defined (added)"]).await;

@@ -60,8 +60,10 @@ impl EventHistory {
             DomainEvent::Gap(Gap { kind: GapKind::Lagged { missed, reset, .. }, .. }) => {
                 self.counted += missed;
                 self.lagged = true;
+                // The missed events may have changed any domain.
                 self.domains.values_mut().for_each(|known| known.is_uncertain = true);
                 self.is_whole = false;
+                // Everything that exists follows, so what was known is dropped.
                 if *reset {
                     self.domains.clear();
                 }
@@ -93,6 +95,7 @@ impl EventHistory {
         let awaits_start = known.as_ref().is_some_and(|known| known.awaits_start);
         let wrong =
             |what: &str| if was_uncertain { Ok(()) } else { Err(format!("{what}: {event:?}")) };
+        // A wakeup goes on with a run.
         let begins = matches!(event.change, Change::Started(cause) if cause != StartCause::Wakeup);
         if awaits_start && !begins {
             wrong("another event than the start that is due")?;

@@ -33,6 +33,8 @@ const CASES: u32 = 600;
 
 fn check(variant: Variant) {
     let cases = std::env::var("VIREVENT_MODEL_CASES").ok().and_then(|cases| cases.parse().ok());
+    // No file of failures: a failure is printed as a script, which outlives changes of the
+    // strategy.
     let config =
         Config { cases: cases.unwrap_or(CASES), failure_persistence: None, ..Config::default() };
     let steps = proptest::collection::vec(Step::any(variant), 1..70);

@@ -96,6 +96,7 @@ impl Play {
             Step::Subscribe(kind) => {
                 self.pair += 1;
                 self.subscribe(kind);
+                // The fast one of the pair says how many events there were.
                 if kind == SubscriberKind::Slow {
                     self.subscribe(SubscriberKind::Fast);
                 }
@@ -121,6 +122,7 @@ impl Play {
 
     /// Lets the server answer and the driver process the answers, until both are idle.
     async fn serve(&mut self) {
+        // A bound, since a verification may follow each answer.
         for _ in 0..20 {
             tokio::time::sleep(Duration::from_millis(1)).await;
             if !self.server.with(|server| server.serve()) {
@@ -146,6 +148,7 @@ impl Play {
 
     /// Takes over the streams that have begun.
     async fn admit(&mut self) {
+        // Lets the subscriptions that were answered finish.
         tokio::task::yield_now().await;
         for waiting in std::mem::take(&mut self.waiting) {
             if !waiting.subscribing.is_finished() {
@@ -172,6 +175,7 @@ impl Play {
                 }
                 return Err(format!("a stream ended: {:?}", reader.stream.end()));
             };
+            // Without lifecycle events there is nothing to fold.
             if matches!(reader.kind, SubscriberKind::Reboots) {
                 continue;
             }
@@ -241,6 +245,7 @@ impl Play {
 
     fn check(&self) -> Result<(), String> {
         let mut truth = self.server.with(|server| server.domains.clone());
+        // XenStore lists domains that run, so the others do not exist for it.
         if self.variant.level {
             truth.retain(|truth| truth.run.is_some());
         }

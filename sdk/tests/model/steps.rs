@@ -138,8 +138,10 @@ impl Step {
         let operations: Vec<Operation> = operations.chain(silent).collect();
         // 11 s is longer than the call timeout; the shorter waits let replies and events overlap.
         let waits = select(vec![0, 1, 20, 3_000, 11_000]);
+        let on_domain = (select(operations), 0..DOMAINS)
+            .prop_map(|(operation, domain)| Self::Domain(operation, domain));
         prop_oneof![
-            12 => (select(operations), 0..DOMAINS).prop_map(|(operation, domain)| Self::Domain(operation, domain)),
+            12 => on_domain,
             2 => Just(Self::Confirm),
             2 => Just(Self::Take),
             2 => Just(Self::Reply),

@@ -199,6 +199,8 @@ impl Core {
     pub(super) fn set_status(&self, status: Status) {
         // A watcher's waker is the program's own code.
         contain_panic(|| {
+            // A plain send would wake every watcher of the health, also for the status that it
+            // knows.
             self.status.send_if_modified(|current| {
                 let changed = *current != status;
                 *current = status;
@@ -235,6 +237,8 @@ impl Core {
             .blocking
             .as_ref()
             .is_some_and(|(pending, _)| pending.since.elapsed() >= self.call_timeout);
+        // Counted before the reset of the calls, and only where the list had hung for as long as a
+        // call may take: a list that was just sent has cost the server nothing.
         if has_hung {
             self.hung = self.hung.saturating_add(1);
             self.list_not_before = Instant::now().checked_add(list_wait(self.hung));

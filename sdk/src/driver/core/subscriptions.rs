@@ -28,6 +28,7 @@ impl Core {
         let typed = self.facts.capabilities().kinds;
         for waiting in std::mem::take(&mut self.waiting) {
             let wanted = waiting.subscriber.options.filter.kinds.as_ref().unwrap_or(&typed);
+            // Otherwise `Synced` would promise events of a kind that the server does not send yet.
             if wanted.iter().all(|kind| self.calls.is_registered(kind)) {
                 self.fanout.admit(waiting.subscriber, &self.roster, &self.scopes);
                 answer(waiting.ready, Ok(()));
@@ -97,6 +98,8 @@ impl Core {
         for waiting in others {
             answer(waiting.ready, Err(error.clone()));
         }
+        // The outage begins with these streams, for there was none that could have been delivered a
+        // gap.
         if !patient.is_empty() {
             self.waiting.extend(patient);
             let fault = error.to_fault();

@@ -180,6 +180,8 @@ fn relist(
 ) -> Vec<DomainEvent> {
     let mut inference = Inference::new(Origin::Inferred, now);
     for (key, entry) in roster.compared_with(listed, unreachable) {
+        // libvirt lists a start as paused (starting_up) while its hooks run, and sends nothing if
+        // it fails.
         let may_still_fail =
             |entry: &&Entry| is_half_started(entry.state) && entry.domain.is_active();
         if let Some(entry) = entry.as_ref().filter(may_still_fail) {

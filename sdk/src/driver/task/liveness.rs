@@ -15,7 +15,7 @@ const READ_TIME: Duration = Duration::from_secs(1);
 ///
 /// ```text
 ///             interval of silence        interval       ...  count times
-///   heard ─────────────────────▶ ping 1 ──────────▶ ping 2 ─────────────▶ silent: drop the connection
+///   heard ─────────────────────▶ ping 1 ──────────▶ ping 2 ─────────────▶ drop the connection
 ///     ▲                            │                   │
 ///     └────────── any read ────────┴───────────────────┘
 /// ```
@@ -90,6 +90,7 @@ impl Liveness {
 
     /// The error of a server that has not even answered pings.
     pub(super) fn silence(&self, now: Instant) -> Option<Error> {
+        // One interval after the last ping: a pong needs time as well.
         let is_silent = self.pings? >= self.count && self.is_ping_due(now);
         // Rounded to a tenth of a second, for people.
         let after = Duration::from_millis((now - self.heard).as_millis() as u64 / 100 * 100);

@@ -277,6 +277,8 @@ impl Verifier {
         };
         if agrees {
             match is_open {
+                // A start that is under way agrees with itself at every look: each look doubles the
+                // wait.
                 true if self.doubts.contains_key(&key) => self.put_off(key, now),
                 true => self.open(key, reply, now),
                 false => self.trust(key),

@@ -83,6 +83,7 @@ impl Queue {
 
     fn make_room(&mut self) {
         self.missed += compact(&mut self.events);
+        // Not counted against the bounds: see above, a reset would cause the next one.
         let mut existing = 0;
         let mut existing_bytes = 0;
         self.bytes = 0;
@@ -129,6 +130,7 @@ impl Queue {
 
     /// Moves all events into `out`, which is empty; returns how many were missed.
     pub(crate) fn drain(&mut self, out: &mut VecDeque<DomainEvent>) -> u64 {
+        // Under the lock, so no event is moved: the reader works on its own queue afterwards.
         std::mem::swap(&mut self.events, out);
         self.bytes = 0;
         self.max_events = self.capacity;

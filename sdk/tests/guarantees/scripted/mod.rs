@@ -83,6 +83,7 @@ async fn an_event_has_the_time_of_its_receipt() {
     let (server, source) = ScriptedServer::new();
     let mut events = subscribe(&server, &source, &[running(3)]).await;
     let _later = source.subscribe().await.unwrap();
+    // Real time, since the paused clock of tokio does not move the system's.
     std::thread::sleep(Duration::from_millis(20));
     let before = SystemTime::now();
     server.event(Some(3), SUSPENDED);
@@ -92,6 +93,7 @@ async fn an_event_has_the_time_of_its_receipt() {
 
 #[tokio::test(start_paused = true)]
 async fn held_events_beyond_the_bound_are_counted_exactly() {
+    // More than the 65,536 events that are held for a list.
     const REBOOTS: u64 = 70_000;
     let (server, source) = ScriptedServer::new();
     let mut small = subscribe(&server, &source, &[running(3)]).await;
@@ -186,6 +188,7 @@ async fn a_renamed_host_keeps_the_name_that_is_known() {
 async fn after_a_suspend_the_driver_reads_before_a_timeout() {
     let (server, source) = ScriptedServer::new();
     let mut events = subscribe(&server, &source, &[running(3)]).await;
+    // One second before the driver would find the server silent: 5 s times 6.
     tokio::time::sleep(secs(29)).await;
     server.event(Some(3), SUSPENDED);
     tokio::time::advance(secs(60)).await;

@@ -245,6 +245,7 @@ async fn events_after_an_overdue_list_have_the_time_of_their_receipt() {
 fn a_waiting_subscription_fails_when_the_runtime_ends() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let (server, source) = ScriptedServer::with_keepalive();
+    // Two runtimes: the one of the driver ends, the one of the subscriber lives on.
     let drivers = runtime();
     let own = runtime();
     let asked = async {
@@ -281,6 +282,7 @@ async fn a_list_older_than_a_dropped_event_is_stale() {
     server.state(|state| state.unconfirmed = Some(Vec::new()));
     let second = subscribe(Options::default().kind(Kind::Reboot));
     server.until(|state| state.unconfirmed.as_ref().is_some_and(|held| !held.is_empty())).await;
+    // Both leave while a registration is under way, so that an event of the old one still arrives.
     first.abort();
     second.abort();
     tokio::time::sleep(secs(1)).await;

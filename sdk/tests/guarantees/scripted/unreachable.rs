@@ -111,6 +111,7 @@ async fn an_outage_ends_with_its_last_subscriber() {
 
 #[tokio::test(start_paused = true)]
 async fn parts_that_come_and_go_without_end_fill_no_mailbox() {
+    // As many as make the markers of one batch exceed the mailbox many times over.
     const PARTS: u128 = 20_000;
     let (server, source) = ScriptedServer::new();
     let options = Options::default().capacity(16);

@@ -31,6 +31,7 @@ async fn a_silent_change_is_inferred_when_two_replies_agree() {
     let synced = source.health().verified().unwrap();
     let began = Instant::now();
     server.list(&[paused(3)]).await;
+    // 60 s with a jitter of a tenth.
     assert!((54..=66).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
     nothing_within(&mut events, ms(1900)).await.unwrap();
     server.look(Some(paused(3))).await;
@@ -113,6 +114,7 @@ async fn a_start_under_way_is_looked_at_at_doubled_waits() {
     let source = builder.verify(Some(secs(600))).build();
     let mut events = subscribe(&server, &source, std::slice::from_ref(&starting)).await;
     let began = Instant::now();
+    // At 2 s, then after 4, 8, 16 and 32 s.
     for due in [2, 6, 14, 30, 62] {
         server.look(Some(starting.clone())).await;
         assert_eq!(began.elapsed().as_secs(), due);

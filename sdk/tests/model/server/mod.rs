@@ -152,6 +152,7 @@ impl Inner {
         let refused: Vec<Kind> = interest.kinds().iter().filter(lacking).cloned().collect();
         connection.registered =
             interest.kinds().iter().filter(|kind| !refused.contains(kind)).cloned().collect();
+        // The session may be gone: its channel is closed then, and the message is lost with it.
         let _ = connection.messages.send(Box::new(move |batch| batch.interest_done(tag, &refused)));
         if fresh && self.variant.level {
             // As a level-triggered hypervisor does: a fresh registration gets nothing from before
@@ -162,6 +163,8 @@ impl Inner {
     }
 
     pub(crate) fn take(&mut self) -> bool {
+        // Taken now and sent later, as a real server does: what happens in between is not in the
+        // list.
         let domains = &self.domains;
         let Some(call) = self.connection.as_mut().and_then(|connection| connection.call.as_mut())
         else {
@@ -322,6 +325,7 @@ impl Session for ModelSession {
     async fn advance(&mut self, out: &mut Batch) -> Result<(), Error> {
         let closed = Error::closed(URI, "");
         self.messages.recv().await.ok_or(closed)?(out);
+        // As one read of a socket: everything that has arrived is one batch.
         while let Ok(message) = self.messages.try_recv() {
             message(out);
         }

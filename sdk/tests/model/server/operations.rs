@@ -45,6 +45,8 @@ impl Inner {
             Operation::Rename if truth.persistent && inactive => {
                 let old = truth.name.clone();
                 truth.name = if old.ends_with('x') { old.replace('x', "") } else { old + "x" };
+                // The undefined event has the old name, the defined event the new one, both the
+                // same uuid.
                 let before = self.domains[usize::from(number)].clone();
                 self.emit(&before, Id::Current, Change::Undefined(UndefineCause::Renamed));
                 self.set(truth, &[(Id::Current, Change::Defined(DefineCause::Renamed))]);
@@ -78,6 +80,7 @@ impl Inner {
                 self.stop(truth, Id::None, StopCause::Destroyed)
             }
             Operation::Crash if running.is_some() => {
+                // libvirt's order: crashed with the id, then stopped without one.
                 self.emit(&truth, Id::Current, Change::Crashed(CrashCause::Panicked));
                 self.stop(truth, Id::None, StopCause::Crashed);
             }
@@ -94,6 +97,8 @@ impl Inner {
             Operation::BeginStart if inactive && truth.persistent => {
                 truth.run = Some(self.next_id(number));
                 truth.state = STARTING;
+                // No event until it completes: libvirt sends none for a start that fails (seen on
+                // 9.0).
                 truth.is_starting = true;
                 self.domains[usize::from(number)] = truth;
             }
@@ -142,6 +147,7 @@ impl Inner {
     /// and another that begins under the same id look like one run (a documented limit).
     fn next_id(&mut self, number: u8) -> u32 {
         let lists = self.lists;
+        // Two lists later no subscriber can take the id for that of the earlier run.
         self.used.retain(|(_, _, used)| used + 2 > lists);
         loop {
             self.last_id += 1;
