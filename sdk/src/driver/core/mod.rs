@@ -231,14 +231,13 @@ impl Core {
     /// The connection is lost.
     pub(super) fn lost(&mut self, error: &Error) {
         self.batch.clear();
-        // Read first: `reset` forgets the call that hung.
+        // Read first: `reset` forgets the call. It counts only where it had hung for as long as a call
+        // may take: a list that was just sent has cost the server nothing.
         let has_hung = self
             .calls
             .blocking
             .as_ref()
             .is_some_and(|(pending, _)| pending.since.elapsed() >= self.call_timeout);
-        // Counted before the reset of the calls, and only where the list had hung for as long as a
-        // call may take: a list that was just sent has cost the server nothing.
         if has_hung {
             self.hung = self.hung.saturating_add(1);
             self.list_not_before = Instant::now().checked_add(list_wait(self.hung));
