@@ -231,8 +231,8 @@ impl Core {
     /// The connection is lost.
     pub(super) fn lost(&mut self, error: &Error) {
         self.batch.clear();
-        // Read first: `reset` forgets the call. It counts only where it had hung for as long as a call
-        // may take: a list that was just sent has cost the server nothing.
+        // Read first: `reset` forgets the call. It counts only where it had hung for as long as a
+        // call may take: a list that was just sent has cost the server nothing.
         let has_hung = self
             .calls
             .blocking
