@@ -19,7 +19,7 @@ pub(crate) enum Command {
         id: u64,
         done: Option<oneshot::Sender<()>>,
     },
-    /// The mailbox of this subscriber was emptied: fill it with the whole truth.
+    /// The mailbox of this subscriber was emptied: fill it with a snapshot of the roster.
     Reset {
         id: u64,
     },

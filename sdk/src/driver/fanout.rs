@@ -142,7 +142,7 @@ impl Fanout {
     /// Admits a subscriber while the source is synced: it gets what exists.
     pub(super) fn admit(&mut self, mut subscriber: Subscriber, roster: &Roster, scopes: &Scopes) {
         let existing = subscriber.options.existing;
-        let events = self.whole_truth(&subscriber, existing, roster, scopes);
+        let events = self.snapshot(&subscriber, existing, roster, scopes);
         subscriber.mailbox.deliver(|queue| events.into_iter().for_each(|event| queue.push(event)));
         subscriber.is_synced = true;
         self.subscribers.insert(subscriber);
@@ -159,7 +159,7 @@ impl Fanout {
     /// Fills a mailbox that was emptied with everything that exists.
     pub(super) fn reset(&self, id: u64, roster: &Roster, scopes: &Scopes) -> u64 {
         let Some(subscriber) = self.subscribers.get(id) else { return 0 };
-        let events = self.whole_truth(subscriber, true, roster, scopes);
+        let events = self.snapshot(subscriber, true, roster, scopes);
         subscriber.mailbox.reset(events.len(), |queue| {
             events.into_iter().for_each(|event| queue.push(event));
         })
@@ -174,7 +174,7 @@ impl Fanout {
         subscriber.mailbox.reset(1, |queue| queue.push(gap))
     }
 
-    fn whole_truth(
+    fn snapshot(
         &self,
         subscriber: &Subscriber,
         with_existing: bool,

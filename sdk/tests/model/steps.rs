@@ -129,8 +129,7 @@ pub(crate) const DOMAINS: u8 = 3;
 
 impl Step {
     pub(crate) fn any(variant: Variant) -> impl Strategy<Value = Self> {
-        // A reboot may give a run a new id (LXC), so after a silent restart the driver takes one
-        // for the other: a documented limit.
+        // A reboot may give a run a new id (LXC): after a silent restart it would pass for that.
         let operations = OPERATIONS
             .into_iter()
             .filter(|operation| !variant.silent || *operation != Operation::Reboot);

@@ -63,7 +63,7 @@ impl Core {
         self.closing.extend(done.map(|done| Closing { done, since }));
     }
 
-    /// Fills a mailbox that was emptied with the whole truth.
+    /// Fills a mailbox that was emptied with a snapshot of the roster.
     pub(in crate::driver) fn reset(&mut self, id: u64) {
         let missed = match &self.outage {
             Some(fault) => self.fanout.reset_in_outage(id, fault),

@@ -337,10 +337,10 @@ pub(super) fn observe_all(
     let mut places: Vec<usize> = Vec::new();
     // In place: mostly every event is kept and nothing is inferred, and then nothing is moved.
     events.retain_mut(|event| {
-        let verdict = observe_one(roster, event, before, &mut note_trust);
+        let is_delivered = observe_one(roster, event, before, &mut note_trust);
         places.resize(before.events.len(), kept);
-        kept += usize::from(verdict);
-        verdict
+        kept += usize::from(is_delivered);
+        is_delivered
     });
     if places.is_empty() {
         return;

@@ -61,8 +61,8 @@ impl Known {
         let mut before = Inference::new(Origin::Inferred, SystemTime::UNIX_EPOCH);
         let mut trust = Trust::Unchanged;
         let mut event = event.into();
-        let mut judged = |_, _: &DomainEvent, verdict| trust = verdict;
-        let is_delivered = observe_one(&mut self.roster, &mut event, &mut before, &mut judged);
+        let mut note_trust = |_, _: &DomainEvent, verdict| trust = verdict;
+        let is_delivered = observe_one(&mut self.roster, &mut event, &mut before, &mut note_trust);
         let mut delivered: Vec<_> = before.events.iter().map(ToString::to_string).collect();
         delivered.extend(is_delivered.then(|| event.to_string()));
         (delivered, trust)

@@ -290,7 +290,7 @@ impl Verifier {
         // No event since the first of the two requests: neither reply can be older than what is
         // believed.
         let confirms = first
-            .is_some_and(|first| last_event <= first.asked && says_the_same(&first.found, found));
+            .is_some_and(|first| last_event <= first.asked && replies_agree(&first.found, found));
         if is_ordered || confirms {
             self.trust(key);
             if is_open {
@@ -338,7 +338,7 @@ pub(super) struct ReplyOf<'a> {
     pub(super) is_open: bool,
 }
 
-fn says_the_same(one: &Option<Entry>, other: Option<&Entry>) -> bool {
+fn replies_agree(one: &Option<Entry>, other: Option<&Entry>) -> bool {
     match (one, other) {
         (Some(one), Some(other)) => one.agrees(other),
         (None, None) => true,
