@@ -81,7 +81,7 @@ impl Play {
     async fn step(&mut self, step: Step) -> Result<(), String> {
         match step {
             Step::Domain(operation, number) => {
-                self.server.with(|server| server.act(operation, number))
+                self.server.with(|server| server.act(operation, number));
             }
             Step::Confirm => _ = self.server.with(|server| server.confirm()),
             Step::Take => _ = self.server.with(|server| server.take()),

@@ -73,11 +73,11 @@ impl Inner {
                 self.set(truth, &[(Id::Current, Change::Started(StartCause::Wakeup))]);
             }
             Operation::Stop if active.is_some() => {
-                self.stop(truth, Id::Current, StopCause::Shutdown)
+                self.stop(truth, Id::Current, StopCause::Shutdown);
             }
             // libvirt gives no id for a run that was destroyed (seen on 9.0).
             Operation::Destroy if active.is_some() => {
-                self.stop(truth, Id::None, StopCause::Destroyed)
+                self.stop(truth, Id::None, StopCause::Destroyed);
             }
             Operation::Crash if running.is_some() => {
                 // libvirt's order: crashed with the id, then stopped without one.
