@@ -31,7 +31,7 @@ pub enum Error {
         /// The value given.
         value: String,
         /// What the option takes.
-        expected: &'static str,
+        expected: String,
     },
     /// No connection could be made, or it broke.
     #[error("cannot reach {endpoint}: {reason}")]
@@ -148,7 +148,7 @@ impl From<ServerError> for Error {
 
 impl From<ParseKindError> for Error {
     fn from(error: ParseKindError) -> Self {
-        Self::invalid_option("kind", error.text(), ParseKindError::EXPECTED)
+        Self::invalid_option("kind", error.text(), error.expected())
     }
 }
 
@@ -169,9 +169,9 @@ impl Error {
     pub fn invalid_option(
         option: &'static str,
         value: impl Into<String>,
-        expected: &'static str,
+        expected: impl Into<String>,
     ) -> Self {
-        Self::InvalidOption { option, value: value.into(), expected }
+        Self::InvalidOption { option, value: value.into(), expected: expected.into() }
     }
 
     /// Makes an [`Unreachable`](Self::Unreachable).

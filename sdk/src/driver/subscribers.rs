@@ -32,6 +32,7 @@ struct WantedKinds {
     lifecycle: bool,
     reboot: bool,
     other: bool,
+    /// The kinds of notices, and events without a type by their names.
     named: Kinds,
 }
 
@@ -41,7 +42,11 @@ impl WantedKinds {
             lifecycle: kinds.contains(&Kind::Lifecycle),
             reboot: kinds.contains(&Kind::Reboot),
             other: kinds.contains(&Kind::Other),
-            named: kinds.iter().filter(|kind| matches!(kind, Kind::Named(_))).cloned().collect(),
+            named: kinds
+                .iter()
+                .filter(|kind| !matches!(kind, Kind::Lifecycle | Kind::Reboot | Kind::Other))
+                .cloned()
+                .collect(),
         }
     }
 
@@ -49,6 +54,9 @@ impl WantedKinds {
         match event {
             DomainEvent::Lifecycle(_) => self.lifecycle,
             DomainEvent::Reboot(_) => self.reboot,
+            DomainEvent::Notice(notice) => {
+                !self.named.is_empty() && self.named.contains(&notice.kind())
+            }
             DomainEvent::Other(event) => {
                 self.other
                     || (!self.named.is_empty()
@@ -60,9 +68,8 @@ impl WantedKinds {
 }
 
 impl Subscriber {
-    /// `typed` are the kinds that a subscriber without a filter of kinds gets.
-    pub(super) fn new(id: u64, mailbox: Arc<Mailbox>, options: Options, typed: &Kinds) -> Self {
-        let wanted = WantedKinds::new(options.filter.kinds.as_ref().unwrap_or(typed));
+    pub(super) fn new(id: u64, mailbox: Arc<Mailbox>, options: Options) -> Self {
+        let wanted = WantedKinds::new(options.filter.kinds.as_ref().unwrap_or(&Kinds::common()));
         Self {
             id,
             mailbox,
@@ -76,7 +83,19 @@ impl Subscriber {
 
     /// The first of the `refused` kinds that the subscriber asked for by name.
     pub(super) fn misses(&self, refused: &Kinds) -> Option<Kind> {
-        self.options.filter.kinds.as_ref()?.iter().find(|kind| refused.contains(kind)).cloned()
+        let named = self.options.filter.kinds.as_ref().filter(|kinds| !kinds.is_all())?;
+        named.iter().find(|kind| refused.contains(kind)).cloned()
+    }
+
+    /// The kinds to register for it, of a source that can report `possible`.
+    pub(super) fn needs(&self, possible: &Kinds) -> Kinds {
+        match &self.options.filter.kinds {
+            Some(kinds) if !kinds.is_all() => kinds.clone(),
+            Some(_) => possible.clone(),
+            None => {
+                Kinds::common().iter().filter(|kind| possible.contains(kind)).cloned().collect()
+            }
+        }
     }
 
     pub(super) fn wants_lifecycle(&self) -> bool {
@@ -224,7 +243,7 @@ mod tests {
                 _ => Options::default().domain("web").domain(Uuid::from_u128(id.into())),
             };
             let mailbox = Arc::new(Mailbox::new("s:".into(), 1));
-            subscribers.insert(Subscriber::new(id, mailbox, options, &Kinds::typed()));
+            subscribers.insert(Subscriber::new(id, mailbox, options));
         }
         subscribers.remove(1);
         assert_eq!(subscribers.by_name["web"], [2, 3]);

@@ -35,8 +35,8 @@ use crate::{Capabilities, End, Error, Fault, Kind, Kinds, Scope, Status};
 #[derive(Debug)]
 pub(super) struct Core {
     source: Arc<str>,
-    /// The kinds that the backend has types for.
-    typed: Kinds,
+    /// The kinds that the backend can report.
+    kinds: Kinds,
     call_timeout: Duration,
     stage: Stage,
     /// Why the source is unreachable, as its streams have been delivered.
@@ -125,13 +125,13 @@ impl Calls {
 impl Core {
     pub(super) fn new(
         source: Arc<str>,
-        typed: Kinds,
+        kinds: Kinds,
         config: &Config,
         status: watch::Sender<Status>,
         facts: Arc<Facts>,
     ) -> Self {
         Self {
-            typed,
+            kinds,
             call_timeout: config.call_timeout,
             stage: Stage::Idle,
             outage: None,
@@ -220,10 +220,10 @@ impl Core {
         if !self.stage.is_synced() || self.waiting.is_empty() {
             return;
         }
-        let typed = self.facts.capabilities().kinds;
+        let possible = self.facts.capabilities().kinds;
         for waiting in std::mem::take(&mut self.waiting) {
-            let wanted = waiting.subscriber.options.filter.kinds.as_ref().unwrap_or(&typed);
-            if wanted.iter().all(|kind| self.calls.is_registered(kind)) {
+            let needed = waiting.subscriber.needs(&possible);
+            if needed.iter().all(|kind| self.calls.is_registered(kind)) {
                 self.fanout.admit(waiting.subscriber, &self.roster, &self.scopes);
                 answer(waiting.ready, Ok(()));
             } else {
@@ -312,7 +312,7 @@ impl Core {
         self.waiting.iter_mut().for_each(|waiting| waiting.since = now);
         // The server may be another one than last time, with other capabilities.
         self.facts.change_capabilities(|capabilities| {
-            *capabilities = Capabilities { kinds: self.typed.clone(), lacking: Kinds::default() };
+            *capabilities = Capabilities { kinds: self.kinds.clone(), lacking: Kinds::default() };
         });
         self.enter(Stage::Syncing);
         self.steer(session);
