@@ -46,8 +46,8 @@ async fn a_stop_is_told_with_the_id_of_the_run_that_ended() {
 async fn the_journal_says_what_the_driver_asked_in_order() {
     let fake = FakeHypervisor::builder().idle_timeout(30 * SECOND).build();
     let events = synced(&fake, Options::default()).await;
-    assert_eq!(fake.journal(), [Asked::Connect, Asked::Register(Kinds::typed()), Asked::List]);
-    assert_eq!(fake.registered(), Kinds::typed());
+    assert_eq!(fake.journal(), [Asked::Connect, Asked::Register(Kinds::common()), Asked::List]);
+    assert_eq!(fake.registered(), Kinds::common());
     fake.clear_journal();
 
     let start = Instant::now();
