@@ -1,14 +1,15 @@
-//! libvirt's frames to items of a stream, through the real driver over a unix socket.
+//! The cost of an event from libvirt's frames to the items of a stream, through the driver, over a
+//! unix socket.
 //!
-//! Beside it, in the same process, in turns and over the same bytes:
+//! It is compared with two other clients, in the same process, in turns, over the same bytes:
 //!
 //! - *read*: a loop that only reads;
-//! - *two tasks*: a plain tokio task that decodes the frames into owned values and passes them through a
-//!   bounded channel to a second task: the least that an honest client without recovery, filters and
-//!   fan-out would do.
+//! - *two tasks*: a tokio task that decodes the frames into owned values and passes them through a
+//!   bounded channel to a second task. A client without recovery, filters and fan-out does at least
+//!   that.
 //!
-//! What is compared is the CPU time of the client's one thread per event; the server is another
-//! thread. Run it with `cargo bench -p virevent-libvirt --bench throughput`.
+//! The figure is the CPU time of the client's thread for each event; the server has a thread of its
+//! own. Run it with `cargo bench -p virevent-libvirt --bench throughput`.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
@@ -45,7 +46,7 @@ fn main() {
             ]
         })
         .collect();
-    // The run with the median ratio: the machine is noisy.
+    // Other load on the machine changes single runs, so the one with the median ratio counts.
     runs.sort_by(|a, b| (a[2] / a[1]).total_cmp(&(b[2] / b[1])));
     let [read, plain, ours] = runs[RUNS / 2];
     println!("| over {EVENTS} lifecycle events | CPU, ns/event | times *two tasks* |");
@@ -55,7 +56,7 @@ fn main() {
     }
 }
 
-/// Runs a client against a server that sends the block again and again.
+/// The cost of an event for a client of a server that sends the block `BLOCKS` times.
 fn measure<F: Future<Output = Duration>>(
     path: &Path,
     block: &[u8],
@@ -80,12 +81,13 @@ fn cpu() -> Duration {
 
 async fn read_only(path: std::path::PathBuf) -> Duration {
     let mut socket = tokio::net::UnixStream::connect(path).await.unwrap();
-    let (mut buffer, before) = (vec![0; 64 * 1024], cpu());
+    let mut buffer = vec![0; 64 * 1024];
+    let before = cpu();
     while socket.read(&mut buffer).await.unwrap() > 0 {}
     cpu() - before
 }
 
-/// What the second task gets: as owned as a user's value is.
+/// What the second task gets: owned, as an event for a user is.
 #[allow(dead_code)]
 struct Owned {
     name: String,
@@ -154,7 +156,7 @@ fn serve(mut socket: &UnixStream, block: &[u8], handshake: bool) {
         }
     }
     if handshake {
-        // It closes when it has everything.
+        // The client closes the connection when it has all events.
         let _ = socket.read_to_end(&mut Vec::new());
     }
 }

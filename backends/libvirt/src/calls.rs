@@ -1,47 +1,55 @@
-//! The calls of a connection: what is to be sent, and what each reply is to.
+//! The calls of a connection: which are sent, which wait, and which call a reply answers.
 //!
-//! libvirtd serves five calls of a client at a time and leaves further ones in the socket, pings
-//! included. So no more than [`WINDOW`] are under way; the others wait here.
+//! ```text
+//!   call() ──▶ waiting ──────────▶ pending, at most WINDOW ──▶ complete()
+//!         └──▶ waiting_for_locks ──▶ one of the pending
+//! ```
 //!
-//! A call that looks at domains waits for their locks, and each that waits keeps one of the daemon's
-//! workers, for as long as a hook or a start hangs. So one of them is under way at a time, whatever is
-//! asked meanwhile, and registrations go beside it.
+//! libvirtd serves five calls of a client at a time (`max_client_requests`) and leaves further ones
+//! in the socket, pings included. So at most [`WINDOW`] calls are pending; the others wait here.
+//!
+//! A call that reads domains waits for their locks in the daemon. While a hook or a start hangs,
+//! each such call occupies one of the daemon's workers, and a few watchers can occupy all of them.
+//! So one of these calls is pending at a time, and registrations are sent beside it.
 
 use std::collections::VecDeque;
+
+use virevent_transport::Outbox;
 
 use crate::wire::xdr::Writer;
 use crate::wire::{Header, message};
 
-/// How many calls are under way at a time: one less than libvirtd's `max_client_requests`.
+/// How many calls are pending at a time: one less than libvirtd's `max_client_requests`, so that it
+/// still reads our pings.
 const WINDOW: usize = 4;
 
-/// How many bytes may wait to be written before keepalive messages are left out. A peer that sends
+/// How many bytes may wait to be written before keepalive messages are left out: a peer that sends
 /// pings and never reads must not fill our memory with pongs.
-const BACKLOG: usize = 64 * 1024;
+const MAX_BACKLOG: usize = 64 * 1024;
 
 /// What a call is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// A step of the handshake: somebody waits for the reply.
+    /// A step of the handshake, which waits for the reply.
     Handshake,
-    /// The event id is to be reported.
+    /// Registers for the event id.
     Register(u32),
-    /// The event id is no longer to be reported.
+    /// Deregisters from the event id.
     Deregister(u32),
-    /// For the list of domains with this tag.
+    /// A part of the list of domains with this tag.
     List(u64, ListCall),
-    /// For the look at one domain with this tag.
-    Look(u64, LookCall),
+    /// A part of the state of one domain with this tag.
+    State(u64, StateCall),
 }
 
 impl Purpose {
-    /// Whether the daemon may wait for the lock of a domain before it replies.
-    fn waits_for_domains(self) -> bool {
-        matches!(self, Self::List(..) | Self::Look(..))
+    /// Whether the daemon waits for the locks of domains before it replies.
+    fn waits_for_locks(self) -> bool {
+        matches!(self, Self::List(..) | Self::State(..))
     }
 }
 
-/// What a call is to bring for a list of domains.
+/// Which part of a list of domains a call asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ListCall {
     /// All domains with their states.
@@ -54,9 +62,9 @@ pub(crate) enum ListCall {
     Persistent,
 }
 
-/// What a call is to bring for a look at one domain.
+/// Which part of the state of one domain a call asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LookCall {
+pub(crate) enum StateCall {
     /// The domain, its id and its state.
     Stats,
     /// The domain and its id.
@@ -67,7 +75,7 @@ pub(crate) enum LookCall {
     Persistent,
 }
 
-/// A call that waits for its reply, or for its turn.
+/// A call that is pending or waits to be sent.
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) procedure: i32,
@@ -75,20 +83,22 @@ pub(crate) struct Call {
     serial: u32,
 }
 
+/// The calls of one connection, and the bytes to write for them.
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
-    /// What is to be written, from `written` on.
-    outbox: Vec<u8>,
-    written: usize,
+    outbox: Outbox,
+    /// The serial of the last call.
     serial: u32,
-    under_way: Vec<Call>,
-    /// Calls that wait for their turn, and those among them that will wait for domains.
+    /// Calls that were sent and have no reply yet.
+    pending: Vec<Call>,
+    /// Calls that are not sent yet, with their bytes.
     waiting: VecDeque<(Call, Vec<u8>)>,
-    waiting_for_domains: VecDeque<(Call, Vec<u8>)>,
+    /// The same for calls for which the daemon waits for locks.
+    waiting_for_locks: VecDeque<(Call, Vec<u8>)>,
 }
 
 impl Calls {
-    /// Queues a call.
+    /// Sends a call, now or when its turn comes.
     pub(crate) fn call(
         &mut self,
         procedure: i32,
@@ -99,65 +109,64 @@ impl Calls {
         let serial = self.serial;
         let mut bytes = Vec::new();
         message(&mut bytes, &Header::call(procedure, serial), args);
-        let queue = match purpose.waits_for_domains() {
-            true => &mut self.waiting_for_domains,
+        // Two queues: a call that has to wait for the lock of a domain must not hold up
+        // registrations.
+        let queue = match purpose.waits_for_locks() {
+            true => &mut self.waiting_for_locks,
             false => &mut self.waiting,
         };
         queue.push_back((Call { procedure, purpose, serial }, bytes));
         self.fill();
     }
 
-    /// The call that a reply with this serial is to. `None` if there is none.
-    pub(crate) fn answered(&mut self, serial: u32) -> Option<Call> {
-        let at = self.under_way.iter().position(|call| call.serial == serial)?;
-        let call = self.under_way.swap_remove(at);
+    /// Removes the call that a reply with this serial answers. `None` if no such call is pending.
+    pub(crate) fn complete(&mut self, serial: u32) -> Option<Call> {
+        // Several workers of the daemon serve one connection, so replies come in any order.
+        let at = self.pending.iter().position(|call| call.serial == serial)?;
+        let call = self.pending.swap_remove(at);
         self.fill();
         Some(call)
     }
 
-    /// Takes back the calls that have not been sent and that nobody needs any more.
-    pub(crate) fn retain(&mut self, needed: impl Fn(Purpose) -> bool) {
+    /// Drops the calls that are not sent yet and not needed any more.
+    pub(crate) fn retain_waiting(&mut self, needed: impl Fn(Purpose) -> bool) {
         self.waiting.retain(|(call, _)| needed(call.purpose));
-        self.waiting_for_domains.retain(|(call, _)| needed(call.purpose));
+        self.waiting_for_locks.retain(|(call, _)| needed(call.purpose));
     }
 
-    /// Queues a ping or a pong, before all calls that wait.
+    /// Sends a ping or a pong, before all calls that wait.
     pub(crate) fn keepalive(&mut self, procedure: i32) {
-        if self.unwritten().len() < BACKLOG {
-            message(&mut self.outbox, &Header::keepalive(procedure), |_| {});
+        // Not through the queues: a ping that waits for replies cannot prove that the daemon is
+        // alive.
+        if self.outbox.unwritten().len() < MAX_BACKLOG {
+            message(self.outbox.appending(), &Header::keepalive(procedure), |_| {});
         }
     }
 
-    /// The procedure of the oldest call without a reply.
-    pub(crate) fn oldest(&self) -> Option<i32> {
-        let oldest = self.under_way.iter().min_by_key(|call| call.serial);
+    /// The procedure of the oldest pending call.
+    pub(crate) fn oldest_procedure(&self) -> Option<i32> {
+        let oldest = self.pending.iter().min_by_key(|call| call.serial);
         oldest.map(|call| call.procedure)
     }
 
     /// What is to be written.
-    pub(crate) fn unwritten(&self) -> &[u8] {
-        &self.outbox[self.written..]
+    pub(crate) fn outbox(&mut self) -> &mut Outbox {
+        &mut self.outbox
     }
 
-    /// Takes note that the first `bytes` of [`unwritten`](Calls::unwritten) were written.
-    pub(crate) fn wrote(&mut self, bytes: usize) {
-        self.written += bytes;
-        if self.written >= self.outbox.len() {
-            self.outbox.clear();
-            self.written = 0;
-        }
-    }
-
+    /// Sends waiting calls as far as the window allows.
     fn fill(&mut self) {
-        while self.under_way.len() < WINDOW {
-            let waits = self.under_way.iter().any(|call| call.purpose.waits_for_domains());
+        while self.pending.len() < WINDOW {
+            let is_waiting_for_locks =
+                self.pending.iter().any(|call| call.purpose.waits_for_locks());
+            // The other calls go first: `close()` waits for them, and they are answered at once.
             let next = match self.waiting.pop_front() {
-                None if !waits => self.waiting_for_domains.pop_front(),
+                None if !is_waiting_for_locks => self.waiting_for_locks.pop_front(),
                 next => next,
             };
             let Some((call, bytes)) = next else { return };
-            self.outbox.extend_from_slice(&bytes);
-            self.under_way.push(call);
+            self.outbox.appending().extend_from_slice(&bytes);
+            self.pending.push(call);
         }
     }
 }
@@ -168,58 +177,58 @@ mod tests {
     use crate::wire::procs;
 
     #[test]
-    fn calls_go_out_as_replies_come_in_and_pings_do_not_wait() {
+    fn calls_are_sent_as_replies_arrive_and_pings_at_once() {
         let mut calls = Calls::default();
         for event in 1..=6 {
             calls.call(316, Purpose::Register(event), |args| args.u32(event));
         }
-        assert_eq!(calls.unwritten().len(), 4 * 32);
+        assert_eq!(calls.outbox().unwritten().len(), 4 * 32);
         calls.keepalive(procs::PONG);
-        calls.wrote(4 * 32);
-        assert_eq!(calls.unwritten().len(), 28);
-        calls.wrote(28);
-        assert!(calls.unwritten().is_empty());
+        calls.outbox().wrote(4 * 32);
+        assert_eq!(calls.outbox().unwritten().len(), 28);
+        calls.outbox().wrote(28);
+        assert!(calls.outbox().unwritten().is_empty());
 
-        assert_eq!(calls.answered(3).unwrap().purpose, Purpose::Register(3));
-        assert_eq!(calls.unwritten().len(), 32);
-        assert!(calls.answered(3).is_none(), "answered before");
-        assert!(calls.answered(6).is_none(), "not sent yet");
-        assert!(calls.answered(99).is_none(), "never made");
+        assert_eq!(calls.complete(3).unwrap().purpose, Purpose::Register(3));
+        assert_eq!(calls.outbox().unwritten().len(), 32);
+        assert!(calls.complete(3).is_none(), "completed before");
+        assert!(calls.complete(6).is_none(), "not sent yet");
+        assert!(calls.complete(99).is_none(), "never made");
     }
 
     #[test]
-    fn one_call_waits_for_domains_and_others_go_beside_it() {
+    fn one_call_waits_for_locks_and_others_go_beside_it() {
         let mut calls = Calls::default();
         let size = |calls: &mut Calls| {
-            let size = calls.unwritten().len();
-            calls.wrote(size);
+            let size = calls.outbox().unwritten().len();
+            calls.outbox().wrote(size);
             size
         };
         let state = |at| Purpose::List(1, ListCall::State(at));
         for at in 0..3 {
             calls.call(procs::DOMAIN_GET_STATE, state(at), |_| {});
         }
-        calls.call(procs::DOMAIN_IS_PERSISTENT, Purpose::Look(2, LookCall::Persistent), |_| {});
+        calls.call(procs::DOMAIN_IS_PERSISTENT, Purpose::State(2, StateCall::Persistent), |_| {});
         assert_eq!(size(&mut calls), 28, "serial 1 alone");
         for event in 1..=4 {
             calls.call(316, Purpose::Register(event), |_| {});
         }
         assert_eq!(size(&mut calls), 3 * 28, "serials 5 to 7");
 
-        assert_eq!(calls.answered(6).unwrap().purpose, Purpose::Register(2));
-        assert_eq!(size(&mut calls), 28, "serial 8 overtakes those that wait");
-        assert_eq!(calls.answered(1).unwrap().purpose, state(0));
+        assert_eq!(calls.complete(6).unwrap().purpose, Purpose::Register(2));
+        assert_eq!(size(&mut calls), 28, "serial 8 overtakes the waiting lists");
+        assert_eq!(calls.complete(1).unwrap().purpose, state(0));
         assert_eq!(size(&mut calls), 28);
-        assert_eq!(calls.answered(2).unwrap().purpose, state(1));
-        calls.retain(|purpose| !matches!(purpose, Purpose::List(..)));
-        assert_eq!(calls.answered(3).unwrap().purpose, state(2), "sent before it was taken back");
-        assert_eq!(calls.answered(4).unwrap().purpose, Purpose::Look(2, LookCall::Persistent));
+        assert_eq!(calls.complete(2).unwrap().purpose, state(1));
+        calls.retain_waiting(|purpose| !matches!(purpose, Purpose::List(..)));
+        assert_eq!(calls.complete(3).unwrap().purpose, state(2), "sent before it was dropped");
+        assert_eq!(calls.complete(4).unwrap().purpose, Purpose::State(2, StateCall::Persistent));
     }
 
     #[test]
-    fn a_peer_that_pings_and_never_reads_gets_no_more_pongs() {
+    fn a_peer_that_pings_and_never_reads_gets_few_pongs() {
         let mut calls = Calls::default();
         (0..100_000).for_each(|_| calls.keepalive(procs::PONG));
-        assert!(calls.unwritten().len() < BACKLOG + 28);
+        assert!(calls.outbox().unwritten().len() < MAX_BACKLOG + 28);
     }
 }

@@ -1,4 +1,4 @@
-//! Frame to [`virevent::DomainEvent`]: pure, and by a table, [`procs::EVENTS`].
+//! Decodes frames into [`virevent::DomainEvent`]s, without state, by the table [`procs::EVENTS`].
 //!
 //! | libvirt's event | becomes |
 //! |---|---|
@@ -6,15 +6,16 @@
 //! | 1 reboot | [`Reboot`] |
 //! | any other | [`RawEvent`]: named by libvirt's event id, with the domain, and the rest as bytes |
 //!
-//! The bytes of a [`RawEvent`] are the body of the message, in XDR, without the callback id and
-//! without the domain: what follows the domain, for nearly all events. The power management events
-//! (11 pmwakeup, 12 pmsuspend, 14 pmsuspend-disk) have an int, the reason, before the domain; it is
-//! all that is in their bytes. A message whose domain cannot be read, for its layout is newer than
-//! this crate, becomes an event without a domain, with all that follows the callback id as its bytes.
+//! The bytes of a [`RawEvent`] are the body of the message, in XDR, without the callback id and the
+//! domain. For nearly all events they are what follows the domain. The power management events (11
+//! pmwakeup, 12 pmsuspend, 14 pmsuspend-disk) have an int before the domain, the reason, and their
+//! bytes are that int. If the domain of a message cannot be read, because its layout is newer than
+//! this crate, the event has no domain, and its bytes are all that follows the callback id.
 //!
-//! Nothing that is well framed is swallowed: a message of a procedure that is not in the table is
-//! known by the registration that it answers, and without one it is called `procedure-N`. Only
-//! lifecycle and reboot must have the layout that they have; all of the state rests on them.
+//! No frame is dropped. A message of a procedure that is not in the table is named by the
+//! registration that its callback id belongs to; without a registration its name is `procedure-N`.
+//! Only lifecycle and reboot events must have the known layout, because the state of every domain
+//! depends on them.
 
 use virevent::driver::Batch;
 use virevent::{Change, Domain, EventData, EventName, Lifecycle, RawEvent, Reboot, State};
@@ -24,15 +25,15 @@ use crate::wire::{self, Frame, procs};
 
 /// Decodes one event of libvirt's main program into `out`.
 ///
-/// `id_of` tells for which event id a callback was registered: it names events that are newer than
-/// the table.
+/// `event_of` returns the event id for which a callback was registered. It names events that are
+/// newer than the table.
 ///
 /// # Errors
 /// A lifecycle or reboot event does not have the layout of one.
 #[inline]
 pub fn event(
     frame: &Frame<'_>,
-    id_of: impl Fn(i32) -> Option<u32>,
+    event_of: impl Fn(i32) -> Option<u32>,
     out: &mut Batch,
 ) -> Result<(), Malformed> {
     let mut body = Reader::new(frame.body);
@@ -48,7 +49,7 @@ pub fn event(
         procs::LEGACY_LIFECYCLE => lifecycle(body, out),
         procs::LEGACY_REBOOT => reboot(body, out),
         procedure => {
-            other(procedure, body, id_of, out);
+            other(procedure, body, event_of, out);
             Ok(())
         }
     }
@@ -58,13 +59,15 @@ pub fn event(
 fn lifecycle(mut body: Reader<'_>, out: &mut Batch) -> Result<(), Malformed> {
     let event = wire::Lifecycle::read(&mut body)?;
     let change = Change::from_codes(event.event, event.detail);
-    let (domain, at) = (domain(&event.domain, out), out.received());
+    let domain = domain(&event.domain, out);
+    let at = out.received();
     out.event(Lifecycle::new(domain, change, at));
     Ok(())
 }
 
 fn reboot(mut body: Reader<'_>, out: &mut Batch) -> Result<(), Malformed> {
-    let (domain, at) = (domain(&wire::Domain::read(&mut body)?, out), out.received());
+    let domain = domain(&wire::Domain::read(&mut body)?, out);
+    let at = out.received();
     out.event(Reboot::new(domain, at));
     Ok(())
 }
@@ -72,20 +75,23 @@ fn reboot(mut body: Reader<'_>, out: &mut Batch) -> Result<(), Malformed> {
 fn other(
     procedure: i32,
     mut body: Reader<'_>,
-    id_of: impl Fn(i32) -> Option<u32>,
+    event_of: impl Fn(i32) -> Option<u32>,
     out: &mut Batch,
 ) {
     let known = procs::event_of(procedure);
     let whole = body;
+    // Legacy messages have no callback id.
     let callback = match known {
         Some((_, true)) => None,
         _ => body.i32().ok(),
     };
     let id = known.map(|(event, _)| event.id).or_else(|| {
-        // A registration for an event of the table has its messages elsewhere.
-        callback.and_then(id_of).filter(|id| *id as usize >= procs::EVENTS.len())
+        // Events in the table have procedures of their own: this is no message of such a
+        // registration.
+        callback.and_then(event_of).filter(|id| *id as usize >= procs::EVENTS.len())
     });
     let at = out.received();
+    // An event can be on its way when its deregistration is confirmed.
     let Some(id) = id else {
         let name = EventName::Name(format!("procedure-{procedure}").into());
         let data = EventData::Bytes(whole.rest().into());
@@ -100,13 +106,13 @@ fn other(
     out.event(RawEvent::new(out.source(), domain, EventName::Number(id), data, at));
 }
 
-/// A state and its reason.
+/// Reads a state and its reason.
 pub(crate) fn state(body: &mut Reader<'_>) -> Result<State, Malformed> {
     let state = body.i32()?;
     Ok(State::from_codes(state, body.i32()?))
 }
 
-/// The domain, and everything but the domain.
+/// The domain of an event, and the bytes around it.
 fn split(
     mut body: Reader<'_>,
     reason_first: bool,
@@ -116,10 +122,10 @@ fn split(
     Ok((domain, [before, body.rest()].concat().into()))
 }
 
-/// A domain as the driver knows it. A name that is not UTF-8 is made so.
+/// The domain in the driver's form. Bytes of its name that are not UTF-8 are replaced.
 #[inline]
 pub(crate) fn domain(domain: &wire::Domain<'_>, out: &mut Batch) -> Domain {
-    // -1, or any other negative number: it does not run.
+    // -1 means that it does not run; so would any other negative number.
     let id = u32::try_from(domain.id).ok();
     match std::str::from_utf8(domain.name) {
         Ok(name) => out.domain(domain.uuid, name, id),
@@ -167,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn lifecycle_numbers_never_seen_pass_through() {
+    fn unknown_lifecycle_numbers_are_kept() {
         let event = |event, detail| {
             let body = wire::Lifecycle { domain: WEB, event, detail };
             let decoded = decoded(procs::EVENT_LIFECYCLE, |w| {
@@ -182,14 +188,14 @@ mod tests {
     }
 
     #[test]
-    fn a_domain_without_an_id_does_not_run_and_a_name_that_is_not_utf8_is_made_so() {
+    fn an_id_of_minus_1_is_none_and_bad_utf8_in_names_is_replaced() {
         let about = wire::Domain { name: b"w\xffb", id: -1, ..WEB };
         let event = decoded(procs::LEGACY_REBOOT, |w| about.write(w)).unwrap();
         assert_eq!(event.to_string(), "w\u{fffd}b rebooted");
     }
 
     #[test]
-    fn other_events_keep_all_that_is_not_the_domain() {
+    fn other_events_keep_all_bytes_but_those_of_the_domain() {
         let tail = |w: &mut Writer<'_>| {
             w.i32(1);
             WEB.write(w);
@@ -231,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_newer_than_the_table_is_named_by_its_registration() {
+    fn an_event_newer_than_the_table_has_its_registrations_name() {
         let newer = |w: &mut Writer<'_>| {
             w.i32(40);
             WEB.write(w);
@@ -248,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lifecycle_event_that_is_cut_short_is_malformed() {
+    fn a_lifecycle_event_that_is_too_short_is_malformed() {
         assert!(decoded(procs::EVENT_LIFECYCLE, |w| WEB.write(w)).is_err());
         assert!(decoded(procs::EVENT_REBOOT, |w| w.i32(0)).is_err());
     }

@@ -1,12 +1,12 @@
-//! Events of libvirt's that leave open how a domain is.
+//! Events of libvirt after which the state of a domain is not certain.
 //!
-//! | event | what it leaves open |
+//! | event | what is not certain |
 //! |---|---|
-//! | control-error | whether the run goes on: nothing else reports a QEMU that died while its monitor hung |
+//! | control-error | whether the run goes on: it is the only event when a QEMU dies whose monitor hung |
 //! | started (migrated) | whether the migration succeeds |
 //! | reboot of a crashed guest | whether it runs again (`on_crash=restart`), or was reset and is paused |
 //!
-//! Each raises a doubt, and the driver asks how the domain is.
+//! Each raises a doubt, and the driver asks for the state of the domain.
 
 use std::collections::HashSet;
 
@@ -18,29 +18,30 @@ use virevent::{
 use crate::registrations::CONTROL_ERROR;
 use crate::wire::MAX_DOMAINS;
 
-/// More than libvirt lists. Of what is beyond, a reset is seen by the next list.
+/// The most crashed domains that are remembered: as many as libvirt lists. The reset of a further
+/// one is found by the next list.
 const MAX_CRASHED: usize = MAX_DOMAINS;
 
-/// What is known of domains that an event may leave open.
+/// What is needed to tell which events raise a doubt.
 #[derive(Debug, Default)]
 pub(crate) struct Doubts {
-    /// The domains whose guest crashed, and that have neither stopped nor gone on since.
+    /// The domains whose guest crashed and that have not stopped, started or resumed since.
     crashed: HashSet<Uuid>,
 }
 
 impl Doubts {
-    /// Takes note of an event. Returns what it leaves open.
+    /// Remembers what an event says. Returns the domain that is in doubt after it.
     #[inline]
-    pub(crate) fn hear(&mut self, event: &DomainEvent) -> Option<Scope> {
+    pub(crate) fn on_event(&mut self, event: &DomainEvent) -> Option<Scope> {
         match event {
-            DomainEvent::Lifecycle(event) if !self.matters(event.change) => None,
-            event => self.weigh(event),
+            DomainEvent::Lifecycle(event) if !self.is_relevant(event.change) => None,
+            event => self.examine(event),
         }
     }
 
-    /// Nearly all changes do not.
+    /// Whether a change has to be examined. Nearly all have not, and cost no more than this.
     #[inline]
-    fn matters(&self, change: Change) -> bool {
+    fn is_relevant(&self, change: Change) -> bool {
         match change {
             Change::Started(StartCause::Migrated) | Change::Crashed(_) => true,
             Change::Started(_) | Change::Resumed(_) | Change::Stopped(_) => {
@@ -51,14 +52,15 @@ impl Doubts {
     }
 
     #[cold]
-    fn weigh(&mut self, event: &DomainEvent) -> Option<Scope> {
-        let (domain, is_open) = match event {
+    fn examine(&mut self, event: &DomainEvent) -> Option<Scope> {
+        let (domain, is_doubtful) = match event {
             DomainEvent::Lifecycle(event) => {
                 match event.change {
+                    // The guest loaded a crash kernel, and goes on running.
                     Change::Crashed(CrashCause::Crashloaded) => {}
-                    Change::Crashed(_) => self.note(&event.domain, true),
+                    Change::Crashed(_) => self.set_crashed(&event.domain, true),
                     Change::Started(_) | Change::Resumed(_) | Change::Stopped(_) => {
-                        self.note(&event.domain, false);
+                        self.set_crashed(&event.domain, false);
                     }
                     _ => {}
                 }
@@ -71,19 +73,20 @@ impl Doubts {
             }
             _ => return None,
         };
-        is_open.then(|| Scope::Domain(domain.clone()))
+        is_doubtful.then(|| Scope::Domain(domain.clone()))
     }
 
-    /// Takes note of how a domain is.
-    pub(crate) fn see(&mut self, listed: &Listed) {
-        self.note(&listed.domain, matches!(listed.state, State::Crashed(_)));
+    /// Remembers the state of a domain in a list.
+    pub(crate) fn on_listed(&mut self, listed: &Listed) {
+        self.set_crashed(&listed.domain, matches!(listed.state, State::Crashed(_)));
     }
 
     fn is_crashed(&self, domain: &Domain) -> bool {
         self.crashed.contains(&domain.uuid())
     }
 
-    fn note(&mut self, domain: &Domain, crashed: bool) {
+    fn set_crashed(&mut self, domain: &Domain, crashed: bool) {
+        // A domain that is not in the set when the set is full raises no doubt when it is reset.
         if !crashed {
             self.crashed.remove(&domain.uuid());
         } else if self.crashed.len() < MAX_CRASHED {
@@ -108,7 +111,7 @@ mod tests {
             Some(change) => Lifecycle::new(domain.clone(), *change, SystemTime::UNIX_EPOCH).into(),
             None => Reboot::new(domain.clone(), SystemTime::UNIX_EPOCH).into(),
         };
-        events.iter().map(|change| doubts.hear(&event(change)).is_some()).collect()
+        events.iter().map(|change| doubts.on_event(&event(change)).is_some()).collect()
     }
 
     #[test]
@@ -118,7 +121,7 @@ mod tests {
             let data = EventData::Bytes([].into());
             let name = EventName::Number(id);
             let at = SystemTime::UNIX_EPOCH;
-            Doubts::default().hear(&RawEvent::new("s:", about.cloned(), name, data, at).into())
+            Doubts::default().on_event(&RawEvent::new("s:", about.cloned(), name, data, at).into())
         };
         assert_eq!(doubted(7, Some(&domain)), Some(Scope::Domain(domain.clone())));
         assert_eq!(doubted(8, Some(&domain)), None);
@@ -126,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_start_of_a_migration_raises_a_doubt() {
+    fn of_starts_only_that_of_a_migration_raises_a_doubt() {
         let started = |cause| Some(Change::Started(cause));
         let starts = [started(StartCause::Migrated), started(StartCause::Booted)];
         assert_eq!(doubted(&starts), [true, false]);

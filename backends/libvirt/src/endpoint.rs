@@ -1,91 +1,82 @@
-//! Where a daemon listens: which socket a URI means on this machine, now.
+//! Which socket a URI means on this host, now.
 //!
-//! As libvirt does it. The sockets of the system's daemons are in `/var/run/libvirt`, those of a
-//! user's own in `$XDG_RUNTIME_DIR/libvirt`; the latter are meant when the path is `/session` or the
-//! driver is `test`, unless the user is root. `mode=auto` takes the socket of the driver's own daemon
-//! (`virtqemud-sock` and the like) where it exists, else libvirtd's. A read-only connection takes the
-//! socket of the same name that ends in `-ro`, of which a user's own daemon has none.
+//! The rules are libvirt's (`remote_sockets.c`). The system daemons have their sockets in
+//! `/var/run/libvirt`, a session daemon in `$XDG_RUNTIME_DIR/libvirt`. The path `/session` and the
+//! driver `test` mean the session daemon, unless the user is root. `mode=auto` takes the socket of
+//! the modular daemon of the driver (such as `virtqemud-sock`) where it exists, else libvirtd's. A
+//! read-only connection takes the socket of the same name that ends in `-ro`; a session daemon has
+//! none.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
+
+use virevent_transport::Endpoint;
 
 use crate::uri::{LibvirtUri, Mode, Transport};
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Endpoint {
-    Unix(PathBuf),
-    Tcp(String, u16),
-}
-
 /// What the choice depends on besides the URI.
 #[derive(Debug)]
-pub(crate) struct Surroundings {
+pub(crate) struct Environment {
     pub(crate) is_root: bool,
-    /// `$XDG_RUNTIME_DIR`, or what stands in for it.
+    /// `$XDG_RUNTIME_DIR`, or libvirt's substitute for it.
     pub(crate) runtime_dir: Option<PathBuf>,
     /// Whether a path exists.
     pub(crate) exists: fn(&Path) -> bool,
 }
 
-impl Surroundings {
+impl Environment {
     pub(crate) fn now() -> Self {
         let dir = |name| std::env::var_os(name).filter(|dir| !dir.is_empty()).map(PathBuf::from);
         let runtime_dir = dir("XDG_RUNTIME_DIR")
             .or_else(|| dir("XDG_CACHE_HOME"))
             .or_else(|| dir("HOME").map(|home| home.join(".cache")));
+        // As in libvirt the effective user decides, also for sudo and setuid programs.
         let is_root = rustix::process::geteuid().is_root();
         Self { is_root, runtime_dir, exists: |path| path.exists() }
     }
 }
 
-impl Endpoint {
-    /// Where `uri` leads.
-    ///
-    /// # Errors
-    /// Nowhere: what to do.
-    pub(crate) fn of(
-        uri: &LibvirtUri,
-        read_only: bool,
-        around: &Surroundings,
-    ) -> Result<Self, String> {
-        let (socket, mode) = match &uri.transport {
-            Transport::Tcp { host, port } => return Ok(Self::Tcp(host.clone(), *port)),
-            Transport::Unix { socket: Some(path), .. } => return Ok(Self::Unix(path.into())),
-            Transport::Unix { socket: None, mode } => (own_daemon(&uri.driver), *mode),
-        };
-        let session = uri.means_own_daemon() && !around.is_root;
-        let dir = match (session, &around.runtime_dir) {
-            (false, _) => PathBuf::from("/var/run/libvirt"),
-            (true, Some(dir)) => dir.join("libvirt"),
-            (true, None) => {
-                return Err("set XDG_RUNTIME_DIR, where your own libvirt daemon listens, or give \
-                            socket=PATH"
-                    .into());
-            }
-        };
-        let suffix = if read_only && !session { "-sock-ro" } else { "-sock" };
-        let path = |daemon: &str| dir.join(format!("{daemon}{suffix}"));
-        let legacy = path("libvirt");
-        Ok(Self::Unix(match (mode, socket.map(path)) {
-            (Mode::Direct, Some(own)) => own,
-            (Mode::Direct, None) => {
-                return Err(format!(
-                    "the driver {} has no daemon of its own: take out mode=direct",
-                    uri.driver
-                ));
-            }
-            (Mode::Auto, Some(own)) if (around.exists)(&own) => own,
-            (Mode::Auto | Mode::Legacy, _) => legacy,
-        }))
-    }
-
-    pub(crate) fn is_remote(uri: &LibvirtUri) -> bool {
-        matches!(uri.transport, Transport::Tcp { .. })
-    }
+/// Where the daemon that `uri` means listens.
+///
+/// # Errors
+/// It means no socket: what to do.
+pub(crate) fn endpoint(
+    uri: &LibvirtUri,
+    read_only: bool,
+    environment: &Environment,
+) -> Result<Endpoint, String> {
+    let (daemon, mode) = match &uri.transport {
+        Transport::Tcp { host, port } => return Ok(Endpoint::Tcp(host.clone(), *port)),
+        Transport::Unix { socket: Some(path), .. } => return Ok(Endpoint::Unix(path.into())),
+        Transport::Unix { socket: None, mode } => (modular_daemon(&uri.driver), *mode),
+    };
+    // libvirt has no session daemon for root: `qemu:///session` means the system's there.
+    let session = uri.means_session_daemon() && !environment.is_root;
+    let dir = match (session, &environment.runtime_dir) {
+        (false, _) => PathBuf::from("/var/run/libvirt"),
+        (true, Some(dir)) => dir.join("libvirt"),
+        (true, None) => {
+            return Err("set XDG_RUNTIME_DIR, below which your session daemon listens, or give \
+                        socket=PATH"
+                .into());
+        }
+    };
+    let suffix = if read_only && !session { "-sock-ro" } else { "-sock" };
+    let path = |daemon: &str| dir.join(format!("{daemon}{suffix}"));
+    Ok(Endpoint::Unix(match (mode, daemon.map(path)) {
+        (Mode::Direct, Some(modular)) => modular,
+        (Mode::Direct, None) => {
+            return Err(format!(
+                "the driver {} has no modular daemon: leave out mode=direct",
+                uri.driver
+            ));
+        }
+        (Mode::Auto, Some(modular)) if (environment.exists)(&modular) => modular,
+        (Mode::Auto | Mode::Legacy, _) => path("libvirt"),
+    }))
 }
 
-/// The daemon that serves one driver alone.
-fn own_daemon(driver: &str) -> Option<&'static str> {
+/// The modular daemon, which serves one driver only.
+fn modular_daemon(driver: &str) -> Option<&'static str> {
     Some(match driver {
         "qemu" => "virtqemud",
         "lxc" => "virtlxcd",
@@ -98,34 +89,23 @@ fn own_daemon(driver: &str) -> Option<&'static str> {
     })
 }
 
-/// The path, or `host:port`.
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unix(path) => write!(f, "{}", path.display()),
-            Self::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Self::Tcp(host, port) => write!(f, "{host}:{port}"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const ROOT: Surroundings = Surroundings { is_root: true, runtime_dir: None, exists: |_| false };
-    const MODULAR: Surroundings = Surroundings {
+    const ROOT: Environment = Environment { is_root: true, runtime_dir: None, exists: |_| false };
+    const MODULAR: Environment = Environment {
         is_root: true,
         runtime_dir: None,
         exists: |path| path.to_string_lossy().contains("virtqemud"),
     };
 
-    fn user() -> Surroundings {
-        Surroundings { is_root: false, runtime_dir: Some("/run/user/7".into()), exists: |_| false }
+    fn user() -> Environment {
+        Environment { is_root: false, runtime_dir: Some("/run/user/7".into()), exists: |_| false }
     }
 
-    fn place(uri: &str, read_only: bool, around: &Surroundings) -> String {
-        match Endpoint::of(&LibvirtUri::parse(uri).unwrap(), read_only, around) {
+    fn socket(uri: &str, read_only: bool, environment: &Environment) -> String {
+        match endpoint(&LibvirtUri::parse(uri).unwrap(), read_only, environment) {
             Ok(endpoint) => endpoint.to_string(),
             Err(reason) => reason,
         }
@@ -148,15 +128,17 @@ mod tests {
             ("test:///default?socket=/tmp/s", true, &user, "/tmp/s"),
             ("test+tcp://[::1]/default", true, &user, "[::1]:16509"),
         ];
-        for (uri, read_only, around, expected) in table {
-            assert_eq!(place(uri, read_only, around), expected, "{uri}");
+        for (uri, read_only, environment, expected) in table {
+            assert_eq!(socket(uri, read_only, environment), expected, "{uri}");
         }
     }
 
     #[test]
-    fn where_there_is_no_socket_it_says_what_to_do() {
-        let lost = Surroundings { runtime_dir: None, ..user() };
-        assert!(place("qemu:///session", true, &lost).contains("XDG_RUNTIME_DIR"));
-        assert!(place("test:///default?mode=direct", true, &ROOT).contains("take out mode=direct"));
+    fn a_uri_that_means_no_socket_has_advice() {
+        let without_dirs = Environment { runtime_dir: None, ..user() };
+        assert!(socket("qemu:///session", true, &without_dirs).contains("XDG_RUNTIME_DIR"));
+        assert!(
+            socket("test:///default?mode=direct", true, &ROOT).contains("leave out mode=direct")
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! libvirt's own RPC, in pure Rust: the backend of [`virevent`] for everything that a libvirt daemon
-//! manages.
+//! The backend of [`virevent`] for all hypervisors that a libvirt daemon manages: libvirt's own
+//! RPC, in pure Rust.
 //!
 //! ```text
 //!   libvirtd ──unix, tcp──▶ wire ──frames──▶ decode ──events──▶ virevent's driver ──▶ streams
@@ -23,15 +23,16 @@
 //!
 //! # What it connects to
 //!
-//! A daemon: libvirtd, or the modular virtqemud and its like, also for `test:///default`, which
-//! libvirt's own clients run inside their process. The transports are unix and, without encryption
-//! or authentication, tcp. URIs are libvirt's, with the parameters `socket`, `mode` and `name`;
-//! parameters of transports that are not here are refused, and any other is passed on to the daemon.
+//! It connects to a daemon: libvirtd, or a modular one such as virtqemud. That holds for
+//! `test:///default` as well, which libvirt's own clients run inside their process. The transports
+//! are unix and tcp, tcp without encryption and authentication. URIs are libvirt's, with the
+//! parameters `socket`, `mode` and `name`. Parameters of other transports are refused; all others
+//! are passed on to the daemon.
 //!
-//! The connection is read-only unless [`read_write`](Libvirt::read_write) is asked for. It is opened
-//! with libvirt's flag for it, and on the socket that ends in `-ro` if the URI names none. No fallback
-//! is tried: as with libvirt's own client, a missing read-only socket is an error. A socket that is
-//! named is taken as it is; one that ends in `-ro` is read-only whatever is asked for.
+//! The connection is read-only unless [`read_write`](Libvirt::read_write) is called. It is opened
+//! with libvirt's flag for that, and on the socket that ends in `-ro` if the URI names none. There
+//! is no fallback: as with libvirt's own client, a missing read-only socket is an error. A socket
+//! in the URI is taken as it is; one that ends in `-ro` is always read-only.
 //!
 //! | URI | socket, read-only |
 //! |---|---|
@@ -39,25 +40,26 @@
 //! | `qemu:///session` | `$XDG_RUNTIME_DIR/libvirt/virtqemud-sock` if it exists, else `libvirt-sock` there; for root as above |
 //! | `test:///default` | `$XDG_RUNTIME_DIR/libvirt/libvirt-sock`; for root `/var/run/libvirt/libvirt-sock-ro` |
 //! | `...?socket=PATH` | `PATH` |
-//! | `...?mode=legacy`, `mode=direct` | only libvirtd's, only the driver's own daemon's |
+//! | `...?mode=legacy`, `mode=direct` | only libvirtd's, only that of the driver's modular daemon |
 //! | `test+tcp://host[:16509]/default` | the port |
 //!
 //! # What it reports
 //!
-//! Lifecycle and reboot have types; every other event of libvirt can be asked for and comes as
-//! [`DomainEvent::Other`](virevent::DomainEvent::Other), named by libvirt's number (`virDomainEventID`):
-//! see [`decode`]. [`Kind::Other`](virevent::Kind::Other) means every number from 2 to 31 that the
-//! daemon accepts; each is tried, since no call tells which there are. `other:32` and above can be
-//! asked for one by one. What is asked for is registered as it is: io-error (4) and io-error-reason (6)
-//! tell the same thing twice, and so do block-job (8) and block-job-2 (16). Ask for one of each to hear
-//! it once.
+//! Lifecycle and reboot have types. Every other event of libvirt can be subscribed to by libvirt's
+//! number (`virDomainEventID`) and is delivered as
+//! [`DomainEvent::Other`](virevent::DomainEvent::Other): see [`decode`].
+//! [`Kind::Other`](virevent::Kind::Other) means every number from 2 to 31 that the daemon accepts;
+//! each is tried, because no call returns which there are. `other:32` and above can be subscribed
+//! to one by one. Two pairs of numbers report the same thing twice: io-error (4) and
+//! io-error-reason (6), block-job (8) and block-job-2 (16). Subscribe to one of each pair.
 //!
-//! For itself the session registers reboot and control-error as well, and asks for the domain of an event
-//! that leaves open how it is; see `docs/libvirt.md`. A kind that it registers for itself is delivered to
-//! the subscribers that ask for it.
+//! The session registers reboot and control-error for itself as well, and asks the daemon for the
+//! state of a domain after an event that leaves it uncertain; see `docs/libvirt.md`. These kinds
+//! are delivered only to subscribers that want them.
 //!
-//! libvirt stamps no events with a time: theirs is that of receipt. An event that ends a run has no
-//! domain id on the wire, or has that of the run; [`virevent`] lends the id of the run where it lacks.
+//! libvirt's events have no time: `at` is the time of receipt. An event that ends a run has no
+//! domain id on the wire, or that of the run; where it has none [`virevent`] adds the id of the
+//! run.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -66,10 +68,10 @@ mod client;
 pub mod decode;
 mod doubts;
 mod endpoint;
-mod listing;
-mod look;
+mod list_request;
 mod registrations;
 mod session;
+mod state_request;
 mod uri;
 pub mod wire;
 
@@ -78,11 +80,10 @@ use std::time::Duration;
 use virevent::Error;
 use virevent::driver::{Driver, Reconnect, Settings};
 
-use crate::endpoint::Endpoint;
 use crate::session::Opener;
 use crate::uri::LibvirtUri;
 
-/// How to reach a libvirt daemon. By value:
+/// Options of a source of libvirt's events. By value:
 /// `Libvirt::new("qemu:///system")?.call_timeout(Duration::from_secs(30)).source()`.
 #[derive(Clone, Debug)]
 #[must_use = "call source()"]
@@ -95,47 +96,48 @@ pub struct Libvirt {
 }
 
 impl Libvirt {
-    /// The daemon that a libvirt URI leads to. Does no I/O; the environment and the sockets are
-    /// looked at when it connects.
+    /// The daemon that a libvirt URI means. Does no I/O: environment variables and sockets are
+    /// examined when it connects.
     ///
     /// # Errors
-    /// [`Error::InvalidUri`]: it is no URI, or needs what this version does not have.
+    /// [`Error::InvalidUri`]: it is no URI, or needs what this version does not support.
     pub fn new(uri: &str) -> Result<Self, Error> {
         let uri = LibvirtUri::parse(uri)?;
-        let remote = Endpoint::is_remote(&uri);
+        let reconnect = if uri.is_remote() { Reconnect::remote() } else { Reconnect::local() };
         Ok(Self {
             opener: Opener { uri, read_only: true, timeout: Duration::from_secs(10) },
             keepalive: (Duration::from_secs(5), 5),
             call_timeout: Duration::from_secs(10),
-            reconnect: if remote { Reconnect::remote() } else { Reconnect::local() },
+            reconnect,
             settings: Settings::default(),
         })
     }
 
-    /// Opens the connection for reading and writing. Default: read-only, which is enough for events
-    /// and what most users may do.
+    /// Opens the connection for reading and writing. Default: read-only, which is enough for
+    /// events, and which more users have permission for.
     pub fn read_write(mut self) -> Self {
         self.opener.read_only = false;
         self
     }
 
-    /// After how much silence to ask whether the daemon lives, and how many times in a row, one
-    /// interval apart, before the connection is given up: after `interval * (count + 1)` of silence.
-    /// Default: 5 s, 5 times. An interval of zero never asks.
+    /// Sends a ping after `interval` without a message, and further ones at that interval. After
+    /// `count` pings without a reply, `interval * (count + 1)` after the last message, the
+    /// connection is closed. Default: 5 s, 5 times. An interval of zero disables pings.
     pub fn keepalive(mut self, interval: Duration, count: u32) -> Self {
         self.keepalive = (interval, count);
         self
     }
 
-    /// How long the daemon may take to answer a call. A subscription that waits for the answer then fails,
-    /// or opens with a gap; the connection is kept while keepalives are answered. Default: 10 s.
+    /// How long the daemon may take to answer a call. After that a subscription that waits for the
+    /// answer fails, or opens with a gap; the connection stays as long as pings are answered.
+    /// Default: 10 s.
     pub fn call_timeout(mut self, timeout: Duration) -> Self {
         self.call_timeout = timeout;
         self
     }
 
-    /// How long connecting may take, the handshake included. Default: 10 s. A daemon that asks polkit
-    /// to ask a user may need more.
+    /// How long connecting may take, handshake included. Default: 10 s. It may have to be longer
+    /// where polkit asks a user for a password.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.opener.timeout = timeout;
         self
@@ -148,7 +150,7 @@ impl Libvirt {
         self
     }
 
-    /// What all backends share. It has precedence over what the methods above say.
+    /// The settings that all backends share. They override those of the other methods.
     pub fn settings(mut self, settings: Settings) -> Self {
         self.settings = settings;
         self
@@ -159,13 +161,15 @@ impl Libvirt {
         if let Some(timeout) = self.settings.connect_timeout.take() {
             self.opener.timeout = timeout;
         }
+        // The driver counts the silence; the session only sends the pings.
         let (interval, count) = self.keepalive;
-        // The opener's own deadline names the call that had no reply; the driver's must come after it.
-        let backstop = self.opener.timeout.saturating_add(Duration::from_secs(1));
+        // The error of the opener's own deadline names the call without a reply, so the driver's
+        // deadline is later.
+        let driver_timeout = self.opener.timeout.saturating_add(Duration::from_secs(1));
         Driver::builder(self.opener)
             .keepalive(Some(interval), count)
             .call_timeout(self.call_timeout)
-            .connect_timeout(backstop)
+            .connect_timeout(driver_timeout)
             .reconnect(self.reconnect)
             .settings(&self.settings)
             .build()

@@ -1,13 +1,14 @@
-//! What is registered at the server, and the way to what is wanted.
+//! The registrations for events: which exist at the server, and which calls lead to those that are
+//! wanted.
 //!
-//! libvirt keeps one registration an event id and connection. Each has a number of the server's own,
-//! the callback id, except on servers before 1.2.1 (the legacy way).
+//! libvirt has one registration for each event id of a connection. The server gives each a callback
+//! id, except servers before 1.2.1 (the legacy procedures).
 //!
-//! While anything is wanted the session also registers what it needs itself: [`OWN`].
+//! While anything is wanted the session also registers the events that it needs itself: [`OWN`].
 //!
-//! [`Kind::Other`] means every event id from 2 to [`LAST_PROBED`] that the server accepts: each is
-//! tried, since no call tells which there are, and what was refused is not tried again on the same
-//! connection.
+//! [`Kind::Other`] means every event id from 2 to [`LAST_PROBED`] that the server accepts. No call
+//! returns which there are, so each is tried, and one that was refused is not tried again on the
+//! same connection.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,45 +18,47 @@ use virevent::{EventName, Kind};
 use crate::calls::{Calls, Purpose};
 use crate::wire::{Register, procs};
 
-/// The last event id that is tried for [`Kind::Other`]: libvirt 12.4 has up to 29.
+/// The last event id that is tried for [`Kind::Other`]. The last one that libvirt 12.8 has is 29.
 const LAST_PROBED: u32 = 31;
 
 /// The last event id of servers before 1.2.1.
 const LAST_LEGACY: u32 = 15;
 
-/// The event ids that have a type, and so are not for [`Kind::Other`].
+/// The event ids that have kinds of their own, and so are not part of [`Kind::Other`].
 const LIFECYCLE: u32 = 0;
 const REBOOT: u32 = 1;
 
-/// libvirt failed to talk to a run's hypervisor.
+/// Sent when libvirt cannot communicate with the hypervisor of a run.
 pub(crate) const CONTROL_ERROR: u32 = 7;
 
-/// What the session needs itself: a reboot can give a run another id, and can end a crash, and a control
-/// error can be the only event at the end of a run. A server may lack them.
+/// The events that the session needs itself. A reboot can give a run another id and can end a
+/// crash; a control error can be the only event at the end of a run. A server need not have them.
 const OWN: [u32; 2] = [REBOOT, CONTROL_ERROR];
 
+/// The registrations of one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Registrations {
-    /// Whether the server knows no callback ids.
+    /// Whether the server has no callback ids.
     pub(crate) legacy: bool,
     /// Event id to callback id.
     registered: BTreeMap<u32, i32>,
-    /// Event ids that the server turned out to lack.
+    /// Event ids that the server refused.
     lacking: BTreeSet<u32>,
-    change: Option<Change>,
+    /// The change that the server has not confirmed yet.
+    change: Option<InterestChange>,
 }
 
-/// A change under way.
+/// A change from what is registered to what is wanted.
 #[derive(Debug)]
-struct Change {
+struct InterestChange {
     tag: u64,
     interest: Interest,
-    /// Calls without a reply.
-    open: usize,
+    /// How many calls have no reply yet.
+    pending: usize,
 }
 
 impl Registrations {
-    /// Queues the calls that lead from what is registered to what is wanted.
+    /// Makes the calls that lead from what is registered to what is wanted.
     pub(crate) fn change(&mut self, interest: &Interest, tag: u64, calls: &mut Calls) {
         let last = if self.legacy { LAST_LEGACY } else { i32::MAX as u32 };
         let mut wanted: BTreeSet<u32> = BTreeSet::new();
@@ -70,22 +73,26 @@ impl Registrations {
         }
         wanted.retain(|id| !self.lacking.contains(id));
 
+        // libvirt refuses a second registration of an event id on one connection (error 8, "already
+        // tracked"), so only the difference is sent.
+
         let new = wanted.iter().filter(|id| !self.registered.contains_key(id));
         let old = self.registered.iter().filter(|(id, _)| !wanted.contains(id));
-        let mut open = 0;
+        let mut pending = 0;
         for id in new {
             self.register(*id, calls);
-            open += 1;
+            pending += 1;
         }
         for (id, callback) in old {
             self.deregister(*id, *callback, calls);
-            open += 1;
+            pending += 1;
         }
-        self.change = Some(Change { tag, interest: interest.clone(), open });
+        self.change = Some(InterestChange { tag, interest: interest.clone(), pending });
     }
 
     fn register(&self, id: u32, calls: &mut Calls) {
-        let (event, purpose) = (id as i32, Purpose::Register(id));
+        let event = id as i32;
+        let purpose = Purpose::Register(id);
         if self.legacy {
             let procedure = procs::CONNECT_DOMAIN_EVENT_REGISTER_ANY;
             calls.call(procedure, purpose, |args| args.i32(event));
@@ -104,8 +111,9 @@ impl Registrations {
         calls.call(procedure, Purpose::Deregister(id), |args| args.i32(argument));
     }
 
-    /// The server has registered the event id; `None` if it lacks it.
-    pub(crate) fn registered(&mut self, id: u32, callback: Option<i32>) {
+    /// The server replied to a registration: with a callback id, or without one if it has no such
+    /// event.
+    pub(crate) fn on_registered(&mut self, id: u32, callback: Option<i32>) {
         match callback {
             Some(callback) => {
                 self.registered.insert(id, callback);
@@ -114,24 +122,26 @@ impl Registrations {
                 self.lacking.insert(id);
             }
         }
-        self.answered();
+        self.on_reply();
     }
 
-    /// The server has deregistered the event id.
-    pub(crate) fn deregistered(&mut self, id: u32) {
+    /// The server replied to a deregistration.
+    pub(crate) fn on_deregistered(&mut self, id: u32) {
         self.registered.remove(&id);
-        self.answered();
+        self.on_reply();
     }
 
-    fn answered(&mut self) {
+    fn on_reply(&mut self) {
         if let Some(change) = &mut self.change {
-            change.open = change.open.saturating_sub(1);
+            change.pending = change.pending.saturating_sub(1);
         }
     }
 
-    /// The tag of the change that the server has confirmed, once, and the kinds that it lacks.
-    pub(crate) fn take_done(&mut self) -> Option<(u64, Vec<Kind>)> {
-        let Change { tag, interest, .. } = self.change.take_if(|change| change.open == 0)?;
+    /// The tag of a change that the server has confirmed, and the kinds that it does not have.
+    /// Returns each change once.
+    pub(crate) fn take_confirmed(&mut self) -> Option<(u64, Vec<Kind>)> {
+        let confirmed = self.change.take_if(|change| change.pending == 0)?;
+        let InterestChange { tag, interest, .. } = confirmed;
         let lacks = |kind: &&Kind| match kind {
             Kind::Other => self.registered.keys().all(|id| *id <= REBOOT),
             kind => event_id(kind).is_none_or(|id| !self.registered.contains_key(&id)),
@@ -139,24 +149,26 @@ impl Registrations {
         Some((tag, interest.kinds().iter().filter(lacks).cloned().collect()))
     }
 
-    /// Whether the session alone wants the event id.
+    /// Whether no subscriber wants the event id, only the session.
     pub(crate) fn is_own(&self, id: u32) -> bool {
-        let asked = |change: &Change| {
+        let is_wanted = |change: &InterestChange| {
             let kind = if id == REBOOT { Kind::Reboot } else { Kind::Named(EventName::Number(id)) };
             change.interest.contains(&kind)
         };
-        OWN.contains(&id) && !self.change.as_ref().is_some_and(asked)
+        // Without a pending change no subscriber waits for the reply.
+        OWN.contains(&id) && !self.change.as_ref().is_some_and(is_wanted)
     }
 
-    /// For which event id a callback is registered.
-    pub(crate) fn id_of(&self, callback: i32) -> Option<u32> {
+    /// The event id for which a callback is registered.
+    pub(crate) fn event_of(&self, callback: i32) -> Option<u32> {
+        // A daemon counts callback ids for all its clients: they are neither small nor consecutive.
         let mut all = self.registered.iter();
         all.find_map(|(id, known)| (*known == callback).then_some(*id))
     }
 }
 
-/// The one event id of a kind. None for names, which libvirt does not use, and for numbers that come
-/// as another kind.
+/// The one event id of a kind. `None` for names, which libvirt does not use, and for numbers that
+/// have a kind of their own.
 fn event_id(kind: &Kind) -> Option<u32> {
     match kind {
         Kind::Lifecycle => Some(LIFECYCLE),
@@ -175,7 +187,7 @@ mod tests {
     struct Peer {
         registrations: Registrations,
         calls: Calls,
-        /// The ids that the server has: those below.
+        /// The server has the event ids below this one.
         knows: u32,
         callback: i32,
     }
@@ -186,15 +198,16 @@ mod tests {
             Self { registrations, calls: Calls::default(), knows, callback: 220 }
         }
 
-        /// What was asked of the server for this interest, and what it lacks.
+        /// The calls for this interest, and the kinds that the server does not have.
         fn change(&mut self, kinds: &str) -> (Vec<String>, String) {
             let interest = kinds.split_whitespace().map(|kind| kind.parse().unwrap()).collect();
             self.registrations.change(&interest, 5, &mut self.calls);
             let mut asked = Vec::new();
             loop {
                 let mut frames = Frames::new();
-                frames.push(self.calls.unwritten());
-                self.calls.wrote(self.calls.unwritten().len());
+                frames.push(self.calls.outbox().unwritten());
+                let unwritten = self.calls.outbox().unwritten().len();
+                self.calls.outbox().wrote(unwritten);
                 let before = asked.len();
                 while let Some(frame) = frames.next_frame().unwrap() {
                     assert_eq!(frame.header.kind, kind::CALL);
@@ -206,27 +219,28 @@ mod tests {
                     break;
                 }
             }
-            let (tag, refused) = self.registrations.take_done().expect("all is answered");
+            let (tag, refused) =
+                self.registrations.take_confirmed().expect("all calls have replies");
             assert_eq!(tag, 5);
-            assert_eq!(self.registrations.take_done(), None, "it is said once");
+            assert_eq!(self.registrations.take_confirmed(), None, "a change is reported once");
             (asked, refused.iter().map(|kind| format!("{kind} ")).collect())
         }
 
         fn answer(&mut self, serial: u32) {
-            match self.calls.answered(serial).unwrap().purpose {
+            match self.calls.complete(serial).unwrap().purpose {
                 Purpose::Register(id) => {
                     self.callback += 1;
                     let callback = (id < self.knows).then_some(self.callback);
-                    self.registrations.registered(id, callback);
+                    self.registrations.on_registered(id, callback);
                 }
-                Purpose::Deregister(id) => self.registrations.deregistered(id),
+                Purpose::Deregister(id) => self.registrations.on_deregistered(id),
                 purpose => panic!("{purpose:?}"),
             }
         }
     }
 
     #[test]
-    fn only_the_difference_is_asked_for() {
+    fn only_the_difference_is_registered_or_deregistered() {
         let mut peer = Peer::new(27, false);
         assert_eq!(peer.change("lifecycle other:7").0, ["316(0)", "316(1)", "316(7)"]);
         assert_eq!(peer.change("lifecycle reboot other:8").0, ["316(8)"]);
@@ -236,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_session_needs_itself_may_be_lacking() {
+    fn the_server_need_not_have_what_the_session_needs() {
         let mut peer = Peer::new(1, false);
         let asked = ["316(0)", "316(1)", "316(7)"].map(Into::into).to_vec();
         assert_eq!(peer.change("lifecycle"), (asked, String::new()));
@@ -244,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn other_is_every_id_that_the_server_has_and_what_it_lacks_is_asked_for_once() {
+    fn other_means_every_event_id_that_the_server_has() {
         let mut peer = Peer::new(27, false);
         let (asked, refused) = peer.change("lifecycle other");
         assert_eq!((asked.len(), &*refused), (32, ""));
@@ -254,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_lacks_is_refused() {
+    fn kinds_that_the_server_does_not_have_are_refused() {
         let mut peer = Peer::new(27, false);
         let kinds = "lifecycle other:0 other:1 other:27 other:26 other:RTC_CHANGE other:4294967295";
         let (asked, refused) = peer.change(kinds);
@@ -266,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_server_is_asked_in_the_old_way() {
+    fn a_server_before_1_2_1_gets_the_legacy_procedures() {
         let mut peer = Peer::new(16, true);
         let (asked, refused) = peer.change("lifecycle other other:16");
         assert_eq!((asked.len(), &*refused), (16, "other:16 "));

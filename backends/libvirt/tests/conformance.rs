@@ -1,4 +1,4 @@
-//! The backend passes the testkit's suite, on a fake libvirtd and on a real one.
+//! The testkit's conformance suite, on a fake libvirtd and on real ones.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
@@ -100,7 +100,7 @@ mod real {
         uri: &'static str,
         tap: Tap,
         virsh: Virsh,
-        /// libvirt's test driver forgets everything when nobody is connected to it.
+        /// libvirt's test driver loses its domains when its last client disconnects.
         _keeper: VirshSession,
         daemon: Libvirtd,
     }
@@ -219,6 +219,7 @@ mod real {
             RealRig::qemu().await
         );
     }
+
     mod lxc {
         use super::*;
 

@@ -1,5 +1,5 @@
-//! What takes no memory, however long it goes on. One test at a time, since each measures the whole
-//! process.
+//! Floods of events that must take no memory, however long they last. The tests measure the memory
+//! of the whole process, so they run one at a time.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::time::Duration;
@@ -17,7 +17,7 @@ use virevent_testkit::servers::rss_kib;
 static ALONE: Mutex<()> = Mutex::const_new(());
 
 #[tokio::test]
-async fn a_peer_that_sends_events_and_never_answers_takes_no_memory() {
+async fn events_of_a_peer_that_never_answers_take_no_memory() {
     let _alone = ALONE.lock().await;
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("sock");
@@ -27,7 +27,7 @@ async fn a_peer_that_sends_events_and_never_answers_takes_no_memory() {
     let subscribing = tokio::spawn(async move { source.subscribe_with(Options::default()).await });
     let (mut peer, _) = listener.accept().await.unwrap();
 
-    // Each of a domain of its own, or names alone would be shared.
+    // Each event has a domain of its own, so that nothing can be shared.
     let mut sent = 0;
     let mut flood = async |events: u128| {
         for _ in 0..events / 1_000 {
@@ -47,13 +47,13 @@ async fn a_peer_that_sends_events_and_never_answers_takes_no_memory() {
     let before = rss_kib(std::process::id()).unwrap();
     flood(200_000).await;
     let grown = rss_kib(std::process::id()).unwrap().saturating_sub(before);
-    assert!(grown < 8 * 1024, "{grown} KiB for 200,000 events more");
+    assert!(grown < 8 * 1024, "{grown} KiB for 200,000 further events");
     assert!(!subscribing.is_finished());
     subscribing.abort();
 }
 
 #[tokio::test]
-async fn a_list_that_never_comes_takes_no_memory_for_the_events_that_do() {
+async fn events_during_an_unanswered_list_take_no_memory() {
     let _alone = ALONE.lock().await;
     let daemon = FakeLibvirtd::start().unwrap();
     daemon.host().create("web").unwrap();
@@ -64,12 +64,13 @@ async fn a_list_that_never_comes_takes_no_memory_for_the_events_that_do() {
     let subscribing = tokio::spawn(async move { source.subscribe_with(Options::default()).await });
     daemon.until(|daemon| daemon.calls(list) == 1).await;
 
-    // The driver holds up to 65,536 events for the list, and compacts them from there on.
-    flow(&daemon, 80_000).await;
+    // The driver buffers up to 65,536 events until the list arrives, and compacts them from there
+    // on.
+    send_events(&daemon, 80_000).await;
     let before = rss_kib(std::process::id()).unwrap();
-    flow(&daemon, 80_000).await;
+    send_events(&daemon, 80_000).await;
     let grown = rss_kib(std::process::id()).unwrap().saturating_sub(before);
-    assert!(grown < 8 * 1024, "{grown} KiB for 80,000 events more");
+    assert!(grown < 8 * 1024, "{grown} KiB for 80,000 further events");
 
     daemon.release();
     let mut events = subscribing.await.unwrap().unwrap();
@@ -78,13 +79,13 @@ async fn a_list_that_never_comes_takes_no_memory_for_the_events_that_do() {
     expect_sequence(&mut events, &["web[1] stopped (destroyed)"]).await.unwrap();
 }
 
-async fn flow(daemon: &FakeLibvirtd, events: usize) {
+async fn send_events(daemon: &FakeLibvirtd, events: usize) {
     for _ in 0..events / 100 {
         for _ in 0..50 {
             daemon.host().suspend("web").unwrap();
             daemon.host().resume("web").unwrap();
         }
-        // The fake's own queue is not what is measured here.
+        // Lets the fake write its queue, which is not to be measured.
         tokio::task::yield_now().await;
     }
 }

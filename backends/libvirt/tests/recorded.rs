@@ -1,4 +1,5 @@
-//! Recorded sessions of a real libvirtd, whole and in pieces, against what the recorder saw in them.
+//! Recorded sessions of a real libvirtd, whole and in pieces, compared with the recorder's
+//! summaries.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -9,7 +10,7 @@ use virevent::{DomainEvent, EventData};
 use virevent_libvirt::decode;
 use virevent_libvirt::wire::xdr::Reader;
 use virevent_libvirt::wire::{
-    Domain, Frames, Header, RemoteError, kind, procs, program, status, verdict,
+    Domain, Frames, Header, RemoteError, classify, kind, procs, program, status,
 };
 
 macro_rules! session {
@@ -26,7 +27,8 @@ struct Session {
 
 impl Session {
     fn read(text: &str) -> Self {
-        let (mut bytes, mut summaries) = (Vec::new(), Vec::new());
+        let mut bytes = Vec::new();
+        let mut summaries = Vec::new();
         for line in text.lines() {
             let line: Value = serde_json::from_str(line).unwrap();
             if line["dir"] == "s2c" {
@@ -37,7 +39,7 @@ impl Session {
         Self { bytes, summaries }
     }
 
-    /// Every event, decoded from pieces of at most `piece` bytes.
+    /// All events, decoded from pieces of at most `piece` bytes.
     fn events(&self, piece: usize, random: &mut Rng) -> Vec<DomainEvent> {
         let mut frames = Frames::new();
         let mut batch = Batch::new("s:", "h");
@@ -58,7 +60,8 @@ impl Session {
 
     /// The replies: status, procedure, body.
     fn replies(&self) -> Vec<(u32, i32, Vec<u8>)> {
-        let (mut frames, mut replies) = (Frames::new(), Vec::new());
+        let mut frames = Frames::new();
+        let mut replies = Vec::new();
         frames.push(&self.bytes);
         while let Some(frame) = frames.next_frame().unwrap() {
             if frame.header.kind == kind::REPLY {
@@ -74,8 +77,8 @@ fn from_hex(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(digits).collect()
 }
 
-/// An event in the words of the recorder: name, id, uuid, and the lifecycle's two numbers.
-fn in_short(event: &DomainEvent) -> String {
+/// An event as a line: name, uuid, id, and the event id or the two numbers of a lifecycle event.
+fn event_line(event: &DomainEvent) -> String {
     let domain = event.domain().unwrap();
     let what = match event {
         DomainEvent::Lifecycle(event) => format!("{:?}", event.change.codes().unwrap()),
@@ -87,23 +90,24 @@ fn in_short(event: &DomainEvent) -> String {
     format!("{} {} {id} {what}", domain.name(), domain.uuid())
 }
 
-/// The same of the recorder's summary; `None` for what is no event.
-fn summary_in_short(summary: &str) -> Option<String> {
+/// The same line from the recorder's summary; `None` if it is no event.
+fn summary_line(summary: &str) -> Option<String> {
     let (head, json) = summary.split_once(" {")?;
     let procedure = head.strip_prefix("remote message ")?.split_once('(')?.1.split_once(')')?.0;
     let (event, _) = procs::event_of(procedure.parse().unwrap()).expect("in the table");
-    let told: Value = serde_json::from_str(&format!("{{{json}")).unwrap();
+    let fields: Value = serde_json::from_str(&format!("{{{json}")).unwrap();
     let what = match event.id {
-        0 => format!("({}, {})", told["fields"][0], told["fields"][1]),
+        0 => format!("({}, {})", fields["fields"][0], fields["fields"][1]),
         id => id.to_string(),
     };
-    let domain = &told["dom"];
-    let (name, uuid) = (domain["name"].as_str()?, domain["uuid"].as_str()?);
+    let domain = &fields["dom"];
+    let name = domain["name"].as_str()?;
+    let uuid = domain["uuid"].as_str()?;
     Some(format!("{name} {uuid} {} {what}", domain["id"]))
 }
 
 #[test]
-fn every_event_is_decoded_as_the_recorder_saw_it_however_its_bytes_come() {
+fn recorded_events_decode_wherever_their_bytes_are_cut() {
     let sessions = [
         (session!("test-session"), 41),
         (session!("qemu-session"), 25),
@@ -113,22 +117,22 @@ fn every_event_is_decoded_as_the_recorder_saw_it_however_its_bytes_come() {
     ];
     for (session, count) in sessions {
         let expected: Vec<_> =
-            session.summaries.iter().filter_map(|summary| summary_in_short(summary)).collect();
+            session.summaries.iter().filter_map(|summary| summary_line(summary)).collect();
         assert_eq!(expected.len(), count);
         let mut random = Rng::with_seed(count as u64);
         for piece in [usize::MAX, 1, 7, 40, 100, 5000] {
             let events = session.events(piece, &mut random);
-            assert_eq!(events.iter().map(in_short).collect::<Vec<_>>(), expected, "{piece}");
+            assert_eq!(events.iter().map(event_line).collect::<Vec<_>>(), expected, "{piece}");
         }
     }
 }
 
 #[test]
-fn a_life_on_the_test_driver_reads_as_it_went() {
+fn a_recorded_life_is_decoded_in_order() {
     let events = session!("test-session").events(usize::MAX, &mut Rng::with_seed(1));
-    let told: Vec<_> = events.iter().take(14).map(ToString::to_string).collect();
+    let lines: Vec<_> = events.iter().take(14).map(ToString::to_string).collect();
     assert_eq!(
-        told,
+        lines,
         [
             "test[1] suspended (paused)",
             "test[1] resumed (unpaused)",
@@ -149,15 +153,15 @@ fn a_life_on_the_test_driver_reads_as_it_went() {
 }
 
 #[test]
-fn reads_that_bring_many_messages_and_parts_of_them_lose_none() {
+fn reads_with_many_messages_and_parts_lose_none() {
     let events = session!("burst").events(usize::MAX, &mut Rng::with_seed(1));
-    let told: Vec<_> = events.iter().map(ToString::to_string).collect();
+    let lines: Vec<_> = events.iter().map(ToString::to_string).collect();
     let pair = ["test[1] suspended (paused)", "test[1] resumed (unpaused)"];
-    assert_eq!(told, pair.repeat(20));
+    assert_eq!(lines, pair.repeat(20));
 }
 
 #[test]
-fn the_data_of_other_events_is_what_follows_the_domain() {
+fn the_data_of_other_events_begins_after_the_domain() {
     let events = session!("qemu-all-events").events(usize::MAX, &mut Rng::with_seed(1));
     let data = |id: &str| {
         let found = events.iter().find_map(|event| match event {
@@ -171,7 +175,7 @@ fn the_data_of_other_events_is_what_follows_the_domain() {
     };
     // 2 rtc-change: hyper.
     assert_eq!(data("2").len(), 8);
-    // 12 pmsuspend: the reason, which stands before the domain.
+    // 12 pmsuspend: the reason, which comes before the domain.
     assert_eq!(data("12"), [0; 4]);
     // 15 device-removed: string.
     assert_eq!(Reader::new(&data("15")).string(), Ok(&b"ua-tab"[..]));
@@ -188,7 +192,7 @@ fn a_long_list_is_read_whole() {
         .map(|(_, _, body)| {
             let mut body = Reader::new(body);
             let domains = Domain::read_all(&mut body).unwrap();
-            assert_eq!(body.u32(), Ok(domains.len() as u32), "the count that follows");
+            assert_eq!(body.u32(), Ok(domains.len() as u32), "the count after the list");
             assert!(body.rest().is_empty());
             domains.len()
         })
@@ -197,13 +201,13 @@ fn a_long_list_is_read_whole() {
 }
 
 #[test]
-fn every_error_is_read_and_only_what_cannot_be_mended_is_a_refusal() {
+fn recorded_errors_are_refusals_only_if_a_retry_is_useless() {
     let mut seen = Vec::new();
     for (status, _, body) in session!("errors").replies() {
         if status != status::OK {
             let error = RemoteError::read(&mut Reader::new(&body)).unwrap();
             assert!(!error.message.is_empty());
-            seen.push((error.code, error.domain, verdict(error.code).refusal));
+            seen.push((error.code, error.domain, classify(error.code).is_refusal));
         }
     }
     seen.sort_unstable();

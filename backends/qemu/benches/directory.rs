@@ -1,7 +1,7 @@
 //! What a directory of many QEMUs costs its client: time, memory, CPU and latency.
 //!
 //! The QEMUs are the testkit's fakes, all in a second process that this one starts, so that what is
-//! measured here is the client alone. Each fake is a real socket, and does what it is told on the
+//! measured here is the client alone. Each fake is a real socket, and obeys the orders on the
 //! second process's standard input.
 //! Run it with `cargo bench -p virevent-qemu --bench directory`.
 
@@ -23,10 +23,10 @@ use virevent_testkit::qmp::FakeQemu;
 const RATE: usize = 10_000;
 const SECONDS: usize = 5;
 
-/// How often one starts and stops.
+/// How many starts and stops are measured.
 const LIVES: usize = 50;
 
-/// After a look at the directory the next one waits for some milliseconds.
+/// The time between two orders: after a scan the next one waits for some milliseconds.
 const APART: Duration = Duration::from_millis(50);
 
 const IDLE: Duration = Duration::from_secs(10);
@@ -38,7 +38,8 @@ fn main() {
     let args: Vec<_> = std::env::args().collect();
     match args.iter().position(|arg| arg == "serve") {
         Some(at) => {
-            let (directory, count) = (Path::new(&args[at + 1]), args[at + 2].parse().unwrap());
+            let directory = Path::new(&args[at + 1]);
+            let count = args[at + 2].parse().unwrap();
             runtime.block_on(serve(directory, count));
         }
         None => runtime.block_on(measure()),
@@ -51,11 +52,13 @@ async fn measure() {
     for count in [1, 100, 500] {
         let home = tempfile::Builder::new().prefix("vd").tempdir().unwrap();
         let mut server = Server::new(home.path(), count);
-        // What a source without a QEMU takes is there already.
+        // Before the first figure: the memory of a source without a QEMU does not count.
         drop(watch(&home.path().join("none")).await);
-        let (before, began) = (memory(), Instant::now());
+        let before = memory();
+        let began = Instant::now();
         let (source, mut events) = watch(home.path()).await;
-        let (synced, memory) = (began.elapsed(), memory() - before);
+        let synced = began.elapsed();
+        let memory = memory() - before;
         let idle = cpu_of(async { tokio::time::sleep(IDLE).await }).await / IDLE.as_secs_f64();
         let busy = cpu_of(server.flood(&mut events)).await / (RATE * SECONDS) as f64;
         assert_eq!(source.counters().missed, 0);
@@ -70,11 +73,13 @@ async fn measure() {
         );
     }
     let home = tempfile::Builder::new().prefix("vd").tempdir().unwrap();
+    // Stale sockets are tried again at intervals for ever: that must cost next to nothing.
     for number in 0..500 {
         let path = home.path().join(format!("{number}.sock"));
         drop(std::os::unix::net::UnixListener::bind(path).unwrap());
     }
     let _watched = watch(home.path()).await;
+    // The retries have reached their longest interval by then.
     tokio::time::sleep(IDLE).await;
     let idle = cpu_of(async { tokio::time::sleep(IDLE).await }).await / IDLE.as_secs_f64();
     println!("\n500 sockets that were left behind: {:.2} % CPU", idle * 100.0);
@@ -82,6 +87,7 @@ async fn measure() {
 
 async fn watch(directory: &Path) -> (virevent::driver::Driver, EventStream) {
     let source = QmpDir::new(&format!("qmp-dir:{}", directory.display())).unwrap().source();
+    // Room for a second of events: a lag would change what is measured.
     let options = Options::default().capacity(RATE);
     let mut events = source.subscribe_with(options).await.unwrap();
     until_synced(&mut events).await.unwrap();
@@ -95,7 +101,7 @@ fn shown(mut times: Vec<Duration>) -> String {
     format!("{:.1} ms, at most {:.1}", ms(&times[times.len() / 2]), ms(&times[times.len() - 1]))
 }
 
-/// The seconds of CPU that this process takes for something.
+/// The seconds of CPU that this process takes for `deed`.
 async fn cpu_of(deed: impl Future<Output = ()>) -> f64 {
     let cpu = || {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
@@ -115,7 +121,7 @@ fn now() -> Duration {
     SystemTime::UNIX_EPOCH.elapsed().unwrap()
 }
 
-/// The other process.
+/// The second process, with the fakes.
 struct Server {
     child: Child,
     orders: ChildStdin,
@@ -137,7 +143,7 @@ impl Server {
         server
     }
 
-    /// Has it do something; returns when it began to.
+    /// Sends an order; returns when the process began with it.
     fn order(&mut self, order: &str) -> Duration {
         writeln!(self.orders, "{order}").unwrap();
         let mut answer = String::new();
@@ -153,9 +159,10 @@ impl Server {
         }
     }
 
-    /// How long it takes until a start is told, and a stop.
+    /// How long it takes until a start is delivered, and a stop.
     async fn lives(&mut self, events: &mut EventStream) -> (Vec<Duration>, Vec<Duration>) {
-        let (mut starts, mut stops) = (Vec::new(), Vec::new());
+        let mut starts = Vec::new();
+        let mut stops = Vec::new();
         for _ in 0..LIVES {
             tokio::time::sleep(APART).await;
             let began = self.order("start");
@@ -181,7 +188,7 @@ async fn until(events: &mut EventStream, what: impl Fn(Change) -> bool) {
     while !events.next().await.unwrap().lifecycle().is_some_and(|event| what(event.change)) {}
 }
 
-/// The other process's part.
+/// The part of the second process.
 async fn serve(directory: &Path, count: usize) {
     use tokio::io::AsyncBufReadExt;
 

@@ -3,11 +3,11 @@
 //! Beside it, in the same process, in turns and over the same bytes:
 //!
 //! - *read*: a loop that only reads;
-//! - *serde*: a loop that finds the lines and parses each with a borrowed serde struct, and does nothing
-//!   else: the least that a client in Rust would do.
+//! - *serde*: a loop that finds the lines and parses each with a borrowed serde struct: the least that a
+//!   client in Rust would do.
 //!
-//! What is compared is the CPU time of the client's one thread per event; the server is another thread.
-//! Run it with `cargo bench -p virevent-qemu --bench lines`.
+//! What is compared is the CPU time of the client's one thread per event; the server is another
+//! thread. Run it with `cargo bench -p virevent-qemu --bench lines`.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
@@ -38,6 +38,7 @@ fn main() {
         let mut runs: Vec<[f64; 3]> = (0..RUNS)
             .map(|run| {
                 let path = |what: &str| dir.path().join(format!("{what}{run}{}", form.len()));
+                // The three in turns: the clock of a busy machine changes from one run to the next.
                 [
                     measure(&path("a"), block, false, read_only),
                     measure(&path("b"), block, false, parse),
@@ -45,7 +46,7 @@ fn main() {
                 ]
             })
             .collect();
-        // The run with the median ratio: the machine is noisy.
+        // The median ratio, for other processes disturb single runs.
         runs.sort_by(|a, b| (a[2] / a[1]).total_cmp(&(b[2] / b[1])));
         let [read, plain, ours] = runs[RUNS / 2];
         for (what, cost) in [("read", read), ("serde", plain), ("virevent", ours)] {
@@ -79,7 +80,8 @@ fn cpu() -> Duration {
 
 async fn read_only(path: PathBuf) -> Duration {
     let mut socket = tokio::net::UnixStream::connect(path).await.unwrap();
-    let (mut buffer, before) = (vec![0; 64 * 1024], cpu());
+    let mut buffer = vec![0; 64 * 1024];
+    let before = cpu();
     while socket.read(&mut buffer).await.unwrap() > 0 {}
     cpu() - before
 }
@@ -102,7 +104,9 @@ struct Timestamp {
 
 async fn parse(path: PathBuf) -> Duration {
     let mut socket = tokio::net::UnixStream::connect(path).await.unwrap();
-    let (mut buffer, mut filled, mut events) = (vec![0; 64 * 1024], 0, 0);
+    let mut buffer = vec![0; 64 * 1024];
+    let mut filled = 0;
+    let mut events = 0;
     let before = cpu();
     loop {
         let read = socket.read(&mut buffer[filled..]).await.unwrap();
@@ -127,6 +131,7 @@ async fn virevent(path: PathBuf) -> Duration {
     let source = Qmp::new(&format!("qmp:{}", path.display())).unwrap().source();
     let mut events = source.subscribe().await.unwrap();
     while !matches!(events.next().await.unwrap(), DomainEvent::Synced(_)) {}
+    // From the sync on: the handshake is no event.
     let before = cpu();
     for _ in 0..EVENTS {
         let event = events.next().await.unwrap();
@@ -140,9 +145,10 @@ async fn virevent(path: PathBuf) -> Duration {
 
 /// Resets and what follows them, with data and without: as QEMU writes them, or with the members of
 /// each in another order, which only a JSON parser reads.
-fn block(familiar: bool) -> Vec<u8> {
+fn block(is_usual_form: bool) -> Vec<u8> {
     let mut bytes = Vec::new();
     for n in 0..BLOCK {
+        // A cycle of states, so that each event is a change and none is dropped as a repetition.
         let event = match n % 4 {
             0 => "\"RESET\", \"data\": {\"guest\": true, \"reason\": \"guest-reset\"}",
             1 => "\"SUSPEND\"",
@@ -150,7 +156,7 @@ fn block(familiar: bool) -> Vec<u8> {
             _ => "\"RESUME\"",
         };
         let stamp = format!("{{\"seconds\": 1795333210, \"microseconds\": {}}}", n % 1_000_000);
-        let line = match familiar {
+        let line = match is_usual_form {
             true => format!("{{\"timestamp\": {stamp}, \"event\": {event}}}\r\n"),
             false => format!("{{\"event\": {event}, \"timestamp\": {stamp}}}\r\n"),
         };
@@ -169,12 +175,12 @@ fn serve(mut socket: &UnixStream, block: &[u8], handshake: bool) {
         }
     }
     if handshake {
-        // It closes when it has everything.
+        // The client closes the connection when it has read all.
         let _ = socket.read_to_end(&mut Vec::new());
     }
 }
 
-/// Does what a QEMU does until it has told its run state, and leaves the client a moment to be synced.
+/// Answers the questions of a client up to that for the run state, and waits a moment for its sync.
 fn answer_until_asked_all(mut socket: &UnixStream) {
     socket.write_all(b"{\"QMP\": {\"version\": {}, \"capabilities\": []}}\r\n").unwrap();
     let mut lines = BufReader::new(socket).lines();
@@ -183,12 +189,15 @@ fn answer_until_asked_all(mut socket: &UnixStream) {
         let call: serde_json::Value = serde_json::from_str(&line).unwrap();
         let answer = match call["execute"].as_str().unwrap() {
             "query-status" => serde_json::json!({"status": "running"}),
+            // No virtual CPU: the process is this one, and is watched as QEMU's would be.
             "query-cpus-fast" => serde_json::json!([]),
             _ => serde_json::json!({}),
         };
         let answer = serde_json::json!({"return": answer, "id": call["id"]});
         socket.write_all(format!("{answer}\r\n").as_bytes()).unwrap();
         if call["execute"] == "query-status" {
+            // The server cannot see when the client is synced, and events before would not be
+            // counted.
             std::thread::sleep(Duration::from_millis(50));
             return;
         }

@@ -1,4 +1,4 @@
-//! `qmp:/path/to/socket` and `qmp+tcp://host:port`. Parsing does no I/O.
+//! The URI of a monitor, `qmp:/path/to/socket` or `qmp+tcp://host:port`. Parsing does no I/O.
 
 use std::ffi::OsString;
 use std::fmt::{self, Write};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use virevent::Error;
 
-/// The most bytes that a socket's path can have: `sun_path`, less its final NUL.
+/// The longest path of a socket, in bytes: `sun_path`, less its final NUL.
 pub(crate) const LONGEST_PATH: usize = 107;
 
 /// Where a QEMU's monitor listens.
@@ -34,7 +34,8 @@ impl Endpoint {
         parse(uri).map_err(|reason| Error::InvalidUri { uri: uri.into(), reason })
     }
 
-    /// What a QEMU without a name is called: the socket's file without its extension, or the address.
+    /// The name of a domain whose QEMU has none: the socket's file without its extension, or the
+    /// address.
     pub(crate) fn stem(&self) -> String {
         match self {
             Self::Unix(path) => match path.file_stem() {
@@ -63,7 +64,7 @@ fn parse(uri: &str) -> Result<Endpoint, String> {
 
 fn unix(path: &str) -> Result<Endpoint, String> {
     if !path.starts_with('/') {
-        return Err("give the socket's whole path, as in qmp:/run/vm.sock".into());
+        return Err("give the socket's absolute path, as in qmp:/run/vm.sock".into());
     }
     let path = decoded(path)?;
     if path.len() > LONGEST_PATH {
@@ -94,7 +95,7 @@ fn tcp(address: &str) -> Result<Endpoint, String> {
     }
 }
 
-/// The text with each `%XX` as the byte that it stands for.
+/// Decodes each `%XX` to its byte.
 pub(crate) fn decoded(text: &str) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -104,7 +105,7 @@ pub(crate) fn decoded(text: &str) -> Result<Vec<u8>, String> {
             bytes.push(*first);
             continue;
         }
-        // `from_str_radix` would take a sign for a digit.
+        // `from_str_radix` accepts a sign, as in `%+f`.
         let digits = tail.get(..2).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
         let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
         let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
@@ -114,7 +115,7 @@ pub(crate) fn decoded(text: &str) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// The path as it is written in a URI.
+/// Encodes a path for a URI.
 pub(crate) fn encoded(path: &Path) -> String {
     let mut text = String::new();
     for byte in path.as_os_str().as_bytes() {
@@ -133,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_uri_leads_to_a_socket() {
+    fn a_uri_names_a_socket() {
         let table = [
             ("qmp:/run/vm.sock", "/run/vm.sock", "vm"),
             ("qmp:///run/a%20b.qmp", "/run/a b.qmp", "a b"),
@@ -155,10 +156,10 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_refused_with_what_to_do() {
+    fn an_unusable_uri_is_refused_with_advice() {
         let table = [
-            ("qmp:vm.sock", "whole path"),
-            ("qmp:", "whole path"),
+            ("qmp:vm.sock", "absolute path"),
+            ("qmp:", "absolute path"),
             ("qmp:/run/%zz", "%25"),
             ("qmp:/run/%", "%25"),
             ("qmp:/run/%+f", "%25"),

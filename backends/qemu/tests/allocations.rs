@@ -1,4 +1,4 @@
-//! What an event costs, from the socket to the stream, once everything has its size.
+//! An event allocates nothing, from the socket to the stream, once all buffers have their size.
 #![allow(clippy::unwrap_used)]
 
 use std::io::{BufRead, BufReader, Write};
@@ -11,10 +11,10 @@ use virevent_qemu::Qmp;
 
 const WARM_UP: usize = 5;
 const BURSTS: usize = 10;
-/// Fewer than a mailbox holds.
+/// The events of a burst: fewer than a mailbox holds, so that none is dropped.
 const BURST: usize = 500;
 
-/// Events after which QEMU need be asked for nothing, as QEMU writes them.
+/// Events after which QEMU is not asked for its run state, as QEMU writes them.
 fn burst() -> Vec<u8> {
     let event = |n| match n % 3 {
         0 => "\"RESET\", \"data\": {\"guest\": true, \"reason\": \"guest-reset\"}",
@@ -26,7 +26,7 @@ fn burst() -> Vec<u8> {
     (0..BURST).map(line).collect::<String>().into_bytes()
 }
 
-/// Answers as a QEMU does until it has told its run state.
+/// Answers the questions of a client up to that for the run state.
 fn answer(mut socket: &UnixStream) {
     socket.write_all(b"{\"QMP\": {\"version\": {}, \"capabilities\": []}}\r\n").unwrap();
     for line in BufReader::new(socket).lines() {
@@ -45,11 +45,12 @@ fn answer(mut socket: &UnixStream) {
 }
 
 #[test]
-fn in_the_steady_state_an_event_of_qemu_allocates_nothing() {
+fn an_event_allocates_nothing_in_the_steady_state() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("vm.sock");
     let listener = UnixListener::bind(&path).unwrap();
-    let (next, asked) = (Arc::new(Barrier::new(2)), WARM_UP + 3 * BURSTS);
+    let next = Arc::new(Barrier::new(2));
+    let asked = WARM_UP + 3 * BURSTS;
     let turn = Arc::clone(&next);
     let qemu = std::thread::spawn(move || {
         let mut socket = listener.accept().unwrap().0;
@@ -61,7 +62,7 @@ fn in_the_steady_state_an_event_of_qemu_allocates_nothing() {
         }
         turn.wait();
     });
-    // Allocations are counted by thread: all that is ours runs on this one.
+    // Allocations are counted by thread, and the client runs on this one alone.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let source = Qmp::at(&path).unwrap().source();
     let wanted = Options::default().kind(Kind::Lifecycle).kind(Kind::Reboot);
@@ -84,7 +85,7 @@ fn in_the_steady_state_an_event_of_qemu_allocates_nothing() {
     let some = allocation_counter::measure(|| pass(BURSTS)).count_total;
     let more = allocation_counter::measure(|| pass(2 * BURSTS)).count_total;
     next.wait();
-    // tokio allocates something each time that a runtime is entered; the events do not.
+    // tokio allocates when a runtime is entered, so the number must not grow with the events.
     assert!(some == more && more < 10, "{some} in {BURSTS} bursts, {more} in twice as many");
     qemu.join().unwrap();
 }

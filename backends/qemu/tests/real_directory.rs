@@ -37,7 +37,6 @@ async fn start(directory: &Path, name: &str) -> Qemu {
     QemuConfig::default().name(name).socket(&socket).running().start().await.unwrap()
 }
 
-/// An event without the ids of runs and the name of the source.
 /// An event without the id of its run, and without the source.
 fn in_short(event: &DomainEvent) -> String {
     let line = assert::in_short(event);
@@ -48,13 +47,13 @@ async fn next(events: &mut EventStream) -> String {
     in_short(&next_within(events, PATIENCE).await.unwrap())
 }
 
-/// The processes that are alive, and what the stream told of them.
+/// The processes that are alive, and the events that the stream delivered.
 struct World {
     home: TempDir,
     qemus: BTreeMap<String, (Qemu, bool)>,
     events: EventStream,
     fold: Fold,
-    told: Vec<DomainEvent>,
+    delivered: Vec<DomainEvent>,
     starts: usize,
     stops: usize,
 }
@@ -66,8 +65,10 @@ impl World {
             client(home.path()).keepalive(PATIENCE, PATIENCE).greeting_timeout(PATIENCE).source();
         let mut events = source.subscribe_with(Options::default()).await.unwrap();
         assert_eq!(until_synced(&mut events).await.unwrap(), []);
-        let (qemus, fold, told) = (BTreeMap::new(), Fold::default(), Vec::new());
-        Self { home, qemus, events, fold, told, starts: 0, stops: 0 }
+        let qemus = BTreeMap::new();
+        let fold = Fold::default();
+        let delivered = Vec::new();
+        Self { home, qemus, events, fold, delivered, starts: 0, stops: 0 }
     }
 
     async fn start(&mut self, name: &str) {
@@ -106,35 +107,39 @@ impl World {
         runs.map(|run| (run.domain.name(), (run.domain.id(), run.state.is_running()))).collect()
     }
 
-    /// Reads until what was told adds up to what is.
+    /// Reads until the events add up to the truth.
     async fn settle(&mut self, step: &str) {
         let deadline = Instant::now() + Duration::from_secs(10);
         while self.truth() != self.belief() {
             let event = next_within(&mut self.events, deadline - Instant::now()).await;
             let event = event.unwrap_or_else(|failure| {
-                let told: Vec<_> = self.told.iter().rev().take(8).map(in_short).collect();
-                let (truth, belief) = (self.truth(), self.belief());
-                panic!("after {step}: {failure}\n is {truth:?}\n not {belief:?}\n last {told:?}")
+                let delivered: Vec<_> = self.delivered.iter().rev().take(8).map(in_short).collect();
+                let truth = self.truth();
+                let belief = self.belief();
+                panic!(
+                    "after {step}: {failure}\n is {truth:?}\n not {belief:?}\n last {delivered:?}"
+                )
             });
             self.fold.apply(&event);
-            self.told.push(event);
+            self.delivered.push(event);
         }
     }
 
     fn count(&self, what: impl Fn(Change) -> bool) -> usize {
-        self.told.iter().filter_map(DomainEvent::change).filter(|change| what(*change)).count()
+        self.delivered.iter().filter_map(DomainEvent::change).filter(|change| what(*change)).count()
     }
 }
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn twenty_qemus_that_start_and_die_at_random_are_told_as_they_are() {
+async fn twenty_random_qemus_add_up_to_the_truth() {
     let seed = std::env::var("VIREVENT_SEED").map_or_else(
         |_| fastrand::u64(..),
         |seed| seed.parse().expect("VIREVENT_SEED is a number"),
     );
     println!("VIREVENT_SEED={seed}");
-    let (mut random, mut world) = (Rng::with_seed(seed), World::new().await);
+    let mut random = Rng::with_seed(seed);
+    let mut world = World::new().await;
     for number in 0..20 {
         world.start(&format!("vm{number}")).await;
         world.settle("a start").await;
@@ -143,7 +148,7 @@ async fn twenty_qemus_that_start_and_die_at_random_are_told_as_they_are() {
         let (alive, dead): (Vec<_>, Vec<_>) =
             (0..20).map(|n| format!("vm{n}")).partition(|name| world.qemus.contains_key(name));
         let step = match random.usize(..10) {
-            // Under a name that was used before, whose socket may be there still.
+            // A name that was used before: its stale socket may be there still.
             0..=2 if !dead.is_empty() => {
                 let name = random.choice(&dead).unwrap();
                 world.start(name).await;
@@ -154,15 +159,17 @@ async fn twenty_qemus_that_start_and_die_at_random_are_told_as_they_are() {
                 world.pause_or_go_on(name).await;
                 format!("step {step}, a pause or its end of {name}")
             }
-            // The next of that name comes at once.
+            // Its successor starts at once, before the end may have been seen.
             4..=5 => {
-                let (name, how) = (random.choice(&alive).unwrap(), random.usize(..4));
+                let name = random.choice(&alive).unwrap();
+                let how = random.usize(..4);
                 world.end(name, how).await;
                 world.start(name).await;
                 format!("step {step}, {how} and a new start of {name}")
             }
             _ if alive.len() > 3 => {
-                let (name, how) = (random.choice(&alive).unwrap(), random.usize(..4));
+                let name = random.choice(&alive).unwrap();
+                let how = random.usize(..4);
                 world.end(name, how).await;
                 format!("step {step}, {how} of {name}")
             }
@@ -173,12 +180,12 @@ async fn twenty_qemus_that_start_and_die_at_random_are_told_as_they_are() {
     nothing_within(&mut world.events, Duration::from_millis(300)).await.unwrap();
     assert_eq!(world.count(|change| matches!(change, Change::Started(_))), world.starts);
     assert_eq!(world.count(|change| matches!(change, Change::Stopped(_))), world.stops);
-    assert!(!world.told.iter().any(DomainEvent::is_marker), "no gap was due");
+    assert!(!world.delivered.iter().any(DomainEvent::is_marker), "no gap was due");
 }
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn one_that_is_frozen_or_held_holds_up_no_other() {
+async fn a_frozen_or_held_qemu_delays_no_other() {
     let home = directory();
     let web = start(home.path(), "web").await;
     let held = start(home.path(), "held").await;
@@ -190,6 +197,7 @@ async fn one_that_is_frozen_or_held_holds_up_no_other() {
     let source = client(home.path()).source();
     let mut events = source.subscribe_with(Options::default()).await.unwrap();
     let existing: Vec<_> = until_synced(&mut events).await.unwrap().iter().map(in_short).collect();
+    // A first list waits a second for answers, and not for the greeting's deadline of 5 s.
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     assert_eq!(existing, ["db existing (running)"]);
     let mut gaps = [next(&mut events).await, next(&mut events).await];
@@ -203,7 +211,7 @@ async fn one_that_is_frozen_or_held_holds_up_no_other() {
     drop(holder);
     assert_eq!(next(&mut events).await, "held started (booted) [inferred]");
     assert_eq!(next(&mut events).await, "synced with domain held");
-    // And one that is frozen later, and killed.
+    // A QEMU that is frozen later, and killed.
     web.signal("STOP");
     assert_eq!(next(&mut events).await, "disconnected from domain web");
     nothing_within(&mut events, Duration::from_secs(2)).await.unwrap();
@@ -214,7 +222,7 @@ async fn one_that_is_frozen_or_held_holds_up_no_other() {
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn a_qemu_goes_on_when_another_takes_the_name_of_its_socket() {
+async fn a_qemu_goes_on_when_another_takes_its_socket_name() {
     let home = directory();
     let mut old = start(home.path(), "old").await;
     let mut events = client(home.path()).source().subscribe_with(Options::default()).await.unwrap();
@@ -234,7 +242,7 @@ async fn a_qemu_goes_on_when_another_takes_the_name_of_its_socket() {
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn a_directory_that_is_removed_stops_nobody_until_its_process_ends() {
+async fn a_qemu_in_a_removed_directory_goes_on_until_it_ends() {
     let home = directory();
     let here = home.path().join("d");
     std::fs::create_dir(&here).unwrap();

@@ -1,9 +1,10 @@
-//! Recorded sessions of a real QEMU, whole and in pieces, against what they are to become.
+//! Recorded sessions of a real QEMU, whole and in pieces, and the changes that they are decoded to.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use fastrand::Rng;
-use virevent_qemu::decode::{Said, Story};
-use virevent_qemu::wire::{Lines, Message, Reply};
+use serde_json::Value;
+use virevent_qemu::decode::{Meaning, RunTracker};
+use virevent_qemu::wire::{Event, Lines, Message, Reply};
 
 macro_rules! session {
     ($name:literal) => {
@@ -11,78 +12,8 @@ macro_rules! session {
     };
 }
 
-/// What QEMU sent.
-fn bytes(recorded: &str) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for line in recorded.lines() {
-        let line: serde_json::Value = serde_json::from_str(line).unwrap();
-        if line["dir"] == "s2c" {
-            let hex = line["hex"].as_str().unwrap();
-            let digits = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
-            bytes.extend((0..hex.len()).step_by(2).map(digits));
-        }
-    }
-    bytes
-}
-
-/// What a session tells, read in pieces of at most `piece` bytes, up to the end of the process. The
-/// client that was recorded asks for the run state after most steps, and some before the first event: that
-/// answers for ours, too.
-fn told(bytes: &[u8], piece: usize, random: &mut Rng) -> Vec<String> {
-    let (mut lines, mut told, mut rest) = (Lines::new(), Vec::new(), bytes);
-    let (mut story, mut asked) = (Story::new("prelaunch"), false);
-    while !rest.is_empty() {
-        let (head, tail) = rest.split_at(random.usize(1..=piece.min(rest.len())));
-        rest = tail;
-        lines.push(head);
-        while let Some(line) = lines.next_line().unwrap() {
-            match Message::read(line).unwrap() {
-                Message::Greeting => {}
-                Message::Event(event) => {
-                    assert!(event.at.is_some(), "{event:?}");
-                    let said = story.hear(&event);
-                    if asked && !matches!(said, Said::Other | Said::Nothing) {
-                        told.push(story.paused(None).to_string());
-                        asked = false;
-                    }
-                    match said {
-                        Said::Change(change) => told.push(change.to_string()),
-                        Said::Reboot => told.push("rebooted".into()),
-                        Said::Ask => asked = true,
-                        Said::Nothing => {}
-                        Said::Other => told.push(event.name.to_owned()),
-                    }
-                }
-                Message::Reply(_, Reply::Return(value)) if value.get().contains("\"status\"") => {
-                    let answer: serde_json::Value = serde_json::from_str(value.get()).unwrap();
-                    let status = answer.get("running").and(answer["status"].as_str());
-                    if asked && status.is_some() {
-                        told.push(story.paused(status).to_string());
-                        asked = false;
-                    } else if told.is_empty() {
-                        story = status.map_or(story, Story::new);
-                    }
-                }
-                Message::Reply(..) => {}
-                Message::Unknown => panic!("{}", String::from_utf8_lossy(line)),
-            }
-        }
-    }
-    told.push(format!("end: {}", story.stop_cause().as_str()));
-    told
-}
-
-fn check(bytes: &[u8], expected: &[&str]) {
-    let mut random = Rng::with_seed(7);
-    let whole = told(bytes, usize::MAX, &mut Rng::with_seed(1));
-    assert_eq!(whole, expected);
-    for piece in [1, 2, 3, 17, 100] {
-        assert_eq!(told(bytes, piece, &mut random), expected, "in pieces of at most {piece}");
-    }
-}
-
 #[test]
-fn a_life_from_start_to_quit() {
+fn a_run_is_decoded_from_start_to_quit() {
     check(
         &session!("lifecycle"),
         &[
@@ -92,7 +23,7 @@ fn a_life_from_start_to_quit() {
             "rebooted",
             "rebooted",
             "POWERDOWN",
-            // Nobody asked for the run state before the next event.
+            // The recorded client did not ask for the run state before the next event.
             "suspended",
             "rebooted",
             "shutting_down (host)",
@@ -102,19 +33,19 @@ fn a_life_from_start_to_quit() {
 }
 
 #[test]
-fn a_guest_that_powers_itself_off() {
-    let story = ["resumed (unpaused)", "shutting_down (guest)", "end: shutdown"];
-    check(&session!("guest-poweroff-exit"), &story);
+fn a_power_off_is_decoded_as_shutdown() {
+    let expected = ["resumed (unpaused)", "shutting_down (guest)", "end: shutdown"];
+    check(&session!("guest-poweroff-exit"), &expected);
 }
 
 #[test]
-fn a_guest_that_resets_where_that_is_its_end() {
-    let story = ["resumed (unpaused)", "shutting_down (guest)", "end: shutdown"];
-    check(&session!("guest-reset-noreboot"), &story);
+fn a_reset_with_no_reboot_is_decoded_as_shutdown() {
+    let expected = ["resumed (unpaused)", "shutting_down (guest)", "end: shutdown"];
+    check(&session!("guest-reset-noreboot"), &expected);
 }
 
 #[test]
-fn a_qemu_that_gets_a_signal() {
+fn a_signal_is_decoded_as_destroyed_or_failed() {
     check(
         &session!("signal-term"),
         &["resumed (unpaused)", "shutting_down (host)", "end: destroyed"],
@@ -123,7 +54,7 @@ fn a_qemu_that_gets_a_signal() {
 }
 
 #[test]
-fn a_panic_that_ends_the_run() {
+fn a_panic_that_ends_the_run_is_decoded_as_crashed() {
     check(
         &session!("panic-shutdown"),
         &["resumed (unpaused)", "crashed (panicked)", "shutting_down (finished)", "end: crashed"],
@@ -131,17 +62,17 @@ fn a_panic_that_ends_the_run() {
 }
 
 #[test]
-fn a_disk_error_and_a_watchdog_explain_the_pause_that_follows() {
-    let told = told(&session!("ioerror-stop"), 50, &mut Rng::with_seed(1));
-    assert!(told.iter().any(|line| line == "BLOCK_IO_ERROR"), "{told:?}");
-    assert!(told.iter().any(|line| line == "suspended (ioerror)"), "{told:?}");
-    let told = self::told(&session!("watchdog-pause"), 50, &mut Rng::with_seed(1));
-    assert!(told.iter().any(|line| line == "suspended (watchdog)"), "{told:?}");
+fn a_disk_error_or_a_watchdog_is_the_cause_of_the_pause() {
+    let decoded = self::decoded(&session!("ioerror-stop"), 50);
+    assert!(contains(&decoded, &["BLOCK_IO_ERROR"]), "{decoded:?}");
+    assert!(contains(&decoded, &["suspended (ioerror)"]), "{decoded:?}");
+    let decoded = self::decoded(&session!("watchdog-pause"), 50);
+    assert!(contains(&decoded, &["suspended (watchdog)"]), "{decoded:?}");
     check(&session!("watchdog-poweroff"), &["resumed (unpaused)", "WATCHDOG", "end: destroyed"]);
 }
 
 #[test]
-fn a_migration_away_and_its_arrival() {
+fn a_migration_away_is_decoded_as_migrated() {
     check(
         &session!("migrate-source"),
         &[
@@ -159,17 +90,17 @@ fn a_migration_away_and_its_arrival() {
 }
 
 #[test]
-fn a_sleep_to_memory_and_to_disk() {
-    let told = told(&session!("suspend-wakeup"), 50, &mut Rng::with_seed(1));
+fn a_sleep_is_decoded_as_pm_suspended() {
+    let decoded = self::decoded(&session!("suspend-wakeup"), 50);
     let sleep = ["pm_suspended (memory)", "started (wakeup)", "rebooted"];
-    assert!(told.windows(3).any(|story| story == sleep), "{told:?}");
-    let told = self::told(&session!("suspend-disk"), 50, &mut Rng::with_seed(1));
+    assert!(contains(&decoded, &sleep), "{decoded:?}");
+    let decoded = self::decoded(&session!("suspend-disk"), 50);
     let sleep = ["pm_suspended (disk)", "shutting_down (guest)"];
-    assert!(told.windows(2).any(|story| story == sleep), "{told:?}");
+    assert!(contains(&decoded, &sleep), "{decoded:?}");
 }
 
 #[test]
-fn a_guest_that_arrives() {
+fn a_migration_in_is_decoded_as_resumed() {
     check(
         &session!("migrate-target"),
         &[
@@ -184,12 +115,12 @@ fn a_guest_that_arrives() {
 }
 
 #[test]
-fn a_panic_that_pauses_the_guest_and_one_that_it_survives() {
+fn a_survived_panic_is_decoded_as_crashed_alone() {
     check(
         &session!("panic-pause"),
         &[
             "resumed (unpaused)",
-            // The pause that follows is part of it.
+            // The STOP that follows belongs to it.
             "crashed (panicked)",
             "resumed (unpaused)",
             "rebooted",
@@ -218,7 +149,7 @@ fn a_panic_that_pauses_the_guest_and_one_that_it_survives() {
 }
 
 #[test]
-fn a_guest_that_powers_itself_off_in_a_qemu_that_stays() {
+fn a_power_off_with_no_shutdown_keeps_its_cause() {
     check(
         &session!("guest-poweroff-noshutdown"),
         &[
@@ -228,14 +159,14 @@ fn a_guest_that_powers_itself_off_in_a_qemu_that_stays() {
             "resumed (unpaused)",
             "rebooted",
             "shutting_down (guest)",
-            // That it is told to quit then is part of it.
+            // The later quit of QEMU belongs to it.
             "end: shutdown",
         ],
     );
 }
 
 #[test]
-fn events_without_a_type_are_passed_on_each_once() {
+fn an_event_without_a_type_is_passed_on_once() {
     let quit = ["shutting_down (host)", "end: destroyed"];
     let clock = ["resumed (unpaused)", "RTC_CHANGE", "RTC_CHANGE"];
     check(&session!("rtc-change"), &[&clock[..], &quit].concat());
@@ -265,8 +196,113 @@ fn events_without_a_type_are_passed_on_each_once() {
 }
 
 #[test]
-fn a_second_client_is_told_what_happens_from_its_turn_on() {
-    let story = ["resumed (unpaused)", "shutting_down (host)", "end: destroyed"];
-    check(&session!("two-clients-second"), &story);
-    check(&session!("name-2"), &story[1..]);
+fn a_second_client_is_served_after_the_first() {
+    let expected = ["resumed (unpaused)", "shutting_down (host)", "end: destroyed"];
+    check(&session!("two-clients-second"), &expected);
+    check(&session!("name-2"), &expected[1..]);
+}
+
+/// What QEMU sent in a recorded session.
+fn bytes(recorded: &str) -> Vec<u8> {
+    let lines = recorded.lines().map(|line| serde_json::from_str(line).unwrap());
+    lines.filter(|line: &Value| line["dir"] == "s2c").flat_map(|line| unhex(&line["hex"])).collect()
+}
+
+fn unhex(hex: &Value) -> Vec<u8> {
+    let hex = hex.as_str().unwrap();
+    let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+    (0..hex.len()).step_by(2).map(byte).collect()
+}
+
+/// Asserts what a session is decoded to, whole and in random pieces.
+fn check(bytes: &[u8], expected: &[&str]) {
+    assert_eq!(decoded(bytes, usize::MAX), expected);
+    for piece in [1, 2, 3, 17, 100] {
+        assert_eq!(decoded(bytes, piece), expected, "in pieces of at most {piece}");
+    }
+}
+
+/// What a session is decoded to up to the end of the process, read in pieces of at most `piece`
+/// bytes.
+fn decoded(bytes: &[u8], piece: usize) -> Vec<String> {
+    let mut random = Rng::with_seed(7);
+    let mut lines = Lines::new();
+    let mut decoder = Decoder::new();
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let (head, tail) = rest.split_at(random.usize(1..=piece.min(rest.len())));
+        rest = tail;
+        lines.push(head);
+        while let Some(line) = lines.next_line().unwrap() {
+            decoder.message(&Message::read(line).unwrap());
+        }
+    }
+    decoder.end()
+}
+
+/// Follows a session. The recorded client asked for the run state after most steps: its answers
+/// stand for those to a client of ours.
+struct Decoder {
+    tracker: RunTracker,
+    /// Whether a pause waits for the run state with its cause.
+    is_pause_pending: bool,
+    decoded: Vec<String>,
+}
+
+impl Decoder {
+    fn new() -> Self {
+        let tracker = RunTracker::new("prelaunch");
+        Self { tracker, is_pause_pending: false, decoded: Vec::new() }
+    }
+
+    fn message(&mut self, message: &Message<'_>) {
+        match message {
+            Message::Event(event) => self.event(event),
+            Message::Reply(_, Reply::Return(value)) => self.answer(value.get()),
+            Message::Greeting | Message::Reply(_, Reply::Error(_)) => {}
+            Message::Unknown => panic!("{message:?}"),
+        }
+    }
+
+    fn event(&mut self, event: &Event<'_>) {
+        assert!(event.at.is_some(), "{event:?}");
+        let meaning = self.tracker.observe(event);
+        if !matches!(meaning, Meaning::Other | Meaning::Duplicate) {
+            self.finish_pause(None);
+        }
+        match meaning {
+            Meaning::Change(change) => self.decoded.push(change.to_string()),
+            Meaning::Reboot => self.decoded.push("rebooted".into()),
+            Meaning::PauseWithoutCause => self.is_pause_pending = true,
+            Meaning::Duplicate => {}
+            Meaning::Other => self.decoded.push(event.name.to_owned()),
+        }
+    }
+
+    fn answer(&mut self, answer: &str) {
+        let answer: Value = serde_json::from_str(answer).unwrap();
+        // Jobs and block devices have a status, too.
+        let status = answer.get("running").and(answer["status"].as_str());
+        let Some(status) = status else { return };
+        if self.is_pause_pending {
+            self.finish_pause(Some(status));
+        } else if self.decoded.is_empty() {
+            self.tracker = RunTracker::new(status);
+        }
+    }
+
+    fn finish_pause(&mut self, status: Option<&str>) {
+        if std::mem::take(&mut self.is_pause_pending) {
+            self.decoded.push(self.tracker.take_pause(status).to_string());
+        }
+    }
+
+    fn end(mut self) -> Vec<String> {
+        self.decoded.push(format!("end: {}", self.tracker.stop_cause().as_str()));
+        self.decoded
+    }
+}
+
+fn contains(decoded: &[String], part: &[&str]) -> bool {
+    decoded.windows(part.len()).any(|window| window == part)
 }

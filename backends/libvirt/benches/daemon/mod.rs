@@ -8,10 +8,10 @@ use std::os::unix::net::UnixStream;
 use virevent::Uuid;
 use virevent_libvirt::wire::{Domain, Frames, Header, Lifecycle, StateStats, kind, message, procs};
 
-/// How many domains there are in the events.
+/// How many domains the events are about.
 const DOMAINS: u128 = 100;
 
-/// So many events, one after the other: every domain is suspended in turn, then resumed, and so on.
+/// The bytes of `count` events: each domain is suspended in turn, then each is resumed, and so on.
 pub(crate) fn events(count: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     for n in 0..count as u128 {

@@ -2,8 +2,8 @@ use super::*;
 use crate::wire::Header;
 
 #[test]
-fn only_an_event_that_is_asked_for_can_fail_a_subscription() {
-    let answer = |kinds: &str, code| {
+fn only_a_subscribed_event_can_fail_a_subscription() {
+    let register = |kinds: &str, code| {
         let mut client = Client::new();
         let mut out = Batch::new("s:", "h");
         let kinds = kinds.split(' ').map(|kind| kind.parse().unwrap());
@@ -12,26 +12,26 @@ fn only_an_event_that_is_asked_for_can_fail_a_subscription() {
         let error = RemoteError { code, domain: 7, message, format: String::new(), int1: 0 };
         let mut body = Vec::new();
         error.write(&mut Writer::new(&mut body));
-        // The second call is that for reboot, which the session registers for itself as well.
+        // The second call registers for reboot, which the session needs itself, too.
         let header = Header::error(procs::CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY, 2);
         client.receive(&Frame { header, body: &body }, &mut out)
     };
-    answer("lifecycle reboot", code::INTERNAL_ERROR).unwrap();
-    answer("lifecycle reboot", code::NO_SUPPORT).unwrap();
+    register("lifecycle reboot", code::INTERNAL_ERROR).unwrap();
+    register("lifecycle reboot", code::NO_SUPPORT).unwrap();
     for (code, refusal) in [
         (code::INVALID_ARG, true),
         (code::ACCESS_DENIED, true),
         (code::OPERATION_DENIED, true),
         (code::SYSTEM_ERROR, false),
     ] {
-        answer("lifecycle", code).unwrap();
-        let error = answer("lifecycle reboot", code).unwrap_err();
+        register("lifecycle", code).unwrap();
+        let error = register("lifecycle reboot", code).unwrap_err();
         assert!(matches!(error, Error::Server(_)) && error.is_refusal() == refusal);
     }
 }
 
-/// What becomes of the look at a domain of which the server says this.
-fn looked(code: Option<i32>) -> String {
+/// The batch after the server answered a state request with this error, or with an empty list.
+fn batch_after(code: Option<i32>) -> String {
     let mut client = Client::new();
     let mut out = Batch::new("s:", "h");
     let domain = Domain::new("s:", "h", virevent::Uuid::from_u128(1), "web", None);
@@ -51,21 +51,24 @@ fn looked(code: Option<i32>) -> String {
         }
     };
     client.receive(&Frame { header, body: &body }, &mut out).unwrap();
-    // A batch shows its answers to the driver alone.
+    // The answers in a batch are visible to the driver only, and in its debug form.
     format!("{out:?}")
 }
 
 #[test]
-fn a_look_is_answered_even_where_the_server_fails_it() {
-    assert!(looked(None).contains("Looked(77, None)"));
-    assert!(looked(Some(code::NO_DOMAIN)).contains("Looked(77, None)"));
-    let failed = looked(Some(code::SYSTEM_ERROR));
+fn a_state_request_is_answered_even_if_the_server_fails_it() {
+    assert!(batch_after(None).contains("Looked(77, None)"));
+    assert!(batch_after(Some(code::NO_DOMAIN)).contains("Looked(77, None)"));
+    let failed = batch_after(Some(code::SYSTEM_ERROR));
     assert!(failed.contains("LookFailed(77)") && !failed.contains("Looked("), "{failed}");
-    assert!(!looked(Some(code::NO_SUPPORT)).contains("77"), "it asks in the other way");
+    assert!(
+        !batch_after(Some(code::NO_SUPPORT)).contains("77"),
+        "it restarts without the bulk call"
+    );
 }
 
 #[test]
-fn whatever_comes_is_taken_in_or_is_an_error_and_never_a_panic() {
+fn no_message_makes_the_client_panic() {
     let mut random = fastrand::Rng::with_seed(5);
     let procedures =
         [1, 24, 60, 66, 107, 151, 169, 212, 269, 273, 316, 317, 318, 319, 325, 333, 344, -1];
@@ -92,8 +95,9 @@ fn whatever_comes_is_taken_in_or_is_an_error_and_never_a_panic() {
                 ..Header::event(0)
             };
             let _ = client.receive(&Frame { header, body: &body }, &mut out);
-            client.settle(&mut out);
-            client.calls.wrote(client.calls.unwritten().len());
+            client.report_interest(&mut out);
+            let unwritten = client.calls.outbox().unwritten().len();
+            client.calls.outbox().wrote(unwritten);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What to do when no connection comes about: the words of the errors.
+//! The texts of connection errors: why there is no connection, and what to do.
 
 use std::io;
 use std::os::unix::fs::FileTypeExt;
@@ -6,20 +6,20 @@ use std::path::Path;
 use std::sync::Arc;
 
 use virevent::Error;
+use virevent_transport::Endpoint;
 
-use crate::endpoint::Endpoint;
 use crate::uri::LibvirtUri;
 use crate::wire::procs;
 
-/// The error of a connection that cannot be made.
+/// The error for an endpoint that cannot be connected to.
 pub(super) fn unreachable(uri: &LibvirtUri, endpoint: &Endpoint, error: io::Error) -> Error {
     let reason = match endpoint {
-        Endpoint::Unix(path) => of_socket(error.kind(), path, uri.means_own_daemon()),
+        Endpoint::Unix(path) => unix_advice(error.kind(), path, uri.means_session_daemon()),
         Endpoint::Tcp(..) if error.kind() == io::ErrorKind::ConnectionRefused => {
             "no process listens there: start libvirtd with --listen and listen_tcp = 1, or \
              libvirtd-tcp.socket or virtproxyd-tcp.socket"
         }
-        Endpoint::Tcp(..) => "check the host's name and port, and the way to it",
+        Endpoint::Tcp(..) => "check the host's name and port, and the network between",
     };
     Error::Unreachable {
         endpoint: endpoint.to_string(),
@@ -28,64 +28,67 @@ pub(super) fn unreachable(uri: &LibvirtUri, endpoint: &Endpoint, error: io::Erro
     }
 }
 
-fn of_socket(kind: io::ErrorKind, path: &Path, own_daemon: bool) -> &'static str {
+fn unix_advice(kind: io::ErrorKind, path: &Path, is_session: bool) -> &'static str {
     use io::ErrorKind as E;
     match kind {
         E::NotFound | E::NotADirectory => {
             "there is no such socket: start libvirtd, or the driver's own daemon such as \
              virtqemud, or give its path as ?socket=PATH"
         }
-        // Linux says the same of a socket without a listener and of a file that is no socket.
-        E::ConnectionRefused if is_other_file(path) => {
+        // Linux reports the same error for a socket without a listener and for a file that is no
+        // socket.
+        E::ConnectionRefused if is_no_socket(path) => {
             "it is not a socket: give the daemon's socket as ?socket=PATH"
         }
         E::ConnectionRefused => {
             "no process listens on the socket: the daemon died or was stopped; start it again"
         }
-        E::PermissionDenied if own_daemon => {
-            "this user may not open the socket: a user's own daemon serves that user alone; run as \
-             the one whose it is"
+        E::PermissionDenied if is_session => {
+            "this user may not open the socket: a session daemon serves its own user only; run \
+             as that user"
         }
         E::PermissionDenied => {
             "this user may not open the socket: run as a member of the group libvirt, or as root"
         }
-        // All that can be wrong with a path without a NUL in it.
+        // A path can be invalid for its length or for a NUL, and URIs with a NUL are refused.
         E::InvalidInput => {
             "the path is longer than 107 bytes, the most for a unix socket: give a shorter one as \
              ?socket=PATH, such as that of a symbolic link"
         }
         E::WouldBlock => {
-            "too many clients wait for the daemon to accept them: is it busy, or hung?"
+            "too many clients wait for the daemon to accept them: check whether it is busy or hangs"
         }
         _ => "check the path of the socket, and the daemon's log",
     }
 }
 
-fn is_other_file(path: &Path) -> bool {
+fn is_no_socket(path: &Path) -> bool {
     path.metadata().is_ok_and(|file| !file.file_type().is_socket())
 }
 
 /// Why the daemon may have closed the connection.
-pub(super) fn closed(open: bool) -> &'static str {
-    if open {
-        "it stopped or was restarted, or heard nothing from us for too long"
+pub(super) fn closed(is_open: bool) -> &'static str {
+    if is_open {
+        "it stopped or was restarted, or got no reply to its keepalive for too long"
     } else {
-        "before it let us in: it may be stopping, or serve as many clients as it may \
-         (max_clients in its configuration)"
+        "during the handshake: it is stopping, or has as many clients as max_clients in its \
+         configuration allows"
     }
 }
 
-/// The call that had no reply in time, with what its silence means.
+/// The call that had no reply in time, with the likely reason.
 ///
-/// A client beyond max_clients waits in the backlog of libvirtd's socket: its connection is there, and
-/// nothing that it sends is read. One without credentials, beyond max_anonymous_clients, likewise.
+/// A client beyond max_clients stays in the backlog of libvirtd's socket: connecting succeeds, and
+/// nothing that the client sends is read. The same happens beyond max_anonymous_clients until the
+/// client is authenticated.
 pub(super) fn unanswered(procedure: Option<i32>) -> &'static str {
     match procedure {
+        // AUTH_LIST needs no authentication and no hypervisor: any daemon that reads answers it.
         None | Some(procs::AUTH_LIST) => {
-            "AUTH_LIST on a connection that was made (libvirtd is silent to clients beyond max_clients \
-             and max_anonymous_clients)"
+            "AUTH_LIST although the connection was made (libvirtd does not answer clients beyond \
+             max_clients and max_anonymous_clients)"
         }
-        Some(procs::AUTH_POLKIT) => "AUTH_POLKIT (polkit may be asking a user)",
+        Some(procs::AUTH_POLKIT) => "AUTH_POLKIT (polkit may be waiting for a user's password)",
         Some(procedure) => procs::name(procedure),
     }
 }
@@ -95,10 +98,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_socket_that_cannot_be_opened_says_what_to_do() {
+    fn an_endpoint_without_a_connection_has_advice() {
         use io::ErrorKind as E;
         let system = LibvirtUri::parse("qemu:///system").unwrap();
-        let own = LibvirtUri::parse("qemu:///session").unwrap();
+        let session = LibvirtUri::parse("qemu:///session").unwrap();
         let unix = Endpoint::Unix("/run/x-sock".into());
         let file = Endpoint::Unix("/proc/self/stat".into());
         let directory = Endpoint::Unix("/".into());
@@ -109,7 +112,7 @@ mod tests {
             (&system, &file, E::ConnectionRefused, "is not a socket", false),
             (&system, &directory, E::ConnectionRefused, "is not a socket", false),
             (&system, &unix, E::PermissionDenied, "group libvirt", true),
-            (&own, &unix, E::PermissionDenied, "serves that user alone", true),
+            (&session, &unix, E::PermissionDenied, "serves its own user only", true),
             (&system, &unix, E::Other, "path of the socket", false),
             (&system, &tcp, E::ConnectionRefused, "listen_tcp", false),
             (&system, &tcp, E::TimedOut, "host's name and port", false),

@@ -1,14 +1,17 @@
-//! The parameters of a URI: those of the connection, and those for the daemon.
+//! The parameters of a URI: those for the client, and those for the daemon.
 //!
-//! libvirt's own client takes the parameters that it knows out of the URI, for whatever transport they
-//! are, and passes every other on to the daemon, where the hypervisor's driver may know it. So does this
-//! crate, but for what it cannot do: that is refused, and so is a name that is one slip of a finger away
-//! from a known one. The daemon ignores it, and the connection would go elsewhere than meant.
+//! libvirt's own client removes the parameters that it knows from the URI, for whatever transport
+//! they are, and passes every other one on to the daemon, where the hypervisor's driver may know
+//! it. This crate does the same, with two exceptions. A parameter of the client that this crate
+//! does not support is refused. So is a name that differs from a known one in one letter: the
+//! daemon would ignore it, and the connection would go to another socket than the user meant.
+
+use virevent_transport::uri::percent_decode;
 
 use super::Mode;
 
-/// Parameters of libvirt's client that this backend has no use for, and what they are for.
-const UNUSED: [(&str, &str); 13] = [
+/// Parameters of libvirt's client that this backend does not support, and what they are for.
+const UNSUPPORTED: [(&str, &str); 13] = [
     ("netcat", "the transport ssh"),
     ("proxy", "the transport ssh"),
     ("command", "the transports ssh and ext"),
@@ -21,24 +24,26 @@ const UNUSED: [(&str, &str); 13] = [
     ("known_hosts", "the transport ssh"),
     ("known_hosts_verify", "the transport ssh"),
     ("sshauth", "the transport ssh"),
-    ("authfile", "authentication by SASL, which this version does not have"),
+    ("authfile", "authentication by SASL, which this version does not support"),
 ];
 
-/// The parameters that this backend uses.
-const USED: [&str; 3] = ["name", "socket", "mode"];
+/// The parameters that this backend supports.
+const SUPPORTED: [&str; 3] = ["name", "socket", "mode"];
 
+/// The parsed parameters.
 #[derive(Default)]
 pub(super) struct Params {
     pub(super) name: Option<String>,
     pub(super) socket: Option<String>,
     pub(super) mode: Option<Mode>,
-    /// Those that are not the connection's, as they were written: for the daemon.
+    /// Those for the daemon, as they were written.
     pub(super) others: Vec<String>,
 }
 
 impl Params {
     pub(super) fn parse(query: &str) -> Result<Self, String> {
         let mut params = Self::default();
+        // libvirt accepts both separators, and names of parameters in any case.
         for param in query.split(['&', ';']).filter(|param| !param.is_empty()) {
             let (raw, value) = param.split_once('=').unwrap_or((param, ""));
             let key = decoded(raw)?.to_ascii_lowercase();
@@ -50,8 +55,8 @@ impl Params {
                 },
                 "mode" => params.mode = Some(mode(value)?),
                 key => {
-                    refuse_unused(key)?;
-                    refuse_slip(key)?;
+                    refuse_unsupported(key)?;
+                    refuse_typo(key)?;
                     params.others.push(param.into());
                 }
             }
@@ -69,30 +74,32 @@ fn mode(value: &str) -> Result<Mode, String> {
     }
 }
 
-fn refuse_unused(key: &str) -> Result<(), String> {
-    match UNUSED.iter().find(|(name, _)| *name == key) {
-        Some((name, purpose)) => Err(format!("{name}= is for {purpose}: take it out")),
+fn refuse_unsupported(key: &str) -> Result<(), String> {
+    match UNSUPPORTED.iter().find(|(name, _)| *name == key) {
+        Some((name, purpose)) => Err(format!("{name}= is for {purpose}: leave it out")),
         None => Ok(()),
     }
 }
 
-fn refuse_slip(key: &str) -> Result<(), String> {
-    let known = USED.into_iter().chain(UNUSED.iter().map(|(name, _)| *name));
-    match known.into_iter().find(|name| is_slip(key.as_bytes(), name.as_bytes())) {
+fn refuse_typo(key: &str) -> Result<(), String> {
+    let known = SUPPORTED.into_iter().chain(UNSUPPORTED.iter().map(|(name, _)| *name));
+    match known.into_iter().find(|name| is_typo(key.as_bytes(), name.as_bytes())) {
         Some(name) => Err(format!(
-            "is {key}= meant to be {name}=? To pass {key}= on to the daemon, give the whole URI that \
-             it is to open as name="
+            "is {key}= meant to be {name}=? To pass {key}= on to the daemon, give the whole URI \
+             that it is to open as name="
         )),
         None => Ok(()),
     }
 }
 
-/// Whether one letter was left out, added, replaced, or exchanged with its neighbour.
-fn is_slip(typed: &[u8], meant: &[u8]) -> bool {
+/// Whether `typed` is `meant` with one letter missing, added, replaced or swapped with its
+/// neighbour.
+fn is_typo(typed: &[u8], meant: &[u8]) -> bool {
     let same = typed.iter().zip(meant).take_while(|(a, b)| a == b).count();
     let typed = &typed[same..];
     let meant = &meant[same..];
     match (typed, meant) {
+        // Swapped; then replaced, added and missing.
         ([a, b, typed @ ..], [c, d, meant @ ..]) if a == d && b == c => typed == meant,
         ([_, typed @ ..], [_, meant @ ..]) if typed.len() == meant.len() => typed == meant,
         ([_, rest @ ..], meant) if rest.len() == meant.len() => rest == meant,
@@ -101,26 +108,12 @@ fn is_slip(typed: &[u8], meant: &[u8]) -> bool {
     }
 }
 
-/// Undoes percent escapes.
+/// The text without its percent escapes.
 fn decoded(text: &str) -> Result<String, String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        rest = tail;
-        if *first != b'%' {
-            bytes.push(*first);
-            continue;
-        }
-        let digit = |at: usize| tail.get(at).and_then(|c| char::from(*c).to_digit(16));
-        match (digit(0), digit(1)) {
-            (Some(high), Some(low)) => bytes.push((high * 16 + low) as u8),
-            _ => return Err(format!("{text:?} has a % without two hexadecimal digits: write %25")),
-        }
-        rest = &tail[2..];
-    }
+    let bytes = percent_decode(text).map_err(|error| format!("{text:?}: {error}"))?;
     match String::from_utf8(bytes) {
         Ok(text) if !text.contains('\0') => Ok(text),
-        _ => Err(format!("{text:?} is not UTF-8, or has a NUL in it")),
+        _ => Err(format!("{text:?} is not UTF-8 or contains a NUL")),
     }
 }
 
@@ -133,8 +126,8 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_that_is_not_used_is_refused_by_name() {
-        for (name, purpose) in UNUSED {
+    fn an_unsupported_parameter_is_refused_by_name() {
+        for (name, purpose) in UNSUPPORTED {
             let error = refusal(&format!("a=1&{name}=x"));
             assert!(error.contains(name) && error.contains(purpose), "{error}");
         }
@@ -142,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_one_letter_from_a_known_one_is_asked_back() {
+    fn a_parameter_one_letter_from_a_known_one_is_refused() {
         let table = [
             ("sokcet", "socket"),
             ("scoket", "socket"),
@@ -166,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_unlike_any_known_one_is_for_the_daemon() {
+    fn any_other_parameter_is_for_the_daemon() {
         let queries =
             ["a=1", "root=/x", "sock=1", "modest", "na", "tekcos", "auto_answer=1", "soccets"];
         for query in queries {

@@ -1,19 +1,19 @@
-//! Bodies: what calls ask, replies answer and events tell.
+//! The bodies of calls, replies and events.
 
 use virevent::Uuid;
 
 use super::xdr::{Malformed, Reader, Writer};
 
-/// The most domains in one list.
+/// The most domains in one list (`REMOTE_DOMAIN_LIST_MAX`).
 pub const MAX_DOMAINS: usize = 16_384;
 
-/// The most typed parameters for one domain that are read; far more than there are.
+/// The most typed parameters that are read for one domain; libvirt sends far fewer.
 const MAX_PARAMS: usize = 65_536;
 
-/// A domain. In calls only the uuid counts.
+/// A domain. Servers use only its uuid to find it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Domain<'a> {
-    /// Its name: UTF-8 by custom.
+    /// Its name; usually UTF-8.
     pub name: &'a [u8],
     /// Its uuid.
     pub uuid: Uuid,
@@ -22,13 +22,13 @@ pub struct Domain<'a> {
 }
 
 impl<'a> Domain<'a> {
-    /// The fewest bytes that a domain takes.
+    /// The size of the shortest domain, in bytes.
     const SIZE: usize = 24;
 
     /// Reads one.
     ///
     /// # Errors
-    /// There is none.
+    /// The body does not begin with one.
     #[inline]
     pub fn read(body: &mut Reader<'a>) -> Result<Self, Malformed> {
         Ok(Self { name: body.string()?, uuid: body.uuid()?, id: body.i32()? })
@@ -44,7 +44,7 @@ impl<'a> Domain<'a> {
     /// Reads an array of domains.
     ///
     /// # Errors
-    /// There is none, or it has more than [`MAX_DOMAINS`].
+    /// The body does not begin with one, or it has more than [`MAX_DOMAINS`].
     pub fn read_all(body: &mut Reader<'a>) -> Result<Vec<Self>, Malformed> {
         let count = body.count(MAX_DOMAINS, Self::SIZE)?;
         (0..count).map(|_| Self::read(body)).collect()
@@ -57,10 +57,10 @@ impl<'a> Domain<'a> {
     }
 }
 
-/// Asks to open a hypervisor.
+/// The arguments of `CONNECT_OPEN`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Open<'a> {
-    /// Its URI as the server knows it: without transport and host.
+    /// The hypervisor's URI as the server knows it: without transport and host.
     pub name: Option<&'a [u8]>,
     /// 1: read-only.
     pub flags: u32,
@@ -70,7 +70,7 @@ impl<'a> Open<'a> {
     /// Reads one.
     ///
     /// # Errors
-    /// There is none.
+    /// The body does not begin with one.
     pub fn read(body: &mut Reader<'a>) -> Result<Self, Malformed> {
         Ok(Self { name: body.optional(Reader::string)?, flags: body.u32()? })
     }
@@ -82,12 +82,12 @@ impl<'a> Open<'a> {
     }
 }
 
-/// Asks for the events of one kind.
+/// The arguments of `CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Register<'a> {
     /// The event id.
     pub event: i32,
-    /// The only domain to hear of; of all when absent.
+    /// The domain whose events are sent; those of all domains when absent.
     pub domain: Option<Domain<'a>>,
 }
 
@@ -95,7 +95,7 @@ impl<'a> Register<'a> {
     /// Reads one.
     ///
     /// # Errors
-    /// There is none.
+    /// The body does not begin with one.
     pub fn read(body: &mut Reader<'a>) -> Result<Self, Malformed> {
         Ok(Self { event: body.i32()?, domain: body.optional(Domain::read)? })
     }
@@ -107,23 +107,23 @@ impl<'a> Register<'a> {
     }
 }
 
-/// Asks which domains there are.
+/// The arguments of `CONNECT_LIST_ALL_DOMAINS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListAllDomains {
-    /// Whether to list them, or only to count them.
+    /// Whether to list the domains, or only to count them.
     pub need_results: bool,
-    /// Which: see the constants; 0 for all.
+    /// Which domains: see the constants; 0 for all.
     pub flags: u32,
 }
 
 impl ListAllDomains {
-    /// Only those that exist when they do not run.
+    /// Only the persistent domains.
     pub const PERSISTENT: u32 = 4;
 
     /// Reads one.
     ///
     /// # Errors
-    /// There is none.
+    /// The body does not begin with one.
     pub fn read(body: &mut Reader<'_>) -> Result<Self, Malformed> {
         Ok(Self { need_results: body.i32()? != 0, flags: body.u32()? })
     }
@@ -135,12 +135,12 @@ impl ListAllDomains {
     }
 }
 
-/// Asks for statistics of domains.
+/// The arguments of `CONNECT_GET_ALL_DOMAIN_STATS`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatsRequest<'a> {
-    /// Of which; of all when empty.
+    /// The domains; all when empty.
     pub domains: Vec<Domain<'a>>,
-    /// Which groups of statistics.
+    /// The groups of statistics.
     pub stats: u32,
     /// Flags.
     pub flags: u32,
@@ -153,7 +153,7 @@ impl<'a> StatsRequest<'a> {
     /// Reads one.
     ///
     /// # Errors
-    /// There is none.
+    /// The body does not begin with one.
     pub fn read(body: &mut Reader<'a>) -> Result<Self, Malformed> {
         Ok(Self { domains: Domain::read_all(body)?, stats: body.u32()?, flags: body.u32()? })
     }
@@ -166,14 +166,14 @@ impl<'a> StatsRequest<'a> {
     }
 }
 
-/// What statistics say of a domain's state. Other statistics are skipped when read.
+/// A domain's state in a reply with statistics. Reading skips all other statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StateStats<'a> {
-    /// Which domain.
+    /// The domain.
     pub domain: Domain<'a>,
-    /// Its state, where it is told.
+    /// Its state, if the reply has it.
     pub state: Option<i32>,
-    /// The reason for it, where it is told.
+    /// The reason for the state, if the reply has it.
     pub reason: Option<i32>,
 }
 
@@ -181,10 +181,11 @@ impl<'a> StateStats<'a> {
     /// Reads one.
     ///
     /// # Errors
-    /// There is none.
+    /// The body does not begin with one.
     pub fn read(body: &mut Reader<'a>) -> Result<Self, Malformed> {
         let domain = Domain::read(body)?;
-        let (mut state, mut reason) = (None, None);
+        let mut state = None;
+        let mut reason = None;
         // A parameter is a name, a type and a value: 12 bytes at least.
         for _ in 0..body.count(MAX_PARAMS, 12)? {
             let name = body.string()?;
@@ -215,7 +216,7 @@ impl<'a> StateStats<'a> {
     /// Reads an array of them.
     ///
     /// # Errors
-    /// There is none, or it has more than [`MAX_DOMAINS`].
+    /// The body does not begin with one, or it has more than [`MAX_DOMAINS`].
     pub fn read_all(body: &mut Reader<'a>) -> Result<Vec<Self>, Malformed> {
         let count = body.count(MAX_DOMAINS, Domain::SIZE + 4)?;
         (0..count).map(|_| Self::read(body)).collect()
@@ -228,33 +229,34 @@ impl<'a> StateStats<'a> {
     }
 }
 
-/// The value of a typed parameter (`virTypedParameterType`); only an int is of interest.
+/// Reads the value of a typed parameter (`virTypedParameterType`). `None` if it is no int.
 fn read_param(body: &mut Reader<'_>) -> Result<Option<i32>, Malformed> {
     match body.i32()? {
+        // A boolean (6) travels as an int, a double (5) as eight bytes.
         1 => body.i32().map(Some),
         2 | 6 => body.u32().map(|_| None),
         3..=5 => body.u64().map(|_| None),
         7 => body.string().map(|_| None),
-        _ => Err(Malformed { expected: "typed parameter" }),
+        _ => Err(Malformed { expected: "a typed parameter" }),
     }
 }
 
-/// A step in the life of a domain; a legacy event lacks the callback id.
+/// A lifecycle event, without the callback id (a legacy event has none).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifecycle<'a> {
-    /// Which domain.
+    /// The domain.
     pub domain: Domain<'a>,
     /// What happened (`virDomainEventType`).
     pub event: i32,
-    /// Why.
+    /// Why it happened; the values depend on `event`.
     pub detail: i32,
 }
 
 impl<'a> Lifecycle<'a> {
-    /// Reads what follows the callback id.
+    /// Reads the part after the callback id.
     ///
     /// # Errors
-    /// There is none.
+    /// The body does not begin with one.
     #[inline]
     pub fn read(body: &mut Reader<'a>) -> Result<Self, Malformed> {
         Ok(Self { domain: Domain::read(body)?, event: body.i32()?, detail: body.i32()? })
@@ -308,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn statistics_of_other_types_are_skipped() {
+    fn other_statistics_are_skipped() {
         let bytes = written(|w| {
             WEB.write(w);
             w.u32(4);
@@ -330,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_more_domains_than_libvirt_allows_is_malformed() {
+    fn a_list_longer_than_libvirts_limit_is_malformed() {
         let domains = vec![WEB; MAX_DOMAINS + 1];
         let bytes = written(|w| Domain::write_all(&domains, w));
         assert!(Domain::read_all(&mut Reader::new(&bytes)).is_err());
@@ -339,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn garbage_is_malformed_and_never_a_panic() {
+    fn garbage_causes_no_panic() {
         let mut random = fastrand::Rng::with_seed(3);
         for _ in 0..20_000 {
             let garbage: Vec<u8> = (0..random.usize(..120))

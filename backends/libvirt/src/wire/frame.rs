@@ -1,21 +1,24 @@
-//! Frames: cutting them out of a stream of bytes, and making them.
+//! Frames: reading them from a stream of bytes, and writing them.
 
 use std::fmt;
 
+use virevent_transport::ReadBuffer;
+
 use super::xdr::Writer;
 
-/// The bytes of a frame before its body, the length word included.
+/// The size of a frame's header, length word included.
 pub const HEADER_LENGTH: usize = 28;
 
-/// The longest frame there can be: libvirt's limit of 32 MiB for what follows the length word.
+/// The size of the longest frame. libvirt allows 32 MiB after the length word
+/// (`VIR_NET_MESSAGE_MAX`).
 pub const MAX_LENGTH: usize = 32 * 1024 * 1024 + 4;
 
-/// What a buffer holds as long as no message is bigger. One read takes in hundreds of events.
-const ROOM: usize = 64 * 1024;
+/// The size of a buffer as long as no frame is larger. One read takes in hundreds of events.
+const BUFFER_SIZE: usize = 64 * 1024;
 
 /// Programs: the sets of procedures that share a connection.
 pub mod program {
-    /// libvirt's main program: everything that is not in another one.
+    /// libvirt's main program, which has the calls and events of this crate.
     pub const REMOTE: u32 = 0x2000_8086;
     /// Ping and pong.
     pub const KEEPALIVE: u32 = 0x6b65_6570;
@@ -27,26 +30,26 @@ pub mod kind {
     pub const CALL: u32 = 0;
     /// The reply to a call; it has the serial of the call.
     pub const REPLY: u32 = 1;
-    /// An event, or a keepalive message. Its serial says nothing.
+    /// An event or a keepalive message. Its serial has no meaning.
     pub const MESSAGE: u32 = 2;
 }
 
-/// How a call went.
+/// The outcome of a call.
 pub mod status {
-    /// Well. The only status of calls and events.
+    /// Success. Calls and events have no other status.
     pub const OK: u32 = 0;
-    /// Not well: the body is a [`RemoteError`](crate::wire::RemoteError).
+    /// Failure: the body is a [`RemoteError`](crate::wire::RemoteError).
     pub const ERROR: u32 = 1;
 }
 
-/// What stands before the body of a frame, but for the length.
+/// The header of a frame, without its length word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// Whose procedure it is: see [`program`].
+    /// The set of procedures: see [`program`].
     pub program: u32,
-    /// The program's version: 1 for all there are.
+    /// The program's version: 1 for both.
     pub version: u32,
-    /// Which procedure: see [`procs`](super::procs).
+    /// The procedure: see [`procs`](super::procs).
     pub procedure: i32,
     /// Call, reply, event: see [`kind`].
     pub kind: u32,
@@ -57,28 +60,29 @@ pub struct Header {
 }
 
 impl Header {
-    /// Of a call.
+    /// The header of a call.
     pub fn call(procedure: i32, serial: u32) -> Self {
         Self::remote(procedure, kind::CALL, serial, status::OK)
     }
 
-    /// Of the reply to a call that went well.
+    /// The header of the reply to a call that succeeded.
     pub fn reply(procedure: i32, serial: u32) -> Self {
         Self::remote(procedure, kind::REPLY, serial, status::OK)
     }
 
-    /// Of the reply to a call that failed.
+    /// The header of the reply to a call that failed.
     pub fn error(procedure: i32, serial: u32) -> Self {
         Self::remote(procedure, kind::REPLY, serial, status::ERROR)
     }
 
-    /// Of an event. libvirtd 9.0 puts 1 in its serial, where published text says 0.
+    /// The header of an event. Its serial is 1, as libvirtd 9.0 sends it, although libvirt's
+    /// documentation says 0.
     pub fn event(procedure: i32) -> Self {
         Self::remote(procedure, kind::MESSAGE, 1, status::OK)
     }
 
-    /// Of a question whether the other side lives, [`procs::PING`](super::procs::PING), or its
-    /// answer, [`procs::PONG`](super::procs::PONG). They have no body.
+    /// The header of a keepalive message: [`procs::PING`](super::procs::PING) or
+    /// [`procs::PONG`](super::procs::PONG). They have no body.
     pub fn keepalive(procedure: i32) -> Self {
         Self {
             program: program::KEEPALIVE,
@@ -106,7 +110,7 @@ impl Header {
     }
 }
 
-/// Appends a message to `out`, the length word filled in.
+/// Appends a frame to `out`.
 pub fn message(out: &mut Vec<u8>, header: &Header, body: impl FnOnce(&mut Writer<'_>)) {
     let start = out.len();
     let mut writer = Writer::new(out);
@@ -122,102 +126,83 @@ pub fn message(out: &mut Vec<u8>, header: &Header, body: impl FnOnce(&mut Writer
     out[start..start + 4].copy_from_slice(&length.to_be_bytes());
 }
 
-/// One message.
+/// One frame of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
-    /// What it is.
+    /// Its header.
     pub header: Header,
-    /// What it says, in XDR.
+    /// Its body, in XDR.
     pub body: &'a [u8],
 }
 
-/// The length word of a frame is impossible: what follows cannot be made sense of.
+/// The length word of a frame is impossible. The frames after it cannot be found any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameError {
-    /// The length that the frame gives itself.
+    /// The value of the length word.
     pub length: u32,
 }
 
 impl fmt::Display for FrameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { length } = self;
-        write!(f, "a message gives its length as {length}, not {HEADER_LENGTH} to {MAX_LENGTH}")
+        write!(
+            f,
+            "a message of length {length}, where {HEADER_LENGTH} to {MAX_LENGTH} are possible"
+        )
     }
 }
 
 impl std::error::Error for FrameError {}
 
-/// Cuts a stream of bytes into frames, in whatever pieces it comes.
+/// Splits a stream of bytes into frames.
 ///
-/// Take every whole frame out before more bytes are put in. Then the buffer is at most twice as large
-/// as what has arrived of one message, or 64 KiB: it grows with the bytes that come, not with the
-/// length that they announce, and shrinks back after a large message. While messages are small it
-/// allocates nothing.
+/// Take every whole frame out before more bytes are read. Then the buffer is at most twice as large
+/// as the bytes that have arrived of one frame, or 64 KiB: see [`ReadBuffer`].
+#[derive(Debug)]
 pub struct Frames {
-    /// Its whole length is initialised; what is held is in `start..end`.
-    buffer: Vec<u8>,
-    start: usize,
-    end: usize,
+    buffer: ReadBuffer,
 }
 
 impl Frames {
-    /// Without any bytes yet.
+    /// A stream of which nothing has been read.
     pub fn new() -> Self {
-        Self { buffer: vec![0; ROOM], start: 0, end: 0 }
+        Self { buffer: ReadBuffer::new(BUFFER_SIZE, MAX_LENGTH) }
     }
 
-    /// Where to read into; never empty. Say with [`filled`](Frames::filled) how much came.
+    /// Where to read into; never empty. Pass the number of bytes to [`filled`](Frames::filled).
+    #[inline]
     pub fn spare(&mut self) -> &mut [u8] {
-        let held = self.end - self.start;
-        if self.buffer.len() > ROOM && held < ROOM / 2 {
-            let mut smaller = vec![0; ROOM];
-            smaller[..held].copy_from_slice(&self.buffer[self.start..self.end]);
-            self.buffer = smaller;
-            (self.start, self.end) = (0, held);
-        } else if held == 0 {
-            (self.start, self.end) = (0, 0);
-        } else if self.buffer.len() - self.end < ROOM / 2 {
-            self.buffer.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, held);
-            if self.buffer.len() - held < ROOM / 2 {
-                let doubled = (self.buffer.len() * 2).min(MAX_LENGTH + ROOM);
-                self.buffer.resize(doubled.max(held + ROOM / 2), 0);
-            }
-        }
-        &mut self.buffer[self.end..]
+        self.buffer.spare()
     }
 
-    /// Takes note that the first `bytes` of [`spare`](Frames::spare) were filled.
+    /// Adds the first `bytes` of [`spare`](Frames::spare), which were read.
+    #[inline]
     pub fn filled(&mut self, bytes: usize) {
-        self.end = (self.end + bytes).min(self.buffer.len());
+        self.buffer.filled(bytes);
     }
 
-    /// Puts bytes in.
-    pub fn push(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let spare = self.spare();
-            let n = spare.len().min(bytes.len());
-            spare[..n].copy_from_slice(&bytes[..n]);
-            self.filled(n);
-            bytes = &bytes[n..];
-        }
+    /// Adds bytes that were read elsewhere.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.buffer.push(bytes);
     }
 
     /// The next whole frame; `None` until more bytes are in.
     ///
     /// # Errors
-    /// The frame gives itself a length that cannot be. It says so again from then on: the stream is
-    /// out of step for good.
+    /// The length word is impossible. Every further call returns the same error.
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, FrameError> {
-        let held = &self.buffer[self.start..self.end];
+        let held = self.buffer.held();
         let Some(word) = held.first_chunk() else { return Ok(None) };
         let length = u32::from_be_bytes(*word);
         let end = length as usize;
+        // libvirtd resets a connection for the same lengths.
         if !(HEADER_LENGTH..=MAX_LENGTH).contains(&end) {
             return Err(FrameError { length });
         }
-        let Some(frame) = held.get(..end) else { return Ok(None) };
-        self.start += end;
+        if held.len() < end {
+            return Ok(None);
+        }
+        let frame = self.buffer.take(end);
         Ok(Some(Frame { header: Header::parse(frame), body: &frame[HEADER_LENGTH..] }))
     }
 }
@@ -225,15 +210,6 @@ impl Frames {
 impl Default for Frames {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl fmt::Debug for Frames {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Frames")
-            .field("held", &(self.end - self.start))
-            .field("buffer", &self.buffer.len())
-            .finish()
     }
 }
 
@@ -248,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_is_laid_out_as_libvirt_does_it() {
+    fn a_header_has_the_layout_of_libvirt() {
         let mut out = Vec::new();
         message(&mut out, &Header::call(60, 4), |body| body.i32(14));
         let expected = [
@@ -265,11 +241,12 @@ mod tests {
     }
 
     #[test]
-    fn frames_come_out_whole_however_the_bytes_come_in() {
+    fn frames_are_found_wherever_the_bytes_are_cut() {
         let bytes: Vec<u8> = (0..200).flat_map(|n| frame(n * 37)).collect();
         let mut random = fastrand::Rng::with_seed(1);
         let mut frames = Frames::new();
-        let (mut rest, mut seen) = (&bytes[..], Vec::new());
+        let mut rest = &bytes[..];
+        let mut seen = Vec::new();
         while !rest.is_empty() {
             let (piece, others) = rest.split_at(random.usize(1..=rest.len().min(5000)));
             rest = others;
@@ -283,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn an_impossible_length_is_an_error_for_good() {
+    fn an_impossible_length_is_a_permanent_error() {
         for length in [0, 4, 27, MAX_LENGTH as u32 + 1, 0x4854_5450, u32::MAX] {
             let mut frames = Frames::new();
             frames.push(&length.to_be_bytes());
@@ -294,47 +271,36 @@ mod tests {
     }
 
     #[test]
-    fn the_buffer_grows_with_what_came_and_not_with_what_was_announced() {
+    fn an_announced_length_allocates_nothing() {
         let mut frames = Frames::new();
         frames.push(&(MAX_LENGTH as u32).to_be_bytes());
         assert_eq!(frames.next_frame(), Ok(None));
         for came in 0..20 {
             frames.push(&[0; 10_000]);
             assert_eq!(frames.next_frame(), Ok(None));
-            assert!(frames.buffer.len() <= 2 * (came + 1) * 10_000 + 2 * ROOM);
+            assert!(frames.buffer.size() <= 2 * (came + 1) * 10_000 + 2 * BUFFER_SIZE);
         }
     }
 
     #[test]
-    fn the_longest_frame_passes_and_the_buffer_shrinks_after_it() {
+    fn the_buffer_shrinks_after_the_longest_frame() {
         let mut frames = Frames::new();
         frames.push(&frame(MAX_LENGTH - HEADER_LENGTH));
         assert_eq!(frames.next_frame().unwrap().unwrap().body.len(), MAX_LENGTH - HEADER_LENGTH);
         frames.push(&frame(8));
-        assert_eq!(frames.buffer.len(), ROOM);
+        assert_eq!(frames.buffer.size(), BUFFER_SIZE);
         assert_eq!(frames.next_frame().unwrap().unwrap().body.len(), 8);
     }
 
     #[test]
-    fn small_frames_never_move_the_buffer() {
-        let mut frames = Frames::new();
-        let (at, bytes) = (frames.buffer.as_ptr(), frame(40).repeat(300));
-        for piece in bytes.repeat(50).chunks(ROOM / 2) {
-            frames.push(piece);
-            while frames.next_frame().unwrap().is_some() {}
-        }
-        assert_eq!((frames.buffer.as_ptr(), frames.buffer.len()), (at, ROOM));
-    }
-
-    #[test]
-    fn garbage_neither_panics_nor_takes_memory() {
+    fn garbage_causes_no_panic_and_takes_no_memory() {
         let mut random = fastrand::Rng::with_seed(2);
         for _ in 0..2000 {
             let mut frames = Frames::new();
             let garbage: Vec<u8> = (0..random.usize(..200)).map(|_| random.u8(..)).collect();
             frames.push(&garbage);
             while let Ok(Some(_)) = frames.next_frame() {}
-            assert_eq!(frames.buffer.len(), ROOM);
+            assert_eq!(frames.buffer.size(), BUFFER_SIZE);
         }
     }
 }

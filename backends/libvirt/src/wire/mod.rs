@@ -1,14 +1,14 @@
 //! libvirt's RPC as bytes, without I/O: frames, XDR, procedures, and the bodies of the messages.
 //!
-//! Everything here goes both ways, so that a client and a fake server share one codec. Numbers are
-//! big-endian throughout.
+//! Everything can be read and written, so that a client and a fake server share one codec. All
+//! numbers are big-endian.
 //!
 //! ```text
 //!   0        4         8         12          16     20       24       28
 //!   ┌────────┬─────────┬─────────┬───────────┬──────┬────────┬────────┬───────────┐
 //!   │ length │ program │ version │ procedure │ kind │ serial │ status │ body: XDR │
 //!   └────────┴─────────┴─────────┴───────────┴──────┴────────┴────────┴───────────┘
-//!     counts all, itself too                  see [`kind`]     see [`status`]
+//!     of the whole frame                      see [`kind`]     see [`status`]
 //! ```
 //!
 //! The layout is that of libvirt's `virnetprotocol.x` and `remote_protocol.x`, which its
@@ -40,4 +40,4 @@ pub use self::body::{
 pub use self::frame::{
     Frame, FrameError, Frames, HEADER_LENGTH, Header, MAX_LENGTH, kind, message, program, status,
 };
-pub use self::remote_error::{RemoteError, Verdict, code, verdict};
+pub use self::remote_error::{ErrorClass, RemoteError, classify, code};

@@ -1,11 +1,11 @@
-//! Procedure numbers of libvirt's main program (`remote_protocol.x`), and the table of its domain
-//! events.
+//! The procedure numbers of libvirt's main program (`remote_protocol.x`), and the table of its
+//! domain events.
 
 macro_rules! procedures {
     ($( $(#[$meta:meta])* $name:ident = $number:literal; )+) => {
         $( $(#[$meta])* pub const $name: i32 = $number; )+
 
-        /// The name of a procedure that this crate calls, for error messages.
+        /// The name of a procedure that this crate calls; for error messages.
         pub fn name(procedure: i32) -> &'static str {
             match procedure {
                 $( $number => stringify!($name), )+
@@ -18,7 +18,7 @@ macro_rules! procedures {
 procedures! {
     /// Opens a hypervisor: [`Open`](super::Open).
     CONNECT_OPEN = 1;
-    /// Closes it again; the server closes the connection after its reply.
+    /// Closes the hypervisor; the server closes the connection after its reply.
     CONNECT_CLOSE = 2;
     /// uuid → [`Domain`](super::Domain).
     DOMAIN_LOOKUP_BY_UUID = 24;
@@ -26,27 +26,28 @@ procedures! {
     CONNECT_GET_HOSTNAME = 59;
     /// int → bool: whether the server has a feature.
     CONNECT_SUPPORTS_FEATURE = 60;
-    /// → array of int: what authentication the server wants; see [`auth`].
+    /// → array of int: the methods of authentication that the server accepts; see [`auth`].
     AUTH_LIST = 66;
-    /// → bool: whether polkit lets the client in.
+    /// → bool: authenticates the client by the host's polkit.
     AUTH_POLKIT = 70;
-    /// Registers for lifecycle events: of servers before 1.2.1.
+    /// Registers for lifecycle events, at servers before 1.2.1.
     CONNECT_DOMAIN_EVENT_REGISTER = 105;
-    /// Undoes that.
+    /// Deregisters from them.
     CONNECT_DOMAIN_EVENT_DEREGISTER = 106;
-    /// [`Domain`](super::Domain) → bool: whether it exists when it does not run.
+    /// [`Domain`](super::Domain) → bool: whether it is persistent.
     DOMAIN_IS_PERSISTENT = 151;
-    /// int event id: registers for events without a callback id: of servers before 1.2.1.
+    /// int event id: registers for events without a callback id, at servers before 1.2.1.
     CONNECT_DOMAIN_EVENT_REGISTER_ANY = 167;
-    /// int event id: undoes that.
+    /// int event id: deregisters from them.
     CONNECT_DOMAIN_EVENT_DEREGISTER_ANY = 168;
     /// [`Domain`](super::Domain), unsigned flags → int state, int reason.
     DOMAIN_GET_STATE = 212;
-    /// [`ListAllDomains`](super::ListAllDomains) → array of [`Domain`](super::Domain), unsigned count.
+    /// [`ListAllDomains`](super::ListAllDomains) → array of [`Domain`](super::Domain), unsigned
+    /// count.
     CONNECT_LIST_ALL_DOMAINS = 273;
     /// [`Register`](super::Register) → int callback id.
     CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY = 316;
-    /// int callback id: undoes that.
+    /// int callback id: deregisters it.
     CONNECT_DOMAIN_EVENT_CALLBACK_DEREGISTER_ANY = 317;
     /// [`StatsRequest`](super::StatsRequest) → array of [`StateStats`](super::StateStats).
     CONNECT_GET_ALL_DOMAIN_STATS = 344;
@@ -56,56 +57,57 @@ procedures! {
 pub const EVENT_LIFECYCLE: i32 = 318;
 /// The reboot event: a callback id and a [`Domain`](super::Domain).
 pub const EVENT_REBOOT: i32 = 319;
-/// The lifecycle event of servers before 1.2.1: without a callback id.
+/// The lifecycle event of servers before 1.2.1, without a callback id.
 pub const LEGACY_LIFECYCLE: i32 = 107;
-/// The reboot event of servers before 1.2.1: without a callback id.
+/// The reboot event of servers before 1.2.1, without a callback id.
 pub const LEGACY_REBOOT: i32 = 169;
 
-/// Keepalive program: are you there?
+/// Keepalive program: asks for a [`PONG`].
 pub const PING: i32 = 1;
-/// Keepalive program: yes.
+/// Keepalive program: answers a [`PING`].
 pub const PONG: i32 = 2;
 
-/// What authentication a server wants.
+/// Methods of authentication.
 pub mod auth {
-    /// None.
+    /// None is needed.
     pub const NONE: i32 = 0;
-    /// A user and a secret, by SASL.
+    /// SASL: a user and a secret.
     pub const SASL: i32 = 1;
-    /// The word of the host's polkit.
+    /// The rules of the host's polkit.
     pub const POLKIT: i32 = 2;
 }
 
-/// Features that a client asks for.
+/// Features of a server.
 pub mod feature {
-    /// The keepalive program. The only one to ask for before opening; asking also makes the server
-    /// send pings of its own.
+    /// The keepalive program. No other feature may be asked for before `CONNECT_OPEN`. After the
+    /// question the server sends pings of its own.
     pub const KEEPALIVE: i32 = 10;
-    /// Registrations that give callback ids: since 1.2.1.
+    /// Registrations with callback ids, since 1.2.1.
     pub const EVENT_CALLBACK: i32 = 14;
 }
 
 /// A kind of domain event, by libvirt's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// libvirt's event id (`virDomainEventID`): what a client registers for.
+    /// libvirt's event id (`virDomainEventID`), for which a client registers.
     pub id: u32,
     /// The procedure of its messages.
     pub procedure: i32,
-    /// The procedure of its messages without a callback id; ids above 15 have none.
+    /// The procedure of its messages without a callback id; events above 15 have none.
     pub legacy: Option<i32>,
-    /// Whether an int stands between the callback id and the domain.
+    /// Whether an int, the reason, comes before the domain.
     pub reason_first: bool,
 }
 
 impl Event {
     const fn new(id: u32, procedure: i32, legacy: i32) -> Self {
+        // 0 stands for none in the table: no procedure has this number.
         let legacy = if legacy == 0 { None } else { Some(legacy) };
         Self { id, procedure, legacy, reason_first: matches!(id, 11 | 12 | 14) }
     }
 }
 
-/// Every domain event there is, by id: up to libvirt 12.4.
+/// Every domain event up to libvirt 12.8, by id.
 #[rustfmt::skip]
 pub static EVENTS: [Event; 30] = [
     Event::new(0, EVENT_LIFECYCLE, LEGACY_LIFECYCLE),
@@ -140,7 +142,8 @@ pub static EVENTS: [Event; 30] = [
     Event::new(29, 455, 0),   // channel-lifecycle
 ];
 
-/// The kind of event that has messages of this procedure, and whether without a callback id.
+/// The event whose messages have this procedure, and whether they are legacy ones without a
+/// callback id.
 pub fn event_of(procedure: i32) -> Option<(&'static Event, bool)> {
     EVENTS.iter().find_map(|event| {
         let legacy = event.legacy == Some(procedure);
@@ -153,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_of_events_is_in_order_and_names_no_procedure_twice() {
+    fn the_table_is_ordered_by_id_and_has_each_procedure_once() {
         assert!(EVENTS.iter().enumerate().all(|(at, event)| event.id as usize == at));
         for event in &EVENTS {
             assert_eq!(event_of(event.procedure), Some((event, false)));

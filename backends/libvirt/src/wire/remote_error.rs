@@ -1,50 +1,50 @@
-//! The body of a reply that says no, and whether asking again can help.
+//! The body of an error reply, and whether the same call can succeed later.
 
 use super::Domain;
 use super::xdr::{Malformed, Reader, Writer};
 
-/// Error numbers (`virErrorNumber`) that mean something to a client.
+/// The error numbers (`virErrorNumber`) that this crate distinguishes.
 pub mod code {
-    /// Something inside libvirt failed; also what it says to an unsupported event id.
+    /// Something inside libvirt failed; also the error for an unknown event id.
     pub const INTERNAL_ERROR: i32 = 1;
-    /// The hypervisor's driver lacks the call.
+    /// The hypervisor's driver does not have the call.
     pub const NO_SUPPORT: i32 = 3;
     /// No driver for the URI.
     pub const NO_CONNECT: i32 = 5;
-    /// An argument has a value that it cannot have.
+    /// An argument has an invalid value.
     pub const INVALID_ARG: i32 = 8;
-    /// Not on a read-only connection.
+    /// The call is not allowed on a read-only connection.
     pub const OPERATION_DENIED: i32 = 29;
     /// A system call failed on the server.
     pub const SYSTEM_ERROR: i32 = 38;
-    /// The protocol itself: unknown procedure, not authenticated ...
+    /// An error of the protocol: unknown procedure, not authenticated ...
     pub const RPC: i32 = 39;
     /// There is no such domain.
     pub const NO_DOMAIN: i32 = 42;
     /// Authentication failed.
     pub const AUTH_FAILED: i32 = 45;
-    /// The configuration cannot be had here.
+    /// The configuration is not supported.
     pub const CONFIG_UNSUPPORTED: i32 = 67;
-    /// The user called authentication off.
+    /// The user cancelled authentication.
     pub const AUTH_CANCELLED: i32 = 79;
-    /// The access rules of the host say no.
+    /// The host's access rules forbid it.
     pub const ACCESS_DENIED: i32 = 88;
-    /// Nobody is there to ask the user for authentication.
+    /// There is no polkit agent to ask the user.
     pub const AUTH_UNAVAILABLE: i32 = 94;
 }
 
-/// What a server says when a call failed.
+/// The error that a server returns when a call failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteError {
     /// The error's number: see [`code`].
     pub code: i32,
-    /// The part of libvirt that it comes from (`virErrorDomain`).
+    /// The part of libvirt that reports it (`virErrorDomain`).
     pub domain: i32,
     /// For people, and in the daemon's language.
     pub message: String,
     /// The message's untranslated format, mostly `%s`.
     pub format: String,
-    /// What else comes with some errors: an errno, for one.
+    /// A number that comes with some errors, such as an errno.
     pub int1: i32,
 }
 
@@ -52,12 +52,14 @@ impl RemoteError {
     /// Reads one.
     ///
     /// # Errors
-    /// There is none.
+    /// The body does not begin with one.
     pub fn read(body: &mut Reader<'_>) -> Result<Self, Malformed> {
+        // For people only, so bytes that are not UTF-8 are no reason to fail.
         let text = |bytes: Option<&[u8]>| {
             bytes.map_or_else(String::new, |bytes| String::from_utf8_lossy(bytes).into_owned())
         };
-        let (code, domain) = (body.i32()?, body.i32()?);
+        let code = body.i32()?;
+        let domain = body.i32()?;
         let message = text(body.optional(Reader::string)?);
         let _level = body.i32()?;
         let _about = body.optional(Domain::read)?;
@@ -65,7 +67,8 @@ impl RemoteError {
         let _str2 = body.optional(Reader::string)?;
         let _str3 = body.optional(Reader::string)?;
         let int1 = body.i32()?;
-        // An int and a network follow, which no error that we can meet fills in.
+        // An int and a network follow, which libvirt does not set in errors to the calls of this
+        // crate.
         Ok(Self { code, domain, message, format, int1 })
     }
 
@@ -86,33 +89,34 @@ impl RemoteError {
     }
 }
 
-/// What to make of an error number.
+/// What an error number means to a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// Whether asking again cannot help.
-    pub refusal: bool,
+pub struct ErrorClass {
+    /// Whether the same call fails again until something is changed.
+    pub is_refusal: bool,
     /// What to do; may be empty.
     pub help: &'static str,
 }
 
-/// What to make of an error number. One that is not in the table may pass by itself.
+/// What an error number means to a client. A call that failed with one that is not in the table may
+/// succeed later.
 #[rustfmt::skip]
-pub fn verdict(code: i32) -> Verdict {
+pub fn classify(code: i32) -> ErrorClass {
     use self::code as c;
-    let (refusal, help) = match code {
-        c::NO_SUPPORT => (true, "this hypervisor's driver in libvirt cannot do it"),
-        c::NO_CONNECT => (true, "check the URI, and that the host has libvirt's driver for this hypervisor"),
+    let (is_refusal, help) = match code {
+        c::NO_SUPPORT => (true, "the driver of this hypervisor in libvirt does not support it"),
+        c::NO_CONNECT => (true, "check the URI, and that libvirt has a driver for it on the host"),
         c::INVALID_ARG => (true, "check the URI"),
         c::OPERATION_DENIED => (true, "the connection is read-only: open it with read_write()"),
         c::AUTH_FAILED => (true, "check the credentials"),
         c::CONFIG_UNSUPPORTED => (true, ""),
-        c::AUTH_CANCELLED => (true, "polkit must let this user in: see org.libvirt.unix.monitor"),
-        c::ACCESS_DENIED => (true, "the host's access rules for libvirt must let this user in"),
-        c::AUTH_UNAVAILABLE => (true, "polkit has no agent to ask the user: run as root, or write a polkit rule"),
-        c::RPC => (false, "client and server do not understand each other: check the server's log"),
+        c::AUTH_CANCELLED => (true, "polkit must allow org.libvirt.unix.monitor to this user"),
+        c::ACCESS_DENIED => (true, "the host's access rules must allow it to this user"),
+        c::AUTH_UNAVAILABLE => (true, "polkit has no agent to ask: run as root, or write a polkit rule"),
+        c::RPC => (false, "client and server disagree on the protocol: check the server's log"),
         _ => (false, ""),
     };
-    Verdict { refusal, help }
+    ErrorClass { is_refusal, help }
 }
 
 #[cfg(test)]
@@ -134,12 +138,12 @@ mod tests {
     }
 
     #[test]
-    fn what_may_pass_by_itself_is_no_refusal() {
+    fn an_error_that_may_pass_by_itself_is_no_refusal() {
         for code in [code::INTERNAL_ERROR, code::SYSTEM_ERROR, code::RPC, 68, 12345] {
-            assert!(!verdict(code).refusal, "{code}");
+            assert!(!classify(code).is_refusal, "{code}");
         }
         for code in [3, 5, 8, 29, 45, 67, 79, 88, 94] {
-            assert!(verdict(code).refusal, "{code}");
+            assert!(classify(code).is_refusal, "{code}");
         }
     }
 }

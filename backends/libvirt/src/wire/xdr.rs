@@ -1,22 +1,22 @@
 //! XDR (RFC 4506), as far as libvirt uses it.
 //!
-//! Everything takes a multiple of four bytes. Reading borrows from the message, so that no length in
-//! it can make anybody allocate.
+//! Every value takes a multiple of four bytes. Values borrow from the message, so that no length in
+//! a message causes an allocation.
 
 use virevent::Uuid;
 
-/// The longest string of libvirt's protocol, in bytes.
+/// The longest string of libvirt's protocol, in bytes (`REMOTE_STRING_MAX`).
 pub const MAX_STRING: usize = 4 * 1024 * 1024;
 
 /// The body of a message does not have the layout of its procedure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no {expected} where one should be")]
+#[error("{expected} is missing")]
 pub struct Malformed {
-    /// What should have been there.
+    /// The value that should be there, with its article.
     pub expected: &'static str,
 }
 
-/// Reads the values of a body, one after the other.
+/// Reads the values of a body one after the other.
 #[derive(Clone, Copy, Debug)]
 pub struct Reader<'a> {
     rest: &'a [u8],
@@ -28,78 +28,79 @@ impl<'a> Reader<'a> {
         Self { rest: body }
     }
 
-    /// What has not been read.
+    /// The bytes that have not been read.
     pub fn rest(&self) -> &'a [u8] {
         self.rest
     }
 
-    /// Bytes without a length before them, such as a uuid's.
+    /// Reads bytes without a length before them, such as those of a uuid.
     ///
     /// # Errors
-    /// The body ends before.
+    /// The body is too short.
     #[inline]
     pub fn fixed<const N: usize>(&mut self) -> Result<&'a [u8; N], Malformed> {
         let (head, rest) =
-            self.rest.split_first_chunk().ok_or(Malformed { expected: "value of fixed size" })?;
+            self.rest.split_first_chunk().ok_or(Malformed { expected: "a value" })?;
         self.rest = rest;
         Ok(head)
     }
 
-    /// An unsigned int.
+    /// Reads an unsigned int.
     ///
     /// # Errors
-    /// The body ends before.
+    /// The body is too short.
     #[inline]
     pub fn u32(&mut self) -> Result<u32, Malformed> {
         self.fixed().map(|bytes| u32::from_be_bytes(*bytes))
     }
 
-    /// An int, a bool or an enumeration.
+    /// Reads an int, a bool or an enumeration.
     ///
     /// # Errors
-    /// The body ends before.
+    /// The body is too short.
     #[inline]
     pub fn i32(&mut self) -> Result<i32, Malformed> {
         self.fixed().map(|bytes| i32::from_be_bytes(*bytes))
     }
 
-    /// An unsigned hyper, or any other value of eight bytes.
+    /// Reads an unsigned hyper, or any other value of eight bytes.
     ///
     /// # Errors
-    /// The body ends before.
+    /// The body is too short.
     pub fn u64(&mut self) -> Result<u64, Malformed> {
         self.fixed().map(|bytes| u64::from_be_bytes(*bytes))
     }
 
-    /// A uuid.
+    /// Reads a uuid.
     ///
     /// # Errors
-    /// The body ends before.
+    /// The body is too short.
     #[inline]
     pub fn uuid(&mut self) -> Result<Uuid, Malformed> {
         self.fixed().map(|bytes| Uuid::from_bytes(*bytes))
     }
 
-    /// A string's bytes: UTF-8 by custom, not by promise.
+    /// Reads the bytes of a string. They are usually UTF-8, but the protocol does not demand it.
     ///
     /// # Errors
-    /// The body ends before, or it is longer than [`MAX_STRING`].
+    /// The body is too short, or the string is longer than [`MAX_STRING`].
     #[inline]
     pub fn string(&mut self) -> Result<&'a [u8], Malformed> {
-        const ERROR: Malformed = Malformed { expected: "string" };
+        const ERROR: Malformed = Malformed { expected: "a string" };
         let length = self.u32()? as usize;
         if length > MAX_STRING {
             return Err(ERROR);
         }
         let bytes = self.rest.get(..length).ok_or(ERROR)?;
+        // Zeros fill up the last four bytes. They must be there, and their value does not matter.
         self.rest = self.rest.get(length.next_multiple_of(4)..).ok_or(ERROR)?;
         Ok(bytes)
     }
 
-    /// A value that may be absent.
+    /// Reads a value that may be absent.
     ///
     /// # Errors
-    /// The body ends before, or the value is not there although it should be.
+    /// The body is too short, or does not say whether the value is present.
     pub fn optional<T>(
         &mut self,
         value: impl FnOnce(&mut Self) -> Result<T, Malformed>,
@@ -107,19 +108,20 @@ impl<'a> Reader<'a> {
         match self.u32()? {
             0 => Ok(None),
             1 => value(self).map(Some),
-            _ => Err(Malformed { expected: "optional value" }),
+            _ => Err(Malformed { expected: "an optional value" }),
         }
     }
 
-    /// The number of items in an array, at most `max`. Each takes `size` bytes at least: no more
-    /// can be announced than the body has room for.
+    /// Reads the number of items in an array, at most `max`. Each item has at least `size` bytes,
+    /// so the number is never more than the body can contain.
     ///
     /// # Errors
-    /// The body ends before, or cannot hold as many.
+    /// The body is too short for that many items.
     pub fn count(&mut self, max: usize, size: usize) -> Result<usize, Malformed> {
         let count = self.u32()? as usize;
+        // Before anything is allocated for the items.
         if count > max || count.saturating_mul(size) > self.rest.len() {
-            return Err(Malformed { expected: "array" });
+            return Err(Malformed { expected: "an array" });
         }
         Ok(count)
     }
@@ -137,32 +139,32 @@ impl<'a> Writer<'a> {
         Self { out }
     }
 
-    /// Bytes as they are.
+    /// Appends bytes as they are.
     pub fn raw(&mut self, bytes: &[u8]) {
         self.out.extend_from_slice(bytes);
     }
 
-    /// An unsigned int.
+    /// Appends an unsigned int.
     pub fn u32(&mut self, value: u32) {
         self.raw(&value.to_be_bytes());
     }
 
-    /// An int, a bool or an enumeration.
+    /// Appends an int, a bool or an enumeration.
     pub fn i32(&mut self, value: i32) {
         self.raw(&value.to_be_bytes());
     }
 
-    /// An unsigned hyper, or any other value of eight bytes.
+    /// Appends an unsigned hyper, or any other value of eight bytes.
     pub fn u64(&mut self, value: u64) {
         self.raw(&value.to_be_bytes());
     }
 
-    /// A uuid.
+    /// Appends a uuid.
     pub fn uuid(&mut self, uuid: Uuid) {
         self.raw(uuid.as_bytes());
     }
 
-    /// A string, or any other bytes with their length before them.
+    /// Appends a string, or any other bytes with their length before them.
     pub fn string(&mut self, bytes: impl AsRef<[u8]>) {
         let bytes = bytes.as_ref();
         self.u32(bytes.len() as u32);
@@ -171,7 +173,7 @@ impl<'a> Writer<'a> {
         self.raw(&[0; 3][..padding]);
     }
 
-    /// A value that may be absent.
+    /// Appends a value that may be absent.
     pub fn optional<T>(&mut self, value: Option<T>, write: impl FnOnce(&mut Self, T)) {
         self.u32(value.is_some().into());
         if let Some(value) = value {
@@ -211,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_body_has_no_room_for_is_malformed() {
+    fn a_value_longer_than_the_body_is_malformed() {
         let long = (MAX_STRING as u32 + 1).to_be_bytes();
         assert!(Reader::new(&[0, 0, 0]).u32().is_err());
         assert!(Reader::new(&[0, 0, 0, 1]).string().is_err());

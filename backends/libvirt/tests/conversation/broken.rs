@@ -1,4 +1,4 @@
-//! What ends a connection.
+//! Faults that end a connection.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use virevent_libvirt::wire::{MAX_LENGTH, message};
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn a_reply_of_another_procedure_than_its_call_is_a_broken_protocol() {
+async fn a_reply_of_the_wrong_procedure_is_a_broken_protocol() {
     let daemon = Daemon::new();
     let (_source, subscribed) = daemon.subscribe(Options::default());
     let mut peer = daemon.accept().await;
@@ -18,7 +18,7 @@ async fn a_reply_of_another_procedure_than_its_call_is_a_broken_protocol() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_half_open_peer_is_noticed_within_30_seconds() {
+async fn a_half_open_peer_is_detected_within_30_seconds() {
     let daemon = Daemon::new();
     let (_source, subscribed) = daemon.subscribe(Options::default());
     let mut peer = daemon.accept().await;

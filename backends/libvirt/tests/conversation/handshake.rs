@@ -1,4 +1,4 @@
-//! What comes before the first registration.
+//! The handshake: what comes before the first registration.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ async fn the_handshake_opens_read_only_what_the_uri_names() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pings_are_answered_in_the_midst_of_the_handshake() {
+async fn pings_are_answered_during_the_handshake() {
     let daemon = Daemon::new();
     let (_source, _subscribed) = daemon.subscribe(Options::default());
     let mut peer = daemon.accept().await;
@@ -44,11 +44,11 @@ async fn a_deadline_may_be_of_any_length() {
         .source();
     let subscribed = tokio::spawn(async move { source.subscribe().await });
     tokio::spawn(async move { daemon.accept().await.serve().await });
-    assert_eq!(take(&mut subscribed.await.unwrap().unwrap(), 3).await, first());
+    assert_eq!(take(&mut subscribed.await.unwrap().unwrap(), 3).await, existing_and_synced());
 }
 
 #[tokio::test(start_paused = true)]
-async fn authentication_that_this_version_lacks_is_refused_by_name() {
+async fn unsupported_authentication_is_refused_by_name() {
     let daemon = Daemon::new();
     let (_source, subscribed) = daemon.subscribe(Options::default());
     let mut peer = daemon.accept().await;
@@ -59,7 +59,7 @@ async fn authentication_that_this_version_lacks_is_refused_by_name() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn polkit_is_asked_and_its_no_is_a_refusal() {
+async fn an_error_from_polkit_is_a_refusal() {
     let daemon = Daemon::new();
     let (_source, subscribed) = daemon.subscribe(Options::default());
     let mut peer = daemon.accept().await;
@@ -72,7 +72,7 @@ async fn polkit_is_asked_and_its_no_is_a_refusal() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_daemon_that_closes_before_the_handshake_is_one_clear_error() {
+async fn a_close_before_the_handshake_is_a_clear_error() {
     let daemon = Daemon::new();
     let (_source, subscribed) = daemon.subscribe(Options::default());
     drop(daemon.accept().await);
@@ -92,7 +92,7 @@ async fn a_daemon_that_refuses_to_open_is_an_error_with_its_message() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_daemon_on_tcp_is_spoken_to_like_any_other() {
+async fn a_daemon_on_tcp_gets_the_same_handshake() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let uri = format!("test+tcp://{}/default", listener.local_addr().unwrap());
     let source = Libvirt::new(&uri).unwrap().source();

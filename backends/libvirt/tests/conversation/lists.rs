@@ -1,4 +1,4 @@
-//! How the domains are listed.
+//! Lists of domains.
 
 use std::time::Duration;
 
@@ -20,21 +20,21 @@ async fn a_server_without_the_bulk_list_is_asked_for_each_domain() {
     }
     tokio::spawn(peer.serve());
     let mut events = subscribed.await.unwrap().unwrap();
-    let told = take(&mut events, 3).await;
+    let lines = take(&mut events, 3).await;
     assert_eq!(
-        told,
+        lines,
         ["db existing (shutoff (destroyed))", "web[3] existing (paused (user))", "synced"]
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_domain_that_vanishes_while_it_is_asked_about_is_not_listed() {
+async fn a_domain_that_ends_during_a_list_is_left_out() {
     let daemon = Daemon::new();
     let (_source, subscribed) = daemon.subscribe(Options::default());
     let mut peer = daemon.accept().await;
     peer.bulk = false;
     let (web, _) = peer.until(procs::DOMAIN_GET_STATE).await;
-    // It stopped after it was listed as running.
+    // web stopped after it was listed as running.
     peer.ints(&Header::reply(web.procedure, web.serial), &[5, 1]).await;
     let (db, _) = peer.until(procs::DOMAIN_GET_STATE).await;
     peer.error(&db, code::NO_DOMAIN).await;
@@ -43,9 +43,9 @@ async fn a_domain_that_vanishes_while_it_is_asked_about_is_not_listed() {
     assert_eq!(take(&mut events, 2).await, ["web existing (shutoff (shutdown))", "synced"]);
 }
 
-/// Each could wait for a domain's lock, and keep one of the daemon's workers.
+/// Each call can wait for a domain's lock and occupy a worker of the daemon meanwhile.
 #[tokio::test(start_paused = true)]
-async fn domains_are_asked_for_their_states_one_at_a_time() {
+async fn states_are_asked_for_one_domain_at_a_time() {
     let daemon = Daemon::new();
     let (_source, _subscribed) = daemon.subscribe(Options::default());
     let mut peer = daemon.accept().await;
@@ -70,9 +70,10 @@ async fn a_transient_domain_is_forgotten_when_it_stops() {
     assert_eq!(take(&mut later, 2).await, ["db existing (no_state)", "synced"]);
 }
 
-/// It is in no list that is made after its end, whatever that list is of.
+/// It is missing from every list that is made after its end, also from that of the transient
+/// domains.
 #[tokio::test(start_paused = true)]
-async fn a_transient_domain_that_ends_amid_a_list_is_gone() {
+async fn a_transient_domain_that_ends_during_a_list_is_gone() {
     let daemon = Daemon::new();
     let (source, subscribed) = daemon.subscribe(Options::default());
     let mut peer = daemon.accept().await;
@@ -90,7 +91,7 @@ async fn a_transient_domain_that_ends_amid_a_list_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_domain_that_is_undefined_amid_a_list_is_left_out() {
+async fn a_domain_that_is_undefined_during_a_list_is_left_out() {
     let daemon = Daemon::new();
     let (source, subscribed) = daemon.subscribe(Options::default());
     let mut peer = daemon.accept().await;
@@ -109,7 +110,7 @@ async fn a_domain_that_is_undefined_amid_a_list_is_left_out() {
     assert_eq!(take(&mut later, 2).await, ["web[3] existing (running (booted))", "synced"]);
 }
 
-/// Answers the call for a list with those of its domains that it asks for.
+/// Answers a call of LIST_ALL_DOMAINS with those domains that its flags select.
 async fn list(
     peer: &mut Peer,
     (header, args): &Call,

@@ -1,4 +1,4 @@
-//! A daemon that says what a test tells it to.
+//! A daemon whose replies and events a test writes.
 
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -61,13 +61,13 @@ impl Daemon {
 pub(crate) struct Peer {
     stream: UnixStream,
     frames: Frames,
-    /// The procedures called so far.
+    /// The procedures that the client has called.
     pub(crate) asked: Vec<i32>,
-    /// The event ids that it was asked to register.
+    /// The event ids for which the client has registered.
     pub(crate) registered: Vec<i32>,
-    /// Its answer to the question whether it has callback ids.
+    /// The reply to the question whether the server has callback ids.
     pub(crate) event_callbacks: i32,
-    /// Whether it has the bulk list.
+    /// Whether it has GET_ALL_DOMAIN_STATS.
     pub(crate) bulk: bool,
 }
 
@@ -90,10 +90,10 @@ impl Peer {
         }
     }
 
-    /// Answers calls until one of `procedure` comes.
+    /// Answers calls up to the first of `procedure`, which it returns without an answer.
     pub(crate) async fn until(&mut self, procedure: i32) -> Call {
         loop {
-            let call = self.next().await.expect("the client goes on");
+            let call = self.next().await.expect("the client is connected");
             if call.0.procedure == procedure && call.0.program == program::REMOTE {
                 return call;
             }
@@ -101,7 +101,7 @@ impl Peer {
         }
     }
 
-    /// Answers calls until the client has gone, or for good.
+    /// Answers calls until the client closes the connection. Returns the procedures.
     pub(crate) async fn serve(mut self) -> Vec<i32> {
         while let Some(call) = self.next().await {
             self.answer(&call).await;
@@ -160,8 +160,8 @@ impl Peer {
     }
 
     pub(crate) async fn error(&mut self, call: &Header, code: i32) {
-        let (message, format) = ("no".to_owned(), String::new());
-        let error = RemoteError { code, domain: 7, message, format, int1: -1 };
+        let message = "no".to_owned();
+        let error = RemoteError { code, domain: 7, message, format: String::new(), int1: -1 };
         self.send(&Header::error(call.procedure, call.serial), |body| error.write(body)).await;
     }
 

@@ -1,4 +1,4 @@
-//! Errors in answer to calls, and calls that are never answered.
+//! Errors in reply to calls, and calls without a reply.
 
 use virevent::driver::Settings;
 use virevent::{End, Error, Kind};
@@ -11,33 +11,33 @@ const REGISTER: i32 = procs::CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY;
 const STATS: i32 = procs::CONNECT_GET_ALL_DOMAIN_STATS;
 
 #[tokio::test]
-async fn an_error_to_a_call_that_nothing_works_without_is_the_error_of_the_subscription() {
+async fn an_error_to_a_required_call_fails_the_subscription() {
     for procedure in [REGISTER, STATS, procs::CONNECT_LIST_ALL_DOMAINS] {
         let daemon = FakeLibvirtd::start().unwrap();
         daemon.change(|faults| faults.refuse(procedure, code::SYSTEM_ERROR, "Disk quota exceeded"));
         let source = client(&daemon).source();
-        let (error, line) = refusal(&source).await;
+        let (error, line) = subscribe_error(&source).await;
         let code = matches!(&error, Error::Server(error) if error.code == code::SYSTEM_ERROR);
         assert!(code, "{line}");
         assert!(line.contains("Disk quota exceeded") && !error.is_refusal(), "{line}");
         daemon.change(|faults| faults.errors.clear());
-        tells_the_truth(&source, daemon.host()).await;
+        assert_new_stream_is_true(&source, daemon.host()).await;
     }
 }
 
 #[tokio::test]
-async fn an_error_after_an_outage_is_tried_again_until_it_passes() {
-    let (daemon, mut events) = watched().await;
+async fn a_call_that_fails_after_an_outage_is_retried() {
+    let (daemon, mut events) = synced_stream().await;
     daemon.change(|faults| faults.refuse(STATS, code::SYSTEM_ERROR, "Out of memory"));
     daemon.cut();
-    assert_eq!(gap(&mut events).await, FaultKind::Closed);
+    assert_eq!(next_gap(&mut events).await, FaultKind::Closed);
     daemon.until(|daemon| daemon.calls(STATS) > 4).await;
     daemon.change(|faults| faults.errors.clear());
-    recovers(&mut events, daemon.host()).await;
+    assert_recovers(&mut events, daemon.host()).await;
 }
 
 #[tokio::test]
-async fn nothing_but_refusals_ends_the_streams_and_says_why() {
+async fn refusals_alone_end_the_streams_with_the_reason() {
     let daemon = FakeLibvirtd::start().unwrap();
     let settings = Settings::default().refusal_timeout(Duration::from_millis(300));
     let source = client(&daemon).settings(settings).source();
@@ -47,7 +47,7 @@ async fn nothing_but_refusals_ends_the_streams_and_says_why() {
         faults.refuse(procs::CONNECT_OPEN, code::ACCESS_DENIED, "access denied: connect");
     });
     daemon.cut();
-    assert_eq!(gap(&mut events).await, FaultKind::Closed);
+    assert_eq!(next_gap(&mut events).await, FaultKind::Closed);
     let mut rest = Vec::new();
     while let Ok(event) = next_within(&mut events, PATIENCE).await {
         rest.push(event.to_string());
@@ -59,7 +59,7 @@ async fn nothing_but_refusals_ends_the_streams_and_says_why() {
 }
 
 #[tokio::test]
-async fn an_event_id_that_the_daemon_lacks_is_refused_by_name_and_left_out_by_default() {
+async fn a_missing_event_is_refused_by_name_and_optional_by_default() {
     let daemon = FakeLibvirtd::start().unwrap();
     daemon.change(|faults| faults.last_event = 0);
     let source = client(&daemon).source();
@@ -68,7 +68,7 @@ async fn an_event_id_that_the_daemon_lacks_is_refused_by_name_and_left_out_by_de
         Error::Unsupported { kind, .. } => assert_eq!(kind, Kind::Reboot),
         error => panic!("{error}"),
     }
-    tells_the_truth(&source, daemon.host()).await;
+    assert_new_stream_is_true(&source, daemon.host()).await;
     assert!(source.capabilities().lacking.contains(&Kind::Reboot));
 }
 
@@ -76,17 +76,17 @@ async fn an_event_id_that_the_daemon_lacks_is_refused_by_name_and_left_out_by_de
 async fn a_registration_that_is_never_confirmed_is_a_clear_error() {
     let daemon = FakeLibvirtd::start().unwrap();
     daemon.change(|faults| faults.held.extend([REGISTER]));
-    let (error, line) = refusal(&hasty_client(&daemon)).await;
+    let (error, line) = subscribe_error(&hasty_client(&daemon)).await;
     assert!(matches!(error, Error::Timeout { .. }), "{line}");
 }
 
 #[tokio::test]
-async fn a_list_that_is_never_answered_while_events_flow_is_a_clear_error() {
+async fn an_unanswered_list_among_events_is_a_clear_error() {
     let daemon = FakeLibvirtd::start().unwrap();
     daemon.host().create("web").unwrap();
     daemon.change(|faults| faults.held.extend([STATS]));
     let source = hasty_client(&daemon);
-    let flow = async {
+    let send_events = async {
         loop {
             daemon.host().suspend("web").unwrap();
             daemon.host().resume("web").unwrap();
@@ -94,32 +94,32 @@ async fn a_list_that_is_never_answered_while_events_flow_is_a_clear_error() {
         }
     };
     let (error, line) = tokio::select! {
-        refusal = refusal(&source) => refusal,
-        () = flow => unreachable!(),
+        failed = subscribe_error(&source) => failed,
+        () = send_events => unreachable!(),
     };
     assert!(matches!(error, Error::Timeout { .. }), "{line}");
 }
 
 #[tokio::test]
-async fn what_happens_while_a_list_is_under_way_is_told_after_it() {
-    let (daemon, mut events) = watched().await;
+async fn events_during_a_list_are_delivered_after_it() {
+    let (daemon, mut events) = synced_stream().await;
     daemon.change(|faults| faults.held.extend([STATS]));
     let lists = daemon.calls(STATS);
     daemon.cut();
-    assert_eq!(gap(&mut events).await, FaultKind::Closed);
+    assert_eq!(next_gap(&mut events).await, FaultKind::Closed);
     daemon.until(|daemon| daemon.calls(STATS) > lists).await;
-    // The list says that it runs; by now it does not.
+    // The list that is on its way contains web as running.
     daemon.host().stop("web").unwrap();
     daemon.host().create("db").unwrap();
     daemon.release();
-    let told =
+    let expected =
         ["web[1] stopped (destroyed)", "db[2] started (booted)", "synced with * (2 domains)"];
-    expect_sequence(&mut events, &told).await.unwrap();
-    goes_on(&mut events, daemon.host()).await;
+    expect_sequence(&mut events, &expected).await.unwrap();
+    assert_delivers(&mut events, daemon.host()).await;
 }
 
 #[tokio::test]
-async fn an_event_before_the_reply_to_the_registration_leads_to_no_wrong_state() {
+async fn an_event_before_its_registrations_reply_is_applied() {
     let daemon = FakeLibvirtd::start().unwrap();
     daemon.host().define("web").unwrap();
     daemon.change(|faults| faults.held.extend([REGISTER]));
@@ -132,14 +132,14 @@ async fn an_event_before_the_reply_to_the_registration_leads_to_no_wrong_state()
     };
     let (events, ()) = tokio::join!(source.subscribe_with(Options::default()), act);
     let mut events = events.unwrap();
-    let told = ["web[1] existing (paused *", "synced with * (1 domain)"];
-    expect_sequence(&mut events, &told).await.unwrap();
-    goes_on(&mut events, daemon.host()).await;
+    let expected = ["web[1] existing (paused *", "synced with * (1 domain)"];
+    expect_sequence(&mut events, &expected).await.unwrap();
+    assert_delivers(&mut events, daemon.host()).await;
 }
 
 #[tokio::test]
-async fn a_deregistration_that_fails_does_not_hold_up_the_close() {
-    let (daemon, events) = watched().await;
+async fn a_failed_deregistration_does_not_delay_close() {
+    let (daemon, events) = synced_stream().await;
     let deregister = procs::CONNECT_DOMAIN_EVENT_CALLBACK_DEREGISTER_ANY;
     daemon.change(|faults| faults.refuse(deregister, code::INTERNAL_ERROR, "no such callback"));
     tokio::time::timeout(Duration::from_secs(4), events.close()).await.unwrap();

@@ -1,4 +1,4 @@
-//! Everything at once, by chance.
+//! Random faults at random times.
 
 use futures::StreamExt;
 use virevent::Counters;
@@ -6,12 +6,12 @@ use virevent_libvirt::wire::procs;
 
 use super::*;
 
-/// Random operations on the host and random faults of the daemon; whatever happened, once the faults
-/// are over the stream becomes synced, and what was told adds up to how the host is.
+/// Random operations on the host and random faults of the daemon. Once the faults are over the
+/// stream becomes synced, and a table folded from its events equals the host's domains.
 #[tokio::test]
-async fn whatever_goes_wrong_the_events_add_up_to_the_truth() {
+async fn after_random_faults_the_events_add_up_to_the_state() {
     let counters = futures::future::join_all((0..16).map(chaos)).await;
-    // How much goes wrong is a matter of timing; that much does is what the test rests on.
+    // How many faults there are depends on timing. With few the test would prove nothing.
     let total = |count: fn(&Counters) -> u64| counters.iter().map(count).sum::<u64>();
     assert!(total(|c| c.reconnects) > 50 && total(|c| c.missed) > 50, "{counters:?}");
 }
@@ -27,9 +27,9 @@ async fn chaos(seed: u64) -> Counters {
         for _ in 0..random.usize(0..20) {
             act(daemon.host(), &mut random);
         }
-        go_wrong(&daemon, &mut random);
+        inject_fault(&daemon, &mut random);
         tokio::time::sleep(Duration::from_millis(random.u64(0..8))).await;
-        // Now and then the reader is too slow as well.
+        // Sometimes the reader is too slow as well, so that its mailbox overflows.
         while random.u8(..10) > 0 {
             match next_within(&mut events, Duration::ZERO).await {
                 Ok(event) => fold.apply(&event),
@@ -39,11 +39,11 @@ async fn chaos(seed: u64) -> Counters {
     }
     daemon.change(|faults| *faults = Default::default());
     daemon.cut();
-    // What was told adds up to the truth before long, and goes on to.
+    // The table becomes equal, and stays so.
     let truth = daemon.host().domains();
     let settle = async {
         while fold.check(&truth).is_err() {
-            fold.apply(&events.next().await.expect("the stream goes on"));
+            fold.apply(&events.next().await.expect("the stream has not ended"));
         }
         while let Ok(event) = next_within(&mut events, Duration::from_millis(300)).await {
             fold.apply(&event);
@@ -57,7 +57,7 @@ async fn chaos(seed: u64) -> Counters {
 
 fn act(host: &Host, random: &mut fastrand::Rng) {
     let name = ["a", "b", "c", "d", "e", "f"][random.usize(..6)];
-    // Most are refused, since the domain is not in the state for it.
+    // Most fail, because the domain is not in the state for it.
     let _ = match random.u8(..9) {
         0 => host.define(name),
         1 => host.create(name),
@@ -70,7 +70,7 @@ fn act(host: &Host, random: &mut fastrand::Rng) {
     };
 }
 
-fn go_wrong(daemon: &FakeLibvirtd, random: &mut fastrand::Rng) {
+fn inject_fault(daemon: &FakeLibvirtd, random: &mut fastrand::Rng) {
     let stats = procs::CONNECT_GET_ALL_DOMAIN_STATS;
     match random.u8(..24) {
         0 | 1 => daemon.cut(),

@@ -7,69 +7,72 @@ use virevent::driver::Settings;
 use super::*;
 
 #[tokio::test]
-async fn a_half_open_connection_is_noticed_and_replaced() {
+async fn a_half_open_connection_is_detected_and_replaced() {
     let daemon = FakeLibvirtd::start().unwrap();
     let source = hasty_client(&daemon);
     let mut events = source.subscribe_with(Options::default()).await.unwrap();
     until_synced(&mut events).await.unwrap();
     daemon.change(|faults| faults.silent = true);
     let since = Instant::now();
-    assert_eq!(gap(&mut events).await, FaultKind::Timeout);
+    assert_eq!(next_gap(&mut events).await, FaultKind::Timeout);
     // Four intervals of 50 ms.
     assert!(since.elapsed() < Duration::from_secs(2), "{:?}", since.elapsed());
     daemon.change(|faults| faults.silent = false);
-    recovers(&mut events, daemon.host()).await;
+    assert_recovers(&mut events, daemon.host()).await;
 }
 
 #[tokio::test]
-async fn a_daemon_that_accepts_and_says_nothing_is_a_clear_error() {
+async fn a_daemon_that_accepts_and_stays_silent_is_a_clear_error() {
     let daemon = FakeLibvirtd::start().unwrap();
     daemon.change(|faults| faults.silent = true);
     let short = Settings::default().connect_timeout(Duration::from_millis(200));
     let source = client(&daemon).settings(short).source();
-    let (error, line) = refusal(&source).await;
+    let (error, line) = subscribe_error(&source).await;
     assert!(matches!(error, Error::Timeout { .. }), "{line}");
-    assert!(line.contains("connection that was made") && line.contains("max_clients"), "{line}");
+    assert!(
+        line.contains("although the connection was made") && line.contains("max_clients"),
+        "{line}"
+    );
     daemon.change(|faults| faults.silent = false);
-    tells_the_truth(&source, daemon.host()).await;
+    assert_new_stream_is_true(&source, daemon.host()).await;
 }
 
 #[tokio::test]
-async fn a_quiet_daemon_that_answers_pings_is_left_alone() {
+async fn a_quiet_daemon_that_answers_pings_stays_connected() {
     let daemon = FakeLibvirtd::start().unwrap();
     let often = Duration::from_millis(20);
     let source = client(&daemon).keepalive(often, 5).source();
     let mut events = source.subscribe_with(Options::default()).await.unwrap();
     until_synced(&mut events).await.unwrap();
     tokio::time::sleep(often * 20).await;
-    goes_on(&mut events, daemon.host()).await;
+    assert_delivers(&mut events, daemon.host()).await;
     assert_eq!(daemon.accepted(), 1);
 }
 
 #[tokio::test]
 async fn the_daemons_own_pings_are_answered() {
-    let (daemon, mut events) = watched().await;
+    let (daemon, mut events) = synced_stream().await;
     for _ in 0..10 {
         daemon.ping();
     }
     daemon.until(|daemon| daemon.pongs() == 10).await;
-    goes_on(&mut events, daemon.host()).await;
+    assert_delivers(&mut events, daemon.host()).await;
 }
 
 #[tokio::test]
-async fn ten_outages_in_a_row_are_ten_gaps_each_with_its_difference() {
-    let (daemon, mut events) = watched().await;
+async fn each_of_ten_outages_is_a_gap_with_its_own_changes() {
+    let (daemon, mut events) = synced_stream().await;
     let mut fold = Fold::default();
     for round in 0..10 {
         daemon.go_down();
-        assert_eq!(gap(&mut events).await, FaultKind::Closed);
+        assert_eq!(next_gap(&mut events).await, FaultKind::Closed);
         let name = format!("vm{round}");
         daemon.host().create(&name).unwrap();
         daemon.come_back().unwrap();
-        let told = until_synced(&mut events).await.unwrap();
-        let lines: Vec<_> = told.iter().map(ToString::to_string).collect();
+        let events_of_outage = until_synced(&mut events).await.unwrap();
+        let lines: Vec<_> = events_of_outage.iter().map(ToString::to_string).collect();
         assert_eq!(lines, [format!("{name}[{}] started (booted) [inferred]", round + 2)]);
-        fold.extend(&told);
+        fold.extend(&events_of_outage);
     }
     assert_eq!(fold.active().len(), 10);
 }

@@ -1,4 +1,4 @@
-//! What is believed is compared with what the daemon says.
+//! Verification: the known state is compared with the daemon's.
 
 use virevent::driver::Settings;
 use virevent::{EventData, RawEvent};
@@ -10,7 +10,8 @@ use super::*;
 const STATS: i32 = procs::CONNECT_GET_ALL_DOMAIN_STATS;
 const LIST: i32 = procs::CONNECT_LIST_ALL_DOMAINS;
 
-/// A daemon with a running domain `web`, and a synced stream of a source that verifies so often.
+/// A daemon with a running domain `web`, and a synced stream of a source that verifies at this
+/// interval.
 async fn verified(every: Duration) -> (FakeLibvirtd, Driver, EventStream) {
     let daemon = FakeLibvirtd::start().unwrap();
     daemon.host().define("web").unwrap();
@@ -22,7 +23,7 @@ async fn verified(every: Duration) -> (FakeLibvirtd, Driver, EventStream) {
     (daemon, source, events)
 }
 
-/// It ends, and nothing says so.
+/// Ends `web` without an event.
 fn stop_silently(daemon: &FakeLibvirtd) {
     daemon.change(|faults| faults.mute.insert(0));
     daemon.host().stop("web").unwrap();
@@ -44,31 +45,31 @@ async fn a_silent_end_is_found_by_a_verifying_list() {
 }
 
 #[tokio::test]
-async fn a_control_error_has_its_domain_alone_looked_at() {
+async fn after_a_control_error_only_its_domain_is_verified() {
     let (daemon, source, mut events) = verified(Duration::from_secs(3600)).await;
     stop_silently(&daemon);
     let lists = daemon.calls(LIST);
     control_error(&daemon);
     expect_sequence(&mut events, &["web[1] stopped (destroyed) [inferred]"]).await.unwrap();
     assert_eq!(source.counters().corrected, 1);
-    assert_eq!(daemon.calls(LIST), lists, "no list of all");
-    assert_eq!(daemon.calls(procs::DOMAIN_IS_PERSISTENT), 2, "two looks");
+    assert_eq!(daemon.calls(LIST), lists, "no list of all domains");
+    assert_eq!(daemon.calls(procs::DOMAIN_IS_PERSISTENT), 2, "two state requests");
 }
 
 #[tokio::test]
-async fn a_look_that_fails_is_made_again() {
+async fn a_failed_state_request_is_repeated() {
     let (daemon, _source, mut events) = verified(Duration::from_secs(3600)).await;
     stop_silently(&daemon);
     daemon.change(|faults| faults.refuse(STATS, code::SYSTEM_ERROR, "Out of memory"));
-    let looks = daemon.calls(STATS);
+    let calls = daemon.calls(STATS);
     control_error(&daemon);
-    daemon.until(|daemon| daemon.calls(STATS) > looks).await;
+    daemon.until(|daemon| daemon.calls(STATS) > calls).await;
     daemon.change(|faults| faults.errors.clear());
     expect_sequence(&mut events, &["web[1] stopped (destroyed) [inferred]"]).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_look_at_a_domain_that_is_gone_says_so() {
+async fn a_state_request_finds_that_a_domain_is_gone() {
     let (daemon, _source, mut events) = verified(Duration::from_secs(3600)).await;
     daemon.host().create("db").unwrap();
     next_within(&mut events, PATIENCE).await.unwrap();
@@ -99,7 +100,7 @@ async fn without_the_bulk_list_a_domain_is_looked_up() {
 }
 
 #[tokio::test]
-async fn an_unchanged_world_delivers_nothing() {
+async fn verification_of_unchanged_domains_delivers_nothing() {
     let (daemon, source, mut events) = verified(Duration::from_millis(10)).await;
     daemon.host().define("off").unwrap();
     daemon.host().create("db").unwrap();
@@ -113,9 +114,9 @@ async fn an_unchanged_world_delivers_nothing() {
     assert_eq!(source.counters().corrected, 0);
 }
 
-/// As while the lock of a domain is held.
+/// The daemon behaves like this while the lock of a domain is held.
 #[tokio::test]
-async fn a_list_without_a_reply_holds_up_no_close_and_no_event() {
+async fn an_unanswered_list_delays_neither_close_nor_events() {
     let (daemon, source, mut events) = verified(Duration::from_millis(100)).await;
     let lists = daemon.calls(STATS);
     daemon.change(|faults| faults.held.insert(STATS));
@@ -125,9 +126,9 @@ async fn a_list_without_a_reply_holds_up_no_close_and_no_event() {
     assert_eq!(daemon.registered(), [0, 1, 7, 8]);
     late.close().await;
     assert_eq!(daemon.registered(), [0, 1, 7]);
-    goes_on(&mut events, daemon.host()).await;
+    assert_delivers(&mut events, daemon.host()).await;
     tokio::time::timeout(Duration::from_secs(4), events.close()).await.unwrap();
     assert!(daemon.registered().is_empty());
-    assert_eq!(daemon.calls(STATS), lists + 1, "one list is under way, and no other");
+    assert_eq!(daemon.calls(STATS), lists + 1, "no second list is sent");
     assert_eq!(daemon.accepted(), 1);
 }

@@ -1,6 +1,6 @@
-//! An hour of trouble in a minute: starts fail in each way that is silent, hooks hang, guests migrate, crash
-//! and are reset, and a daemon restarts, while watchers come, go and are cut. After each act the table of
-//! every watcher says what `virsh list --all` says.
+//! An hour of faults in a minute: starts fail in each way that sends no event, hooks hang, guests
+//! migrate, crash and are reset, and a daemon restarts, while watchers subscribe, leave and lose
+//! their connections. After each step the table of every watcher equals `virsh list --all`.
 //!
 //! `VIREVENT_ROUNDS=20 cargo test --test real hour -- --ignored` makes it longer.
 
@@ -15,14 +15,16 @@ use super::*;
 
 const VERIFY: Duration = Duration::from_secs(5);
 
+/// Two hosts and their watchers.
 struct Site {
     here: Libvirtd,
+    /// The host to which guests migrate.
     there: Libvirtd,
     virsh: Virsh,
     virsh_there: Virsh,
     emulator: SlowEmulator,
     watchers: Vec<Watcher>,
-    /// Watches where guests migrate to.
+    /// Watches `there`.
     watcher_there: Watcher,
 }
 
@@ -37,7 +39,7 @@ impl Site {
         for name in ["web", "held", "kept"] {
             virsh.define(&here.furnish(&Guest::idle(name)).unwrap()).await.unwrap();
         }
-        let slow = emulator.of(&here.furnish(&Guest::idle("slow")).unwrap());
+        let slow = emulator.run_by(&here.furnish(&Guest::idle("slow")).unwrap());
         virsh.define(&slow).await.unwrap();
         let panics = here.furnish(&Guest::after(0, "panics", Deed::Panic)).unwrap();
         let kept = "</features>\n  <on_crash>preserve</on_crash>";
@@ -51,20 +53,21 @@ impl Site {
         Self { here, there, virsh, virsh_there, emulator, watchers, watcher_there }
     }
 
-    async fn all_is_true(&mut self, after: &str) {
+    /// Waits until every watcher's table equals virsh's.
+    async fn until_equal(&mut self, after: &str) {
         let since = Instant::now();
         for watcher in &mut self.watchers {
-            watcher.is_true(&self.virsh).await;
+            watcher.until_equal(&self.virsh).await;
         }
-        self.watcher_there.is_true(&self.virsh_there).await;
-        eprintln!("{after}: true everywhere after {:?}", since.elapsed());
+        self.watcher_there.until_equal(&self.virsh_there).await;
+        eprintln!("{after}: all tables equal after {:?}", since.elapsed());
     }
 
     async fn run(&self, command: &[&str]) {
         self.virsh.run(command).await.unwrap();
     }
 
-    /// The hook refuses a start at its end, of a persistent guest and of a transient one.
+    /// The hook `started` refuses a start, of a persistent guest and of a transient one.
     async fn refused_starts(&mut self) {
         self.here.set_hook("web", "started", Hook::Refuse).unwrap();
         self.here.set_hook("brief", "started", Hook::Refuse).unwrap();
@@ -75,21 +78,21 @@ impl Site {
         self.here.set_hook("brief", "started", Hook::Pass).unwrap();
     }
 
-    /// A start that fails, and one watcher resyncs, another is new, in its midst.
+    /// A start that fails. Meanwhile one watcher resyncs, and a new one subscribes.
     async fn start_that_is_listed_and_fails(&mut self) {
         let virsh = self.virsh.clone();
         let starting = tokio::spawn(async move { virsh.run(&["start", "slow"]).await });
-        self.emulator.begun().await;
+        self.emulator.until_started().await;
         self.watchers[0].cut();
         self.watchers.remove(1);
         self.watchers.push(Watcher::new(&self.here, VERIFY).await);
         tokio::time::sleep(CALL_TIMEOUT).await;
-        self.emulator.end();
+        self.emulator.fail();
         starting.await.unwrap().unwrap_err();
     }
 
     /// A QEMU hangs, the daemon restarts, and the QEMU dies.
-    async fn death_behind_the_daemon(&mut self) {
+    async fn death_during_a_restart(&mut self) {
         self.run(&["start", "web"]).await;
         assert!(self.here.freeze_guest("web"));
         self.here.kill9().await;
@@ -98,7 +101,8 @@ impl Site {
         assert!(self.here.kill_guest("web"));
     }
 
-    /// The lock of one domain is held, while another starts and stops, and a watcher is cut.
+    /// The lock of one domain is held, while another starts and stops, and a watcher loses its
+    /// connection.
     async fn held_lock(&mut self) {
         self.here.set_hook("held", "prepare", Hook::Hang).unwrap();
         let virsh = self.virsh.clone();
@@ -107,7 +111,7 @@ impl Site {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         self.watchers[2].cut();
-        // The start, the command of virsh, a list of each watcher, and one of the connection that was cut.
+        // The start, virsh's command, a list for each watcher, and the list of the lost connection.
         let most = 2 + self.watchers.len() + 1;
         for _ in 0..4 {
             self.run(&["start", "web"]).await;
@@ -130,7 +134,7 @@ impl Site {
         let flags = ["tcp://127.0.0.1", "--live", "--unsafe", "--persistent", "--undefinesource"];
         let uri = self.there.uri(self.there.qemu());
         self.run(&[&["migrate", "web", &uri], &flags[..]].concat()).await;
-        self.all_is_true("a migration").await;
+        self.until_equal("a migration").await;
         let uri = self.here.uri(self.here.qemu());
         let back = [&["migrate", "web", &uri], &flags[..]].concat();
         self.virsh_there.run(&back).await.unwrap();
@@ -142,18 +146,18 @@ impl Site {
         while self.virsh.run(&["domstate", "panics"]).await.unwrap().trim() != "crashed" {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        self.all_is_true("a crash").await;
+        self.until_equal("a crash").await;
         self.run(&["reset", "panics"]).await;
-        self.all_is_true("the reset of a crashed guest").await;
+        self.until_equal("the reset of a crashed guest").await;
         self.run(&["destroy", "panics"]).await;
     }
 
-    /// What is not silent, in between.
-    async fn quiet_life(&mut self) {
+    /// Changes with events.
+    async fn announced_changes(&mut self) {
         self.virsh.batch("suspend kept\nstart web\nresume kept\nsuspend web\n").await.unwrap();
-        self.all_is_true("quiet life").await;
+        self.until_equal("announced changes").await;
         self.virsh.batch("resume web\nundefine web\ndestroy web\n").await.unwrap();
-        self.all_is_true("an end for good").await;
+        self.until_equal("the end of a transient domain").await;
         let web = self.here.furnish(&Guest::idle("web")).unwrap();
         self.virsh.define(&web).await.unwrap();
     }
@@ -161,24 +165,24 @@ impl Site {
 
 #[tokio::test]
 #[ignore = "needs root and libvirtd"]
-async fn an_hour_of_trouble_leaves_every_table_true() {
+async fn after_an_hour_of_faults_every_table_equals_virsh_list() {
     let rounds = std::env::var("VIREVENT_ROUNDS").map_or(1, |text| text.parse().expect("a number"));
     let mut site = Site::new().await;
-    site.all_is_true("the start").await;
+    site.until_equal("the start").await;
     for _ in 0..rounds {
         site.refused_starts().await;
-        site.all_is_true("starts that a hook refuses").await;
+        site.until_equal("starts that a hook refuses").await;
         site.start_that_is_listed_and_fails().await;
-        site.all_is_true("a start that fails half way").await;
-        site.death_behind_the_daemon().await;
-        site.all_is_true("a death that nobody saw").await;
+        site.until_equal("a start that fails after it was listed").await;
+        site.death_during_a_restart().await;
+        site.until_equal("a death without an event").await;
         site.held_lock().await;
-        site.all_is_true("a held lock").await;
+        site.until_equal("a held lock").await;
         site.migration_there_and_back().await;
-        site.all_is_true("a migration back").await;
+        site.until_equal("a migration back").await;
         site.crash_and_reset().await;
-        site.all_is_true("a crashed guest's end").await;
-        site.quiet_life().await;
-        site.all_is_true("a new definition").await;
+        site.until_equal("a crashed guest's end").await;
+        site.announced_changes().await;
+        site.until_equal("a new definition").await;
     }
 }

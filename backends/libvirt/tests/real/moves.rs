@@ -1,4 +1,4 @@
-//! Guests that move from host to host, crash and are reset, and a host that changes its name.
+//! Guests that migrate, crash and are reset, and a host that changes its name.
 
 use virevent_testkit::servers::{Config, Deed, Guest, Libvirtd, Virsh};
 
@@ -19,7 +19,7 @@ impl Host {
         let source = client(&daemon.uri(daemon.qemu()));
         let mut events = source.subscribe_with(Options::default()).await.unwrap();
         let mut table = Table::default();
-        until_synced(&mut events).await.unwrap().iter().for_each(|event| table.note(event));
+        until_synced(&mut events).await.unwrap().iter().for_each(|event| table.apply(event));
         Self { daemon, virsh, events, table }
     }
 
@@ -34,17 +34,17 @@ impl Host {
     }
 
     async fn until(&mut self, last: &str) -> Vec<String> {
-        let mut told = Vec::new();
-        while told.last().is_none_or(|line| line != last) {
+        let mut lines = Vec::new();
+        while lines.last().is_none_or(|line| line != last) {
             let event = next_within(&mut self.events, PATIENCE).await.unwrap();
-            self.table.note(&event);
-            told.push(event.to_string());
+            self.table.apply(&event);
+            lines.push(event.to_string());
         }
-        told
+        lines
     }
 
-    async fn is_true(&mut self) {
-        self.table.until_true(&mut self.events, &self.virsh).await;
+    async fn until_equal(&mut self) {
+        self.table.until_equal(&mut self.events, &self.virsh).await;
     }
 }
 
@@ -56,15 +56,15 @@ async fn a_guest_that_migrates_in_is_paused_until_it_is_resumed() {
     here.create(&Guest::idle("web")).await;
     here.until("web[1] started (booted)").await;
     here.migrate("web", &there, &[]).await;
-    let told = there.until("web[1] resumed (migrated)").await;
-    assert_eq!(told, ["web[1] started (migrated)", "web[1] resumed (migrated)"]);
-    let told = here.until("web[1] stopped (migrated)").await;
-    assert_eq!(told, ["web[1] suspended (migrated)", "web[1] stopped (migrated)"]);
-    here.is_true().await;
-    there.is_true().await;
+    let lines = there.until("web[1] resumed (migrated)").await;
+    assert_eq!(lines, ["web[1] started (migrated)", "web[1] resumed (migrated)"]);
+    let lines = here.until("web[1] stopped (migrated)").await;
+    assert_eq!(lines, ["web[1] suspended (migrated)", "web[1] stopped (migrated)"]);
+    here.until_equal().await;
+    there.until_equal().await;
 }
 
-/// libvirt says stopped (migrated), and nothing of the definition.
+/// libvirt sends stopped (migrated), and no event for the definition.
 #[tokio::test]
 #[ignore = "needs root and libvirtd"]
 async fn a_definition_that_leaves_with_its_guest_is_gone() {
@@ -73,13 +73,13 @@ async fn a_definition_that_leaves_with_its_guest_is_gone() {
     here.virsh.define(&here.daemon.furnish(&Guest::idle("web")).unwrap()).await.unwrap();
     here.virsh.run(&["start", "web"]).await.unwrap();
     here.migrate("web", &there, &["--persistent", "--undefinesource"]).await;
-    here.is_true().await;
-    there.is_true().await;
+    here.until_equal().await;
+    there.until_equal().await;
     assert_eq!(there.virsh.list().await.unwrap(), [("web".into(), "running".into())]);
     assert!(here.virsh.list().await.unwrap().is_empty());
 }
 
-/// libvirt says rebooted, and not that the guest is paused now.
+/// libvirt sends rebooted, and no event that says that the guest is paused.
 #[tokio::test]
 #[ignore = "needs root and libvirtd"]
 async fn a_crashed_guest_that_is_reset_is_paused() {
@@ -88,11 +88,11 @@ async fn a_crashed_guest_that_is_reset_is_paused() {
     let kept = guest.replace("</features>", "</features>\n  <on_crash>preserve</on_crash>");
     here.virsh.create(&kept).await.unwrap();
     here.until("web[1] crashed (panicked)").await;
-    here.is_true().await;
+    here.until_equal().await;
     here.virsh.run(&["reset", "web"]).await.unwrap();
     let state = here.virsh.run(&["domstate", "--reason", "web"]).await.unwrap();
     assert_eq!(state.trim(), "paused (crashed)");
-    here.is_true().await;
+    here.until_equal().await;
     assert_eq!(here.virsh.list().await.unwrap(), [("web".into(), "paused".into())]);
 }
 
@@ -105,8 +105,8 @@ async fn a_renamed_host_keeps_the_name_that_subscribers_know() {
     here.daemon.rename_host("elsewhere");
     here.daemon.terminate().await;
     here.daemon.start_again().await.unwrap();
-    let told = until_synced(&mut here.events).await.unwrap();
-    assert!(told.iter().all(is_gap), "{told:#?}");
+    let lines = until_synced(&mut here.events).await.unwrap();
+    assert!(lines.iter().all(is_gap), "{lines:#?}");
     here.virsh.run(&["suspend", "web"]).await.unwrap();
     let event = next_within(&mut here.events, PATIENCE).await.unwrap();
     assert_eq!(event.to_string(), "web[1] suspended (paused)");

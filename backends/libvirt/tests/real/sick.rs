@@ -1,7 +1,8 @@
-//! A daemon that a hook holds up: the lock of one domain is held for long, every list waits for it, and each
-//! that waits keeps one of the daemon's workers, also when its client has gone.
+//! A daemon with a hook that hangs: the lock of one domain is held for long. Every list waits for
+//! it and occupies one of the daemon's workers, also when its client has gone.
 //!
-//! `VIREVENT_WATCHERS=10 VIREVENT_SECONDS=600 cargo test --test real sick -- --ignored` for more of it.
+//! `VIREVENT_WATCHERS=10 VIREVENT_SECONDS=600 cargo test --test real sick -- --ignored` takes
+//! longer.
 
 use std::time::Instant;
 
@@ -11,7 +12,7 @@ use virevent_testkit::servers::{Config, Guest, Hook, Libvirtd, Virsh};
 use super::watcher::{CALL_TIMEOUT, Watcher};
 use super::*;
 
-/// Other domains start and stop; each watcher hears of it.
+/// Starts and stops another domain, and waits until each watcher has the events.
 async fn rounds(watchers: &mut [Watcher], virsh: &Virsh, rounds: usize) {
     for _ in 0..rounds {
         virsh.run(&["start", "well"]).await.unwrap();
@@ -29,7 +30,7 @@ fn number(variable: &str, default: usize) -> usize {
 
 #[tokio::test]
 #[ignore = "needs libvirtd"]
-async fn a_held_domain_costs_the_daemon_one_worker_a_watcher() {
+async fn a_locked_domain_occupies_one_worker_for_each_watcher() {
     let daemon = Libvirtd::start_with(Config::default().hook(true)).await.unwrap();
     let virsh = daemon.virsh(daemon.qemu());
     for name in ["sick", "well"] {
@@ -40,7 +41,7 @@ async fn a_held_domain_costs_the_daemon_one_worker_a_watcher() {
     let mut watchers = Vec::new();
     for _ in 0..count {
         let mut watcher = Watcher::new(&daemon, CALL_TIMEOUT).await;
-        watcher.is_true(&virsh).await;
+        watcher.until_equal(&virsh).await;
         watchers.push(watcher);
     }
     daemon.set_hook("sick", "prepare", Hook::Hang).unwrap();
@@ -52,7 +53,7 @@ async fn a_held_domain_costs_the_daemon_one_worker_a_watcher() {
     while daemon.busy_workers().await.unwrap() != 1 + count {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    // The worker of the start that hangs, that of virsh, and one for each watcher.
+    // One worker for the start that hangs, one for virsh, and one for each watcher.
     let fair = 2 + count;
     let most = async |most: usize, long: Duration| {
         let since = Instant::now();
@@ -66,7 +67,7 @@ async fn a_held_domain_costs_the_daemon_one_worker_a_watcher() {
     tokio::join!(most(fair, long), rounds(&mut watchers, &virsh, times));
     assert!(watchers.iter().all(|watcher| watcher.tap.seen().connections == 1));
 
-    // A subscriber that comes and goes takes no other worker, and its end is confirmed.
+    // Another subscriber occupies no further worker, and its end is confirmed.
     let registered = watchers[1].tap.seen().registered;
     let kind = "other:8".parse().unwrap();
     let late = watchers[1].source.subscribe_with(Options::default().kind(kind)).await;
@@ -74,8 +75,8 @@ async fn a_held_domain_costs_the_daemon_one_worker_a_watcher() {
     assert_eq!(watchers[1].tap.seen().registered, registered);
     most(fair, CALL_TIMEOUT).await;
 
-    // A cut is another connection, and may cost another worker. So does a watcher that begins now; it waits
-    // for its first list.
+    // A reconnect may occupy another worker: the daemon does not end the old list. So may a new
+    // watcher, which waits for its first list.
     watchers[0].cut();
     let mut late = Watcher::new(&daemon, CALL_TIMEOUT).await;
     tokio::join!(most(fair + 2, CALL_TIMEOUT * 6), rounds(&mut watchers, &virsh, 3));
@@ -83,7 +84,7 @@ async fn a_held_domain_costs_the_daemon_one_worker_a_watcher() {
     daemon.set_hook("sick", "prepare", Hook::Pass).unwrap();
     starting.await.unwrap().unwrap();
     for watcher in watchers.iter_mut().chain([&mut late]) {
-        watcher.is_true(&virsh).await;
+        watcher.until_equal(&virsh).await;
     }
     while daemon.busy_workers().await.unwrap() > 0 {
         tokio::time::sleep(Duration::from_millis(50)).await;

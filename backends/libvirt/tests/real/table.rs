@@ -1,4 +1,4 @@
-//! What a user's table says of the domains, folded from the events of one stream, and what virsh says.
+//! A user's table of domains, folded from the events of one stream, compared with virsh's list.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -15,13 +15,14 @@ pub(crate) type Row = (String, &'static str, bool);
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     rows: BTreeMap<Uuid, Row>,
-    /// All that was delivered, for a message.
-    story: Vec<String>,
+    /// All delivered events, for messages of failures.
+    delivered: Vec<String>,
 }
 
 impl Table {
-    pub(crate) fn note(&mut self, event: &DomainEvent) {
-        self.story.push(event.to_string());
+    /// Applies an event.
+    pub(crate) fn apply(&mut self, event: &DomainEvent) {
+        self.delivered.push(event.to_string());
         if let DomainEvent::Gap(Gap { kind: GapKind::Lagged { reset: true, .. }, .. }) = event {
             self.rows.clear();
         }
@@ -41,23 +42,34 @@ impl Table {
         self.rows.insert(uuid, (event.domain.name().into(), state, persistent));
     }
 
-    /// Reads on until this event has come.
+    /// Reads until this event has been delivered.
     pub(crate) async fn until_delivered(&mut self, events: &mut EventStream, event: &str) {
         let since = Instant::now();
-        while !self.story.iter().any(|delivered| delivered == event) {
-            assert!(since.elapsed() < PATIENCE, "no {event}; delivered was {:#?}", self.story);
+        while !self.delivered.iter().any(|delivered| delivered == event) {
+            assert!(since.elapsed() < PATIENCE, "no {event}; delivered was {:#?}", self.delivered);
             if let Ok(event) = next_within(events, Duration::from_millis(50)).await {
-                self.note(&event);
+                self.apply(&event);
             }
         }
     }
 
-    /// Reads on until the table says what virsh says.
-    pub(crate) async fn until_true(&mut self, events: &mut EventStream, virsh: &Virsh) {
-        self.until_true_within(events, virsh, PATIENCE).await;
+    /// Reads until the table equals virsh's list.
+    pub(crate) async fn until_equal(&mut self, events: &mut EventStream, virsh: &Virsh) {
+        self.until_equal_within(events, virsh, PATIENCE).await;
     }
 
-    pub(crate) async fn until_true_within(
+    /// Asserts that the table equals virsh's list now.
+    pub(crate) async fn assert_equal(&self, virsh: &Virsh) {
+        assert_eq!(self.sorted_rows(), virsh_rows(virsh).await);
+    }
+
+    fn sorted_rows(&self) -> Vec<Row> {
+        let mut rows: Vec<Row> = self.rows.values().cloned().collect();
+        rows.sort();
+        rows
+    }
+
+    pub(crate) async fn until_equal_within(
         &mut self,
         events: &mut EventStream,
         virsh: &Virsh,
@@ -66,25 +78,24 @@ impl Table {
         let since = Instant::now();
         loop {
             while let Ok(event) = next_within(events, Duration::from_millis(50)).await {
-                self.note(&event);
+                self.apply(&event);
             }
-            let truth = truth(virsh).await;
-            let mut believed: Vec<Row> = self.rows.values().cloned().collect();
-            believed.sort();
-            if believed == truth {
+            let expected = virsh_rows(virsh).await;
+            let rows = self.sorted_rows();
+            if rows == expected {
                 return;
             }
             assert!(
                 since.elapsed() < within,
-                "after {within:?} the table says {believed:#?}, and virsh {truth:#?}; delivered was {:#?}",
-                self.story
+                "after {within:?} the table is {rows:#?}, virsh has {expected:#?}; delivered: {:#?}",
+                self.delivered
             );
         }
     }
 }
 
-/// Every domain, as virsh says.
-async fn truth(virsh: &Virsh) -> Vec<Row> {
+/// Every domain, as virsh lists it.
+async fn virsh_rows(virsh: &Virsh) -> Vec<Row> {
     let names = virsh.run(&["list", "--all", "--persistent", "--name"]).await.unwrap();
     let is_persistent = |name: &str| names.lines().any(|line| line.trim() == name);
     let all = virsh.list().await.unwrap().into_iter();
@@ -97,7 +108,7 @@ async fn truth(virsh: &Virsh) -> Vec<Row> {
     rows
 }
 
-/// A state as virsh calls it.
+/// The name that virsh has for a state.
 fn name(state: State) -> &'static str {
     match state {
         State::Running(_) => "running",
@@ -111,6 +122,7 @@ fn name(state: State) -> &'static str {
     }
 }
 
+/// The same name, with a static lifetime.
 fn known(state: &str) -> &'static str {
     ["running", "idle", "paused", "in shutdown", "shut off", "crashed", "pmsuspended"]
         .into_iter()

@@ -1,4 +1,4 @@
-//! A daemon that is not there, has enough clients, or hangs.
+//! A daemon that is down, has as many clients as it accepts, or hangs.
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use virevent_testkit::servers::{Config, Libvirtd};
 
 use super::*;
 
-async fn refusal(uri: &str) -> (Error, String) {
+async fn subscribe_error(uri: &str) -> (Error, String) {
     let error = client(uri).subscribe_with(Options::default()).await.unwrap_err();
     let line = error.to_line();
     (error, line)
@@ -15,21 +15,21 @@ async fn refusal(uri: &str) -> (Error, String) {
 
 #[tokio::test]
 #[ignore = "needs libvirtd"]
-async fn a_daemon_that_is_down_is_one_clear_error() {
+async fn a_daemon_that_is_down_is_a_clear_error() {
     let mut daemon = Libvirtd::start().await.unwrap();
     daemon.kill9().await;
-    let (_, line) = refusal(&daemon.uri(TEST)).await;
+    let (_, line) = subscribe_error(&daemon.uri(TEST)).await;
     assert!(line.contains("no process listens"), "{line}");
     daemon.start_again().await.unwrap();
     daemon.terminate().await;
-    let (_, line) = refusal(&daemon.uri(TEST)).await;
+    let (_, line) = subscribe_error(&daemon.uri(TEST)).await;
     assert!(line.contains("start libvirtd"), "{line}");
 }
 
-/// libvirtd leaves the client that is one too many waiting, until another one leaves.
+/// libvirtd does not answer a client beyond the limit until another one leaves.
 #[tokio::test]
 #[ignore = "needs libvirtd"]
-async fn a_daemon_with_enough_clients_is_one_clear_error() {
+async fn a_daemon_at_max_clients_is_a_clear_error() {
     let daemon = Libvirtd::start_with(Config::default().max_clients(1)).await.unwrap();
     let first = client(&daemon.uri(TEST));
     let events = first.subscribe_with(Options::default()).await.unwrap();
@@ -47,7 +47,7 @@ async fn a_daemon_with_enough_clients_is_one_clear_error() {
 #[ignore = "needs libvirtd"]
 async fn a_hypervisor_without_a_driver_is_a_refusal() {
     let daemon = Libvirtd::start().await.unwrap();
-    let (error, line) = refusal(&daemon.uri("vmware:///session")).await;
+    let (error, line) = subscribe_error(&daemon.uri("vmware:///session")).await;
     assert!(error.is_refusal() && line.contains("check the URI"), "{line}");
 }
 
@@ -74,5 +74,5 @@ async fn a_daemon_that_hangs_is_a_gap_and_a_recovery() {
     daemon.thaw();
     until_synced(&mut events).await.unwrap();
     daemon.virsh(TEST).run(&["suspend", "test"]).await.unwrap();
-    told_until(&mut events, |line| line == "test[1] suspended (paused)").await;
+    lines_until(&mut events, |line| line == "test[1] suspended (paused)").await;
 }

@@ -1,4 +1,4 @@
-//! One of several watchers of a daemon, each with a connection of its own that can be cut.
+//! Watchers of one daemon, each with a connection of its own that can be cut.
 
 use virevent::Change;
 use virevent::driver::Settings;
@@ -18,7 +18,8 @@ pub(crate) struct Watcher {
 }
 
 impl Watcher {
-    /// Verifies so often; a stream that waits, and so opens whether or not a list can be had.
+    /// A watcher that verifies at this interval. Its stream waits for the source, so that it opens
+    /// while a list has no reply, too.
     pub(crate) async fn new(daemon: &Libvirtd, verify: Duration) -> Self {
         let tap = Tap::before(daemon).unwrap();
         let quick =
@@ -30,12 +31,13 @@ impl Watcher {
         Self { tap, source, events, table: Table::default() }
     }
 
+    /// Cuts the connection; the next attempt succeeds.
     pub(crate) fn cut(&self) {
         self.tap.go_down();
         self.tap.come_back().unwrap();
     }
 
-    /// Reads on until the domain of that name has had this change.
+    /// Reads until this change of the domain has been delivered.
     pub(crate) async fn until(&mut self, name: &str, change: Change) {
         loop {
             let event = match next_within(&mut self.events, PATIENCE).await {
@@ -46,7 +48,7 @@ impl Watcher {
                     self.tap.seen()
                 ),
             };
-            self.table.note(&event);
+            self.table.apply(&event);
             let about = event.domain().is_some_and(|domain| domain.name() == name);
             if about && event.change() == Some(change) {
                 return;
@@ -54,8 +56,8 @@ impl Watcher {
         }
     }
 
-    /// Reads on until its table says what virsh says.
-    pub(crate) async fn is_true(&mut self, virsh: &Virsh) {
-        self.table.until_true_within(&mut self.events, virsh, Duration::from_secs(30)).await;
+    /// Reads until its table equals virsh's list.
+    pub(crate) async fn until_equal(&mut self, virsh: &Virsh) {
+        self.table.until_equal_within(&mut self.events, virsh, Duration::from_secs(30)).await;
     }
 }

@@ -1,4 +1,4 @@
-//! What happens between the registration and the list after an outage: a proxy holds the list back.
+//! Events between the registration and the list after an outage. A proxy holds the list back.
 
 use std::io;
 use std::path::PathBuf;
@@ -17,13 +17,14 @@ use super::*;
 /// `REMOTE_PROC_CONNECT_GET_ALL_DOMAIN_STATS`: the list.
 const STATS: i32 = 344;
 
-/// What the proxy does.
+/// How the proxy treats connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
+    /// Everything passes.
     Pass,
-    /// Connections are cut, and refused.
+    /// Connections are cut and refused.
     Down,
-    /// Lists wait.
+    /// Calls for a list wait.
     Hold,
 }
 
@@ -31,7 +32,7 @@ enum Mode {
 struct Proxy {
     directory: TempDir,
     mode: watch::Sender<Mode>,
-    /// How many lists wait.
+    /// How many calls for a list wait.
     held: watch::Receiver<usize>,
     _tasks: JoinSet<()>,
 }
@@ -99,7 +100,7 @@ async fn pass_calls(
         let length = from_client.read_u32().await?;
         let mut call = vec![0; length as usize - 4];
         from_client.read_exact(&mut call).await?;
-        // Behind the length come program, version and procedure.
+        // After the length: program, version and procedure.
         let is_list = call[8..12] == STATS.to_be_bytes();
         if is_list && *modes.borrow() == Mode::Hold {
             holding.send_modify(|held| *held += 1);
@@ -146,7 +147,7 @@ impl Window {
 
     async fn open(daemon: Libvirtd, uri: &str, xml: String, first: &[&str]) -> Self {
         let virsh = daemon.virsh(uri);
-        let (keeper, _) = super::watch(&daemon.uri(uri), Options::default()).await;
+        let (keeper, _) = super::synced_stream(&daemon.uri(uri), Options::default()).await;
         virsh.define(&xml).await.unwrap();
         if !first.is_empty() {
             virsh.run(first).await.unwrap();
@@ -156,7 +157,7 @@ impl Window {
             .uri(uri)
             .replace(&daemon.socket().display().to_string(), &proxy.socket().display().to_string());
         let options = Options::default().domain("web").domain("www");
-        let (events, _) = super::watch(&through, options).await;
+        let (events, _) = super::synced_stream(&through, options).await;
         Self { proxy, virsh, xml, events, keeper, _daemon: daemon }
     }
 
@@ -167,7 +168,8 @@ impl Window {
         };
     }
 
-    /// One act in an outage, one between the registration and the list after it; what is delivered.
+    /// Does one act in an outage and one between the registration and the list after it. Returns
+    /// what is delivered.
     async fn pass(mut self, in_outage: Act, in_window: Act) -> Vec<String> {
         self.cut().await;
         self.act(in_outage).await;
@@ -176,24 +178,24 @@ impl Window {
         self.release_list().await
     }
 
-    /// Begins an outage.
+    /// Begins an outage of the stream.
     async fn cut(&mut self) {
         self.proxy.mode.send_replace(Mode::Down);
-        told_until(&mut self.events, |line| line.starts_with("disconnected")).await;
+        lines_until(&mut self.events, |line| line.starts_with("disconnected")).await;
     }
 
-    /// Ends the outage: the stream's source is registered, and its list waits.
+    /// Lets the source reconnect and register, and waits until its list is held back.
     async fn hold_list(&mut self) {
         self.proxy.mode.send_replace(Mode::Hold);
         self.proxy.until_held().await;
     }
 
-    /// Lets the list pass; what is delivered up to `Synced`.
+    /// Lets the list pass. Returns what is delivered up to `Synced`.
     async fn release_list(mut self) -> Vec<String> {
         self.proxy.mode.send_replace(Mode::Pass);
-        let mut told = told_until(&mut self.events, |line| line.starts_with("synced")).await;
-        told.pop();
-        told
+        let mut lines = lines_until(&mut self.events, |line| line.starts_with("synced")).await;
+        lines.pop();
+        lines
     }
 }
 
@@ -201,10 +203,10 @@ impl Window {
 #[ignore = "needs libvirtd"]
 async fn a_redefinition_before_the_list_hides_no_start() {
     let window = Window::on_test_driver().await;
-    let told = window.pass(Act::Run(&["start", "web"]), Act::DefineAgain).await;
-    let [started, defined] = &told[..] else { panic!("{told:#?}") };
-    assert!(started.ends_with("] started (booted) [inferred]"), "{told:#?}");
-    assert!(defined.ends_with("defined (updated)"), "{told:#?}");
+    let lines = window.pass(Act::Run(&["start", "web"]), Act::DefineAgain).await;
+    let [started, defined] = &lines[..] else { panic!("{lines:#?}") };
+    assert!(started.ends_with("] started (booted) [inferred]"), "{lines:#?}");
+    assert!(defined.ends_with("defined (updated)"), "{lines:#?}");
 }
 
 #[tokio::test]
@@ -212,18 +214,18 @@ async fn a_redefinition_before_the_list_hides_no_start() {
 async fn a_rename_before_the_list_hides_no_stop() {
     let window = Window::on_qemu(&Guest::idle("web"), &["start", "web"]).await;
     let rename = Act::Run(&["domrename", "web", "www"]);
-    let told = window.pass(Act::Run(&["destroy", "web"]), rename).await;
-    let stops = told.iter().filter(|line| line.contains("stopped (destroyed) [inferred]"));
-    assert_eq!(stops.count(), 1, "{told:#?}");
-    assert!(told.iter().any(|line| line == "www defined (renamed)"), "{told:#?}");
+    let lines = window.pass(Act::Run(&["destroy", "web"]), rename).await;
+    let stops = lines.iter().filter(|line| line.contains("stopped (destroyed) [inferred]"));
+    assert_eq!(stops.count(), 1, "{lines:#?}");
+    assert!(lines.iter().any(|line| line == "www defined (renamed)"), "{lines:#?}");
 }
 
 #[tokio::test]
 #[ignore = "needs libvirtd"]
 async fn a_stop_of_a_run_that_was_never_seen_is_dropped() {
     let window = Window::on_test_driver().await;
-    let told = window.pass(Act::Run(&["start", "web"]), Act::Run(&["destroy", "web"])).await;
-    assert!(told.is_empty(), "{told:#?}");
+    let lines = window.pass(Act::Run(&["start", "web"]), Act::Run(&["destroy", "web"])).await;
+    assert!(lines.is_empty(), "{lines:#?}");
 }
 
 #[tokio::test]
@@ -233,18 +235,18 @@ async fn a_wakeup_before_the_list_is_no_second_start() {
     let mut window = Window::on_qemu(&guest, &[]).await;
     window.act(Act::Run(&["start", "web"])).await;
     let asleep = |line: &str| line.contains("pm_suspended");
-    told_until(&mut window.events, asleep).await;
-    told_until(&mut window.keeper, asleep).await;
+    lines_until(&mut window.events, asleep).await;
+    lines_until(&mut window.keeper, asleep).await;
     window.cut().await;
     window.hold_list().await;
     window.act(Act::Run(&["dompmwakeup", "web"])).await;
     // The crash, too, is before the list.
-    told_until(&mut window.keeper, |line| line.contains("stopped")).await;
-    let mut told = window.release_list().await;
-    // The firmware resets the machine as it wakes up, and a panic stops QEMU: libvirt reports these in
-    // some runs.
-    told.retain(|line| !line.contains("rebooted") && !line.contains("suspended (paused)"));
+    lines_until(&mut window.keeper, |line| line.contains("stopped")).await;
+    let mut lines = window.release_list().await;
+    // The firmware resets the machine as it wakes up, and a panic stops QEMU: libvirt reports these
+    // in some runs.
+    lines.retain(|line| !line.contains("rebooted") && !line.contains("suspended (paused)"));
     let expected =
         ["web[1] started (wakeup)", "web[1] crashed (panicked)", "web[1] stopped (crashed)"];
-    assert_eq!(told, expected);
+    assert_eq!(lines, expected);
 }

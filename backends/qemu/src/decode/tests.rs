@@ -1,56 +1,56 @@
 use super::*;
 use crate::wire::Message;
 
-fn heard(story: &mut Story, name: &str, data: &str) -> Said {
+fn observe(tracker: &mut RunTracker, name: &str, data: &str) -> Meaning {
     let line = format!(r#"{{"event": "{name}", "data": {data}}}"#);
     match Message::read(line.as_bytes()) {
-        Ok(Message::Event(event)) => story.hear(&event),
+        Ok(Message::Event(event)) => tracker.observe(&event),
         other => panic!("{other:?}"),
     }
 }
 
 #[test]
-fn what_comes_after_a_pause_stands_when_its_cause_is_told() {
-    let mut story = Story::new("running");
-    assert_eq!(heard(&mut story, "STOP", "{}"), Said::Ask);
-    heard(&mut story, "GUEST_PANICKED", r#"{"action": "pause"}"#);
-    assert_eq!(heard(&mut story, "STOP", "{}"), Said::Nothing);
-    story.paused(None);
-    assert!(matches!(story.state(), State::Crashed(_)));
+fn a_late_pause_cause_keeps_the_events_after_the_pause() {
+    let mut tracker = RunTracker::new("running");
+    assert_eq!(observe(&mut tracker, "STOP", "{}"), Meaning::PauseWithoutCause);
+    observe(&mut tracker, "GUEST_PANICKED", r#"{"action": "pause"}"#);
+    assert_eq!(observe(&mut tracker, "STOP", "{}"), Meaning::Duplicate);
+    tracker.take_pause(None);
+    assert!(matches!(tracker.state(), State::Crashed(_)));
 
-    let mut story = Story::new("running");
-    heard(&mut story, "STOP", "{}");
-    heard(&mut story, "RESUME", "{}");
-    story.paused(None);
-    assert!(story.state().is_running());
+    let mut tracker = RunTracker::new("running");
+    observe(&mut tracker, "STOP", "{}");
+    observe(&mut tracker, "RESUME", "{}");
+    tracker.take_pause(None);
+    assert!(tracker.state().is_running());
 }
 
 #[test]
-fn an_announced_end_stands_whatever_qemu_calls_itself_on_its_way_out() {
-    let mut story = Story::new("running");
-    heard(&mut story, "SHUTDOWN", r#"{"guest": false, "reason": "host-signal"}"#);
-    story.look("prelaunch");
-    assert!(matches!(story.state(), State::ShuttingDown(_)));
-    assert_eq!(story.stop_cause(), StopCause::Destroyed);
-    // It was reset and goes on, out of our sight: then it is killed.
-    story.lives();
-    story.look("running");
-    assert!(story.state().is_running());
-    assert_eq!(story.stop_cause(), StopCause::Failed);
+fn an_announced_end_outlasts_later_run_states() {
+    let mut tracker = RunTracker::new("running");
+    observe(&mut tracker, "SHUTDOWN", r#"{"guest": false, "reason": "host-signal"}"#);
+    tracker.set_status("prelaunch");
+    assert!(matches!(tracker.state(), State::ShuttingDown(_)));
+    assert_eq!(tracker.stop_cause(), StopCause::Destroyed);
+    // It was reset while there was no connection, and is killed later.
+    tracker.set_alive();
+    tracker.set_status("running");
+    assert!(tracker.state().is_running());
+    assert_eq!(tracker.stop_cause(), StopCause::Failed);
 }
 
 #[test]
-fn a_guest_that_goes_on_after_a_panic_can_be_paused_and_ends_as_any_other() {
+fn a_guest_that_survives_a_panic_can_be_paused() {
     for event in ["GUEST_PANICKED", "GUEST_CRASHLOADED"] {
-        let mut story = Story::new("running");
-        heard(&mut story, event, r#"{"action": "run"}"#);
-        assert_eq!(heard(&mut story, "STOP", "{}"), Said::Ask);
-        assert_eq!(story.stop_cause(), StopCause::Failed);
+        let mut tracker = RunTracker::new("running");
+        observe(&mut tracker, event, r#"{"action": "run"}"#);
+        assert_eq!(observe(&mut tracker, "STOP", "{}"), Meaning::PauseWithoutCause);
+        assert_eq!(tracker.stop_cause(), StopCause::Failed);
     }
 }
 
 #[test]
-fn a_run_state_says_which_announcements_before_it_are_over() {
+fn a_run_state_cancels_announcements_that_cannot_lead_to_it() {
     use StopCause::{Crashed, Destroyed, Failed, Migrated, Shutdown};
     let announced: [(&str, &str, StopCause); 5] = [
         ("SHUTDOWN", r#"{"guest": true, "reason": "guest-shutdown"}"#, Shutdown),
@@ -59,7 +59,7 @@ fn a_run_state_says_which_announcements_before_it_are_over() {
         ("WATCHDOG", r#"{"action": "poweroff"}"#, Destroyed),
         ("MIGRATION", r#"{"status": "completed"}"#, Migrated),
     ];
-    let over = [
+    let cancelling = [
         "running",
         "prelaunch",
         "inmigrate",
@@ -75,19 +75,19 @@ fn a_run_state_says_which_announcements_before_it_are_over() {
     ];
     for (event, data, cause) in announced {
         let announcing = || {
-            let mut story = Story::new("paused");
-            heard(&mut story, event, data);
-            assert_eq!(story.stop_cause(), cause);
+            let mut tracker = RunTracker::new("paused");
+            observe(&mut tracker, event, data);
+            assert_eq!(tracker.stop_cause(), cause);
             // On a new connection.
-            story.lives();
-            story
+            tracker.set_alive();
+            tracker
         };
         let ends = |status: &str| {
-            let mut story = announcing();
-            story.look(status);
-            story.stop_cause()
+            let mut tracker = announcing();
+            tracker.set_status(status);
+            tracker.stop_cause()
         };
-        for status in over {
+        for status in cancelling {
             assert_eq!(ends(status), Failed, "{event}, then {status}");
         }
         for status in ["finish-migrate", "quantum"] {
@@ -101,19 +101,19 @@ fn a_run_state_says_which_announcements_before_it_are_over() {
 }
 
 #[test]
-fn a_pause_that_was_announced_before_a_look_is_not_the_cause_of_a_later_one() {
+fn a_run_state_cancels_an_announced_pause_cause() {
     for status in ["running", "prelaunch", "paused", "io-error"] {
-        let mut story = Story::new("running");
-        heard(&mut story, "BLOCK_IO_ERROR", r#"{"action": "stop"}"#);
-        story.look(status);
-        heard(&mut story, "RESUME", "{}");
-        story.look(status);
-        assert_eq!(heard(&mut story, "STOP", "{}"), Said::Ask, "{status}");
+        let mut tracker = RunTracker::new("running");
+        observe(&mut tracker, "BLOCK_IO_ERROR", r#"{"action": "stop"}"#);
+        tracker.set_status(status);
+        observe(&mut tracker, "RESUME", "{}");
+        tracker.set_status(status);
+        assert_eq!(observe(&mut tracker, "STOP", "{}"), Meaning::PauseWithoutCause, "{status}");
     }
 }
 
 #[test]
-fn an_event_that_leaves_the_state_open_raises_a_doubt() {
+fn an_event_that_leaves_the_state_open_needs_the_run_state() {
     let table = [
         ("RESUME", "{}", true),
         ("WAKEUP", "{}", true),
@@ -125,98 +125,98 @@ fn an_event_that_leaves_the_state_open_raises_a_doubt() {
         ("SHUTDOWN", "{}", false),
         ("RTC_CHANGE", "{}", false),
     ];
-    for (event, data, is_in_doubt) in table {
-        let mut story = Story::new("running");
-        heard(&mut story, event, data);
-        assert_eq!(story.take_doubt(), is_in_doubt, "{event}");
-        assert!(!story.take_doubt());
+    for (event, data, needs_status) in table {
+        let mut tracker = RunTracker::new("running");
+        observe(&mut tracker, event, data);
+        assert_eq!(tracker.take_needs_status(), needs_status, "{event}");
+        assert!(!tracker.take_needs_status());
     }
 }
 
 #[test]
-fn a_run_state_from_before_an_announced_stop_is_passed_over() {
-    let mut story = Story::new("running");
-    heard(&mut story, "GUEST_PANICKED", r#"{"action": "pause"}"#);
-    assert!(story.is_before_announced("running"));
-    assert!(!story.is_before_announced("running"));
-    heard(&mut story, "SUSPEND_DISK", "{}");
-    heard(&mut story, "SHUTDOWN", r#"{"guest": true, "reason": "guest-shutdown"}"#);
-    assert!(!story.is_before_announced("running"));
+fn a_run_state_older_than_an_announcement_is_ignored_once() {
+    let mut tracker = RunTracker::new("running");
+    observe(&mut tracker, "GUEST_PANICKED", r#"{"action": "pause"}"#);
+    assert!(tracker.is_stale_status("running"));
+    assert!(!tracker.is_stale_status("running"));
+    observe(&mut tracker, "SUSPEND_DISK", "{}");
+    observe(&mut tracker, "SHUTDOWN", r#"{"guest": true, "reason": "guest-shutdown"}"#);
+    assert!(!tracker.is_stale_status("running"));
 }
 
 #[test]
-fn a_guest_that_quits_while_it_arrives_elsewhere_has_migrated() {
+fn a_quit_during_finish_migrate_is_a_migration() {
     let quit = r#"{"guest": false, "reason": "host-qmp-quit"}"#;
-    let mut story = Story::new("paused");
-    story.look("finish-migrate");
-    heard(&mut story, "SHUTDOWN", quit);
-    assert_eq!(story.stop_cause(), StopCause::Migrated);
-    // A migration that failed, or was cancelled, leaves the guest here.
-    let mut story = Story::new("paused");
-    story.look("finish-migrate");
-    story.look("paused");
-    heard(&mut story, "SHUTDOWN", quit);
-    assert_eq!(story.stop_cause(), StopCause::Destroyed);
+    let mut tracker = RunTracker::new("paused");
+    tracker.set_status("finish-migrate");
+    observe(&mut tracker, "SHUTDOWN", quit);
+    assert_eq!(tracker.stop_cause(), StopCause::Migrated);
+    // A migration that failed or was cancelled leaves the guest on the source.
+    let mut tracker = RunTracker::new("paused");
+    tracker.set_status("finish-migrate");
+    tracker.set_status("paused");
+    observe(&mut tracker, "SHUTDOWN", quit);
+    assert_eq!(tracker.stop_cause(), StopCause::Destroyed);
 }
 
 #[test]
-fn a_pause_has_the_cause_that_was_announced_or_is_asked_for() {
-    let mut story = Story::new("running");
-    assert_eq!(heard(&mut story, "STOP", "{}"), Said::Ask);
-    assert_eq!(story.paused(Some("finish-migrate")).to_string(), "suspended (migrated)");
-    heard(&mut story, "RESUME", "{}");
-    heard(&mut story, "WATCHDOG", r#"{"action": "pause"}"#);
-    let watchdog = Said::Change(Change::Suspended(SuspendCause::Watchdog));
-    assert_eq!(heard(&mut story, "STOP", "{}"), watchdog);
+fn a_pause_has_the_announced_cause_or_asks_for_it() {
+    let mut tracker = RunTracker::new("running");
+    assert_eq!(observe(&mut tracker, "STOP", "{}"), Meaning::PauseWithoutCause);
+    assert_eq!(tracker.take_pause(Some("finish-migrate")).to_string(), "suspended (migrated)");
+    observe(&mut tracker, "RESUME", "{}");
+    observe(&mut tracker, "WATCHDOG", r#"{"action": "pause"}"#);
+    let watchdog = Meaning::Change(Change::Suspended(SuspendCause::Watchdog));
+    assert_eq!(observe(&mut tracker, "STOP", "{}"), watchdog);
 }
 
 #[test]
-fn data_of_a_form_never_seen_breaks_nothing() {
+fn event_data_of_an_unknown_form_counts_as_empty() {
     for data in ["[]", "7", r#"{"reason": 3, "guest": "yes"}"#, r#"{"reason": "solar-flare"}"#] {
-        let mut story = Story::new("running");
-        let host = Said::Change(Change::ShuttingDown(ShutdownCause::Host));
-        assert_eq!(heard(&mut story, "SHUTDOWN", data), host);
+        let mut tracker = RunTracker::new("running");
+        let host = Meaning::Change(Change::ShuttingDown(ShutdownCause::Host));
+        assert_eq!(observe(&mut tracker, "SHUTDOWN", data), host);
     }
 }
 
 #[test]
-fn the_end_of_a_process_that_announced_nothing_is_a_failure() {
-    let mut story = Story::new("running");
-    assert_eq!(story.stop_cause(), StopCause::Failed);
-    heard(&mut story, "WATCHDOG", r#"{"action": "poweroff"}"#);
-    assert_eq!(story.stop_cause(), StopCause::Destroyed);
-    let mut story = Story::new("running");
-    heard(&mut story, "GUEST_PANICKED", r#"{"action": "run"}"#);
-    assert_eq!(story.stop_cause(), StopCause::Failed);
+fn an_unannounced_end_is_a_failure() {
+    let mut tracker = RunTracker::new("running");
+    assert_eq!(tracker.stop_cause(), StopCause::Failed);
+    observe(&mut tracker, "WATCHDOG", r#"{"action": "poweroff"}"#);
+    assert_eq!(tracker.stop_cause(), StopCause::Destroyed);
+    let mut tracker = RunTracker::new("running");
+    observe(&mut tracker, "GUEST_PANICKED", r#"{"action": "run"}"#);
+    assert_eq!(tracker.stop_cause(), StopCause::Failed);
 }
 
 #[test]
-fn a_state_newer_than_this_crate_is_not_running() {
+fn an_unknown_run_state_is_not_running() {
     assert_eq!(state("quantum"), State::Paused(PausedReason::Unspecified));
 }
 
 #[test]
-fn a_qemu_that_kept_its_guest_after_its_end_and_is_told_to_quit_ends_as_the_guest_did() {
+fn a_quit_after_no_shutdown_keeps_the_cause_of_the_guest() {
     let quit = r#"{"guest": false, "reason": "host-qmp-quit"}"#;
-    let mut story = Story::new("running");
-    heard(&mut story, "SHUTDOWN", r#"{"guest": true, "reason": "guest-shutdown"}"#);
-    assert_eq!(heard(&mut story, "STOP", "{}"), Said::Nothing);
-    assert_eq!(heard(&mut story, "SHUTDOWN", quit), Said::Nothing);
-    assert_eq!(story.stop_cause(), StopCause::Shutdown);
-    // Of one that is found in this state the guest's end was not seen.
-    let mut story = Story::new("shutdown");
-    assert_eq!(heard(&mut story, "SHUTDOWN", quit), Said::Nothing);
-    assert_eq!(story.stop_cause(), StopCause::Shutdown);
+    let mut tracker = RunTracker::new("running");
+    observe(&mut tracker, "SHUTDOWN", r#"{"guest": true, "reason": "guest-shutdown"}"#);
+    assert_eq!(observe(&mut tracker, "STOP", "{}"), Meaning::Duplicate);
+    assert_eq!(observe(&mut tracker, "SHUTDOWN", quit), Meaning::Duplicate);
+    assert_eq!(tracker.stop_cause(), StopCause::Shutdown);
+    // The guest's shutdown was before the connection.
+    let mut tracker = RunTracker::new("shutdown");
+    assert_eq!(observe(&mut tracker, "SHUTDOWN", quit), Meaning::Duplicate);
+    assert_eq!(tracker.stop_cause(), StopCause::Shutdown);
 
-    let mut story = Story::new("running");
-    heard(&mut story, "GUEST_PANICKED", r#"{"action": "pause"}"#);
-    let leaves = Said::Change(Change::ShuttingDown(ShutdownCause::Host));
-    assert_eq!(heard(&mut story, "SHUTDOWN", quit), leaves);
-    assert_eq!(heard(&mut story, "SHUTDOWN", quit), Said::Nothing);
-    assert_eq!(story.stop_cause(), StopCause::Crashed);
-    // One that went on after its crash is destroyed.
-    let mut story = Story::new("running");
-    heard(&mut story, "GUEST_PANICKED", r#"{"action": "run"}"#);
-    heard(&mut story, "SHUTDOWN", quit);
-    assert_eq!(story.stop_cause(), StopCause::Destroyed);
+    let mut tracker = RunTracker::new("running");
+    observe(&mut tracker, "GUEST_PANICKED", r#"{"action": "pause"}"#);
+    let leaves = Meaning::Change(Change::ShuttingDown(ShutdownCause::Host));
+    assert_eq!(observe(&mut tracker, "SHUTDOWN", quit), leaves);
+    assert_eq!(observe(&mut tracker, "SHUTDOWN", quit), Meaning::Duplicate);
+    assert_eq!(tracker.stop_cause(), StopCause::Crashed);
+    // A guest that survived its panic is destroyed.
+    let mut tracker = RunTracker::new("running");
+    observe(&mut tracker, "GUEST_PANICKED", r#"{"action": "run"}"#);
+    observe(&mut tracker, "SHUTDOWN", quit);
+    assert_eq!(tracker.stop_cause(), StopCause::Destroyed);
 }

@@ -1,6 +1,7 @@
-//! Which of many members want to be polled: one that has nothing to do costs nothing.
+//! Which of many members are to be polled: a member that was not woken costs nothing.
 //!
-//! Each member has a waker of its own, which puts it on a list and wakes whoever polls them all.
+//! Each member has a waker of its own, which puts it on a list and wakes the task that polls them
+//! all.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,39 +10,39 @@ use std::task::{Context, Wake, Waker};
 
 use futures::task::AtomicWaker;
 
-/// The list of those that want to be polled, each at most once, in the order in which they came.
+/// The list of the members to be polled, each at most once, in the order in which they were woken.
 #[derive(Debug, Default)]
-pub(crate) struct Ready(Arc<Shared>);
+pub(crate) struct ReadyMembers(Arc<ReadyQueue>);
 
 #[derive(Debug, Default)]
-struct Shared {
-    list: Mutex<VecDeque<Arc<Call>>>,
+struct ReadyQueue {
+    list: Mutex<VecDeque<Arc<MemberWaker>>>,
     waker: AtomicWaker,
 }
 
-/// A member's way to the list.
+/// The waker of a member: it puts the member on the list.
 #[derive(Debug)]
-pub(crate) struct Call {
+pub(crate) struct MemberWaker {
     member: usize,
     is_listed: AtomicBool,
-    ready: Arc<Shared>,
+    queue: Arc<ReadyQueue>,
 }
 
-impl Ready {
-    /// A member's call. It is on the list already: it has not been polled yet.
-    pub(crate) fn call(&self, member: usize) -> Arc<Call> {
-        let ready = Arc::clone(&self.0);
-        let call = Arc::new(Call { member, is_listed: AtomicBool::new(false), ready });
-        call.list();
-        call
+impl ReadyMembers {
+    /// The waker of a new member, which is on the list already: it has not been polled yet.
+    pub(crate) fn waker(&self, member: usize) -> Arc<MemberWaker> {
+        let queue = Arc::clone(&self.0);
+        let waker = Arc::new(MemberWaker { member, is_listed: AtomicBool::new(false), queue });
+        waker.list();
+        waker
     }
 
-    /// The member that has waited longest, taken from the list.
+    /// Takes the member that has waited longest from the list.
     pub(crate) fn next(&self) -> Option<usize> {
-        let call = self.0.lock().pop_front()?;
-        // Before it is polled: what happens from here on lists it anew.
-        call.is_listed.store(false, Ordering::SeqCst);
-        Some(call.member)
+        let waker = self.0.lock().pop_front()?;
+        // Before the member is polled, so that a wake during the poll lists it again.
+        waker.is_listed.store(false, Ordering::SeqCst);
+        Some(waker.member)
     }
 
     /// How many are on the list.
@@ -49,43 +50,44 @@ impl Ready {
         self.0.lock().len()
     }
 
-    /// Whom to wake when one is listed. To be set before the list is found empty.
+    /// Sets the task to wake when a member is listed. To be called before the list is found empty,
+    /// or a wake in between would be lost.
     pub(crate) fn register(&self, cx: &Context<'_>) {
         self.0.waker.register(cx.waker());
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<Call>>> {
+impl ReadyQueue {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<MemberWaker>>> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Call {
-    /// Puts the member on the list, and wakes whoever polls them all.
+impl MemberWaker {
+    /// Puts the member on the list, and wakes the task that polls them all.
     pub(crate) fn list(self: &Arc<Self>) {
         if self.list_again() {
-            self.ready.waker.wake();
+            self.queue.waker.wake();
         }
     }
 
-    /// The same without waking: for whoever polls them, and will come back anyway. False if it was on
-    /// the list already.
+    /// The same without waking, for the task itself, which polls again anyway. False if the member
+    /// was on the list already.
     pub(crate) fn list_again(self: &Arc<Self>) -> bool {
         let is_new = !self.is_listed.swap(true, Ordering::SeqCst);
         if is_new {
-            self.ready.lock().push_back(Arc::clone(self));
+            self.queue.lock().push_back(Arc::clone(self));
         }
         is_new
     }
 
-    /// What the member is to be polled with.
+    /// The waker to poll the member with.
     pub(crate) fn waker(self: &Arc<Self>) -> Waker {
         Waker::from(Arc::clone(self))
     }
 }
 
-impl Wake for Call {
+impl Wake for MemberWaker {
     fn wake(self: Arc<Self>) {
         self.list();
     }
@@ -110,40 +112,42 @@ mod tests {
         }
     }
 
-    fn members(ready: &Ready) -> Vec<usize> {
+    fn members(ready: &ReadyMembers) -> Vec<usize> {
         std::iter::from_fn(|| ready.next()).collect()
     }
 
     #[test]
-    fn a_member_is_listed_once_in_its_turn_and_again_after_that() {
-        let ready = Ready::default();
-        let calls = [0, 1, 2].map(|member| ready.call(member));
+    fn a_member_is_listed_once_until_it_is_polled() {
+        let ready = ReadyMembers::default();
+        let wakers = [0, 1, 2].map(|member| ready.waker(member));
         assert_eq!(members(&ready), [0, 1, 2]);
         for member in [2, 0, 2] {
-            calls[member].waker().wake();
+            wakers[member].waker().wake();
         }
-        assert_eq!((ready.len(), members(&ready)), (2, vec![2, 0]));
-        calls[2].waker().wake_by_ref();
+        assert_eq!(ready.len(), 2);
+        assert_eq!(members(&ready), [2, 0]);
+        wakers[2].waker().wake_by_ref();
         assert_eq!(members(&ready), [2]);
     }
 
     #[test]
-    fn whoever_polls_them_is_woken() {
-        let (ready, count) = (Ready::default(), Arc::new(Count::default()));
-        let call = ready.call(7);
+    fn a_wake_wakes_the_polling_task() {
+        let ready = ReadyMembers::default();
+        let count = Arc::new(Count::default());
+        let waker = ready.waker(7);
         members(&ready);
-        let waker = Waker::from(Arc::clone(&count));
-        ready.register(&Context::from_waker(&waker));
-        call.waker().wake();
+        let task = Waker::from(Arc::clone(&count));
+        ready.register(&Context::from_waker(&task));
+        waker.waker().wake();
         assert_eq!(count.0.load(Ordering::SeqCst), 1);
     }
 
     #[test]
-    fn what_wakes_a_member_while_it_is_polled_lists_it_again() {
-        let ready = Ready::default();
-        let call = ready.call(1);
+    fn a_wake_during_a_poll_lists_the_member_again() {
+        let ready = ReadyMembers::default();
+        let waker = ready.waker(1);
         assert_eq!(ready.next(), Some(1));
-        call.waker().wake();
+        waker.waker().wake();
         assert_eq!(members(&ready), [1]);
     }
 }

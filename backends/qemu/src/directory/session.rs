@@ -1,4 +1,4 @@
-//! What the driver sees: a host that has the QEMUs behind the sockets of a directory.
+//! The driver's session on a directory: a host with the QEMUs behind its sockets.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -10,134 +10,138 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use virevent::driver::{self, Batch, Connect, Interest};
 use virevent::{Domain, Error, Kind, Uuid};
 
-use super::gaps::Gaps;
-use super::lookout::{Busy, Lookout};
-use super::members::{Looked, Members};
-use super::place::Place;
-use crate::config::Config;
-use crate::monitor::Shared;
-use crate::wants::Wants;
+use super::members::{DomainAnswer, Members};
+use super::socket_pattern::SocketPattern;
+use super::unreadable::UnreadableDirectories;
+use super::watcher::{DirectoryWatcher, ScanLock};
+use crate::config::MonitorConfig;
+use crate::monitor::{SourceContext, Turn};
+use crate::raw_event_filter::RawEventFilter;
 
-/// How long the list waits for the next socket of which it becomes known whether there is a QEMU.
-const SETTLING: Duration = Duration::from_secs(1);
+/// How long a first list waits until it is known of one more socket if there is a QEMU.
+const SETTLE_WAIT: Duration = Duration::from_secs(1);
 
 /// How long it waits for all of them.
-const SETTLED: Duration = Duration::from_secs(5);
+const SETTLE_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// Watches one directory.
+/// Makes sessions on one directory.
 #[derive(Clone, Debug)]
-pub(crate) struct Opener {
-    pub(super) place: Arc<Place>,
-    /// That of each socket, but for its endpoint.
-    pub(super) config: Config,
-    /// How often to look without a notice.
-    pub(super) net: Duration,
-    pub(super) busy: Busy,
+pub(crate) struct DirectoryConnector {
+    pub(super) pattern: Arc<SocketPattern>,
+    /// The configuration of each socket's monitor, but for its endpoint.
+    pub(super) config: MonitorConfig,
+    /// How often to scan without a notification.
+    pub(super) rescan: Duration,
+    pub(super) scan_lock: ScanLock,
 }
 
-impl Connect for Opener {
-    type Session = Session;
+impl Connect for DirectoryConnector {
+    type Session = DirectorySession;
 
     fn uri(&self) -> &str {
         &self.config.uri
     }
 
-    async fn connect(&self) -> Result<Session, Error> {
-        let mut session = Session {
-            opener: self.clone(),
-            shared: Shared { is_listing: true, ..Shared::default() },
-            watch: Some(Watch::new(self)),
+    async fn connect(&self) -> Result<DirectorySession, Error> {
+        let mut session = DirectorySession {
+            connector: self.clone(),
+            shared: SourceContext { is_listing: true, ..SourceContext::default() },
+            directory: Some(WatchedDirectory::new(self)),
             interest: None,
             list: None,
-            look: None,
-            patience: Box::pin(sleep_until(Instant::now())),
+            question: None,
+            settle_timer: Box::pin(sleep_until(Instant::now())),
         };
-        // The first look says whether there is anything to be had.
+        // A first scan that fails is the error of the first subscription.
         let mut batch = Batch::new(self.uri(), &self.config.host);
-        poll_fn(|cx| session.poll_look(cx, &mut batch)).await?;
+        poll_fn(|cx| session.poll_watcher(cx, &mut batch)).await?;
         Ok(session)
     }
 }
 
-pub(crate) struct Session {
-    opener: Opener,
-    shared: Shared,
+/// A session on one directory.
+pub(crate) struct DirectorySession {
+    connector: DirectoryConnector,
+    shared: SourceContext,
     /// What is watched, while there is a subscriber.
-    watch: Option<Watch>,
-    /// A change of interest that is not confirmed yet.
+    directory: Option<WatchedDirectory>,
+    /// A change of interest that is not confirmed yet, and the kinds of it that are refused.
     interest: Option<(u64, Vec<Kind>)>,
-    /// A list that is asked for, and since when.
+    /// The list that the driver waits for, and since when.
     list: Option<(u64, Instant)>,
-    /// The domain that is asked about.
-    look: Option<(u64, Uuid)>,
-    patience: Pin<Box<Sleep>>,
+    /// The domain that the driver asks about.
+    question: Option<(u64, Uuid)>,
+    settle_timer: Pin<Box<Sleep>>,
 }
 
-struct Watch {
-    lookout: Lookout,
+struct WatchedDirectory {
+    watcher: DirectoryWatcher,
     members: Members,
-    gaps: Gaps,
-    /// The directory has been there.
-    was_there: bool,
-    /// When the directory was first read.
-    looked_at: Option<Instant>,
-    /// Why it cannot be read.
-    trouble: Option<Error>,
-    /// Whether that was told.
-    is_out: bool,
-    /// When a socket has settled last.
+    unreadable: UnreadableDirectories,
+    /// Whether the directory has ever been there.
+    has_existed: bool,
+    /// When the directory was first scanned.
+    scanned_at: Option<Instant>,
+    /// Why the directory is unreadable.
+    error: Option<Error>,
+    /// Whether that was reported as an outage.
+    is_outage: bool,
+    /// When a member last settled.
     settled_at: Instant,
 }
 
-impl Watch {
-    fn new(opener: &Opener) -> Self {
+impl WatchedDirectory {
+    fn new(connector: &DirectoryConnector) -> Self {
+        let pattern = Arc::clone(&connector.pattern);
+        let scan_lock = Arc::clone(&connector.scan_lock);
         Self {
-            lookout: Lookout::new(Arc::clone(&opener.place), opener.net, Arc::clone(&opener.busy)),
+            watcher: DirectoryWatcher::new(pattern, connector.rescan, scan_lock),
             members: Members::default(),
-            gaps: Gaps::default(),
-            was_there: false,
-            looked_at: None,
-            trouble: None,
-            is_out: false,
+            unreadable: UnreadableDirectories::default(),
+            has_existed: false,
+            scanned_at: None,
+            error: None,
+            is_outage: false,
             settled_at: Instant::now(),
         }
     }
 
     fn is_settled(&self) -> bool {
-        self.looked_at.is_some() && self.members.are_settled()
+        self.scanned_at.is_some() && self.members.are_settled()
     }
 }
 
-impl driver::Session for Session {
+impl driver::Session for DirectorySession {
     fn host(&self) -> &str {
-        &self.opener.config.host
+        &self.connector.config.host
     }
 
     fn set_interest(&mut self, interest: &Interest, tag: u64) {
-        // A monitor serves one client: all are let go as soon as nobody listens.
+        // QEMU serves one client a monitor: all are released with the last subscriber.
         if interest.is_empty() {
-            self.shared = Shared { is_listing: true, ..Shared::default() };
-            self.watch = None;
-        } else if self.watch.is_none() {
-            self.watch = Some(Watch::new(&self.opener));
+            self.shared = SourceContext { is_listing: true, ..SourceContext::default() };
+            // Dropping the members closes their connections.
+            self.directory = None;
+        } else if self.directory.is_none() {
+            self.directory = Some(WatchedDirectory::new(&self.connector));
         }
-        let (wants, refused) = Wants::of(interest);
-        self.shared.wants = wants;
+        let (raw_events, refused) = RawEventFilter::new(interest);
+        self.shared.raw_events = raw_events;
         self.interest = Some((tag, refused));
     }
 
     fn request_list(&mut self, tag: u64) {
-        // Else it is a first list, of QEMUs that have just been asked.
-        if let Some(watch) = self.watch.as_mut().filter(|_| !self.shared.is_listing) {
-            watch.members.verify();
+        // A first list is made of QEMUs that have just reported their run states.
+        if let Some(directory) = self.directory.as_mut().filter(|_| !self.shared.is_listing) {
+            directory.members.verify();
         }
         self.list = Some((tag, Instant::now()));
     }
 
     fn request_state(&mut self, domain: &Domain, tag: u64) -> bool {
-        let Some(watch) = &mut self.watch else { return false };
-        watch.members.verify_one(domain.uuid());
-        self.look = Some((tag, domain.uuid()));
+        let Some(directory) = &mut self.directory else { return false };
+        directory.members.verify_domain(domain.uuid());
+        self.question = Some((tag, domain.uuid()));
         true
     }
 
@@ -151,61 +155,69 @@ impl driver::Session for Session {
     }
 }
 
-impl Session {
+impl DirectorySession {
     /// Ready after each step.
     fn poll(&mut self, cx: &mut Context<'_>, out: &mut Batch) -> Poll<()> {
+        // First of all: the driver admits a subscriber only after this answer.
         if let Some((tag, refused)) = self.interest.take() {
             out.interest_done(tag, &refused);
             return Poll::Ready(());
         }
-        let looked = match self.poll_look(cx, out) {
+        let has_scanned = match self.poll_watcher(cx, out) {
             Poll::Ready(Err(error)) => {
-                self.trouble(error);
+                self.set_error(error);
                 true
             }
-            looked => looked.is_ready(),
+            polled => polled.is_ready(),
         };
-        let moved = self.poll_members(cx, out).is_ready();
-        let answered = self.poll_list(cx, out).is_ready() | self.answer_look(out);
-        let told = self.tell_trouble(out) | self.tell_gaps(out);
-        if looked || moved || answered || told { Poll::Ready(()) } else { Poll::Pending }
+        let has_stepped = self.poll_members(cx, out).is_ready();
+        // No short circuit here and below: each of them has to be polled.
+        let has_answered = self.poll_list(cx, out).is_ready() | self.answer_question(out);
+        let has_reported = self.report_outage(out) | self.report_unreadable(out);
+        match has_scanned || has_stepped || has_answered || has_reported {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
     }
 
-    fn poll_look(&mut self, cx: &mut Context<'_>, out: &mut Batch) -> Poll<Result<(), Error>> {
-        let Some(watch) = &mut self.watch else { return Poll::Pending };
-        let (members, shared) = (&mut watch.members, &mut self.shared);
-        let looked = watch.lookout.poll(cx, &mut |path| members.hurry(path));
-        let Poll::Ready(outcome) = looked else { return Poll::Pending };
-        watch.looked_at.get_or_insert_with(Instant::now);
-        let was_shut = std::mem::replace(&mut shared.is_shut, outcome.is_err());
-        let found = outcome?;
-        if was_shut {
+    fn poll_watcher(&mut self, cx: &mut Context<'_>, out: &mut Batch) -> Poll<Result<(), Error>> {
+        let Some(directory) = &mut self.directory else { return Poll::Pending };
+        let members = &mut directory.members;
+        let scanned = directory.watcher.poll(cx, &mut |path| members.connect_now(path));
+        let Poll::Ready(outcome) = scanned else { return Poll::Pending };
+        directory.scanned_at.get_or_insert_with(Instant::now);
+        let was_unreadable = std::mem::replace(&mut self.shared.is_unreadable, outcome.is_err());
+        let scan = outcome?;
+        if was_unreadable {
             members.reopen();
         }
-        let (place, config) = (&self.opener.place, &self.opener.config);
-        watch.was_there |= !found.is_absent;
-        let absent = (!watch.was_there).then(|| (place.directory.clone(), place.absent()));
-        watch.gaps.see(found.unread.iter().chain(&absent));
-        members.see(found, place, config, shared, out);
-        watch.trouble = None;
-        if std::mem::take(&mut watch.is_out) {
+        let pattern = &self.connector.pattern;
+        directory.has_existed |= !scan.is_absent;
+        let absent =
+            (!directory.has_existed).then(|| (pattern.directory.clone(), pattern.absent()));
+        directory.unreadable.update(scan.unread.iter().chain(&absent));
+        let mut turn = Turn { shared: &mut self.shared, out };
+        members.update(scan, pattern, &self.connector.config, &mut turn);
+        directory.error = None;
+        if std::mem::take(&mut directory.is_outage) {
             out.restored(out.source_scope());
-            // The driver asks for a list, and tells from it what happened.
-            shared.is_listing = true;
+            // The driver asks for a list after it, and derives from that what happened.
+            self.shared.is_listing = true;
         }
         Poll::Ready(Ok(()))
     }
 
     fn poll_members(&mut self, cx: &mut Context<'_>, out: &mut Batch) -> Poll<()> {
-        let Some(watch) = &mut self.watch else { return Poll::Pending };
-        let turn = watch.members.poll(cx, &mut self.shared, out);
-        let Poll::Ready(turn) = turn else { return Poll::Pending };
-        if turn.is_settled {
-            watch.settled_at = Instant::now();
+        let Some(directory) = &mut self.directory else { return Poll::Pending };
+        let mut turn = Turn { shared: &mut self.shared, out };
+        let polled = directory.members.poll(cx, &mut turn);
+        let Poll::Ready(summary) = polled else { return Poll::Pending };
+        if summary.has_settled {
+            directory.settled_at = Instant::now();
         }
-        if turn.is_parting {
-            // Its file may be there under another name.
-            watch.lookout.look_again();
+        if summary.has_removed {
+            // A scan passed over its file while the member had it; it may be there by another name.
+            directory.watcher.scan_again();
         }
         Poll::Ready(())
     }
@@ -213,33 +225,34 @@ impl Session {
     /// Answers a request for the list when all is known, or cannot be waited for.
     fn poll_list(&mut self, cx: &mut Context<'_>, out: &mut Batch) -> Poll<()> {
         let Some((tag, since)) = self.list else { return Poll::Pending };
-        let Some(watch) = &mut self.watch else {
-            // Nobody waits for it any more, but the next will be asked for only when this is answered.
+        let Some(directory) = &mut self.directory else {
+            // No subscriber waits for it, but the driver asks for the next one only after this
+            // answer.
             self.list = None;
             out.listed(tag, Vec::new());
             return Poll::Ready(());
         };
-        if watch.trouble.is_some() {
+        if directory.error.is_some() {
             return Poll::Pending;
         }
         if !self.shared.is_listing {
-            // Each has answered, or is an outage of its own.
-            if !watch.members.are_verified() {
+            // Each QEMU has answered, or is an outage of its own.
+            if !directory.members.are_verified() {
                 return Poll::Pending;
             }
-        } else if !watch.is_settled() {
-            let Some(looked_at) = watch.looked_at else { return Poll::Pending };
-            let since = since.max(looked_at);
-            let due = (since.max(watch.settled_at) + SETTLING).min(since + SETTLED);
-            if self.patience.deadline() != due {
-                self.patience.as_mut().reset(due);
+        } else if !directory.is_settled() {
+            let Some(scanned_at) = directory.scanned_at else { return Poll::Pending };
+            let since = since.max(scanned_at);
+            let due = (since.max(directory.settled_at) + SETTLE_WAIT).min(since + SETTLE_WAIT_MAX);
+            if self.settle_timer.deadline() != due {
+                self.settle_timer.as_mut().reset(due);
             }
-            if self.patience.as_mut().poll(cx).is_pending() {
+            if self.settle_timer.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            watch.members.overdue(&mut self.shared, out);
+            directory.members.overdue(&mut Turn { shared: &mut self.shared, out });
         }
-        let list = watch.members.list(out);
+        let list = directory.members.list(out);
         out.listed(tag, list);
         self.list = None;
         self.shared.is_listing = false;
@@ -247,42 +260,46 @@ impl Session {
     }
 
     /// Answers the question about one domain once its QEMU has answered. True if it did.
-    fn answer_look(&mut self, out: &mut Batch) -> bool {
-        let Some((tag, uuid)) = self.look else { return false };
-        let looked = match &mut self.watch {
-            Some(watch) => watch.members.look(uuid, out),
-            None => Looked::Failed,
+    fn answer_question(&mut self, out: &mut Batch) -> bool {
+        let Some((tag, uuid)) = self.question else { return false };
+        let answer = match &mut self.directory {
+            Some(directory) => directory.members.domain(uuid, out),
+            None => DomainAnswer::Failed,
         };
-        match looked {
-            Looked::Pending => return false,
-            Looked::At(found) => out.looked(tag, found),
-            Looked::Failed => out.look_failed(tag),
+        match answer {
+            DomainAnswer::Pending => return false,
+            DomainAnswer::Known(found) => out.looked(tag, found),
+            DomainAnswer::Failed => out.look_failed(tag),
         }
-        self.look = None;
+        self.question = None;
         true
     }
 
-    /// Tells which sub-directories cannot be read. True if there is news.
-    fn tell_gaps(&mut self, out: &mut Batch) -> bool {
-        let Some(watch) = &mut self.watch else { return false };
-        let (place, host) = (&self.opener.place, &self.opener.config.host);
-        watch.gaps.tell(place, host, &mut self.shared.uuids, out)
+    /// Reports which sub-directories are unreadable. True if that has changed.
+    fn report_unreadable(&mut self, out: &mut Batch) -> bool {
+        let Some(directory) = &mut self.directory else { return false };
+        let host = &self.connector.config.host;
+        directory.unreadable.report(&self.connector.pattern, host, &mut self.shared.uuids, out)
     }
 
-    fn trouble(&mut self, error: Error) {
-        let Some(watch) = &mut self.watch else { return };
-        watch.trouble = Some(error);
+    fn set_error(&mut self, error: Error) {
+        if let Some(directory) = &mut self.directory {
+            directory.error = Some(error);
+        }
     }
 
-    /// Tells that the directory cannot be read; a list is then asked for anew when it can. True if it did.
-    fn tell_trouble(&mut self, out: &mut Batch) -> bool {
-        let Some(watch) = &mut self.watch else { return false };
-        let Some(error) = &watch.trouble else { return false };
-        if watch.is_out {
+    /// Reports that the directory is unreadable; the driver asks for a list again when it is
+    /// readable. True if it did.
+    fn report_outage(&mut self, out: &mut Batch) -> bool {
+        let Some(directory) = &mut self.directory else { return false };
+        let Some(error) = &directory.error else { return false };
+        if directory.is_outage {
             return false;
         }
         out.outage(out.source_scope(), error.to_fault());
-        (watch.is_out, self.list) = (true, None);
+        // The driver asks for another list after the outage.
+        directory.is_outage = true;
+        self.list = None;
         true
     }
 }

@@ -1,60 +1,68 @@
-//! How a monitor comes to a connection, and what it makes of the QEMU that it finds there.
+//! How a monitor gets a connection, and what it concludes from the QEMU that it finds there.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
-use virevent::driver::Batch;
-use virevent::{Change, Error, Origin, Reboot, Scope};
+use virevent::{Change, Error, Origin, Scope};
 
-use super::guest::{Guest, other};
-use super::{GRACE, Monitor, Role, Shared};
+use super::connected::Connected;
+use super::health::Health;
+use super::run::QemuRun;
+use super::state::{Reconnect, State};
+use super::turn::{Role, SourceContext, Turn};
+use super::{CLOSE_GRACE, Monitor};
 use crate::ADVICE;
-use crate::config::Config;
-use crate::decode::{Said, Story};
-use crate::file::Way;
-use crate::identity;
-use crate::link::{Link, Opened, Progress};
-use crate::reach::{is_nobody, is_refused};
-use crate::wants::Wants;
+use crate::config::MonitorConfig;
+use crate::decode::{Meaning, RunTracker};
+use crate::link::QmpLink;
+use crate::peer::advice::{is_absent_or_refused, is_refused};
+use crate::peer::handshake::{Dial, Opened, Opening, Progress};
+use crate::peer::identity::{self, RunIdentity};
+use crate::peer::pinned_socket::PinnedSocket;
+use crate::peer::process::Process;
 use crate::wire::Message;
 
-/// How seldom a part looks whether somebody listens at last.
-const SELDOM: Duration = Duration::from_secs(5);
-
-/// How long one that was never known to be a QEMU's, and says nothing, is left alone; and at most.
-pub(super) const LONELY: Duration = Duration::from_secs(5);
-const LONELIEST: Duration = Duration::from_secs(30);
-
-/// A connection on its way.
+/// An attempt to connect that is under way.
 pub(super) struct Attempt {
-    opening: Pin<Box<dyn Future<Output = Result<Opened, Error>> + Send>>,
+    opening: Opening,
     began: Instant,
     progress: Arc<Progress>,
 }
 
+impl std::fmt::Debug for Attempt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Attempt").field("progress", &self.progress).finish_non_exhaustive()
+    }
+}
+
 impl Attempt {
-    fn new(config: &Arc<Config>, way: Option<Arc<Way>>, now: Instant) -> Self {
+    fn new(
+        dial: Dial,
+        config: &Arc<MonitorConfig>,
+        pinned: Option<Arc<PinnedSocket>>,
+        now: Instant,
+    ) -> Self {
         let progress = Arc::<Progress>::default();
-        let opening = Box::pin(Opened::at(Arc::clone(config), way, Arc::clone(&progress)));
+        let opening = dial(Arc::clone(config), pinned, Arc::clone(&progress));
         Self { opening, began: now, progress }
     }
 
-    /// On a connection on which QEMU has greeted again: it is answered at `due`.
-    pub(super) fn again(
-        config: &Arc<Config>,
-        link: Link,
-        way: Option<Arc<Way>>,
+    /// An attempt on a connection on which QEMU has greeted again: it is negotiated at `due`.
+    pub(super) fn renegotiate(
+        config: &Arc<MonitorConfig>,
+        link: QmpLink,
+        pinned: Option<Arc<PinnedSocket>>,
         due: Instant,
     ) -> Self {
         let progress = Arc::<Progress>::default();
+        // The connection stands: a silence from here on is QEMU's, not the network's.
         progress.is_connected.store(true, Ordering::Relaxed);
-        // It is QEMU's turn only from then on.
+        // QEMU has nothing to answer before, and so its deadline counts from then.
         progress.greeted.get_or_init(|| due);
-        let opened = Opened::again(Arc::clone(config), link, way, Arc::clone(&progress));
+        let opened = Opened::negotiate(Arc::clone(config), link, pinned, Arc::clone(&progress));
         let opening = Box::pin(async move {
             sleep_until(due).await;
             opened.await
@@ -62,238 +70,288 @@ impl Attempt {
         Self { opening, began: due, progress }
     }
 
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Opened, Error>> {
+        self.opening.as_mut().poll(cx)
+    }
+
+    /// Whether what answers cannot be QMP.
+    fn is_foreign(&self) -> bool {
+        self.progress.is_foreign.load(Ordering::Relaxed)
+    }
+
     pub(super) fn has_greeted(&self) -> bool {
         self.progress.greeted.get().is_some()
     }
 
-    /// Since when it waits for QEMU: for its turn, or for answers.
+    /// Since when it waits for QEMU: for the greeting, or for answers.
     pub(super) fn silent_since(&self) -> Instant {
         self.progress.greeted.get().copied().unwrap_or(self.began)
     }
 
-    /// What the silence means.
-    pub(super) fn silence(&self, config: &Config, now: Instant) -> Error {
+    /// The error that the silence is.
+    pub(super) fn silence(&self, config: &MonitorConfig, now: Instant) -> Error {
         let waited = now - self.silent_since();
-        // To the tenth of a second: more says nothing to anybody.
+        // People read it: tenths of a second are enough.
         let waited = Duration::from_millis(waited.as_millis() as u64 / 100 * 100);
         let bytes = self.progress.bytes.load(Ordering::Relaxed);
         match bytes {
-            _ if self.has_greeted() => config.mute(waited),
-            _ if !self.progress.is_connected.load(Ordering::Relaxed) => config.lost(waited),
-            0 => config.held(waited),
-            _ => config.endless(waited, bytes),
+            _ if self.has_greeted() => config.no_answer(waited),
+            _ if !self.progress.is_connected.load(Ordering::Relaxed) => {
+                config.no_connection(waited)
+            }
+            0 => config.no_greeting(waited),
+            _ => config.endless_greeting(waited, bytes),
         }
     }
 }
 
 impl Monitor {
-    /// Connects, where there is reason to. True if something came of it.
+    /// Connects when that is due. True if an attempt ended.
     pub(super) fn poll_attempt(
         &mut self,
         cx: &mut Context<'_>,
-        shared: &mut Shared,
-        out: &mut Batch,
+        turn: &mut Turn<'_>,
     ) -> Result<bool, Error> {
-        let now = Instant::now();
-        if self.link.is_some() {
+        if matches!(self.state, State::Connected(_)) {
             return Ok(false);
         }
-        if self.attempt.is_none() {
-            if !self.may_connect(shared) || now < self.retry_at {
-                return Ok(false);
-            }
-            let way = self.guest.as_ref().and_then(|guest| guest.way.clone());
-            self.attempt = Some(Attempt::new(&self.config, way, now));
-        }
-        let Some(attempt) = &mut self.attempt else { return Ok(false) };
-        let Poll::Ready(outcome) = attempt.opening.as_mut().poll(cx) else { return Ok(false) };
-        let is_foreign = attempt.progress.is_foreign.load(Ordering::Relaxed);
-        self.attempt = None;
-        self.retry_at = now + self.patience();
+        let now = Instant::now();
+        self.begin_attempt(now, turn.shared);
+        let Some(attempt) = self.state.attempt_mut() else { return Ok(false) };
+        let Poll::Ready(outcome) = attempt.poll(cx) else { return Ok(false) };
+        let is_foreign = attempt.is_foreign();
+        // Before the outcome is processed: it may set another time, or another state.
+        let retry_at = now + self.next_pause();
+        self.state.retry(retry_at);
         match outcome {
-            Ok(opened) => self.opened(opened, shared, out),
-            Err(error) if self.is_first && self.role == Role::Source => return Err(error),
-            Err(error) if is_foreign && self.role == Role::Part && self.guest.is_none() => {
-                self.pass_over(&error, shared, out);
-            }
-            Err(error) => self.failed(&error, now, shared, out),
+            Ok(opened) => self.opened(opened, turn),
+            Err(error) if !self.is_settled && self.role == Role::Source => return Err(error),
+            Err(error) if is_foreign && self.is_strange() => self.ignore_foreign(&error, turn),
+            Err(error) => self.failed(&error, now, turn),
         }
         Ok(true)
     }
 
-    pub(super) fn may_connect(&self, shared: &Shared) -> bool {
-        let has_way = self.guest.as_ref().is_some_and(|guest| guest.way.is_some());
-        (has_way || !self.is_unlinked) && !shared.is_shut && !self.is_foreign
+    fn begin_attempt(&mut self, now: Instant, shared: &SourceContext) {
+        let is_due = self.state.retry_at().is_some_and(|retry_at| now >= retry_at);
+        if !is_due || !self.may_connect(shared) {
+            return;
+        }
+        let pinned = self.state.run().and_then(|run| run.pinned.clone());
+        let attempt = Attempt::new(self.dial, &self.config, pinned, now);
+        match &mut self.state {
+            State::Lost(lost) => lost.reconnect = Reconnect::Trying(attempt),
+            state => *state = State::Connecting(attempt),
+        }
     }
 
-    /// It is no monitor, and no QEMU is behind it: nothing is to be told of it.
-    fn pass_over(&mut self, error: &Error, shared: &mut Shared, out: &mut Batch) {
+    pub(super) fn may_connect(&self, shared: &SourceContext) -> bool {
+        let is_pinned = self.state.run().is_some_and(|run| run.pinned.is_some());
+        (is_pinned || !self.is_unlinked) && !shared.is_unreadable
+    }
+
+    /// Whether the socket of a directory was never known to be a QEMU's, or its QEMU has ended.
+    pub(super) fn is_strange(&self) -> bool {
+        self.role == Role::Member && self.state.run().is_none()
+    }
+
+    /// Leaves a socket alone that is no monitor: it is no domain, and so there is nothing to
+    /// deliver.
+    fn ignore_foreign(&mut self, error: &Error, turn: &mut Turn<'_>) {
         if !std::mem::replace(&mut self.is_warned, true) {
             tracing::warn!(
                 target: ADVICE,
-                "{} is passed over, as long as its file does not change: give a pattern that only the \
-                 sockets of -qmp match, as in ?pattern=*.qmp ({})",
+                "{} is ignored until its file changes: give a pattern that matches the sockets of \
+                 -qmp only, as in ?pattern=*.qmp ({})",
                 self.config.endpoint,
                 error.to_line(),
             );
         }
-        (self.is_first, self.is_foreign) = (false, true);
-        self.recovered(shared, out);
+        self.is_settled = true;
+        self.state = State::Foreign;
+        self.health.recover(None, turn);
     }
 
-    /// Lets go of an attempt that nothing has come of.
-    pub(super) fn give_up(&mut self, now: Instant, shared: &mut Shared, out: &mut Batch) {
-        self.attempt = None;
-        self.retry_at = now;
-        if self.role == Role::Part && self.guest.is_none() {
-            self.retry_at += self.loneliness;
-            self.loneliness = (self.loneliness * 2).min(LONELIEST);
-        }
-        self.desert(shared, out);
+    /// Drops an attempt that brought nothing.
+    pub(super) fn give_up(&mut self, now: Instant, turn: &mut Turn<'_>) {
+        let wait = if self.is_strange() { self.backoff.next_silent() } else { Duration::ZERO };
+        self.state.retry(now + wait);
+        self.settle_if_deserted(turn);
     }
 
     /// How long to wait before the next attempt.
-    pub(super) fn patience(&mut self) -> Duration {
-        let most = match self.role {
-            Role::Source => self.config.retry,
-            // There may be many of them, and of most it is told when something happens.
-            Role::Part => SELDOM,
-        };
-        let next = (self.pause * 2).min(most);
-        std::mem::replace(&mut self.pause, next).min(most)
+    pub(super) fn next_pause(&mut self) -> Duration {
+        self.backoff.next_pause(self.role, &self.config)
     }
 
-    fn failed(&mut self, error: &Error, now: Instant, shared: &mut Shared, out: &mut Batch) {
-        let watched = self.guest.as_ref().is_some_and(|guest| guest.process.is_some());
+    fn failed(&mut self, error: &Error, now: Instant, turn: &mut Turn<'_>) {
+        let run = self.state.run();
+        let is_watched = run.is_some_and(|run| run.process.is_some());
         let is_over = match self.role {
-            Role::Source => is_nobody(error),
-            // Where the path leads to nothing, or to another file, somebody may listen at this one still.
-            Role::Part => is_refused(error) || (self.guest.is_none() && is_nobody(error)),
+            Role::Source => is_absent_or_refused(error),
+            // The path may lead nowhere or to another file while a process listens at the pinned
+            // socket.
+            Role::Member => is_refused(error) || (run.is_none() && is_absent_or_refused(error)),
         };
-        if (is_over && !watched) || (self.is_unlinked && self.guest.is_none()) {
-            self.is_first = false;
-            self.ended(shared, out);
-            self.recovered(shared, out);
+        // A watched process reports its end itself, and closes its socket some time before. No
+        // process can come to listen at an unlinked file.
+        if (is_over && !is_watched) || (self.is_unlinked && run.is_none()) {
+            self.is_settled = true;
+            self.end_run(turn);
+            self.health.recover(None, turn);
             return;
         }
-        let due = self.trouble.take().map_or(now + GRACE, |(due, _)| due);
-        self.trouble = Some((due, error.to_fault()));
-        self.tell_trouble(now, shared, out);
-        self.desert(shared, out);
+        // The first fault sets the time: further attempts must not postpone the outage.
+        let due = match &self.health {
+            Health::Suspected { due, .. } => *due,
+            Health::Well | Health::Outage(_) => now + CLOSE_GRACE,
+        };
+        self.health.suspect(due, error.to_fault());
+        self.report_outage(now, turn);
     }
 
-    fn opened(&mut self, opened: Opened, shared: &mut Shared, out: &mut Batch) {
-        let Opened { link, identity, process, status, early, way } = opened;
-        let way = way.filter(|way| process.is_none() && way.is_lasting());
+    /// A QEMU has answered all questions: it is the run that was lost, or a new one.
+    fn opened(&mut self, opened: Opened, turn: &mut Turn<'_>) {
+        let Opened { link, identity, process, status, early, pinned } = opened;
+        // A watched process needs no pinned socket, and each takes an open file.
+        let pinned = pinned.filter(|pinned| process.is_none() && pinned.is_lasting());
         let now = Instant::now();
-        // Whether the state is to be told when all that came before it is.
-        let mut is_told = false;
-        match &mut self.guest {
-            Some(guest) if guest.identity.is_same_run(&identity) => {
-                // What happened in between is lost, however short it was.
-                if let Some((due, _)) = &mut self.trouble {
-                    *due = now;
-                }
-                guest.identity.learn(identity);
+        // Whether the state is to be reported after all that came before it.
+        let mut is_news = false;
+        let mut run = match self.state.run() {
+            Some(run) if run.identity.is_same_run(&identity) => {
+                let Some(mut run) = self.resume(now, turn) else { return };
+                run.identity.learn(identity);
                 if process.is_some() {
-                    guest.process = process;
+                    run.process = process;
                 }
-                guest.way = way.filter(|_| guest.process.is_none());
-                self.tell_trouble(now, shared, out);
+                run.pinned = pinned.filter(|_| run.process.is_none());
+                run
             }
-            Some(Guest { process: Some(old), .. }) => {
-                let (old, new) = (old.pid, identity.id().unwrap_or(0));
-                let detail = format!(
-                    "{} leads to another QEMU (pid {new}) while the one before (pid {old}) still \
-                     runs: give each a socket of its own",
-                    self.config.endpoint
-                );
-                return self.failed(&Error::Protocol { detail }, now, shared, out);
+            Some(QemuRun { process: Some(old), .. }) => {
+                let old = old.pid;
+                // The run that is watched goes on. Its socket was bound again by another QEMU, or
+                // passed on to it.
+                return self.failed(&self.two_listeners(old, &identity), now, turn);
             }
             _ => {
-                self.ended(shared, out);
-                if let Some(Scope::Domain(unknown)) = &self.outage {
-                    shared.uuids.release(unknown.uuid());
-                }
-                self.runs = self.runs.wrapping_add(1).max(1);
-                let (host, endpoint) = (&self.config.host, &self.config.origin);
-                let name = identity.name.clone().unwrap_or_else(|| self.config.name.clone());
-                let uuid = identity.uuid.unwrap_or_else(|| identity::uuid(None, host, endpoint));
-                let uuid = shared.uuids.claim(uuid, host, endpoint);
-                let story = Story::new(&status);
-                let id = identity.id().unwrap_or(self.runs);
-                let told = story.state();
-                let mut guest = Guest {
-                    identity,
-                    name,
-                    uuid,
-                    id,
-                    story,
-                    process,
-                    way,
-                    ended: None,
-                    pause: None,
-                    told,
-                };
-                let origin = match (&self.outage, self.role) {
-                    (None, _) => Some(Origin::Observed),
-                    (Some(_), Role::Part) => Some(Origin::Inferred),
-                    (Some(_), Role::Source) => None,
-                };
-                // Otherwise a list tells it.
-                if let Some(origin) = origin.filter(|_| !shared.is_listing) {
-                    guest.tell_start(origin, out);
-                    is_told = true;
-                }
-                self.guest = Some(guest);
+                self.end_run(turn);
+                let mut run = self.new_run(identity, process, pinned, &status, turn);
+                is_news = self.deliver_start(&mut run, turn);
+                run
             }
+        };
+        self.backoff.reset_silent();
+        is_news |= deliver_early(&mut run, &early, turn);
+        let mut connected = Connected::new(run, link, now);
+        let dialog = &mut connected.dialog;
+        dialog.run.tracker.set_status(&status);
+        dialog.ask_again_at = dialog.migration.observe_status(&status, now);
+        // After the events that led to it.
+        if is_news {
+            dialog.run.report_state_unless_listing(turn);
         }
-        self.heard = now;
-        self.opened_at = now;
-        self.unheard_from = None;
-        self.forget_questions();
-        self.loneliness = LONELY;
-        is_told |= self.hear_early(&early, &shared.wants, out);
-        if let Some(guest) = &mut self.guest {
-            guest.story.look(&status);
-            self.look_at = self.departure.see_status(&status, now);
-        }
-        // After what led to it.
-        if is_told {
-            self.tell_state(shared, out);
-        }
-        self.is_first = false;
-        self.recovered(shared, out);
-        // What was read together with the last answer waits for no further word.
-        self.take_in(link, shared, out);
+        self.is_settled = true;
+        self.health.recover(Some(&mut dialog.run), turn);
+        self.state = State::Connected(Box::new(connected));
+        // Lines that were read together with the last answer: no further read may come for a while.
+        self.read_lines(turn);
     }
 
-    /// Takes in the events that came before the run state did. True if only that tells whether the
-    /// guest has survived one of them.
-    fn hear_early(&mut self, lines: &[Box<[u8]>], wants: &Wants, out: &mut Batch) -> bool {
-        let Some(guest) = &mut self.guest else { return false };
-        let mut may_survive = false;
-        guest.story.lives();
-        for line in lines {
-            let Ok(Message::Event(event)) = Message::read(line) else { continue };
-            let at = event.at.unwrap_or_else(|| out.received());
-            // Changes are contained in the run state, which was told later.
-            match guest.story.hear(&event) {
-                Said::Other => other(guest, &event, at, wants, out),
-                Said::Reboot => {
-                    let domain = guest.domain(out);
-                    out.event(Reboot::new(domain, at));
-                }
-                // The end that it announced is in no run state.
-                Said::Change(change @ (Change::ShuttingDown(_) | Change::Crashed(_))) => {
-                    may_survive |= guest.story.take_doubt();
-                    guest.tell(change, at, out);
-                }
-                Said::Change(_) | Said::Ask | Said::Nothing => {}
-            }
+    /// Takes the run that was lost, now that it answers again. However short the loss was, events
+    /// may have been lost in between: it is reported as an outage.
+    fn resume(&mut self, now: Instant, turn: &mut Turn<'_>) -> Option<QemuRun> {
+        if let Health::Suspected { due, .. } = &mut self.health {
+            *due = now;
         }
-        // The run state that was told later is the answer.
-        guest.story.take_doubt();
-        may_survive
+        self.report_outage(now, turn);
+        self.state.take_run(now).map(|(run, _)| run)
     }
+
+    fn two_listeners(&self, old: u32, new: &RunIdentity) -> Error {
+        let new = new.id().unwrap_or(0);
+        let detail = format!(
+            "{} leads to another QEMU (pid {new}) while the one before (pid {old}) still runs: \
+             give each a socket of its own",
+            self.config.endpoint
+        );
+        Error::Protocol { detail }
+    }
+
+    fn new_run(
+        &mut self,
+        identity: RunIdentity,
+        process: Option<Process>,
+        pinned: Option<Arc<PinnedSocket>>,
+        status: &str,
+        turn: &mut Turn<'_>,
+    ) -> QemuRun {
+        // Before the claim below: the QEMU may claim the uuid of the placeholder.
+        if let Health::Outage(Scope::Domain(placeholder)) = &self.health {
+            turn.shared.uuids.release(placeholder.uuid());
+        }
+        // Never 0, which is no id.
+        self.runs = self.runs.wrapping_add(1).max(1);
+        let host = &self.config.host;
+        let endpoint = &self.config.origin;
+        let name = identity.name.clone().unwrap_or_else(|| self.config.name.clone());
+        let uuid = identity.uuid.unwrap_or_else(|| identity::uuid(None, host, endpoint));
+        let uuid = turn.shared.uuids.claim(uuid, host, endpoint);
+        let id = identity.id().unwrap_or(self.runs);
+        let tracker = RunTracker::new(status);
+        let delivered = tracker.state();
+        QemuRun {
+            identity,
+            name,
+            uuid,
+            id,
+            tracker,
+            process,
+            pinned,
+            ended_at: None,
+            pause: None,
+            delivered,
+        }
+    }
+
+    /// Delivers the start of a new run, unless a list contains it. True if it did.
+    fn deliver_start(&self, run: &mut QemuRun, turn: &mut Turn<'_>) -> bool {
+        let origin = match (self.health.is_outage(), self.role) {
+            (false, _) => Origin::Observed,
+            (true, Role::Member) => Origin::Inferred,
+            // The end of the source's outage makes the driver ask for a list.
+            (true, Role::Source) => return false,
+        };
+        if turn.shared.is_listing {
+            return false;
+        }
+        run.deliver_start(origin, turn.out);
+        true
+    }
+}
+
+/// Delivers the events that came before the answer with the run state. True if one of them leaves
+/// open whether the guest has survived it.
+fn deliver_early(run: &mut QemuRun, lines: &[Box<[u8]>], turn: &mut Turn<'_>) -> bool {
+    let mut may_survive = false;
+    // QEMU has answered, and so it has not ended, whatever it announced on an earlier connection.
+    run.tracker.set_alive();
+    for line in lines {
+        let Ok(Message::Event(event)) = Message::read(line) else { continue };
+        let at = event.at.unwrap_or_else(|| turn.out.received());
+        match run.tracker.observe(&event) {
+            Meaning::Other => run.deliver_raw(&event, at, turn),
+            Meaning::Reboot => run.deliver_reboot(at, turn.out),
+            // No run state contains an announced end.
+            Meaning::Change(change @ (Change::ShuttingDown(_) | Change::Crashed(_))) => {
+                may_survive |= run.tracker.take_needs_status();
+                run.deliver(change, at, turn.out);
+            }
+            // The run state, which was answered later, contains these.
+            Meaning::Change(_) | Meaning::PauseWithoutCause | Meaning::Duplicate => {}
+        }
+    }
+    // The run state that was answered later is what the events ask for.
+    run.tracker.take_needs_status();
+    may_survive
 }

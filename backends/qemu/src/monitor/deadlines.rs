@@ -1,92 +1,119 @@
-//! What a monitor does when it is time, rather than when something comes.
+//! What a monitor does when a time has come, rather than when something was read.
 
 use tokio::time::Instant;
-use virevent::driver::Batch;
 use virevent::{Error, Fault, FaultKind};
 
 use super::connecting::Attempt;
-use super::questions::Subject;
-use super::{LAST_WORDS, Monitor, Role, Shared};
+use super::state::State;
+use super::turn::{Role, SourceContext, Turn};
+use super::{DRAIN_TIMEOUT, Health, Monitor};
 
 impl Monitor {
+    /// Does what is due. True if something was.
+    ///
+    /// # Errors
+    /// The first attempt of a source takes too long.
     pub(super) fn meet_deadlines(
         &mut self,
         now: Instant,
-        shared: &mut Shared,
-        out: &mut Batch,
+        turn: &mut Turn<'_>,
     ) -> Result<bool, Error> {
-        if let Some(guest) = &mut self.guest {
-            if guest.pause.is_some_and(|(_, due)| now >= due) {
-                guest.tell_pause(None, out);
-                return Ok(true);
-            }
-        }
-        if let Some(attempt) = &self.attempt {
-            if now >= attempt.silent_since() + self.config.greeting && self.trouble.is_none() {
-                let error = attempt.silence(&self.config, now);
-                if self.is_first && self.role == Role::Source {
-                    return Err(error);
+        let was_due = match &mut self.state {
+            State::Connected(connected) => {
+                let dialog = &mut connected.dialog;
+                // A QEMU that hangs right after STOP must not hide the pause until it answers.
+                if dialog.run.pause.is_some_and(|pause| now >= pause.due) {
+                    dialog.run.deliver_pause(None, turn.out);
+                    return Ok(true);
                 }
-                self.trouble = Some((now, error.to_fault()));
-            }
-            if self.given_up_at(attempt).is_some_and(|at| now >= at) {
-                self.give_up(now, shared, out);
-                return Ok(true);
-            }
-        }
-        if let Some(since) = self.questions.since() {
-            if now >= since + self.config.answer && self.trouble.is_none() {
-                let error = self.config.mute(self.config.answer);
-                self.trouble = Some((now, Fault::new(FaultKind::Timeout, &error.to_line())));
-                if self.config.may_be_half_open() {
-                    self.link = None;
-                    self.unheard_from = Some(now);
-                    self.forget_questions();
-                    self.retry_at = now;
+                match dialog.questions.since() {
+                    Some(since) => {
+                        self.check_answer(since, now);
+                        false
+                    }
+                    // Only once all is answered: a QEMU that is slow to answer is not asked more.
+                    None if now >= dialog.next_question_at(self.config.interval) => {
+                        connected.poll_status(now);
+                        true
+                    }
+                    None => false,
                 }
             }
-        } else if let Some(link) = &mut self.link {
-            let due = self.questions.asked_at() + self.config.interval;
-            if now >= self.look_at.map_or(due, |at| at.min(due)) {
-                self.look_at = None;
-                // First, so that the answer says how to take that about the run state.
-                if self.departure.is_possible() {
-                    self.questions.ask(Subject::Migration, link, now);
-                }
-                self.questions.ask(Subject::Status, link, now);
-                return Ok(true);
-            }
-        }
-        Ok(self.tell_trouble(now, shared, out))
+            State::Connecting(_) | State::Lost(_) => self.check_attempt(now, turn)?,
+            State::Vacant { .. } | State::Foreign | State::Parked => false,
+        };
+        Ok(was_due || self.report_outage(now, turn))
     }
 
-    /// When to connect anew, because nothing else would tell that nobody is there any more. A local
-    /// QEMU is waited for in one place: it has not gone without a word, and others wait in the line. But
-    /// what was never known to be a QEMU's may be another's, in whose way we are.
+    /// Suspects a QEMU that has not answered since `since`.
+    fn check_answer(&mut self, since: Instant, now: Instant) {
+        if now < since + self.config.answer || !self.health.is_well() {
+            return;
+        }
+        let error = self.config.no_answer(self.config.answer);
+        self.health.suspect(now, Fault::new(FaultKind::Timeout, &error.to_line()));
+        // A local QEMU answers on this connection or ends. Of another host neither may ever be
+        // seen.
+        if self.config.may_be_half_open() {
+            drop(self.state.lose_connection(now, now));
+        }
+    }
+
+    /// Suspects, or gives up, an attempt that takes too long. True if it was given up.
+    fn check_attempt(&mut self, now: Instant, turn: &mut Turn<'_>) -> Result<bool, Error> {
+        let Some(attempt) = self.state.attempt() else { return Ok(false) };
+        let given_up_at = self.given_up_at(attempt);
+        if now >= attempt.silent_since() + self.config.greeting && self.health.is_well() {
+            let error = attempt.silence(&self.config, now);
+            if !self.is_settled && self.role == Role::Source {
+                return Err(error);
+            }
+            self.health.suspect(now, error.to_fault());
+        }
+        let is_given_up = given_up_at.is_some_and(|at| now >= at);
+        if is_given_up {
+            self.give_up(now, turn);
+        }
+        Ok(is_given_up)
+    }
+
+    /// When to connect again, because no event says that the peer is gone. A local QEMU is waited
+    /// for on one connection: its end closes that, and a new one would be queued behind other
+    /// clients. But a socket that was never known to be a QEMU's may serve one client at a time,
+    /// too: another one may wait for it.
     fn given_up_at(&self, attempt: &Attempt) -> Option<Instant> {
-        let is_strange = self.role == Role::Part && self.guest.is_none() && !attempt.has_greeted();
-        if is_strange {
+        if self.is_strange() && !attempt.has_greeted() {
             return Some(attempt.silent_since() + self.config.greeting);
         }
         let patience = self.config.greeting + self.config.answer;
         self.config.may_be_half_open().then(|| attempt.silent_since() + patience)
     }
 
-    pub(super) fn next_deadline(&self, shared: &Shared) -> Option<Instant> {
-        let (guest, attempt) = (self.guest.as_ref(), self.attempt.as_ref());
-        let calm = self.trouble.is_none();
-        let may_ask = self.link.is_some() && self.questions.is_empty();
+    /// When [`meet_deadlines`](Self::meet_deadlines) has something to do next.
+    pub(super) fn next_deadline(&self, shared: &SourceContext) -> Option<Instant> {
+        let is_well = self.health.is_well();
+        let attempt = self.state.attempt();
+        let connected = match &self.state {
+            State::Connected(connected) => Some(&connected.dialog),
+            _ => None,
+        };
+        let asked_since = connected.and_then(|dialog| dialog.questions.since());
         let deadlines = [
-            guest.and_then(|guest| guest.pause).map(|(_, due)| due),
-            guest.and_then(|guest| guest.ended).map(|ended| ended + LAST_WORDS),
-            attempt.filter(|_| calm).map(|attempt| attempt.silent_since() + self.config.greeting),
+            connected.and_then(|dialog| dialog.run.pause).map(|pause| pause.due),
+            connected.and_then(|dialog| dialog.run.ended_at).map(|ended| ended + DRAIN_TIMEOUT),
+            asked_since.filter(|_| is_well).map(|since| since + self.config.answer),
+            connected
+                .filter(|_| asked_since.is_none())
+                .map(|dialog| dialog.next_question_at(self.config.interval)),
+            attempt
+                .filter(|_| is_well)
+                .map(|attempt| attempt.silent_since() + self.config.greeting),
             attempt.and_then(|attempt| self.given_up_at(attempt)),
-            self.questions.since().filter(|_| calm).map(|since| since + self.config.answer),
-            may_ask.then(|| self.questions.asked_at() + self.config.interval),
-            self.look_at.filter(|_| may_ask),
-            (self.link.is_none() && self.attempt.is_none() && self.may_connect(shared))
-                .then_some(self.retry_at),
-            self.trouble.as_ref().filter(|_| self.may_tell_trouble(shared)).map(|(due, _)| *due),
+            self.state.retry_at().filter(|_| self.may_connect(shared)),
+            match &self.health {
+                Health::Suspected { due, .. } if self.may_report_outage(shared) => Some(*due),
+                _ => None,
+            },
         ];
         deadlines.into_iter().flatten().min()
     }

@@ -1,28 +1,28 @@
-//! What a QEMU was asked and has not answered yet.
+//! The questions that a QEMU has not answered yet.
 //!
-//! Without out-of-band execution QEMU answers in order, so an answer also settles each question before
-//! it. An answer stands in the stream behind all events that happened before it, and so it is never
-//! older than what was heard before it.
+//! Without out-of-band execution QEMU answers in order, so an answer also settles each question
+//! before it. In the stream an answer comes after all events that happened before it, and so it is
+//! never older than an event that was read before.
 
 use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
-use crate::link::Link;
+use crate::link::QmpLink;
 
-/// The most questions that wait for their answers. A QEMU that is asked faster than it answers is asked
-/// again once it has answered.
-const MOST: usize = 32;
+/// The most questions without an answer. A QEMU that is asked faster than it answers is asked again
+/// once it has answered.
+const MAX_OPEN: usize = 32;
 
-/// No more is asked of a QEMU that does not take in what was asked, in bytes.
-const UNSENT: usize = 4096;
+/// How many bytes of questions may be unsent before no more is asked.
+const MAX_UNSENT: usize = 4096;
 
 /// What a question is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Subject {
-    /// `query-status`: the run state, which is also the sign of life.
+    /// `query-status`: the run state. Its answer is the sign of life.
     Status,
-    /// `query-migrate`: whether the guest is on its way to another host.
+    /// `query-migrate`: whether the guest is migrating away.
     Migration,
 }
 
@@ -40,7 +40,7 @@ impl Subject {
 pub(super) struct Answered {
     pub(super) id: u64,
     pub(super) subject: Subject,
-    /// No later question about the same subject is open.
+    /// Whether no later question about the same subject is open.
     pub(super) is_latest: bool,
 }
 
@@ -50,7 +50,7 @@ pub(super) struct Questions {
     open: VecDeque<Question>,
     /// When the run state was last asked for.
     asked_at: Instant,
-    /// A question about the run state was not asked, for too much was open.
+    /// Whether a question about the run state was not asked, for too many were open.
     is_owed: bool,
 }
 
@@ -66,9 +66,10 @@ impl Questions {
         Self { open: VecDeque::new(), asked_at: now, is_owed: false }
     }
 
-    /// Asks. Where too much is open already, that is [owed](Self::take_owed).
-    pub(super) fn ask(&mut self, subject: Subject, link: &mut Link, now: Instant) {
-        let is_full = self.open.len() >= MOST || link.unsent.len() >= UNSENT;
+    /// Asks. Where too many questions are open, this one is [owed](Self::take_owed).
+    pub(super) fn ask(&mut self, subject: Subject, link: &mut QmpLink, now: Instant) {
+        let is_full = self.open.len() >= MAX_OPEN || link.unsent.len() >= MAX_UNSENT;
+        // The time counts even if the question is owed: else it would be asked again at each poll.
         if subject == Subject::Status {
             self.asked_at = now;
             self.is_owed = is_full;
@@ -79,32 +80,33 @@ impl Questions {
         self.open.push_back(Question { id: link.send(subject.command()), subject, since: now });
     }
 
-    /// Whether there is a question to be asked now that all others are answered.
+    /// Whether a question is to be asked now that all others are answered.
     pub(super) fn take_owed(&mut self) -> bool {
         self.open.is_empty() && std::mem::take(&mut self.is_owed)
     }
 
-    /// Takes note of the reply with this id. `None` where it is to no question that is open.
+    /// Closes the question with this id. `None` where no such question is open.
     pub(super) fn answered(&mut self, id: u64) -> Option<Answered> {
         let at = self.open.iter().position(|question| question.id == id)?;
         let subject = self.open[at].subject;
+        // The earlier ones are answered as well, or QEMU has dropped them.
         self.open.drain(..=at);
         let is_latest = !self.open.iter().any(|question| question.subject == subject);
         Some(Answered { id, subject, is_latest })
     }
 
-    /// Since when QEMU owes an answer.
+    /// Since when the oldest question has waited.
     pub(super) fn since(&self) -> Option<Instant> {
         self.open.front().map(|question| question.since)
     }
 
     /// The newest open question about the run state.
-    pub(super) fn newest(&self) -> Option<u64> {
+    pub(super) fn newest_status(&self) -> Option<u64> {
         let newest = self.open.iter().rev().find(|question| question.subject == Subject::Status);
         newest.map(|question| question.id)
     }
 
-    /// When the run state was last asked for, or a connection opened.
+    /// When the run state was last asked for, or the connection opened.
     pub(super) fn asked_at(&self) -> Instant {
         self.asked_at
     }

@@ -1,4 +1,4 @@
-//! Lists and looks, asked of the sessions themselves: each answer is to come from QEMU.
+//! Lists and questions about one domain, asked of the sessions themselves: QEMU makes each answer.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -9,40 +9,40 @@ use virevent::driver::{Batch, Connect, Interest, Session};
 use virevent::{Kind, Uuid};
 use virevent_testkit::qmp::FakeQemu;
 
-use super::Opener;
+use super::SocketConnector;
 use crate::directory::QmpDir;
-use crate::{Config, Qmp};
+use crate::{MonitorConfig, Qmp};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A session on which lifecycle events are registered, and what it has said so far.
-struct Asked<S> {
+/// A session on which lifecycle events are registered, and all that it has put out.
+struct SessionRig<S> {
     session: S,
     out: Batch,
 }
 
-impl<S: Session> Asked<S> {
+impl<S: Session> SessionRig<S> {
     async fn new<C: Connect<Session = S>>(connect: &C) -> Self {
         let mut session = connect.connect().await.unwrap();
         let out = Batch::new(connect.uri(), session.host());
         session.set_interest(&Interest::from_iter([Kind::Lifecycle]), 1);
-        let mut asked = Self { session, out };
-        asked.list(2).await;
-        asked
+        let mut rig = Self { session, out };
+        rig.list(2).await;
+        rig
     }
 
-    /// Goes on until this was said; returns all from there.
-    async fn until(&mut self, said: &str) -> String {
+    /// Advances until the output contains this; returns the output from there.
+    async fn until(&mut self, text: &str) -> String {
         let waiting = async {
             loop {
                 let all = format!("{:?}", self.out);
-                if let Some(at) = all.find(said) {
+                if let Some(at) = all.find(text) {
                     return all[at..].to_owned();
                 }
                 self.session.advance(&mut self.out).await.unwrap();
             }
         };
-        timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("no {said}"))
+        timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("no {text}"))
     }
 
     async fn list(&mut self, tag: u64) -> String {
@@ -50,9 +50,9 @@ impl<S: Session> Asked<S> {
         self.until(&format!("Listed({tag}, ")).await
     }
 
-    /// QEMU is asked for its run state, pauses, is asked again for the cause, and answers the first of
-    /// the two questions alone. `answer` comes after the pause, and not at once.
-    async fn waits_for_the_cause_of_a_pause(&mut self, qemu: &FakeQemu, answer: &str) {
+    /// Asserts that `answer` waits for the cause of a pause: QEMU is asked for its run state,
+    /// pauses, is asked again for the cause, and answers the first of the two questions alone.
+    async fn assert_waits_for_pause_cause(&mut self, qemu: &FakeQemu, answer: &str) {
         let before = qemu.calls("query-status");
         qemu.change(|faults| faults.unanswered = vec!["query-status".into()]);
         self.until_asked(qemu, before + 1).await;
@@ -65,7 +65,7 @@ impl<S: Session> Asked<S> {
         let value = r#"{"status": "paused", "running": false}"#;
         qemu.send(format!("{{\"return\": {value}, \"id\": {id}}}\r\n").as_bytes());
         let is_early = timeout(Duration::from_millis(50), self.until(answer)).await.is_ok();
-        // On a machine that is this slow the cause is not waited for any more.
+        // On a machine that is this slow the deadline of the cause has passed.
         assert!(!is_early || since.elapsed() > Duration::from_millis(200), "it does not wait");
         self.until(answer).await;
         assert!(format!("{:?}", self.out).contains("Suspended("), "the pause comes first");
@@ -80,7 +80,7 @@ impl<S: Session> Asked<S> {
         }
     }
 
-    async fn look(&mut self, name: &str, tag: u64) -> String {
+    async fn domain(&mut self, name: &str, tag: u64) -> String {
         let domain = self.out.domain(uuid(name), name, Some(1));
         assert!(self.session.request_state(&domain, tag));
         self.until(&format!("({tag}")).await
@@ -93,95 +93,95 @@ fn uuid(name: &str) -> Uuid {
     Uuid::from_u128(0x4000_8000_0000_0000_0000 | (number & 0xffff_ffff_ffff))
 }
 
-fn config(qemu: &FakeQemu) -> Config {
-    // Asked by nobody but the test.
+fn config(qemu: &FakeQemu) -> MonitorConfig {
+    // Only the test asks questions.
     let day = Duration::from_secs(24 * 60 * 60);
     Qmp::new(&qemu.uri()).unwrap().keepalive(day, day).config
 }
 
-/// A directory of `web` and `db`, in which a QEMU that hangs is out of reach soon.
-fn two() -> (TempDir, FakeQemu, FakeQemu, crate::directory::Opener) {
+/// A directory of `web` and `db`, in which a QEMU that hangs is unreachable soon.
+fn two() -> (TempDir, FakeQemu, FakeQemu, crate::directory::DirectoryConnector) {
     let home = tempfile::Builder::new().prefix("vl").tempdir().unwrap();
     let qemu = |name: &str| FakeQemu::at(&home.path().join(format!("{name}.sock")), name).unwrap();
     let web = qemu("web");
     let db = qemu("db");
     let day = Duration::from_secs(24 * 60 * 60);
     let soon = Duration::from_millis(300);
-    let opener = QmpDir::at(Path::new(home.path())).unwrap().keepalive(day, soon).opener;
-    (home, web, db, opener)
+    let connector = QmpDir::at(Path::new(home.path())).unwrap().keepalive(day, soon).connector;
+    (home, web, db, connector)
 }
 
 #[tokio::test]
-async fn a_list_is_what_qemu_says_when_it_is_asked() {
+async fn a_list_contains_the_run_state_that_qemu_answers() {
     let qemu = FakeQemu::start("web").unwrap();
-    let mut asked = Asked::new(&Opener(config(&qemu).into())).await;
-    assert!(asked.session.is_ordered());
+    let mut rig = SessionRig::new(&SocketConnector(config(&qemu).into())).await;
+    assert!(rig.session.is_ordered());
     qemu.set_status("paused");
-    let list = asked.list(3).await;
+    let list = rig.list(3).await;
     assert!(list.contains("Paused(User)"), "{list}");
-    let list = asked.list(4).await;
+    let list = rig.list(4).await;
     assert!(list.contains("Paused(User)"), "{list}");
 }
 
 #[tokio::test]
 async fn a_list_waits_for_the_cause_of_a_pause() {
     let qemu = FakeQemu::start("web").unwrap();
-    let mut asked = Asked::new(&Opener(config(&qemu).into())).await;
-    asked.session.request_list(3);
-    asked.waits_for_the_cause_of_a_pause(&qemu, "Listed(3, ").await;
+    let mut rig = SessionRig::new(&SocketConnector(config(&qemu).into())).await;
+    rig.session.request_list(3);
+    rig.assert_waits_for_pause_cause(&qemu, "Listed(3, ").await;
 }
 
 #[tokio::test]
-async fn a_look_at_one_domain_waits_for_the_cause_of_a_pause() {
-    let (_home, web, _db, opener) = two();
-    let mut asked = Asked::new(&opener).await;
-    let domain = asked.out.domain(uuid("web"), "web", Some(1));
-    assert!(asked.session.request_state(&domain, 13));
-    asked.waits_for_the_cause_of_a_pause(&web, "Looked(13, ").await;
+async fn a_question_about_a_domain_waits_for_a_pause_cause() {
+    let (_home, web, _db, connector) = two();
+    let mut rig = SessionRig::new(&connector).await;
+    let domain = rig.out.domain(uuid("web"), "web", Some(1));
+    assert!(rig.session.request_state(&domain, 13));
+    rig.assert_waits_for_pause_cause(&web, "Looked(13, ").await;
 }
 
 #[tokio::test]
-async fn a_list_of_a_directory_is_what_each_qemu_says() {
-    let (_home, web, db, opener) = two();
-    let mut asked = Asked::new(&opener).await;
-    assert!(asked.session.is_ordered());
+async fn a_directory_list_contains_the_run_state_of_each_qemu() {
+    let (_home, web, db, connector) = two();
+    let mut rig = SessionRig::new(&connector).await;
+    assert!(rig.session.is_ordered());
     web.set_status("paused");
     db.set_status("io-error");
-    let list = asked.list(3).await;
+    let list = rig.list(3).await;
     assert!(list.contains("Paused(User)") && list.contains("Paused(IoError)"), "{list}");
 }
 
 #[tokio::test]
-async fn a_qemu_that_hangs_is_left_out_of_the_list_as_an_outage() {
-    let (_home, web, db, opener) = two();
-    let mut asked = Asked::new(&opener).await;
+async fn a_qemu_that_hangs_is_an_outage_and_not_in_the_list() {
+    let (_home, web, db, connector) = two();
+    let mut rig = SessionRig::new(&connector).await;
     db.change(|faults| faults.unanswered = vec!["query-status".into()]);
     web.set_status("paused");
-    asked.session.request_list(3);
-    // Events go on meanwhile.
+    rig.session.request_list(3);
+    // Events are delivered meanwhile.
     web.emit("RESUME", "");
-    asked.until("Resumed").await;
-    assert!(!format!("{:?}", asked.out).contains("Listed(3"));
-    let list = asked.until("Listed(3, ").await;
+    rig.until("Resumed").await;
+    assert!(!format!("{:?}", rig.out).contains("Listed(3"));
+    let list = rig.until("Listed(3, ").await;
     assert!(list.contains("Paused(User)") && !list.contains(r#"name: "db""#), "{list}");
-    assert!(format!("{:?}", asked.out).contains("Outage(Domain("));
-    // It is left out from then on, without a wait.
-    let list = asked.list(4).await;
+    assert!(format!("{:?}", rig.out).contains("Outage(Domain("));
+    // The next list does not wait for it.
+    let list = rig.list(4).await;
     assert!(!list.contains(r#"name: "db""#), "{list}");
 }
 
 #[tokio::test]
-async fn a_look_at_one_domain_is_what_its_qemu_says() {
-    let (_home, web, db, opener) = two();
-    let mut asked = Asked::new(&opener).await;
+async fn a_question_about_a_domain_is_answered_by_its_qemu() {
+    let (_home, web, db, connector) = two();
+    let mut rig = SessionRig::new(&connector).await;
     let before = db.calls("query-status");
     web.set_status("paused");
-    let looked = asked.look("web", 13).await;
-    assert!(looked.contains("Paused(User)"), "{looked}");
-    assert_eq!(db.calls("query-status"), before, "nobody else is asked");
-    let looked = asked.look("nobody", 14).await;
-    assert!(looked.starts_with("(14, None)"), "{looked}");
+    let answer = rig.domain("web", 13).await;
+    assert!(answer.contains("Paused(User)"), "{answer}");
+    assert_eq!(db.calls("query-status"), before, "no other QEMU is asked");
+    let answer = rig.domain("unknown", 14).await;
+    assert!(answer.starts_with("(14, None)"), "{answer}");
     web.change(|faults| faults.unanswered = vec!["query-status".into()]);
-    asked.look("web", 15).await;
-    assert!(format!("{:?}", asked.out).contains("LookFailed(15"));
+    rig.domain("web", 15).await;
+    assert!(format!("{:?}", rig.out).contains("LookFailed(15"));
 }

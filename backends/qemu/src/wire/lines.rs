@@ -1,27 +1,27 @@
-//! Cutting lines out of a stream of bytes.
+//! Splitting a stream of bytes into lines.
 
 use std::fmt;
 
-/// The longest line that is taken. The longest that QEMU sends is the answer to `query-qmp-schema`,
-/// of some 200 KB, which is never asked for here.
+/// The longest line that is accepted, in bytes. The longest that QEMU sends is the answer to
+/// `query-qmp-schema`, of some 200 KB, which is never asked for here.
 pub const MAX_LINE: usize = 4 * 1024 * 1024;
 
-/// What a buffer holds as long as no line is longer.
-const ROOM: usize = 64 * 1024;
+/// The size of the buffer while no line is longer, in bytes.
+const BUFFER: usize = 64 * 1024;
 
-/// Cuts a stream of bytes into lines.
+/// Splits a stream of bytes into lines.
 #[derive(Debug)]
 pub struct Lines {
     buffer: Vec<u8>,
-    /// The first byte that was not given out.
+    /// The index of the first byte that was not returned in a line.
     start: usize,
-    /// As far as it was searched for the end of a line.
+    /// Up to where the end of a line was searched for.
     searched: usize,
-    /// As far as it is filled.
+    /// Up to where the buffer is filled.
     end: usize,
 }
 
-/// A line is longer than [`MAX_LINE`].
+/// The error that a line is longer than [`MAX_LINE`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooLong;
 
@@ -40,18 +40,20 @@ impl Default for Lines {
 }
 
 impl Lines {
-    /// Nothing yet.
+    /// Makes an empty buffer.
     pub fn new() -> Self {
-        Self { buffer: vec![0; ROOM], start: 0, searched: 0, end: 0 }
+        Self { buffer: vec![0; BUFFER], start: 0, searched: 0, end: 0 }
     }
 
-    /// Room for the next read. Never empty.
+    /// Returns the free part of the buffer, for the next read. Never empty.
     pub fn spare(&mut self) -> &mut [u8] {
         if self.start == self.end {
-            (self.start, self.searched, self.end) = (0, 0, 0);
-            // After a long line.
-            if self.buffer.len() > ROOM {
-                self.buffer = vec![0; ROOM];
+            self.start = 0;
+            self.searched = 0;
+            self.end = 0;
+            // One long line must not keep its memory for good.
+            if self.buffer.len() > BUFFER {
+                self.buffer = vec![0; BUFFER];
             }
         }
         if self.end == self.buffer.len() && self.start > 0 {
@@ -66,12 +68,12 @@ impl Lines {
         &mut self.buffer[self.end..]
     }
 
-    /// So many bytes were read into [`spare`](Self::spare).
+    /// Adds this many bytes that were read into [`spare`](Self::spare).
     pub fn filled(&mut self, bytes: usize) {
         self.end = (self.end + bytes).min(self.buffer.len());
     }
 
-    /// Takes in bytes that were read elsewhere.
+    /// Adds bytes that were read elsewhere.
     pub fn push(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let spare = self.spare();
@@ -82,27 +84,29 @@ impl Lines {
         }
     }
 
-    /// What was read, and is in no line yet.
+    /// Returns what was read and is not in a line yet.
     pub fn rest(&self) -> &[u8] {
         &self.buffer[self.start..self.end]
     }
 
-    /// The next line that is not empty, without its end; `None` until more is read.
+    /// Returns the next line that is not empty, without its end; `None` until more is read.
     ///
     /// # Errors
-    /// It is too long. The stream is of no use any more.
+    /// The line is too long. The stream is of no use any more.
     pub fn next_line(&mut self) -> Result<Option<&[u8]>, TooLong> {
         loop {
             let Some(length) = memchr::memchr(b'\n', &self.buffer[self.searched..self.end]) else {
                 self.searched = self.end;
                 return if self.end - self.start > MAX_LINE { Err(TooLong) } else { Ok(None) };
             };
-            let (from, to) = (self.start, self.searched + length);
-            (self.start, self.searched) = (to + 1, to + 1);
+            let from = self.start;
+            let to = self.searched + length;
+            self.start = to + 1;
+            self.searched = to + 1;
             if to - from > MAX_LINE {
                 return Err(TooLong);
             }
-            // QEMU ends its lines with CR LF.
+            // QEMU ends its lines with CR LF, a fake or a proxy may end them with LF.
             let cr = usize::from(to > from && self.buffer[to - 1] == b'\r');
             if to - cr > from {
                 return Ok(Some(&self.buffer[from..to - cr]));
@@ -116,7 +120,8 @@ mod tests {
     use super::*;
 
     fn lines(pieces: &[&[u8]]) -> Vec<String> {
-        let (mut lines, mut found) = (Lines::new(), Vec::new());
+        let mut lines = Lines::new();
+        let mut found = Vec::new();
         for piece in pieces {
             lines.push(piece);
             while let Some(line) = lines.next_line().unwrap() {
@@ -127,12 +132,12 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_found_wherever_the_bytes_are_cut() {
+    fn lines_are_found_wherever_the_bytes_are_split() {
         assert_eq!(lines(&[b"{\"a\"", b":1}\r", b"\n\r\n{}\r\n{"]), ["{\"a\":1}", "{}"]);
     }
 
     #[test]
-    fn a_line_without_an_end_is_refused_before_it_fills_the_memory() {
+    fn an_endless_line_is_refused_at_the_limit() {
         let mut lines = Lines::new();
         let mut taken = 0;
         while lines.next_line() == Ok(None) {

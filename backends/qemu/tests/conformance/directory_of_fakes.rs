@@ -15,8 +15,8 @@ use super::{A_TURN, Directory};
 
 struct FakesRig {
     directory: Directory,
-    /// How many runs there have been, and those there are. One of them is there from the beginning:
-    /// that its monitor is held is a registration.
+    /// The number of runs so far, and the present ones. One is there from the beginning: its held
+    /// monitor is a registration.
     qemus: Mutex<(u32, HashMap<String, FakeQemu>)>,
 }
 
@@ -53,7 +53,7 @@ impl Rig for FakesRig {
 
     async fn stop(&self, name: &str) -> Result<(), Failure> {
         let stop = async { self.with(name, |qemu| qemu.end(Some("host-qmp-quit"))) };
-        // Shutting down, stopped.
+        // Two events: shutting down, stopped.
         self.directory.seen(2, stop).await;
         Ok(())
     }
@@ -80,7 +80,7 @@ impl Rig for FakesRig {
 
     async fn registrations(&self) -> Result<usize, Failure> {
         let held = || self.qemus.lock().unwrap().1.values().filter(|qemu| qemu.is_held()).count();
-        // Those that stay are registrations: the suite says whether that is right.
+        // The monitors that stay held are registrations: the suite decides whether that is right.
         let deadline = Instant::now() + A_TURN;
         while held() > 0 && Instant::now() < deadline {
             sleep(Duration::from_millis(1)).await;

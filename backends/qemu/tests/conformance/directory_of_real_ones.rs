@@ -14,7 +14,8 @@ use super::Directory;
 
 struct RealsRig {
     directory: Directory,
-    /// One of them is there from the beginning: that its monitor is held is a registration.
+    /// The present QEMUs. One of them is there from the beginning: its held monitor is a
+    /// registration.
     qemus: Mutex<HashMap<String, Qemu>>,
 }
 

@@ -14,9 +14,10 @@ use super::{A_TURN, Watched, one_at_a_time, source};
 struct FakeRig(FakeQemu, Watched);
 
 impl FakeRig {
-    /// Another QEMU is there now. If somebody watches, it is seen.
+    /// Replaces the QEMU, and waits until a source that watches it has delivered that.
     async fn replace(&self, name: &str) {
-        let (watched, asked) = (self.0.is_held(), self.0.calls("query-status"));
+        let watched = self.0.is_held();
+        let asked = self.0.calls("query-status");
         if watched {
             self.0.end(Some("host-qmp-quit"));
         }
@@ -71,7 +72,7 @@ impl Rig for FakeRig {
     }
 
     async fn registrations(&self) -> Result<usize, Failure> {
-        // One that stays is a registration: the suite says whether that is right.
+        // A monitor that stays held is a registration: the suite decides whether that is right.
         let _ = timeout(A_TURN, self.0.until(|qemu| !qemu.is_held())).await;
         Ok(self.0.is_held().into())
     }

@@ -1,8 +1,8 @@
 //! The backend passes the testkit's suite, on a fake QEMU and on a real one, and on directories of
 //! both.
 //!
-//! The suite begins with a host that has no domain of the test's, and a first subscription to a socket
-//! needs a QEMU: so another one, `filler`, is behind the socket whenever the test's own is not. A
+//! The suite begins with a host without a domain of the test's, but a first subscription to a
+//! socket needs a QEMU: so another one, `filler`, listens there whenever the test's own does not. A
 //! directory may be empty.
 #![allow(clippy::unwrap_used)]
 
@@ -30,13 +30,14 @@ fn one_at_a_time() -> Failure {
     Failure::unsupported("have two QEMUs behind one socket")
 }
 
-/// How long what is done may take to be seen.
+/// How long a source may take to deliver what a test has done.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long a fake may take to see that its client has hung up, which it does at its next turn.
+/// How long a fake may take to detect that its client has disconnected, which it does at its next
+/// turn.
 const A_TURN: Duration = Duration::from_millis(500);
 
-/// The source that was asked for last: it tells whether it is watched, and what it has seen.
+/// The source that the suite asked for last, with its status and the number of its events.
 #[derive(Default)]
 struct Watched(Mutex<Option<Arc<dyn EventSource>>>);
 
@@ -49,22 +50,23 @@ impl Watched {
         self.0.lock().unwrap().as_ref().map_or(Status::Idle, |source| source.health().status())
     }
 
-    /// How many events it has told.
+    /// The number of events that it has delivered.
     fn events(&self) -> u64 {
         self.0.lock().unwrap().as_ref().map_or(0, |source| source.counters().events)
     }
 
-    /// Waits until something is so, or nobody watches any more.
+    /// Waits until `reached` holds, or the source is not watched any more.
     async fn until(&self, mut reached: impl FnMut() -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !reached() && self.status() != Status::Idle {
+            // A failure here would else be a hang of the whole suite.
             assert!(Instant::now() < deadline, "it is not seen; the source is {:?}", self.status());
             sleep(Duration::from_millis(1)).await;
         }
     }
 }
 
-/// A directory that can be taken away from a source, with a file put in its place.
+/// A directory that can be removed from a source, with a file put in its place.
 struct Directory {
     home: tempfile::TempDir,
     watched: Watched,
@@ -86,11 +88,12 @@ impl Directory {
         source
     }
 
-    /// Where the next socket of a QEMU of this name is to be.
+    /// The path for the next socket of a QEMU of this name.
     fn socket(&self, name: &str) -> PathBuf {
-        let (here, away) = (self.home.path().join("d"), self.home.path().join("away"));
+        let here = self.home.path().join("d");
+        let away = self.home.path().join("away");
         let path = if away.exists() { away } else { here }.join(format!("{name}.sock"));
-        // One that was left behind.
+        // The socket of an earlier run may be there still.
         let _ = std::fs::remove_file(&path);
         path
     }
@@ -107,10 +110,11 @@ impl Directory {
         std::fs::rename(self.home.path().join("away"), &here).unwrap();
     }
 
-    /// Does something, and waits until the source, if it is watched and whole, has told so many events
-    /// of it.
+    /// Does something, and waits until the source, if it is watched and has no gap, has delivered
+    /// this many events of it.
     async fn seen(&self, events: u64, deed: impl Future<Output = ()>) {
-        let (status, before) = (self.watched.status(), self.watched.events());
+        let status = self.watched.status();
+        let before = self.watched.events();
         deed.await;
         if status == Status::Synced {
             self.watched.until(|| self.watched.events() >= before + events).await;

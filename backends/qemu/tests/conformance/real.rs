@@ -25,16 +25,17 @@ impl RealRig {
         Self { qemu, watched: Watched::default(), home }
     }
 
-    /// Another QEMU is there now. If somebody watches, it is seen.
+    /// Replaces the QEMU, and waits until a source that watches it has delivered that.
     async fn replace(&self, name: &str) {
         let mut qemu = self.qemu.lock().await;
-        let (watched, seen) = (qemu.is_held().await.unwrap(), self.watched.events());
+        let watched = qemu.is_held().await.unwrap();
+        let seen = self.watched.events();
         qemu.run("quit").await.unwrap();
         qemu.wait().await.unwrap();
         let next = QemuConfig::default().name(name).socket(&self.home.path().join("vm.sock"));
         *qemu = next.running().start().await.unwrap();
         if watched {
-            // Shutting down, stopped, started.
+            // Three events: shutting down, stopped, started.
             self.watched.until(|| self.watched.events() >= seen + 3).await;
         }
     }

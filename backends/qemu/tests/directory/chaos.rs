@@ -1,4 +1,4 @@
-//! All of it at once, by chance.
+//! Random changes of a directory and its QEMUs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,23 +7,26 @@ use std::time::Duration;
 use virevent_testkit::assert::{Fold, next_within};
 use virevent_testkit::qmp::FakeQemu;
 
-use super::{PATIENCE, Place};
+use super::{PATIENCE, TestDirectory};
 
-/// What happens to a directory and its QEMUs by chance adds up to the truth whenever it is quiet.
+/// The delivered events of random changes add up to the truth whenever all is quiet.
 #[tokio::test]
-async fn whatever_happens_what_was_told_adds_up_to_the_truth() {
+async fn random_changes_add_up_to_the_truth() {
     for seed in 0..8 {
         chaos(seed).await;
     }
 }
 
 async fn chaos(seed: u64) {
-    let (mut random, place) = (fastrand::Rng::with_seed(seed), Place::new());
-    let (mut events, _) = place.watch().await;
-    let (mut qemus, mut fold, mut runs) = (BTreeMap::new(), Fold::default(), 0);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let directory = TestDirectory::new();
+    let (mut events, _) = directory.watch().await;
+    let mut qemus = BTreeMap::new();
+    let mut fold = Fold::default();
+    let mut runs = 0;
     for round in 0..6 {
         for _ in 0..20 {
-            happen(&place, &mut qemus, &mut runs, &mut random).await;
+            happen(&directory, &mut qemus, &mut runs, &mut random).await;
         }
         for (qemu, _) in qemus.values() {
             qemu.change(|faults| faults.hang_up = false);
@@ -52,18 +55,18 @@ async fn chaos(seed: u64) {
     }
 }
 
-/// Something happens. Each QEMU has the name of its socket, and each run a number of its own.
+/// Makes one random change. Each QEMU has the name of its socket, and each run a number of its own.
 async fn happen(
-    place: &Place,
+    directory: &TestDirectory,
     qemus: &mut BTreeMap<String, (FakeQemu, u32)>,
     runs: &mut u32,
     random: &mut fastrand::Rng,
 ) {
     let name = format!("vm{}", random.usize(..6));
-    let path = place.path(&format!("{name}.sock"));
+    let path = directory.path(&format!("{name}.sock"));
     match (random.usize(..9), qemus.get(&name).map(|(qemu, _)| qemu)) {
         (0..=3, None) => {
-            // One that was left behind.
+            // A stale socket: no process listens.
             let _ = fs::remove_file(&path);
             let qemu = FakeQemu::absent_at(&path);
             qemu.skip_runs(*runs);
@@ -84,10 +87,10 @@ async fn happen(
         (4, Some(qemu)) => qemu.cont(),
         (5, Some(qemu)) => qemu.change(|faults| faults.hang_up = random.bool()),
         (6, _) => {
-            let away = place.0.path().join("away");
-            fs::rename(place.path(""), &away).unwrap();
+            let away = directory.0.path().join("away");
+            fs::rename(directory.path(""), &away).unwrap();
             tokio::time::sleep(Duration::from_millis(random.u64(..20))).await;
-            fs::rename(&away, place.path("")).unwrap();
+            fs::rename(&away, directory.path("")).unwrap();
         }
         _ => tokio::time::sleep(Duration::from_millis(random.u64(..20))).await,
     }

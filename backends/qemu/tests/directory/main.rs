@@ -1,4 +1,4 @@
-//! A directory of fake QEMUs: how their sockets come and go, and what is told of it.
+//! A directory of fake QEMUs: how their sockets appear and vanish, and what is delivered.
 //!
 //! The QEMUs are the testkit's fakes on real sockets, so that time is real too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -19,24 +19,25 @@ use virevent_qemu::QmpDir;
 use virevent_testkit::assert::{self, next_within, until_synced};
 use virevent_testkit::qmp::FakeQemu;
 
-/// Far longer than anything here takes, and shorter than the directory is looked at without a notice.
+/// Far longer than anything here takes, and shorter than the interval of scans without a
+/// notification: a change that is only found by such a scan fails the test.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Longer than anything that is noticed takes.
+/// Longer than any change takes that is notified.
 const SILENCE: Duration = Duration::from_millis(300);
 
-/// A directory `d`, which is not there yet.
-struct Place(TempDir);
+/// A directory `d` in a temporary one.
+struct TestDirectory(TempDir);
 
-impl Place {
+impl TestDirectory {
     fn absent() -> Self {
         Self(tempfile::Builder::new().prefix("vd").tempdir().unwrap())
     }
 
     fn new() -> Self {
-        let place = Self::absent();
-        place.make("");
-        place
+        let directory = Self::absent();
+        directory.make("");
+        directory
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -57,7 +58,7 @@ impl Place {
         FakeQemu::at(&self.path(&format!("{name}.sock")), name).unwrap()
     }
 
-    /// A stream, and what it told until it was synced.
+    /// A stream, and what it delivered until it was synced.
     async fn watch(&self) -> (EventStream, Vec<String>) {
         watch(&QmpDir::new(&self.uri()).unwrap().source()).await
     }
@@ -65,9 +66,10 @@ impl Place {
 
 async fn watch(source: &dyn EventSource) -> (EventStream, Vec<String>) {
     let mut events = source.subscribe_with(Options::default()).await.unwrap();
-    let mut told: Vec<_> = until_synced(&mut events).await.unwrap().iter().map(in_short).collect();
-    told.sort();
-    (events, told)
+    let mut delivered: Vec<_> =
+        until_synced(&mut events).await.unwrap().iter().map(in_short).collect();
+    delivered.sort();
+    (events, delivered)
 }
 
 /// An event without the id of its run, and without the source.
@@ -84,17 +86,17 @@ async fn next(events: &mut EventStream) -> String {
     in_short(&next_within(events, PATIENCE).await.unwrap())
 }
 
-/// The next so many events, in the order of the alphabet.
+/// The next `count` events, sorted: the order between members is not defined.
 async fn some(events: &mut EventStream, count: usize) -> Vec<String> {
-    let mut told = Vec::new();
+    let mut delivered = Vec::new();
     for _ in 0..count {
-        told.push(next(events).await);
+        delivered.push(next(events).await);
     }
-    told.sort();
-    told
+    delivered.sort();
+    delivered
 }
 
-/// That the stream goes on: a pause is the next that is told.
+/// Asserts that the stream goes on: a pause is the next event.
 async fn goes_on(qemu: &FakeQemu, name: &str, events: &mut EventStream) {
     qemu.stop();
     assert_eq!(next(events).await, format!("{name} suspended (paused)"));

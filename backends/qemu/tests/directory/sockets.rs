@@ -1,4 +1,4 @@
-//! What happens to sockets.
+//! Changes of sockets in a directory.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -8,15 +8,16 @@ use virevent_qemu::QmpDir;
 use virevent_testkit::assert::nothing_within;
 use virevent_testkit::qmp::FakeQemu;
 
-use super::{Place, SILENCE, goes_on, next, some, watch};
+use super::{SILENCE, TestDirectory, goes_on, next, some, watch};
 
 #[tokio::test]
-async fn qemus_that_are_there_exist_and_others_start_and_stop() {
-    let place = Place::new();
-    let (web, _db) = (place.qemu("web"), place.qemu("db"));
-    let (mut events, existing) = place.watch().await;
+async fn present_qemus_exist_and_later_ones_start_and_stop() {
+    let directory = TestDirectory::new();
+    let web = directory.qemu("web");
+    let _db = directory.qemu("db");
+    let (mut events, existing) = directory.watch().await;
     assert_eq!(existing, ["db existing (running)", "web existing (running)"]);
-    let mail = place.qemu("mail");
+    let mail = directory.qemu("mail");
     assert_eq!(next(&mut events).await, "mail started (booted)");
     web.end(Some("guest-shutdown"));
     assert_eq!(next(&mut events).await, "web shutting_down (guest)");
@@ -28,33 +29,33 @@ async fn qemus_that_are_there_exist_and_others_start_and_stop() {
 }
 
 #[tokio::test]
-async fn names_that_match_a_pattern_are_taken_and_no_others() {
-    let place = Place::new();
-    place.make("sub");
-    place.make("sub/deeper");
-    let at = |file: &str| FakeQemu::at(&place.path(file), file).unwrap();
+async fn only_names_that_match_a_pattern_are_watched() {
+    let directory = TestDirectory::new();
+    directory.make("sub");
+    directory.make("sub/deeper");
+    let at = |file: &str| FakeQemu::at(&directory.path(file), file).unwrap();
     let _qemus =
         ["a.sock", "b.monitor", "c.qmp", "sub/d.sock", "sub/deeper/e.sock", ".f.sock"].map(at);
-    fs::write(place.path("file.sock"), "").unwrap();
-    symlink(place.path("c.qmp"), place.path("link.sock")).unwrap();
-    let (_, existing) = place.watch().await;
+    fs::write(directory.path("file.sock"), "").unwrap();
+    symlink(directory.path("c.qmp"), directory.path("link.sock")).unwrap();
+    let (_, existing) = directory.watch().await;
     let names = ["a.sock", "b.monitor", "c.qmp", "sub/d.sock"];
     assert_eq!(existing, names.map(|name| format!("{name} existing (running)")));
-    let other = format!("{}?pattern=?.qmp&pattern=link*", place.uri());
+    let other = format!("{}?pattern=?.qmp&pattern=link*", directory.uri());
     let source = QmpDir::new(&other).unwrap().source();
     assert_eq!(watch(&source).await.1, ["c.qmp existing (running)"]);
 }
 
 #[tokio::test]
-async fn a_socket_that_is_there_before_qemu_listens_is_started_when_it_does() {
-    let place = Place::new();
-    let early = FakeQemu::absent_at(&place.path("web.sock"));
+async fn a_socket_without_a_listener_starts_once_qemu_listens() {
+    let directory = TestDirectory::new();
+    let early = FakeQemu::absent_at(&directory.path("web.sock"));
     early.bind().unwrap();
-    let (mut events, existing) = place.watch().await;
+    let (mut events, existing) = directory.watch().await;
     assert!(existing.is_empty(), "{existing:?}");
     early.boot("web").unwrap();
     assert_eq!(next(&mut events).await, "web started (booted)");
-    let late = FakeQemu::absent_at(&place.path("db.sock"));
+    let late = FakeQemu::absent_at(&directory.path("db.sock"));
     late.bind().unwrap();
     nothing_within(&mut events, SILENCE).await.unwrap();
     late.boot("db").unwrap();
@@ -62,28 +63,28 @@ async fn a_socket_that_is_there_before_qemu_listens_is_started_when_it_does() {
 }
 
 #[tokio::test]
-async fn a_socket_that_is_left_behind_is_no_domain_and_its_name_is_taken_again() {
-    let place = Place::new();
-    drop(UnixListener::bind(place.path("web.sock")).unwrap());
-    let (mut events, existing) = place.watch().await;
+async fn a_stale_socket_is_no_domain_and_its_name_is_reused() {
+    let directory = TestDirectory::new();
+    drop(UnixListener::bind(directory.path("web.sock")).unwrap());
+    let (mut events, existing) = directory.watch().await;
     assert!(existing.is_empty(), "{existing:?}");
-    fs::remove_file(place.path("web.sock")).unwrap();
-    let web = place.qemu("web");
+    fs::remove_file(directory.path("web.sock")).unwrap();
+    let web = directory.qemu("web");
     assert_eq!(next(&mut events).await, "web started (booted)");
     web.kill();
     assert_eq!(next(&mut events).await, "web stopped (failed)");
     nothing_within(&mut events, SILENCE).await.unwrap();
-    fs::remove_file(place.path("web.sock")).unwrap();
+    fs::remove_file(directory.path("web.sock")).unwrap();
     web.boot("web").unwrap();
     assert_eq!(next(&mut events).await, "web started (booted)");
 }
 
 #[tokio::test]
-async fn a_qemu_goes_on_when_another_takes_the_name_of_its_socket() {
-    let place = Place::new();
-    let old = place.qemu("old");
-    let (mut events, _) = place.watch().await;
-    let path = place.path("old.sock");
+async fn a_qemu_goes_on_when_another_takes_its_socket_name() {
+    let directory = TestDirectory::new();
+    let old = directory.qemu("old");
+    let (mut events, _) = directory.watch().await;
+    let path = directory.path("old.sock");
     fs::remove_file(&path).unwrap();
     let new = FakeQemu::at(&path, "new").unwrap();
     assert_eq!(next(&mut events).await, "new started (booted)");
@@ -96,18 +97,19 @@ async fn a_qemu_goes_on_when_another_takes_the_name_of_its_socket() {
 }
 
 #[tokio::test]
-async fn one_of_the_same_name_that_comes_at_once_is_another_run() {
-    let place = Place::new();
-    let mut web = place.qemu("web");
-    let (mut events, _) = place.watch().await;
+async fn an_immediate_successor_of_the_same_name_is_another_run() {
+    let directory = TestDirectory::new();
+    let mut web = directory.qemu("web");
+    let (mut events, _) = directory.watch().await;
     for _ in 0..5 {
-        // After this long a connection that breaks is made anew at once.
+        // A connection that has lasted this long is replaced at once when it breaks: the next run
+        // may greet before the end of the first is seen.
         tokio::time::sleep(SILENCE).await;
         web.kill();
-        fs::remove_file(place.path("web.sock")).unwrap();
-        let next_one = place.qemu("web");
-        let told = some(&mut events, 2).await;
-        assert_eq!(told, ["web started (booted)", "web stopped (failed)"]);
+        fs::remove_file(directory.path("web.sock")).unwrap();
+        let next_one = directory.qemu("web");
+        let delivered = some(&mut events, 2).await;
+        assert_eq!(delivered, ["web started (booted)", "web stopped (failed)"]);
         web = next_one;
         goes_on(&web, "web", &mut events).await;
         assert_eq!(web.accepted(), 1);
@@ -115,31 +117,31 @@ async fn one_of_the_same_name_that_comes_at_once_is_another_run() {
 }
 
 #[tokio::test]
-async fn a_socket_that_is_renamed_or_removed_is_the_same_qemu_and_is_found_again() {
-    let place = Place::new();
-    place.make("sub");
-    let web = place.qemu("web");
-    let (mut events, _) = place.watch().await;
+async fn a_renamed_or_removed_socket_is_the_same_run() {
+    let directory = TestDirectory::new();
+    directory.make("sub");
+    let web = directory.qemu("web");
+    let (mut events, _) = directory.watch().await;
     let names = ["web.sock", "db.sock", "sub/web.sock", "web"];
     for pair in names.windows(2) {
-        fs::rename(place.path(pair[0]), place.path(pair[1])).unwrap();
+        fs::rename(directory.path(pair[0]), directory.path(pair[1])).unwrap();
         nothing_within(&mut events, SILENCE).await.unwrap();
         is_found_again(&web, &mut events).await;
     }
-    fs::rename(place.path("web"), place.path("sub/web.sock")).unwrap();
-    fs::rename(place.path("sub"), place.path("other")).unwrap();
+    fs::rename(directory.path("web"), directory.path("sub/web.sock")).unwrap();
+    fs::rename(directory.path("sub"), directory.path("other")).unwrap();
     nothing_within(&mut events, SILENCE).await.unwrap();
     is_found_again(&web, &mut events).await;
-    fs::rename(place.path("other/web.sock"), place.path("web")).unwrap();
-    // No pattern matches its last name; and then it has none at all.
-    fs::remove_file(place.path("web")).unwrap();
+    fs::rename(directory.path("other/web.sock"), directory.path("web")).unwrap();
+    // No pattern matches its second name; then the file has no name at all.
+    fs::remove_file(directory.path("web")).unwrap();
     is_found_again(&web, &mut events).await;
     web.end(None);
     assert_eq!(next(&mut events).await, "web stopped (failed)");
     nothing_within(&mut events, SILENCE).await.unwrap();
 }
 
-/// That a QEMU whose connection breaks is the same after it, and is watched.
+/// Asserts that a QEMU whose connection breaks is the same run after it, and is watched.
 async fn is_found_again(qemu: &FakeQemu, events: &mut virevent::EventStream) {
     goes_on(qemu, "web", events).await;
     qemu.cut();
@@ -149,24 +151,24 @@ async fn is_found_again(qemu: &FakeQemu, events: &mut virevent::EventStream) {
 }
 
 #[tokio::test]
-async fn a_socket_that_is_renamed_before_qemu_listens_is_found_where_it_is() {
-    let place = Place::new();
-    let web = FakeQemu::absent_at(&place.path("web.sock"));
+async fn a_socket_renamed_before_qemu_listens_is_found() {
+    let directory = TestDirectory::new();
+    let web = FakeQemu::absent_at(&directory.path("web.sock"));
     web.bind().unwrap();
-    let (mut events, existing) = place.watch().await;
+    let (mut events, existing) = directory.watch().await;
     assert!(existing.is_empty(), "{existing:?}");
-    fs::rename(place.path("web.sock"), place.path("db.sock")).unwrap();
+    fs::rename(directory.path("web.sock"), directory.path("db.sock")).unwrap();
     nothing_within(&mut events, SILENCE).await.unwrap();
     web.boot("web").unwrap();
     assert_eq!(next(&mut events).await, "web started (booted)");
 }
 
 #[tokio::test]
-async fn a_rename_that_a_cut_follows_at_once_is_no_end() {
-    let place = Place::new();
-    let web = place.qemu("web");
-    let (mut events, _) = place.watch().await;
-    fs::rename(place.path("web.sock"), place.path("db.sock")).unwrap();
+async fn a_break_right_after_a_rename_is_no_end() {
+    let directory = TestDirectory::new();
+    let web = directory.qemu("web");
+    let (mut events, _) = directory.watch().await;
+    fs::rename(directory.path("web.sock"), directory.path("db.sock")).unwrap();
     web.cut();
     assert_eq!(next(&mut events).await, "disconnected from domain web");
     assert_eq!(next(&mut events).await, "synced with domain web");
@@ -174,46 +176,47 @@ async fn a_rename_that_a_cut_follows_at_once_is_no_end() {
 }
 
 #[tokio::test]
-async fn who_is_out_of_reach_without_a_path_has_ended_once_nobody_listens() {
-    let place = Place::new();
-    let web = place.qemu("web");
-    let (mut events, _) = place.watch().await;
-    fs::remove_file(place.path("web.sock")).unwrap();
+async fn an_unlinked_qemu_has_ended_once_no_process_listens() {
+    let directory = TestDirectory::new();
+    let web = directory.qemu("web");
+    let (mut events, _) = directory.watch().await;
+    fs::remove_file(directory.path("web.sock")).unwrap();
     web.change(|faults| faults.hang_up = true);
     web.cut();
     assert_eq!(next(&mut events).await, "disconnected from domain web");
     nothing_within(&mut events, SILENCE).await.unwrap();
     web.end(None);
-    // What it may have announced could not be heard.
+    // Without a connection QEMU could not announce a cause.
     assert_eq!(next(&mut events).await, "web stopped [inferred]");
     assert_eq!(next(&mut events).await, "synced with domain web");
 }
 
 #[tokio::test]
-async fn a_qemu_without_a_name_has_that_of_its_socket_and_of_the_directory_below() {
-    let place = Place::new();
+async fn a_qemu_without_a_name_is_named_by_its_path() {
+    let directory = TestDirectory::new();
     let mut qemus = Vec::new();
-    for directory in ["a", "b"] {
-        place.make(directory);
-        let qemu = FakeQemu::absent_at(&place.path(&format!("{directory}/qmp.sock")));
+    for name in ["a", "b"] {
+        directory.make(name);
+        let qemu = FakeQemu::absent_at(&directory.path(&format!("{name}/qmp.sock")));
         qemu.change(|faults| faults.lacks = vec!["query-name".into()]);
         qemu.boot("").unwrap();
         qemus.push(qemu);
     }
+    // One that never answers is named by its path as well, in its gap.
     qemus[1].change(|faults| faults.deaf = true);
-    let (mut events, existing) = place.watch().await;
+    let (mut events, existing) = directory.watch().await;
     assert_eq!(existing, ["a/qmp existing (running)"]);
     assert_eq!(next(&mut events).await, "disconnected from domain b/qmp");
 }
 
 #[tokio::test]
-async fn a_path_that_is_too_long_to_connect_to_is_no_hindrance() {
-    let place = Place::new();
+async fn a_path_too_long_to_connect_to_delays_no_other() {
+    let directory = TestDirectory::new();
     let long = "x".repeat(120);
-    place.make(&long);
-    let web = place.qemu("web");
-    fs::rename(place.path("web.sock"), place.path(&long).join("web.sock")).unwrap();
-    let (mut events, existing) = place.watch().await;
+    directory.make(&long);
+    let web = directory.qemu("web");
+    fs::rename(directory.path("web.sock"), directory.path(&long).join("web.sock")).unwrap();
+    let (mut events, existing) = directory.watch().await;
     assert_eq!(existing, ["web existing (running)"]);
     goes_on(&web, "web", &mut events).await;
 }

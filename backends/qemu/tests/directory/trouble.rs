@@ -1,4 +1,4 @@
-//! QEMUs that are out of reach, or that cannot be told apart.
+//! QEMUs that are unreachable, indistinguishable, or no QEMUs.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -14,20 +14,22 @@ use virevent_qemu::QmpDir;
 use virevent_testkit::assert::{next_within, nothing_within};
 use virevent_testkit::qmp::FakeQemu;
 
-use super::{PATIENCE, Place, SILENCE, goes_on, in_short, next, watch};
+use super::{PATIENCE, SILENCE, TestDirectory, goes_on, in_short, next, watch};
 
 #[tokio::test]
-async fn a_monitor_that_is_held_holds_up_no_other_and_is_told_as_a_gap_of_its_own() {
-    let place = Place::new();
-    let (_web, held) = (place.qemu("web"), place.qemu("held"));
+async fn a_held_monitor_is_a_gap_and_delays_no_other() {
+    let directory = TestDirectory::new();
+    let _web = directory.qemu("web");
+    let held = directory.qemu("held");
     held.change(|faults| faults.deaf = true);
     let began = Instant::now();
-    let (mut events, existing) = place.watch().await;
+    let (mut events, existing) = directory.watch().await;
+    // A first list waits a second for answers, and not for the greeting's deadline of 5 s.
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     assert_eq!(existing, ["web existing (running)"]);
     let gap = next_within(&mut events, SILENCE).await.unwrap();
     assert_eq!(in_short(&gap), "disconnected from domain held");
-    let _db = place.qemu("db");
+    let _db = directory.qemu("db");
     assert_eq!(next(&mut events).await, "db started (booted)");
     held.change(|faults| faults.deaf = false);
     held.cut();
@@ -37,11 +39,11 @@ async fn a_monitor_that_is_held_holds_up_no_other_and_is_told_as_a_gap_of_its_ow
 }
 
 #[tokio::test]
-async fn a_held_monitor_whose_qemu_goes_leaves_no_gap_behind() {
-    let place = Place::new();
-    let held = place.qemu("held");
+async fn a_held_monitor_whose_qemu_ends_leaves_no_gap() {
+    let directory = TestDirectory::new();
+    let held = directory.qemu("held");
     held.change(|faults| faults.deaf = true);
-    let (mut events, existing) = place.watch().await;
+    let (mut events, existing) = directory.watch().await;
     assert!(existing.is_empty(), "{existing:?}");
     assert_eq!(next(&mut events).await, "disconnected from domain held");
     held.end(None);
@@ -50,9 +52,10 @@ async fn a_held_monitor_whose_qemu_goes_leaves_no_gap_behind() {
 
 #[tokio::test]
 async fn a_gap_in_one_delays_no_other() {
-    let place = Place::new();
-    let (web, db) = (place.qemu("web"), place.qemu("db"));
-    let (mut events, _) = place.watch().await;
+    let directory = TestDirectory::new();
+    let web = directory.qemu("web");
+    let db = directory.qemu("db");
+    let (mut events, _) = directory.watch().await;
     db.change(|faults| faults.hang_up = true);
     db.cut();
     goes_on(&web, "web", &mut events).await;
@@ -65,10 +68,11 @@ async fn a_gap_in_one_delays_no_other() {
 }
 
 #[tokio::test]
-async fn who_subscribes_later_is_told_what_is_out_of_reach() {
-    let place = Place::new();
-    let (_web, db) = (place.qemu("web"), place.qemu("db"));
-    let source = QmpDir::new(&place.uri()).unwrap().source();
+async fn a_later_subscriber_receives_the_gaps() {
+    let directory = TestDirectory::new();
+    let _web = directory.qemu("web");
+    let db = directory.qemu("db");
+    let source = QmpDir::new(&directory.uri()).unwrap().source();
     let (mut events, _) = watch(&source).await;
     db.change(|faults| faults.hang_up = true);
     db.cut();
@@ -79,11 +83,11 @@ async fn who_subscribes_later_is_told_what_is_out_of_reach() {
 }
 
 #[tokio::test]
-async fn of_two_qemus_with_one_uuid_the_second_gets_one_of_its_own() {
-    let place = Place::new();
-    let one = place.qemu("web");
-    let (mut events, _) = place.watch().await;
-    let two = FakeQemu::at(&place.path("copy.sock"), "web").unwrap();
+async fn a_second_qemu_with_the_same_uuid_gets_another() {
+    let directory = TestDirectory::new();
+    let one = directory.qemu("web");
+    let (mut events, _) = directory.watch().await;
+    let two = FakeQemu::at(&directory.path("copy.sock"), "web").unwrap();
     let started = next_within(&mut events, PATIENCE).await.unwrap();
     assert_eq!(in_short(&started), "web started (booted)");
     one.end(None);
@@ -93,15 +97,15 @@ async fn of_two_qemus_with_one_uuid_the_second_gets_one_of_its_own() {
     goes_on(&two, "web", &mut events).await;
 }
 
-/// A socket at which everybody who comes is told this, and then nothing more. How many came.
-fn other(place: &Place, name: &str, says: &'static [u8]) -> Arc<AtomicU64> {
-    let listener = UnixListener::bind(place.path(name)).unwrap();
+/// Makes a socket that sends this to each client, and nothing more. Returns the number of clients.
+fn other(directory: &TestDirectory, name: &str, says: &'static [u8]) -> Arc<AtomicU64> {
+    let listener = UnixListener::bind(directory.path(name)).unwrap();
     let count = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&count);
     std::thread::spawn(move || {
         while let Ok((mut client, _)) = listener.accept() {
             counted.fetch_add(1, Ordering::SeqCst);
-            // They may have gone.
+            // The client may have disconnected.
             let _ = client.write_all(says);
             let _ = client.read(&mut [0; 16]);
         }
@@ -110,35 +114,39 @@ fn other(place: &Place, name: &str, says: &'static [u8]) -> Arc<AtomicU64> {
 }
 
 #[tokio::test]
-async fn what_is_no_monitor_is_no_domain_and_is_left_alone_until_its_file_changes() {
-    let place = Place::new();
+async fn a_foreign_socket_is_ignored_until_its_file_changes() {
+    let directory = TestDirectory::new();
     let others = [
-        other(&place, "hmp.sock", b"QEMU 7.2.22 monitor - type 'help' for more information\r\n"),
-        other(&place, "vnc.sock", b"RFB 003.008\n"),
-        other(&place, "serial.sock", b"\r\nweb login: "),
+        other(
+            &directory,
+            "hmp.sock",
+            b"QEMU 7.2.22 monitor - type 'help' for more information\r\n",
+        ),
+        other(&directory, "vnc.sock", b"RFB 003.008\n"),
+        other(&directory, "serial.sock", b"\r\nweb login: "),
     ];
-    let _datagrams = UnixDatagram::bind(place.path("log.sock")).unwrap();
-    let (mut events, existing) = place.watch().await;
+    let _datagrams = UnixDatagram::bind(directory.path("log.sock")).unwrap();
+    let (mut events, existing) = directory.watch().await;
     assert!(existing.is_empty(), "{existing:?}");
     nothing_within(&mut events, 5 * SILENCE).await.unwrap();
     for other in &others {
         assert_eq!(other.load(Ordering::SeqCst), 1);
     }
-    let file = place.path("serial.sock");
+    let file = directory.path("serial.sock");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     nothing_within(&mut events, SILENCE).await.unwrap();
     assert_eq!(others[2].load(Ordering::SeqCst), 2);
     fs::remove_file(&file).unwrap();
-    let _serial = place.qemu("serial");
+    let _serial = directory.qemu("serial");
     assert_eq!(next(&mut events).await, "serial started (booted)");
 }
 
 #[tokio::test]
 async fn verification_goes_on_beside_a_qemu_that_hangs() {
-    let place = Place::new();
-    let web = place.qemu("web");
-    let db = place.qemu("db");
-    let source = QmpDir::new(&place.uri())
+    let directory = TestDirectory::new();
+    let web = directory.qemu("web");
+    let db = directory.qemu("db");
+    let source = QmpDir::new(&directory.uri())
         .unwrap()
         .keepalive(10 * PATIENCE, SILENCE)
         .settings(Settings::default().verify(Some(SILENCE)))
@@ -147,11 +155,13 @@ async fn verification_goes_on_beside_a_qemu_that_hangs() {
     assert_eq!(existing, ["db existing (running)", "web existing (running)"]);
     db.change(|faults| faults.unanswered = vec!["query-status".into()]);
     assert_eq!(next(&mut events).await, "disconnected from domain db");
-    for (status, told) in [("suspended", "web pm_suspended"), ("running", "web started (wakeup)")] {
+    for (status, delivered) in
+        [("suspended", "web pm_suspended"), ("running", "web started (wakeup)")]
+    {
         web.set_status(status);
-        assert!(next(&mut events).await.starts_with(told));
+        assert!(next(&mut events).await.starts_with(delivered));
     }
-    // It was left out of each list, and is still there.
+    // The lists left it out, and still it is a domain.
     db.change(|faults| faults.unanswered.clear());
     db.cut();
     assert_eq!(next(&mut events).await, "synced with domain db");
@@ -162,22 +172,22 @@ async fn verification_goes_on_beside_a_qemu_that_hangs() {
 
 #[tokio::test]
 async fn a_storage_daemon_is_no_domain_of_a_directory() {
-    let place = Place::new();
-    let _web = place.qemu("web");
-    let daemon = place.qemu("daemon");
+    let directory = TestDirectory::new();
+    let _web = directory.qemu("web");
+    let daemon = directory.qemu("daemon");
     let lacks = ["query-name", "query-uuid", "query-cpus-fast", "query-status"];
     daemon.change(|faults| faults.lacks = lacks.map(String::from).to_vec());
-    let (mut events, existing) = place.watch().await;
+    let (mut events, existing) = directory.watch().await;
     assert_eq!(existing, ["web existing (running)"]);
     nothing_within(&mut events, SILENCE).await.unwrap();
-    assert_eq!(daemon.accepted(), 1, "it is left alone");
+    assert_eq!(daemon.accepted(), 1, "it is not connected to again");
 }
 
 #[tokio::test]
-async fn what_says_nothing_is_let_go_and_tried_again_later() {
-    let place = Place::new();
-    let listener = UnixListener::bind(place.path("console.sock")).unwrap();
-    let source = QmpDir::new(&place.uri()).unwrap().greeting_timeout(SILENCE).source();
+async fn a_silent_socket_is_released_and_retried_later() {
+    let directory = TestDirectory::new();
+    let listener = UnixListener::bind(directory.path("console.sock")).unwrap();
+    let source = QmpDir::new(&directory.uri()).unwrap().greeting_timeout(SILENCE).source();
     let (mut events, existing) = watch(&source).await;
     assert!(existing.is_empty(), "{existing:?}");
     assert_eq!(next(&mut events).await, "disconnected from domain console");
@@ -192,15 +202,15 @@ async fn what_says_nothing_is_let_go_and_tried_again_later() {
     }
     assert!(left.elapsed() > Duration::from_secs(4), "{:?}", left.elapsed());
     nothing_within(&mut events, SILENCE).await.unwrap();
-    fs::remove_file(place.path("console.sock")).unwrap();
+    fs::remove_file(directory.path("console.sock")).unwrap();
     assert_eq!(next(&mut events).await, "synced with domain console");
 }
 
-/// Runs the test on a thread that must obey the modes of files, even if the process is root's.
+/// Runs the test on a thread that must obey the modes of files, even if root runs it.
 ///
-/// Linux keeps capabilities a thread, and a thread that it makes inherits them: the runtime's own are
-/// bound by the modes as well. The process stays what it is, so it does not matter who runs the test,
-/// nor where its executable or the temporary directory is.
+/// Linux keeps capabilities by thread, and new threads inherit them: the threads of the runtime
+/// must obey the modes as well. The process keeps its user, so the test does not depend on who runs
+/// it, nor on where its executable or the temporary directory is.
 fn bound_by_modes<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
     use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
@@ -220,12 +230,13 @@ fn bound_by_modes<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'sta
 #[test]
 fn an_unreadable_sub_directory_is_a_gap_and_no_stop() {
     bound_by_modes(|| async {
-        let place = Place::new();
-        place.make("sub");
-        let (web, db) = (place.qemu("sub/web"), place.qemu("db"));
-        let (mut events, _) = place.watch().await;
+        let directory = TestDirectory::new();
+        directory.make("sub");
+        let web = directory.qemu("sub/web");
+        let db = directory.qemu("db");
+        let (mut events, _) = directory.watch().await;
         let chmod = |mode| {
-            fs::set_permissions(place.path("sub"), fs::Permissions::from_mode(mode)).unwrap();
+            fs::set_permissions(directory.path("sub"), fs::Permissions::from_mode(mode)).unwrap();
         };
         for mode in [0o000, 0o600] {
             chmod(mode);
@@ -238,12 +249,12 @@ fn an_unreadable_sub_directory_is_a_gap_and_no_stop() {
             assert_eq!(next(&mut events).await, "synced with domain sub/web");
             goes_on(&web, "sub/web", &mut events).await;
             goes_on(&db, "db", &mut events).await;
-            let below = QmpDir::new(&format!("{}/sub/xyz", place.uri())).unwrap().source();
+            let below = QmpDir::new(&format!("{}/sub/xyz", directory.uri())).unwrap().source();
             let error = below.subscribe_with(Options::default()).await.unwrap_err().to_line();
-            let forbidden = format!("go through {}: run as", place.path("sub").display());
+            let forbidden = format!("go through {}: run as", directory.path("sub").display());
             assert!(error.contains(&forbidden), "{error}");
-            // Who comes now is told it too. The monitors have a client.
-            let source = QmpDir::new(&place.uri()).unwrap().source();
+            // A later subscriber receives the gaps, too. The other source holds the monitors.
+            let source = QmpDir::new(&directory.uri()).unwrap().source();
             let (mut later, existing) = watch(&source).await;
             assert!(existing.is_empty(), "{existing:?}");
             let mut gaps = super::some(&mut later, 2).await;

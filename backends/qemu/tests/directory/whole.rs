@@ -1,4 +1,4 @@
-//! What happens to the directory as a whole.
+//! Changes of the directory as a whole.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -11,154 +11,158 @@ use virevent_qemu::QmpDir;
 use virevent_testkit::assert::{next_within, nothing_within, until_synced};
 use virevent_testkit::qmp::FakeQemu;
 
-use super::{PATIENCE, Place, SILENCE, goes_on, next, some, watch};
+use super::{PATIENCE, SILENCE, TestDirectory, goes_on, next, some, watch};
 
 #[tokio::test]
-async fn a_directory_may_come_late_and_level_by_level() {
-    let place = Place::absent();
-    let uri = format!("{}/e/f", place.uri());
+async fn a_directory_that_appears_level_by_level_is_watched() {
+    let directory = TestDirectory::absent();
+    let uri = format!("{}/e/f", directory.uri());
     let source = QmpDir::new(&uri).unwrap().source();
     let (mut events, existing) = watch(&source).await;
-    // A domain of its path stands for what may be there.
+    // A placeholder domain with its path stands for what may be there.
     assert!(existing.is_empty(), "{existing:?}");
     assert!(next(&mut events).await.starts_with("disconnected from domain /"));
-    for directory in ["", "e", "e/f"] {
+    for level in ["", "e", "e/f"] {
         nothing_within(&mut events, Duration::from_millis(50)).await.unwrap();
-        place.make(directory);
+        directory.make(level);
     }
     assert!(next(&mut events).await.starts_with("synced with domain /"));
-    place.make("e/f/g");
-    let _web = place.qemu("e/f/web");
+    directory.make("e/f/g");
+    let _web = directory.qemu("e/f/web");
     assert_eq!(next(&mut events).await, "e/f/web started (booted)");
-    let _db = place.qemu("e/f/g/db");
+    let _db = directory.qemu("e/f/g/db");
     assert_eq!(next(&mut events).await, "e/f/g/db started (booted)");
 }
 
 #[tokio::test]
-async fn a_directory_that_is_not_there_is_a_gap_that_says_so() {
-    let place = Place::absent();
-    let source = QmpDir::new(&place.uri()).unwrap().source();
+async fn an_absent_directory_is_a_gap_with_a_reason() {
+    let directory = TestDirectory::absent();
+    let source = QmpDir::new(&directory.uri()).unwrap().source();
     for _ in 0..2 {
-        // The second subscriber is told as well.
+        // The second subscriber receives the gap as well.
         let mut events = source.subscribe_with(Options::default()).await.unwrap();
-        let told = until_synced(&mut events).await.unwrap();
-        assert!(told.is_empty(), "{told:?}");
+        let delivered = until_synced(&mut events).await.unwrap();
+        assert!(delivered.is_empty(), "{delivered:?}");
         let event = next_within(&mut events, PATIENCE).await.unwrap();
         let DomainEvent::Gap(Gap { kind: GapKind::Disconnected { fault }, .. }) = event else {
             panic!("{event}");
         };
-        assert!(fault.to_string().contains("the directory is not there"), "{fault}");
-        assert!(fault.to_string().contains(&place.path("").display().to_string()), "{fault}");
+        assert!(fault.to_string().contains("the directory does not exist yet"), "{fault}");
+        assert!(fault.to_string().contains(&directory.path("").display().to_string()), "{fault}");
     }
 }
 
 #[tokio::test]
-async fn a_directory_that_vanishes_stops_nobody_and_is_watched_when_it_is_back() {
-    let place = Place::new();
-    place.make("sub");
-    let (web, db) = (place.qemu("web"), place.qemu("sub/db"));
-    let (mut events, _) = place.watch().await;
-    fs::remove_dir_all(place.path("")).unwrap();
+async fn a_removed_directory_stops_no_domain_and_is_watched_again() {
+    let directory = TestDirectory::new();
+    directory.make("sub");
+    let web = directory.qemu("web");
+    let db = directory.qemu("sub/db");
+    let (mut events, _) = directory.watch().await;
+    fs::remove_dir_all(directory.path("")).unwrap();
     nothing_within(&mut events, SILENCE).await.unwrap();
     goes_on(&web, "web", &mut events).await;
     db.end(None);
     assert_eq!(next(&mut events).await, "sub/db stopped (failed)");
-    place.make("");
-    let _mail = place.qemu("mail");
+    directory.make("");
+    let _mail = directory.qemu("mail");
     assert_eq!(next(&mut events).await, "mail started (booted)");
     goes_on(&web, "web", &mut events).await;
 }
 
 #[tokio::test]
-async fn a_directory_that_is_renamed_away_and_back_stops_nobody() {
-    let place = Place::new();
-    let web = place.qemu("web");
-    let (mut events, _) = place.watch().await;
-    let away = place.0.path().join("away");
-    fs::rename(place.path(""), &away).unwrap();
+async fn a_directory_renamed_away_and_back_stops_no_domain() {
+    let directory = TestDirectory::new();
+    let web = directory.qemu("web");
+    let (mut events, _) = directory.watch().await;
+    let away = directory.0.path().join("away");
+    fs::rename(directory.path(""), &away).unwrap();
     nothing_within(&mut events, SILENCE).await.unwrap();
-    // What happens in it elsewhere is not ours.
+    // A change in the directory under its other name is not delivered.
     let _elsewhere = FakeQemu::at(&away.join("db.sock"), "db").unwrap();
     nothing_within(&mut events, SILENCE).await.unwrap();
     goes_on(&web, "web", &mut events).await;
-    fs::rename(&away, place.path("")).unwrap();
+    fs::rename(&away, directory.path("")).unwrap();
     assert_eq!(next(&mut events).await, "db started (booted)");
     goes_on(&web, "web", &mut events).await;
     assert_eq!(web.accepted(), 1);
-    // And it is found again where it is.
+    // The QEMU is connected to again at its new path.
     web.cut();
     assert_eq!(next(&mut events).await, "disconnected from domain web");
     assert_eq!(next(&mut events).await, "synced with domain web");
 }
 
 #[tokio::test]
-async fn what_is_no_directory_is_a_clear_error_and_later_an_outage() {
-    let place = Place::absent();
-    fs::write(place.path(""), "").unwrap();
-    let source = QmpDir::new(&place.uri()).unwrap().source();
+async fn a_file_in_place_of_the_directory_is_an_error_then_an_outage() {
+    let directory = TestDirectory::absent();
+    fs::write(directory.path(""), "").unwrap();
+    let source = QmpDir::new(&directory.uri()).unwrap().source();
     let error = source.subscribe_with(Options::default()).await.unwrap_err().to_line();
-    assert!(error.contains("no directory") && error.contains("qmp:"), "{error}");
-    fs::remove_file(place.path("")).unwrap();
-    place.make("");
-    let web = place.qemu("web");
+    assert!(error.contains("not a directory") && error.contains("qmp:"), "{error}");
+    fs::remove_file(directory.path("")).unwrap();
+    directory.make("");
+    let web = directory.qemu("web");
     let (mut events, existing) = watch(&source).await;
     assert_eq!(existing, ["web existing (running)"]);
-    let away = place.0.path().join("away");
-    fs::rename(place.path(""), &away).unwrap();
-    fs::write(place.path(""), "").unwrap();
+    let away = directory.0.path().join("away");
+    fs::rename(directory.path(""), &away).unwrap();
+    fs::write(directory.path(""), "").unwrap();
     assert_eq!(next(&mut events).await, "disconnected from");
     assert!(matches!(source.health().status(), Status::Disconnected(_)));
     let _db = FakeQemu::at(&away.join("db.sock"), "db").unwrap();
-    fs::remove_file(place.path("")).unwrap();
-    fs::rename(&away, place.path("")).unwrap();
-    let told = some(&mut events, 2).await;
-    assert_eq!(told, ["db started [inferred]", "synced with"]);
+    fs::remove_file(directory.path("")).unwrap();
+    fs::rename(&away, directory.path("")).unwrap();
+    let delivered = some(&mut events, 2).await;
+    assert_eq!(delivered, ["db started [inferred]", "synced with"]);
     goes_on(&web, "web", &mut events).await;
     assert_eq!(web.accepted(), 1);
 }
 
 #[tokio::test]
-async fn while_the_directory_cannot_be_read_that_is_the_only_outage() {
-    let place = Place::new();
-    let web = place.qemu("web");
-    drop(UnixListener::bind(place.path("stale.sock")).unwrap());
-    let (mut events, _) = place.watch().await;
-    let away = place.0.path().join("away");
-    fs::rename(place.path(""), &away).unwrap();
-    fs::write(place.path(""), "").unwrap();
+async fn an_unreadable_directory_is_the_only_outage() {
+    let directory = TestDirectory::new();
+    let web = directory.qemu("web");
+    drop(UnixListener::bind(directory.path("stale.sock")).unwrap());
+    let (mut events, _) = directory.watch().await;
+    let away = directory.0.path().join("away");
+    fs::rename(directory.path(""), &away).unwrap();
+    fs::write(directory.path(""), "").unwrap();
     assert_eq!(next(&mut events).await, "disconnected from");
-    // Longer than one that cannot be connected to is given.
+    // Longer than the grace of a socket that cannot be connected to: it is no outage of its own.
     nothing_within(&mut events, Duration::from_secs(1)).await.unwrap();
-    fs::remove_file(place.path("")).unwrap();
-    fs::rename(&away, place.path("")).unwrap();
+    fs::remove_file(directory.path("")).unwrap();
+    fs::rename(&away, directory.path("")).unwrap();
     assert_eq!(next(&mut events).await, "synced with");
     goes_on(&web, "web", &mut events).await;
 }
 
 #[tokio::test]
-async fn a_storm_of_notices_that_overflows_their_queue_loses_nothing() {
-    let place = Place::new();
-    let (mut events, _) = place.watch().await;
+async fn an_overflow_of_notifications_loses_nothing() {
+    let directory = TestDirectory::new();
+    let (mut events, _) = directory.watch().await;
     let most = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
     let most: usize = most.trim().parse().unwrap();
-    // Nobody reads the notices meanwhile: there is one thread.
+    // The runtime has one thread, so that no notification is read meanwhile and the queue
+    // overflows.
     for _ in 0..most / 2 + 10 {
-        fs::create_dir(place.path("x")).unwrap();
-        fs::remove_dir(place.path("x")).unwrap();
+        fs::create_dir(directory.path("x")).unwrap();
+        fs::remove_dir(directory.path("x")).unwrap();
     }
-    let web = place.qemu("web");
+    let web = directory.qemu("web");
     assert_eq!(next(&mut events).await, "web started (booted)");
     web.end(None);
     assert_eq!(next(&mut events).await, "web stopped (failed)");
 }
 
 #[tokio::test]
-async fn what_nobody_notices_is_found_by_looking_once_in_a_while() {
-    let (place, elsewhere) = (Place::new(), tempfile::tempdir().unwrap());
+async fn a_change_without_a_notification_is_found_by_a_rescan() {
+    let directory = TestDirectory::new();
+    let elsewhere = tempfile::tempdir().unwrap();
     let target = elsewhere.path().join("web");
-    symlink(&target, place.path("web.sock")).unwrap();
-    let seldom = QmpDir::new(&place.uri()).unwrap().source();
-    let often = QmpDir::new(&place.uri()).unwrap().look_every(Duration::from_millis(50)).source();
+    symlink(&target, directory.path("web.sock")).unwrap();
+    let seldom = QmpDir::new(&directory.uri()).unwrap().source();
+    let often =
+        QmpDir::new(&directory.uri()).unwrap().look_every(Duration::from_millis(50)).source();
     let ((mut seldom, _), (mut often, _)) = (watch(&seldom).await, watch(&often).await);
     let _web = FakeQemu::at(&target, "web").unwrap();
     assert_eq!(next(&mut often).await, "web started (booted)");
@@ -166,17 +170,17 @@ async fn what_nobody_notices_is_found_by_looking_once_in_a_while() {
 }
 
 #[tokio::test]
-async fn all_is_let_go_with_the_last_subscriber() {
-    let place = Place::new();
-    let qemus = [place.qemu("web"), place.qemu("db")];
-    let source = QmpDir::new(&place.uri()).unwrap().source();
+async fn all_monitors_are_released_with_the_last_subscriber() {
+    let directory = TestDirectory::new();
+    let qemus = [directory.qemu("web"), directory.qemu("db")];
+    let source = QmpDir::new(&directory.uri()).unwrap().source();
     for round in 1..=3 {
         let (events, existing) = watch(&source).await;
         assert_eq!(existing.len(), 2);
-        assert!(is_watched(&place.path("")));
+        assert!(is_watched(&directory.path("")));
         events.close().await;
-        // A look that is under way ends first.
-        while is_watched(&place.path("")) {
+        // A scan that is under way ends before the watch does.
+        while is_watched(&directory.path("")) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         for qemu in &qemus {

@@ -1,4 +1,4 @@
-//! Why a guest is paused, and why it has ended.
+//! The causes of pauses and ends.
 
 use virevent::FaultKind;
 use virevent_testkit::assert::next_within;
@@ -6,7 +6,7 @@ use virevent_testkit::assert::next_within;
 use super::{SHORT, gap, goes_on, next, watched};
 
 #[tokio::test]
-async fn what_was_announced_is_the_cause_of_the_end() {
+async fn an_announcement_is_the_cause_of_the_end() {
     let table = [
         (Some("guest-shutdown"), "web stopped (shutdown)"),
         (Some("host-qmp-quit"), "web stopped (destroyed)"),
@@ -27,12 +27,13 @@ async fn what_was_announced_is_the_cause_of_the_end() {
 }
 
 #[tokio::test]
-async fn a_guest_that_has_left_has_migrated_even_if_no_event_said_so() {
+async fn a_guest_that_left_without_an_event_has_migrated() {
     let (qemu, mut events) = watched().await;
     qemu.set_status("finish-migrate");
     let asked = qemu.calls("query-status");
     qemu.emit("STOP", "");
     assert_eq!(next(&mut events).await, "web suspended (migrated)");
+    // Nothing but the run state says that the guest has left: MIGRATION events are off.
     qemu.set_status("postmigrate");
     qemu.until(|qemu| qemu.calls("query-status") > asked + 1).await;
     qemu.end(Some("host-qmp-quit"));
@@ -41,7 +42,7 @@ async fn a_guest_that_has_left_has_migrated_even_if_no_event_said_so() {
 }
 
 #[tokio::test]
-async fn a_guest_that_survives_a_crash_is_as_its_run_state_says() {
+async fn a_guest_that_survives_a_crash_has_the_state_of_qemu() {
     let (qemu, mut events) = watched().await;
     qemu.emit("GUEST_PANICKED", r#"{"action": "run"}"#);
     assert_eq!(next(&mut events).await, "web crashed (panicked)");
@@ -49,7 +50,7 @@ async fn a_guest_that_survives_a_crash_is_as_its_run_state_says() {
     qemu.emit("GUEST_CRASHLOADED", r#"{"action": "run"}"#);
     assert_eq!(next(&mut events).await, "web crashed (crashloaded)");
     goes_on(&qemu, &mut events).await;
-    // Where the host keeps it, it stays crashed.
+    // With `-action panic=pause` the guest stays crashed.
     qemu.set_status("guest-panicked");
     qemu.emit("GUEST_PANICKED", r#"{"action": "pause"}"#);
     assert_eq!(next(&mut events).await, "web crashed (panicked)");
@@ -59,10 +60,11 @@ async fn a_guest_that_survives_a_crash_is_as_its_run_state_says() {
 }
 
 #[tokio::test]
-async fn an_end_that_was_called_off_in_an_outage_is_not_the_cause_of_the_next() {
+async fn an_end_cancelled_in_an_outage_is_not_the_next_cause() {
     let (qemu, mut events) = watched().await;
     qemu.emit("SHUTDOWN", r#"{"guest": true, "reason": "guest-shutdown"}"#);
     assert_eq!(next(&mut events).await, "web shutting_down (guest)");
+    // The guest was reset in the outage: its shutdown is cancelled.
     qemu.set_status("prelaunch");
     qemu.cut();
     assert_eq!(gap(&mut events).await, FaultKind::Closed);
@@ -73,8 +75,9 @@ async fn an_end_that_was_called_off_in_an_outage_is_not_the_cause_of_the_next() 
 }
 
 #[tokio::test]
-async fn a_pause_whose_cause_is_not_answered_is_told_all_the_same() {
+async fn a_pause_without_an_answered_cause_is_delivered() {
     let (qemu, mut events) = watched().await;
+    // The question for the cause is never answered: the pause has a deadline of its own.
     qemu.change(|faults| faults.unanswered = vec!["query-status".into()]);
     qemu.stop();
     assert_eq!(next(&mut events).await, "web suspended");
@@ -83,8 +86,9 @@ async fn a_pause_whose_cause_is_not_answered_is_told_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_pause_that_the_end_of_the_process_overtakes_is_told_before_it() {
+async fn a_pending_pause_is_delivered_before_the_end() {
     let (qemu, mut events) = watched().await;
+    // QEMU closes the connection where the cause of the pause would be answered.
     qemu.change(|faults| faults.hang_up_at = vec!["query-status".into()]);
     qemu.stop();
     assert_eq!(next(&mut events).await, "web suspended");

@@ -1,4 +1,4 @@
-//! What QEMU says: in pieces, too early, never seen, or no line at all.
+//! Messages of QEMU that come in pieces, too early, in unknown forms, or malformed.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use virevent_testkit::qmp::FakeQemu;
 use super::{PATIENCE, SHORT, all, client, gap, goes_on, next, watched};
 
 #[tokio::test]
-async fn an_event_before_the_greeting_is_passed_over() {
+async fn an_event_before_the_greeting_is_ignored() {
     let qemu = FakeQemu::start("web").unwrap();
     qemu.change(|faults| faults.before_greeting = b"{\"event\": \"STOP\"}\r\n".to_vec());
     let mut events = client(&qemu).source().subscribe_with(all()).await.unwrap();
-    let told = until_synced(&mut events).await.unwrap();
-    assert_eq!(told[0].to_string(), "web[1] existing (running)");
+    let delivered = until_synced(&mut events).await.unwrap();
+    assert_eq!(delivered[0].to_string(), "web[1] existing (running)");
     goes_on(&qemu, &mut events).await;
 }
 
@@ -28,18 +28,19 @@ async fn a_slow_greeting_is_waited_for() {
 }
 
 #[tokio::test]
-async fn an_older_qemu_that_lacks_a_question_is_good_enough() {
+async fn an_older_qemu_without_a_question_is_accepted() {
     let qemu = FakeQemu::start("web").unwrap();
     let lacks = ["query-name", "query-uuid", "query-cpus-fast"];
     qemu.change(|faults| faults.lacks = lacks.map(String::from).to_vec());
     let mut events = client(&qemu).source().subscribe_with(all()).await.unwrap();
-    let told = until_synced(&mut events).await.unwrap();
-    assert!(told[0].to_string().starts_with("vm["), "{}", told[0]);
+    let delivered = until_synced(&mut events).await.unwrap();
+    assert!(delivered[0].to_string().starts_with("vm["), "{}", delivered[0]);
 }
 
 #[tokio::test]
-async fn bytes_that_come_one_by_one_make_the_same_events() {
+async fn bytes_read_one_by_one_make_the_same_events() {
     let qemu = FakeQemu::start("web").unwrap();
+    // A read may end anywhere in a line.
     qemu.change(|faults| faults.piece = Some(1));
     let mut events = client(&qemu).source().subscribe_with(all()).await.unwrap();
     until_synced(&mut events).await.unwrap();
@@ -47,38 +48,39 @@ async fn bytes_that_come_one_by_one_make_the_same_events() {
 }
 
 #[tokio::test]
-async fn an_event_among_the_answers_is_part_of_the_state_or_told() {
+async fn an_event_before_the_run_state_is_in_it_or_delivered() {
     let qemu = FakeQemu::start("web").unwrap();
     qemu.set_status("paused");
     let early =
         b"{\"event\": \"STOP\"}\r\n{\"event\": \"RTC_CHANGE\", \"data\": {\"offset\": 1}}\r\n";
     qemu.change(|faults| drop(faults.before.insert("query-status".into(), early.to_vec())));
     let mut events = client(&qemu).source().subscribe_with(all()).await.unwrap();
-    let told = until_synced(&mut events).await.unwrap();
-    assert_eq!(told[0].to_string(), "web[1] existing (paused (user))");
-    assert_eq!(told.len(), 1, "the pause is part of the state: {told:?}");
+    let delivered = until_synced(&mut events).await.unwrap();
+    assert_eq!(delivered[0].to_string(), "web[1] existing (paused (user))");
+    assert_eq!(delivered.len(), 1, "the pause is part of the state: {delivered:?}");
     assert_eq!(next(&mut events).await, r#"web event RTC_CHANGE {"offset": 1}"#);
 }
 
 #[tokio::test]
-async fn an_event_right_behind_the_last_answer_waits_for_no_further_word() {
+async fn an_event_read_with_the_last_answer_is_delivered_at_once() {
     let (qemu, mut events) = watched().await;
     let late = b"{\"event\": \"GUEST_CRASHLOADED\", \"data\": {\"action\": \"run\"}}\r\n";
+    // Both lines come in one read, so that no further read makes the event known.
     qemu.change(|faults| drop(faults.after.insert("query-status".into(), late.to_vec())));
     qemu.cut();
-    let mut told = Vec::new();
-    // Far less than QEMU is asked for a sign of life after.
+    let mut delivered = Vec::new();
+    // Far shorter than the keepalive, whose answer would have the event read.
     while let Ok(event) = next_within(&mut events, Duration::from_secs(2)).await {
-        told.push(event.to_string());
-        if told.iter().any(|event| event.contains("crashloaded")) {
+        delivered.push(event.to_string());
+        if delivered.iter().any(|event| event.contains("crashloaded")) {
             return;
         }
     }
-    panic!("{told:?}");
+    panic!("{delivered:?}");
 }
 
 #[tokio::test]
-async fn an_answer_to_a_question_never_asked_is_passed_over() {
+async fn an_answer_to_a_question_never_asked_is_ignored() {
     let (qemu, mut events) = watched().await;
     qemu.send(b"{\"return\": {\"status\": \"running\"}, \"id\": 4711}\r\n");
     qemu.send(
@@ -88,11 +90,11 @@ async fn an_answer_to_a_question_never_asked_is_passed_over() {
 }
 
 #[tokio::test]
-async fn events_and_values_never_seen_pass_through_whole() {
+async fn unknown_events_and_values_pass_through_whole() {
     let (qemu, mut events) = watched().await;
     qemu.emit("QUANTUM_FLUX", r#"{"flux": [1, {"deep": null}]}"#);
     assert_eq!(next(&mut events).await, r#"web event QUANTUM_FLUX {"flux": [1, {"deep": null}]}"#);
-    // Beyond what a parser of JSON holds in a number, or follows.
+    // Valid JSON that is beyond the numbers and the nesting of serde_json.
     let deep = format!("{}{}", "[".repeat(1000), "]".repeat(1000));
     for data in [r#"{"x": 1e999}"#, r#"{"x": 123456789012345678901234567890}"#, &deep] {
         qemu.emit("QUANTUM_FLUX", data);
@@ -104,7 +106,7 @@ async fn events_and_values_never_seen_pass_through_whole() {
 }
 
 #[tokio::test]
-async fn an_event_has_qemus_own_time_and_without_one_that_of_receipt() {
+async fn an_event_has_the_time_of_qemu_or_that_of_receipt() {
     let (qemu, mut events) = watched().await;
     goes_on(&qemu, &mut events).await;
     qemu.cont();
@@ -119,7 +121,7 @@ async fn an_event_has_qemus_own_time_and_without_one_that_of_receipt() {
 }
 
 #[tokio::test]
-async fn a_huge_line_or_one_that_is_no_json_is_a_gap_and_a_recovery() {
+async fn a_huge_or_malformed_line_is_a_gap_and_a_resync() {
     let huge = vec![b'x'; virevent_qemu::wire::MAX_LINE + 2];
     for garbage in [&huge[..], b"{\"event\": \"\xff\xfe\"}\r\n", b"{\"event\": \r\n", b"[]\r\n"] {
         let (qemu, mut events) = watched().await;
@@ -131,7 +133,7 @@ async fn a_huge_line_or_one_that_is_no_json_is_a_gap_and_a_recovery() {
 }
 
 #[tokio::test]
-async fn an_event_that_is_asked_for_by_name_comes_alone() {
+async fn an_event_asked_for_by_name_is_the_only_raw_event() {
     let qemu = FakeQemu::start("web").unwrap();
     let wanted = Options::default().kind("other:RTC_CHANGE".parse::<Kind>().unwrap());
     let mut events = client(&qemu).source().subscribe_with(wanted).await.unwrap();

@@ -1,8 +1,8 @@
-//! What a QEMU can do wrong, each in a test: it ends in a clear error, or in a gap and a recovery; never
-//! in a panic, a hang, or a wrong state.
+//! What a QEMU can do wrong, a test each: it ends in an error with advice, or in a gap and a
+//! resync; never in a panic, a hang, or a wrong state.
 //!
-//! The QEMU is the testkit's fake on a real socket, so that time is real too: deadlines are short where
-//! a test waits for one, and long everywhere else.
+//! The QEMU is the testkit's fake on a real socket, so that time is real too: deadlines are short
+//! where a test waits for one, and long everywhere else.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod causes;
@@ -33,6 +33,8 @@ fn all() -> Options {
 
 /// A running `web`, and a stream that is synced with it.
 async fn watched() -> (FakeQemu, EventStream) {
+    // The socket of a fake belongs to the test, so its process is not watched: a run has ended when
+    // the connection is refused.
     let qemu = FakeQemu::start("web").unwrap();
     let mut events = client(&qemu).source().subscribe_with(all()).await.unwrap();
     until_synced(&mut events).await.unwrap();
@@ -51,12 +53,13 @@ async fn gap(events: &mut EventStream) -> FaultKind {
     }
 }
 
-/// That the stream goes on: a pause is the next that is told.
+/// Asserts that the stream goes on: a pause is the next event.
 async fn goes_on(qemu: &FakeQemu, events: &mut EventStream) {
     qemu.stop();
     assert_eq!(next(events).await, "web suspended (paused)");
 }
 
+/// The error of a first subscription.
 async fn refusal(qemu: &FakeQemu) -> String {
     let source = client(qemu).greeting_timeout(SHORT).source();
     let outcome = tokio::time::timeout(PATIENCE, source.subscribe_with(Options::default())).await;

@@ -1,4 +1,4 @@
-//! What ends in a clear error.
+//! Subscriptions that fail with advice.
 
 use virevent::{EventSource, Options};
 use virevent_qemu::Qmp;
@@ -7,7 +7,7 @@ use virevent_testkit::qmp::FakeQemu;
 use super::refusal;
 
 #[tokio::test]
-async fn what_is_no_monitor_is_a_clear_error() {
+async fn a_socket_that_is_no_monitor_is_an_error_with_advice() {
     let qemu = FakeQemu::start("web").unwrap();
     qemu.change(|faults| faults.before_greeting = b"QEMU 7.2.22 monitor\r\n".to_vec());
     let error = refusal(&qemu).await;
@@ -15,7 +15,7 @@ async fn what_is_no_monitor_is_a_clear_error() {
 }
 
 #[tokio::test]
-async fn a_monitor_that_says_nothing_is_a_clear_error_within_the_deadline() {
+async fn a_silent_monitor_is_an_error_within_the_deadline() {
     let qemu = FakeQemu::start("web").unwrap();
     qemu.change(|faults| faults.deaf = true);
     let error = refusal(&qemu).await;
@@ -23,7 +23,7 @@ async fn a_monitor_that_says_nothing_is_a_clear_error_within_the_deadline() {
 }
 
 #[tokio::test]
-async fn a_monitor_that_greets_and_answers_nothing_is_not_taken_for_one_that_is_held() {
+async fn a_monitor_that_greets_without_answers_is_not_held() {
     let qemu = FakeQemu::start("web").unwrap();
     qemu.change(|faults| faults.unanswered = vec!["qmp_capabilities".into()]);
     let error = refusal(&qemu).await;
@@ -32,7 +32,7 @@ async fn a_monitor_that_greets_and_answers_nothing_is_not_taken_for_one_that_is_
 }
 
 #[tokio::test]
-async fn what_is_no_socket_is_a_clear_error() {
+async fn a_file_that_is_no_socket_is_an_error_with_advice() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file");
     std::fs::write(&file, "").unwrap();
@@ -45,12 +45,12 @@ async fn what_is_no_socket_is_a_clear_error() {
 }
 
 #[tokio::test]
-async fn a_qemu_that_hangs_up_midway_through_the_questions_is_a_clear_error() {
+async fn a_qemu_that_hangs_up_before_its_answers_is_an_error() {
     for question in ["qmp_capabilities", "query-name", "query-status"] {
         let qemu = FakeQemu::start("web").unwrap();
         qemu.change(|faults| faults.hang_up_at = vec![question.into()]);
         let error = refusal(&qemu).await;
-        assert!(error.contains("hung up in the midst"), "{error}");
+        assert!(error.contains("hung up before it answered"), "{error}");
     }
 }
 

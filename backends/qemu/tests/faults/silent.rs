@@ -1,4 +1,4 @@
-//! What changes without a word: only the run state says so.
+//! Changes without an event: only the run state shows them.
 
 use virevent::driver::{Driver, Settings};
 use virevent::{EventSource, EventStream};
@@ -8,7 +8,7 @@ use virevent_testkit::qmp::FakeQemu;
 
 use super::{PATIENCE, SHORT, all, client, next};
 
-/// A running `web` that is asked how it is in short intervals.
+/// A running `web` that is asked for its run state at short intervals.
 async fn asked() -> (FakeQemu, EventStream) {
     let qemu = FakeQemu::start("web").unwrap();
     let source = client(&qemu).keepalive(SHORT, 100 * SHORT).source();
@@ -30,27 +30,28 @@ async fn a_silent_change_is_delivered_at_the_next_keepalive() {
         ("prelaunch", "web suspended"),
         ("shutdown", "web shutting_down"),
     ];
-    for (status, told) in table {
+    for (status, delivered) in table {
         qemu.set_status(status);
         let event = next(&mut events).await;
-        assert!(event.starts_with(told), "{status}: {event}");
+        assert!(event.starts_with(delivered), "{status}: {event}");
     }
 }
 
 #[tokio::test]
-async fn a_silent_change_is_delivered_though_events_never_cease() {
+async fn a_silent_change_is_delivered_during_a_flood_of_events() {
     let (qemu, mut events) = asked().await;
     qemu.set_status("paused");
     let deadline = tokio::time::Instant::now() + PATIENCE;
-    let mut told = String::new();
-    while !told.contains("suspended") {
-        assert!(tokio::time::Instant::now() < deadline, "only events, and no state");
+    let mut delivered = String::new();
+    while !delivered.contains("suspended") {
+        assert!(tokio::time::Instant::now() < deadline, "only events were delivered, and no state");
+        // Each event is a sign of life, and must not put off the question for the run state.
         qemu.emit("RTC_CHANGE", r#"{"offset": 1}"#);
-        told = next(&mut events).await;
+        delivered = next(&mut events).await;
     }
 }
 
-/// A source that asks nothing by itself, and verifies in short intervals.
+/// A source without a keepalive that verifies at short intervals.
 fn verified(client: Qmp) -> Driver {
     client
         .keepalive(10 * PATIENCE, PATIENCE)
@@ -87,14 +88,15 @@ async fn verification_of_an_unchanged_qemu_delivers_nothing() {
 async fn an_unchanged_qemu_delivers_nothing() {
     let (qemu, mut events) = asked().await;
     let asked = qemu.calls("query-status");
+    // Several answers that say the same, and then an event that would come after any of theirs.
     qemu.until(|qemu| qemu.calls("query-status") > asked + 3).await;
     qemu.end(None);
     assert_eq!(next(&mut events).await, "web stopped (failed)");
 }
 
 #[tokio::test]
-async fn an_event_that_leaves_the_run_state_open_has_it_asked_for() {
-    // The state before, the event and what it is delivered as, the state after, and how that is delivered.
+async fn an_event_that_leaves_the_state_open_asks_for_the_run_state() {
+    // The state before, the event and its change, the state after, and the change that leads there.
     let table = [
         ("paused", "RESUME", "web resumed (unpaused)", "suspended", "web pm_suspended"),
         ("suspended", "WAKEUP", "web started (wakeup)", "postmigrate", "web suspended (migrated)"),
@@ -103,7 +105,7 @@ async fn an_event_that_leaves_the_run_state_open_has_it_asked_for() {
     for (before, event, delivered, after, then) in table {
         let qemu = FakeQemu::start("web").unwrap();
         qemu.set_status(before);
-        // No keepalive comes in time.
+        // The keepalive is too slow to find the state.
         let source = client(&qemu).keepalive(10 * PATIENCE, PATIENCE).source();
         let mut events = source.subscribe_with(all()).await.unwrap();
         until_synced(&mut events).await.unwrap();

@@ -1,17 +1,17 @@
-//! What guests do by themselves, and what that is told as.
+//! What guests do by themselves, and the events of it.
 
 use virevent::{EventStream, Kind, Options};
 use virevent_testkit::servers::{Deed, Guest, Qemu, QemuConfig};
 
-use super::{told_until, watch};
+use super::{delivered_until, watch};
 
-/// What is told of a guest that does this a second after it was let go, in a QEMU with these
-/// arguments, until an event of which `last` is part.
-async fn told_of(deed: Deed, args: &[&str], last: &str) -> Vec<String> {
+/// The events of a guest that does this a second after `cont`, in a QEMU with these arguments, up
+/// to one that contains `last`.
+async fn delivered_by(deed: Deed, args: &[&str], last: &str) -> Vec<String> {
     begun(deed, args, last).await.2
 }
 
-/// The same, with the QEMU and the stream to go on with.
+/// The same, with the QEMU and the stream.
 async fn begun(deed: Deed, args: &[&str], last: &str) -> (Qemu, EventStream, Vec<String>) {
     let guest = Guest::after(1, "web", deed);
     let config = QemuConfig::default().name("web").guest(guest).args(args);
@@ -22,103 +22,107 @@ async fn begun(deed: Deed, args: &[&str], last: &str) -> (Qemu, EventStream, Vec
         .kind("other:WATCHDOG".parse().unwrap());
     let (mut events, _) = watch(&qemu.uri(), wanted).await;
     qemu.run("cont").await.unwrap();
-    let mut told = told_until(&mut events, last).await;
-    assert_eq!(told.remove(0), "web resumed (unpaused)");
-    (qemu, events, told)
+    let mut delivered = delivered_until(&mut events, last).await;
+    assert_eq!(delivered.remove(0), "web resumed (unpaused)");
+    (qemu, events, delivered)
 }
 
 #[tokio::test]
 #[ignore = "needs qemu"]
 async fn a_guest_that_powers_itself_off_is_shut_down() {
-    let told = told_of(Deed::PowerOff, &[], "stopped").await;
-    assert_eq!(told, ["web shutting_down (guest)", "web stopped (shutdown)"]);
+    let delivered = delivered_by(Deed::PowerOff, &[], "stopped").await;
+    assert_eq!(delivered, ["web shutting_down (guest)", "web stopped (shutdown)"]);
 }
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn a_guest_that_powers_itself_off_in_a_qemu_that_stays_is_stopped_when_that_quits() {
-    let (mut qemu, mut events, told) =
+async fn a_power_off_with_no_shutdown_is_stopped_when_qemu_quits() {
+    let (mut qemu, mut events, delivered) =
         begun(Deed::PowerOff, &["-no-shutdown"], "shutting_down").await;
-    assert_eq!(told, ["web shutting_down (guest)"]);
+    assert_eq!(delivered, ["web shutting_down (guest)"]);
     qemu.run("quit").await.unwrap();
-    assert_eq!(told_until(&mut events, "stopped").await, ["web stopped (shutdown)"]);
+    assert_eq!(delivered_until(&mut events, "stopped").await, ["web stopped (shutdown)"]);
 }
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn a_guest_that_panics_in_a_qemu_that_stays_has_crashed_when_that_is_ended() {
-    let (qemu, mut events, told) = begun(Deed::Panic, &["-action", "panic=pause"], "crashed").await;
-    assert_eq!(told, ["web crashed (panicked)"]);
+async fn a_panic_with_pause_has_crashed_when_qemu_ends() {
+    let (qemu, mut events, delivered) =
+        begun(Deed::Panic, &["-action", "panic=pause"], "crashed").await;
+    assert_eq!(delivered, ["web crashed (panicked)"]);
     qemu.signal("TERM");
     let end = ["web shutting_down (host)", "web stopped (crashed)"];
-    assert_eq!(told_until(&mut events, "stopped").await, end);
+    assert_eq!(delivered_until(&mut events, "stopped").await, end);
 }
 
 #[tokio::test]
 #[ignore = "needs qemu"]
 async fn a_guest_that_resets_itself_is_rebooted() {
-    assert_eq!(told_of(Deed::Reset, &[], "rebooted").await, ["web rebooted"]);
+    assert_eq!(delivered_by(Deed::Reset, &[], "rebooted").await, ["web rebooted"]);
 }
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn a_guest_that_resets_itself_in_a_qemu_that_does_not_reboot_is_shut_down() {
-    let told = told_of(Deed::Reset, &["-no-reboot"], "stopped").await;
-    assert_eq!(told, ["web shutting_down (guest)", "web stopped (shutdown)"]);
+async fn a_reset_with_no_reboot_is_shut_down() {
+    let delivered = delivered_by(Deed::Reset, &["-no-reboot"], "stopped").await;
+    assert_eq!(delivered, ["web shutting_down (guest)", "web stopped (shutdown)"]);
 }
 
 #[tokio::test]
 #[ignore = "needs qemu"]
 async fn a_guest_that_panics_has_crashed() {
-    let told = told_of(Deed::Panic, &[], "stopped").await;
+    let delivered = delivered_by(Deed::Panic, &[], "stopped").await;
     let end = ["web shutting_down (finished)", "web stopped (crashed)"];
-    assert_eq!((&*told[0], &told[1..]), ("web crashed (panicked)", &end.map(String::from)[..]));
+    assert_eq!(
+        (&*delivered[0], &delivered[1..]),
+        ("web crashed (panicked)", &end.map(String::from)[..])
+    );
 }
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn a_guest_that_loads_a_crash_kernel_has_crashed_and_goes_on() {
-    let told = told_of(Deed::CrashLoad, &[], "crashed").await;
-    assert_eq!(told, ["web crashed (crashloaded)"]);
+async fn a_guest_that_loads_a_crash_kernel_crashes_and_runs_on() {
+    let delivered = delivered_by(Deed::CrashLoad, &[], "crashed").await;
+    assert_eq!(delivered, ["web crashed (crashloaded)"]);
 }
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn a_guest_that_sleeps_is_awakened_by_its_host() {
+async fn a_sleeping_guest_is_woken_by_its_host() {
     let guest = Guest::after(1, "web", Deed::Sleep);
     let mut qemu = QemuConfig::default().name("web").guest(guest).start().await.unwrap();
     let (mut events, _) = watch(&qemu.uri(), Options::default()).await;
     qemu.run("cont").await.unwrap();
-    let told = told_until(&mut events, "pm_suspended").await;
-    assert_eq!(told, ["web resumed (unpaused)", "web pm_suspended (memory)"]);
+    let delivered = delivered_until(&mut events, "pm_suspended").await;
+    assert_eq!(delivered, ["web resumed (unpaused)", "web pm_suspended (memory)"]);
     qemu.run("system_wakeup").await.unwrap();
-    assert_eq!(told_until(&mut events, "started").await, ["web started (wakeup)"]);
+    assert_eq!(delivered_until(&mut events, "started").await, ["web started (wakeup)"]);
 }
 
-/// A guest that sleeps, in a QEMU of which all is known.
+/// A guest that sleeps, and a stream that has delivered that.
 async fn asleep() -> (Qemu, EventStream) {
     let guest = Guest::after(1, "web", Deed::Sleep);
     let mut qemu = QemuConfig::default().name("web").guest(guest).start().await.unwrap();
     let (mut events, _) = watch(&qemu.uri(), Options::default()).await;
     qemu.run("cont").await.unwrap();
-    told_until(&mut events, "pm_suspended").await;
+    delivered_until(&mut events, "pm_suspended").await;
     (qemu, events)
 }
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn a_sleeping_guest_that_is_reset_is_in_the_state_qemu_says() {
+async fn a_sleeping_guest_that_is_reset_has_the_state_of_qemu() {
     let (mut qemu, mut events) = asleep().await;
     qemu.run("system_reset").await.unwrap();
     if qemu.run("query-status").await.unwrap().contains("\"running\": true") {
         assert_eq!(
-            told_until(&mut events, "started").await.last().unwrap(),
+            delivered_until(&mut events, "started").await.last().unwrap(),
             "web started (wakeup)"
         );
     } else {
-        // QEMU 7.2 is prelaunch then.
+        // QEMU 7.2 goes to prelaunch and sends no event for that.
         assert_eq!(
-            told_until(&mut events, "suspended").await.last().unwrap(),
+            delivered_until(&mut events, "suspended").await.last().unwrap(),
             "web suspended (paused)"
         );
     }
@@ -126,56 +130,59 @@ async fn a_sleeping_guest_that_is_reset_is_in_the_state_qemu_says() {
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn a_sleeping_guest_that_is_saved_is_paused_for_the_migration() {
+async fn a_sleeping_guest_that_is_saved_is_paused_for_migration() {
     let (mut qemu, mut events) = asleep().await;
     qemu.run_with("migrate", r#"{"uri": "exec:cat >/dev/null"}"#).await.unwrap();
-    // QEMU 7.2 says STOP and WAKEUP, and does not run.
-    let told = told_until(&mut events, "(migrated)").await;
-    assert_eq!(told.last().unwrap(), "web suspended (migrated)");
+    // QEMU 7.2 sends STOP and WAKEUP, and the guest does not run.
+    let delivered = delivered_until(&mut events, "(migrated)").await;
+    assert_eq!(delivered.last().unwrap(), "web suspended (migrated)");
     qemu.run("quit").await.unwrap();
-    assert_eq!(told_until(&mut events, "stopped").await.last().unwrap(), "web stopped (migrated)");
+    assert_eq!(
+        delivered_until(&mut events, "stopped").await.last().unwrap(),
+        "web stopped (migrated)"
+    );
 }
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn a_sleeping_guest_that_is_stopped_and_continued_still_sleeps() {
+async fn a_sleeping_guest_still_sleeps_after_stop_and_cont() {
     let (mut qemu, mut events) = asleep().await;
     qemu.run("stop").await.unwrap();
     qemu.run("cont").await.unwrap();
     assert!(qemu.run("query-status").await.unwrap().contains("suspended"));
     qemu.run("system_wakeup").await.unwrap();
-    let told = told_until(&mut events, "started").await;
-    // Before 9.0 QEMU says nothing of the two; since then it says STOP and RESUME.
-    match told.iter().rposition(|event| event.contains("resumed")) {
-        Some(at) => assert_eq!(told[at + 1], "web pm_suspended", "{told:?}"),
-        None => assert_eq!(told.len(), 1, "{told:?}"),
+    let delivered = delivered_until(&mut events, "started").await;
+    // Before 9.0 QEMU sends nothing for the two; from 9.0 on it sends STOP and RESUME.
+    match delivered.iter().rposition(|event| event.contains("resumed")) {
+        Some(at) => assert_eq!(delivered[at + 1], "web pm_suspended", "{delivered:?}"),
+        None => assert_eq!(delivered.len(), 1, "{delivered:?}"),
     }
 }
 
 #[tokio::test]
 #[ignore = "needs qemu"]
 async fn a_guest_that_hibernates_is_shut_down() {
-    let told = told_of(Deed::Hibernate, &[], "stopped").await;
+    let delivered = delivered_by(Deed::Hibernate, &[], "stopped").await;
     let all = ["web pm_suspended (disk)", "web shutting_down (guest)", "web stopped (shutdown)"];
-    assert_eq!(told, all);
+    assert_eq!(delivered, all);
 }
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn a_guest_whose_watchdog_bites_is_paused_reset_or_destroyed() {
-    let told = told_of(Deed::Starve, &["-action", "watchdog=pause"], "suspended").await;
-    assert_eq!(told.last().unwrap(), "web suspended (watchdog)");
-    let told = told_of(Deed::Starve, &["-action", "watchdog=reset"], "rebooted").await;
-    assert_eq!(told.last().unwrap(), "web rebooted");
-    // QEMU says nothing more than that the watchdog bit.
-    let told = told_of(Deed::Starve, &["-action", "watchdog=poweroff"], "stopped").await;
-    assert!(told[0].contains("WATCHDOG"), "{told:?}");
-    assert_eq!(told[1..], ["web stopped (destroyed)"]);
+async fn a_watchdog_pauses_resets_or_destroys_its_guest() {
+    let delivered = delivered_by(Deed::Starve, &["-action", "watchdog=pause"], "suspended").await;
+    assert_eq!(delivered.last().unwrap(), "web suspended (watchdog)");
+    let delivered = delivered_by(Deed::Starve, &["-action", "watchdog=reset"], "rebooted").await;
+    assert_eq!(delivered.last().unwrap(), "web rebooted");
+    // WATCHDOG is the only event: QEMU sends no SHUTDOWN.
+    let delivered = delivered_by(Deed::Starve, &["-action", "watchdog=poweroff"], "stopped").await;
+    assert!(delivered[0].contains("WATCHDOG"), "{delivered:?}");
+    assert_eq!(delivered[1..], ["web stopped (destroyed)"]);
 }
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn a_guest_whose_disk_fails_is_paused_for_it() {
-    let told = told_of(Deed::Misread, &[], "suspended").await;
-    assert_eq!(told, ["web suspended (ioerror)"]);
+async fn a_guest_whose_disk_fails_is_paused_with_ioerror() {
+    let delivered = delivered_by(Deed::Misread, &[], "suspended").await;
+    assert_eq!(delivered, ["web suspended (ioerror)"]);
 }

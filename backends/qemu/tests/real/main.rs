@@ -29,38 +29,38 @@ fn all() -> Options {
     Options::default().kind(Kind::Lifecycle).kind(Kind::Reboot).kind(Kind::Other)
 }
 
-/// A stream that is synced, and what it told until then.
+/// A stream that is synced, and the events until then.
 async fn watch(uri: &str, options: Options) -> (EventStream, Vec<String>) {
-    // No keepalive comes in time: what is delivered is so for another reason.
+    // The keepalive is too slow to find a state: the events are delivered for another reason.
     let source = Qmp::new(uri)
         .unwrap()
         .look_every(Duration::from_millis(20))
         .keepalive(10 * PATIENCE, PATIENCE)
         .source();
     let mut events = source.subscribe_with(options).await.unwrap();
-    let told = until_synced(&mut events).await.unwrap();
-    (events, told.iter().map(in_short).collect())
+    let delivered = until_synced(&mut events).await.unwrap();
+    (events, delivered.iter().map(in_short).collect())
 }
 
-/// What is told up to the first event of which this is part.
-async fn told_until(events: &mut EventStream, last: &str) -> Vec<String> {
-    let mut told: Vec<String> = Vec::new();
-    while !told.last().is_some_and(|line| line.contains(last)) {
+/// The events up to the first that contains this.
+async fn delivered_until(events: &mut EventStream, last: &str) -> Vec<String> {
+    let mut delivered: Vec<String> = Vec::new();
+    while !delivered.last().is_some_and(|line| line.contains(last)) {
         match next_within(events, PATIENCE).await {
-            Ok(event) => told.push(in_short(&event)),
-            Err(failure) => panic!("{failure}, after {told:#?}"),
+            Ok(event) => delivered.push(in_short(&event)),
+            Err(failure) => panic!("{failure}, after {delivered:#?}"),
         }
     }
-    told
+    delivered
 }
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn the_life_of_a_machine() {
+async fn a_machine_is_delivered_from_its_start_to_its_end() {
     let mut qemu = QemuConfig::default().name("web, or so").start().await.unwrap();
     let (mut events, existing) = watch(&qemu.uri(), all()).await;
     assert_eq!(existing, ["web, or so existing (paused (starting_up))"]);
-    for (command, told) in [
+    for (command, delivered) in [
         ("cont", "web, or so resumed (unpaused)"),
         ("stop", "web, or so suspended (paused)"),
         ("cont", "web, or so resumed (unpaused)"),
@@ -68,17 +68,17 @@ async fn the_life_of_a_machine() {
         ("system_powerdown", "web, or so event POWERDOWN {}"),
     ] {
         qemu.run(command).await.unwrap();
-        // Each is waited for: the cause of a pause is asked for, before the next command.
-        assert_eq!(in_short(&next_within(&mut events, PATIENCE).await.unwrap()), told);
+        // Before the next command: it would change the run state that gives the cause of a pause.
+        assert_eq!(in_short(&next_within(&mut events, PATIENCE).await.unwrap()), delivered);
     }
     qemu.run("quit").await.unwrap();
-    let told = told_until(&mut events, "stopped").await;
-    assert_eq!(told, ["web, or so shutting_down (host)", "web, or so stopped (destroyed)"]);
+    let delivered = delivered_until(&mut events, "stopped").await;
+    assert_eq!(delivered, ["web, or so shutting_down (host)", "web, or so stopped (destroyed)"]);
 }
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn the_next_qemu_behind_a_socket_is_started_and_has_the_same_uuid() {
+async fn the_next_qemu_at_a_socket_is_started_with_the_same_uuid() {
     let mut first = QemuConfig::default().running().start().await.unwrap();
     let socket = first.socket().to_owned();
     let (mut events, existing) = watch(&first.uri(), Options::default()).await;
@@ -92,37 +92,38 @@ async fn the_next_qemu_behind_a_socket_is_started_and_has_the_same_uuid() {
     let second = QemuConfig::default().socket(&socket).start().await.unwrap();
     let started = next_within(&mut events, PATIENCE).await.unwrap();
     assert_eq!(in_short(&started), "vm started (booted)");
-    let (old, new) = (stopped.domain().unwrap(), started.domain().unwrap());
+    let old = stopped.domain().unwrap();
+    let new = started.domain().unwrap();
     assert!(old.is_same(new) && new.id() == second.pid());
-    assert_eq!(told_until(&mut events, "suspended").await, ["vm suspended (paused)"]);
+    assert_eq!(delivered_until(&mut events, "suspended").await, ["vm suspended (paused)"]);
 }
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn a_qemu_that_is_told_to_end_by_a_signal_is_destroyed() {
+async fn a_qemu_ended_by_a_signal_is_destroyed() {
     let qemu = QemuConfig::default().running().start().await.unwrap();
     let (mut events, _) = watch(&qemu.uri(), Options::default()).await;
     qemu.signal("TERM");
-    let told = told_until(&mut events, "stopped").await;
-    assert_eq!(told, ["vm shutting_down (host)", "vm stopped (destroyed)"]);
+    let delivered = delivered_until(&mut events, "stopped").await;
+    assert_eq!(delivered, ["vm shutting_down (host)", "vm stopped (destroyed)"]);
 }
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn a_frozen_qemu_is_out_of_reach_and_never_stopped() {
+async fn a_frozen_qemu_is_a_gap_and_never_stopped() {
     let mut qemu = QemuConfig::default().running().start().await.unwrap();
     let source = quick(&qemu.uri()).source();
     let mut events = source.subscribe_with(Options::default()).await.unwrap();
     until_synced(&mut events).await.unwrap();
     qemu.signal("STOP");
-    let told = told_until(&mut events, "disconnected").await;
-    assert_eq!(told.len(), 1, "{told:?}");
+    let delivered = delivered_until(&mut events, "disconnected").await;
+    assert_eq!(delivered.len(), 1, "{delivered:?}");
     assert!(next_within(&mut events, Duration::from_secs(3)).await.is_err());
     assert!(matches!(source.health().status(), virevent::Status::Disconnected(_)));
     qemu.signal("CONT");
-    assert_eq!(told_until(&mut events, "synced").await.len(), 1);
+    assert_eq!(delivered_until(&mut events, "synced").await.len(), 1);
     qemu.run("stop").await.unwrap();
-    assert_eq!(told_until(&mut events, "susp").await, ["vm suspended (paused)"]);
+    assert_eq!(delivered_until(&mut events, "susp").await, ["vm suspended (paused)"]);
 }
 
 #[tokio::test]
@@ -132,16 +133,16 @@ async fn a_frozen_qemu_that_is_killed_is_stopped_at_once() {
     let mut events = quick(&qemu.uri()).source().subscribe_with(Options::default()).await.unwrap();
     until_synced(&mut events).await.unwrap();
     qemu.signal("STOP");
-    told_until(&mut events, "disconnected").await;
+    delivered_until(&mut events, "disconnected").await;
     qemu.signal("KILL");
-    let told = told_until(&mut events, "synced").await;
-    assert_eq!(told[0], "vm stopped (failed) [inferred]");
-    assert!(told[1].contains("(0 domains)"), "{told:?}");
+    let delivered = delivered_until(&mut events, "synced").await;
+    assert_eq!(delivered[0], "vm stopped (failed) [inferred]");
+    assert!(delivered[1].contains("(0 domains)"), "{delivered:?}");
 }
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn a_monitor_that_another_client_holds_is_told_and_taken_when_it_is_free() {
+async fn a_held_monitor_is_an_error_until_it_is_released() {
     let qemu = QemuConfig::default().running().start().await.unwrap();
     let mut holder = BufReader::new(UnixStream::connect(qemu.socket()).await.unwrap());
     holder.read_line(&mut String::new()).await.unwrap();
@@ -149,15 +150,15 @@ async fn a_monitor_that_another_client_holds_is_told_and_taken_when_it_is_free()
     let error = source.subscribe_with(Options::default()).await.unwrap_err().to_line();
     assert!(error.contains("another client holds"), "{error}");
     let mut events = source.subscribe_with(Options::default().wait(true)).await.unwrap();
-    told_until(&mut events, "disconnected").await;
+    delivered_until(&mut events, "disconnected").await;
     drop(holder);
-    let told = told_until(&mut events, "synced").await;
-    assert_eq!(told[0], "vm existing (running)");
+    let delivered = delivered_until(&mut events, "synced").await;
+    assert_eq!(delivered[0], "vm existing (running)");
 }
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn many_subscribers_share_the_one_monitor_and_the_last_frees_it() {
+async fn subscribers_share_a_monitor_and_the_last_releases_it() {
     let mut qemu = QemuConfig::default().running().start().await.unwrap();
     let source = quick(&qemu.uri()).source();
     let mut streams = Vec::new();
@@ -178,11 +179,11 @@ async fn the_end_of_a_qemu_on_a_tcp_port_is_no_gap() {
     for command in ["quit", "quit", "quit", "KILL", "KILL", "KILL"] {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut qemu = QemuConfig::default().name("web").tcp(free).running().start().await.unwrap();
-        // It is looked for as often as by default.
+        // The default interval over TCP.
         let source = Qmp::new(&qemu.uri()).unwrap().source();
         let mut events = source.subscribe_with(all()).await.unwrap();
         until_synced(&mut events).await.unwrap();
-        // As of a connection that is older than that.
+        // A connection older than the interval is replaced at once when it breaks.
         tokio::time::sleep(Duration::from_millis(1100)).await;
         let expected = if command == "quit" {
             qemu.run("quit").await.unwrap();
@@ -191,7 +192,7 @@ async fn the_end_of_a_qemu_on_a_tcp_port_is_no_gap() {
             qemu.signal(command);
             vec!["web stopped (failed)"]
         };
-        assert_eq!(told_until(&mut events, "stopped").await, expected);
+        assert_eq!(delivered_until(&mut events, "stopped").await, expected);
     }
 }
 
@@ -203,6 +204,7 @@ async fn a_real_storage_daemon_is_no_virtual_machine() {
     let chardev = format!("socket,id=m,path={},server=on,wait=off", socket.display());
     let mut daemon = tokio::process::Command::new("qemu-storage-daemon")
         .args(["--chardev", &chardev, "--monitor", "chardev=m"])
+        // The test may fail before it ends the daemon.
         .kill_on_drop(true)
         .spawn()
         .unwrap();
@@ -222,7 +224,7 @@ async fn a_real_storage_daemon_is_no_virtual_machine() {
 
 #[tokio::test]
 #[ignore = "needs qemu and root"]
-async fn a_qemu_in_a_pid_namespace_is_told_from_the_next_there() {
+async fn a_qemu_in_a_pid_namespace_is_distinguished_from_the_next() {
     let guest = || QemuConfig::default().name("web").guest(Guest::idle("web")).running();
     let home = tempfile::Builder::new().prefix("vq").tempdir().unwrap();
     let socket = home.path().join("vm.sock");
@@ -230,11 +232,11 @@ async fn a_qemu_in_a_pid_namespace_is_told_from_the_next_there() {
     let (mut events, existing) = watch(&first.uri(), Options::default()).await;
     assert_eq!(existing, ["web existing (running)"]);
     for _ in 0..5 {
-        // It listens before the one before it has ended, and its threads have the same numbers.
+        // The successor listens before the first has ended, and its threads have the same numbers.
         let second = guest().in_pid_namespace().socket(&socket).start().await.unwrap();
         first.signal("KILL");
-        let told = told_until(&mut events, "started").await;
-        assert_eq!(told, ["web stopped (failed)", "web started (booted)"]);
+        let delivered = delivered_until(&mut events, "started").await;
+        assert_eq!(delivered, ["web stopped (failed)", "web started (booted)"]);
         first = second;
     }
 }
@@ -244,7 +246,7 @@ struct Orphan(rustix::process::Pid);
 
 impl Orphan {
     fn kill(&self) {
-        // Gone already is as good.
+        // Fails if it has ended already.
         let _ = rustix::process::kill_process(self.0, rustix::process::Signal::KILL);
     }
 }
@@ -255,11 +257,11 @@ impl Drop for Orphan {
     }
 }
 
-/// Where the manager of the test below is to make a socket, while it is one.
+/// The variable with the path at which the manager of the test below makes a socket.
 const MANAGED: &str = "VIREVENT_MANAGED_SOCKET";
 
-/// No test but a helper, which the test below runs as a process of its own: the manager. Without the
-/// variable it does nothing.
+/// Not a test, but the manager of the test below, which runs it as a process of its own. Without
+/// the variable it does nothing.
 #[test]
 #[ignore = "a helper of the test below"]
 fn helper_that_is_the_manager() {
@@ -268,7 +270,7 @@ fn helper_that_is_the_manager() {
     let handed_on = std::os::fd::OwnedFd::from(listener.try_clone().unwrap());
     let args = "-nodefaults -display none -machine none -chardev \
                 socket,id=mon,fd=0,server=on,wait=off -mon chardev=mon,mode=control";
-    // It is to outlive its manager.
+    // Not killed on drop: it must outlive its manager.
     #[allow(clippy::zombie_processes)]
     let qemu = std::process::Command::new("qemu-system-x86_64")
         .args(args.split_whitespace())
@@ -277,13 +279,13 @@ fn helper_that_is_the_manager() {
         .unwrap();
     std::fs::write(format!("{socket}.part"), qemu.id().to_string()).unwrap();
     std::fs::rename(format!("{socket}.part"), format!("{socket}.pid")).unwrap();
-    // Until it is let go.
+    // Runs until the test closes its standard input.
     let _ = std::io::stdin().read_line(&mut String::new());
 }
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn the_end_of_the_manager_that_made_the_socket_is_not_the_end_of_qemu() {
+async fn the_end_of_the_socket_owner_is_not_the_end_of_qemu() {
     let home = tempfile::Builder::new().prefix("vq").tempdir().unwrap();
     let socket = home.path().join("vm.sock");
     let mut manager = std::process::Command::new(std::env::current_exe().unwrap())
@@ -308,12 +310,12 @@ async fn the_end_of_the_manager_that_made_the_socket_is_not_the_end_of_qemu() {
     manager.wait().unwrap();
     assert!(next_within(&mut events, Duration::from_secs(2)).await.is_err());
     qemu.kill();
-    assert_eq!(told_until(&mut events, "stopped").await, ["vm stopped (failed)"]);
+    assert_eq!(delivered_until(&mut events, "stopped").await, ["vm stopped (failed)"]);
 }
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn a_socket_that_is_not_there_or_has_nobody_behind_it_is_a_clear_error() {
+async fn an_absent_or_deserted_socket_is_an_error_with_advice() {
     let qemu = Qemu::start().await.unwrap();
     let socket = qemu.socket().with_file_name("none.sock");
     let refusal = async |path: &std::path::Path| {
@@ -329,7 +331,7 @@ async fn a_socket_that_is_not_there_or_has_nobody_behind_it_is_a_clear_error() {
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn after_a_garbled_command_the_launchers_monitor_is_of_use_again() {
+async fn the_monitor_of_the_launcher_survives_a_garbled_command() {
     let mut qemu = Qemu::start().await.unwrap();
     let error = qemu.run_with("stop", "}").await.unwrap_err().to_string();
     assert!(error.contains("JSON parse error"), "{error}");

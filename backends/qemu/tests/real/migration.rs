@@ -1,4 +1,4 @@
-//! A guest that goes from one QEMU to another.
+//! Migrations from one QEMU to another.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use tokio::time::Instant;
 use virevent::Options;
 use virevent_testkit::servers::{Guest, Qemu, QemuConfig};
 
-use super::{PATIENCE, told_until, watch};
+use super::{PATIENCE, delivered_until, watch};
 
-/// Two QEMUs, between which a guest can move.
+/// Two QEMUs between which a guest can migrate.
 struct Hosts {
     here: Qemu,
     there: Qemu,
@@ -48,39 +48,42 @@ async fn a_paused_guest_that_leaves_without_an_event_has_migrated() {
         let (mut leaving, _) = watch(&hosts.here.uri(), Options::default()).await;
         hosts.here.run("cont").await.unwrap();
         hosts.here.run("stop").await.unwrap();
-        assert_eq!(told_until(&mut leaving, "suspended").await.len(), 2);
-        // The user takes a while before the guest is moved, and the network is as slow as for a guest of
-        // common size.
+        assert_eq!(delivered_until(&mut leaving, "suspended").await.len(), 2);
+        // The guest is paused for a while before the migration, and the bandwidth is limited, so
+        // that the migration takes as long as that of a guest of common size.
         tokio::time::sleep(Duration::from_millis(wait)).await;
         let slow = r#"{"max-bandwidth": 2000000}"#;
         hosts.here.run_with("migrate-set-parameters", slow).await.unwrap();
         hosts.migrate().await;
         hosts.until_completed().await;
         hosts.here.run("quit").await.unwrap();
-        let told = told_until(&mut leaving, "stopped").await;
-        assert_eq!(told, ["web shutting_down (host)", "web stopped (migrated)"], "{wait} ms");
+        let delivered = delivered_until(&mut leaving, "stopped").await;
+        assert_eq!(delivered, ["web shutting_down (host)", "web stopped (migrated)"], "{wait} ms");
     }
 }
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn a_guest_that_moves_has_migrated_on_either_side() {
+async fn a_migration_is_delivered_on_source_and_target() {
     let mut hosts = Hosts::start().await;
     let (mut leaving, _) = watch(&hosts.here.uri(), Options::default()).await;
     let (mut coming, existing) = watch(&hosts.there.uri(), Options::default()).await;
     assert_eq!(existing, ["web existing (paused (migration))"]);
     hosts.here.run("cont").await.unwrap();
-    // As libvirt does: only with it QEMU says when the guest has left.
+    // As libvirt does: only with this capability QEMU sends MIGRATION events.
     let events = r#"{"capabilities": [{"capability": "events", "state": true}]}"#;
     hosts.here.run_with("migrate-set-capabilities", events).await.unwrap();
     hosts.migrate().await;
-    assert_eq!(told_until(&mut coming, "resumed").await, ["web resumed (migrated)"]);
-    let told = told_until(&mut leaving, "suspended").await;
-    assert_eq!(told, ["web resumed (unpaused)", "web suspended (migrated)"]);
+    assert_eq!(delivered_until(&mut coming, "resumed").await, ["web resumed (migrated)"]);
+    let delivered = delivered_until(&mut leaving, "suspended").await;
+    assert_eq!(delivered, ["web resumed (unpaused)", "web suspended (migrated)"]);
     hosts.until_completed().await;
     hosts.here.run("quit").await.unwrap();
-    let told = told_until(&mut leaving, "stopped").await;
-    assert_eq!(told, ["web shutting_down (host)", "web stopped (migrated)"]);
+    let delivered = delivered_until(&mut leaving, "stopped").await;
+    assert_eq!(delivered, ["web shutting_down (host)", "web stopped (migrated)"]);
     hosts.there.run("quit").await.unwrap();
-    assert_eq!(told_until(&mut coming, "stopped").await.last().unwrap(), "web stopped (destroyed)");
+    assert_eq!(
+        delivered_until(&mut coming, "stopped").await.last().unwrap(),
+        "web stopped (destroyed)"
+    );
 }

@@ -177,7 +177,7 @@ fn a_directory_that_is_not_there_is_said_once_on_standard_error() {
     assert_eq!(outcome.status, 0, "{outcome:?}");
     let lines: Vec<_> = outcome.stderr.lines().collect();
     let [line] = lines[..] else { panic!("{outcome:?}") };
-    assert!(line.starts_with("watch: ") && line.contains("is not there"), "{line}");
+    assert!(line.starts_with("watch: ") && line.contains("does not exist yet"), "{line}");
     assert!(line.contains(&uri["qmp-dir:".len()..]), "{line}");
 }
 

@@ -1,0 +1,278 @@
+//! One connection: the only module with I/O.
+//!
+//! ```text
+//!   connect ─▶ AUTH_LIST ─▶ [AUTH_POLKIT] ─▶ keepalive? ─▶ CONNECT_OPEN ─▶ callbacks? ─▶ GET_HOSTNAME
+//! ```
+//!
+//! The handshake uses the same loop as everything after it, so that pings during the handshake are
+//! answered.
+
+mod advice;
+
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::time::timeout_at;
+use virevent::driver::{self, Batch, Connect, Interest};
+use virevent::{Domain, Error};
+use virevent_transport::{ConnectError, Endpoint, Socket, deadline_after};
+
+use crate::client::{Client, malformed};
+use crate::endpoint::{Environment, endpoint};
+use crate::uri::LibvirtUri;
+use crate::wire::xdr::{Malformed, Reader, Writer};
+use crate::wire::{Frames, Open, code, procs};
+
+/// Makes connections to one daemon.
+#[derive(Clone, Debug)]
+pub(crate) struct Opener {
+    pub(crate) uri: LibvirtUri,
+    pub(crate) read_only: bool,
+    /// How long connecting may take, the handshake included.
+    pub(crate) timeout: Duration,
+}
+
+impl Connect for Opener {
+    type Session = Session;
+
+    fn uri(&self) -> &str {
+        &self.uri.shown
+    }
+
+    async fn connect(&self) -> Result<Session, Error> {
+        let endpoint = endpoint(&self.uri, self.read_only, &Environment::now())
+            .map_err(|reason| Error::InvalidUri { uri: self.uri.shown.clone(), reason })?;
+        // The driver has a deadline as well, but its error cannot name the call without a reply.
+        let deadline = deadline_after(self.timeout);
+        let timed_out = |call| Error::Timeout { call, after: self.timeout };
+        let socket = match Socket::connect(&endpoint, deadline).await {
+            Ok(socket) => socket,
+            Err(ConnectError::TimedOut) => return Err(timed_out("the connection attempt")),
+            Err(ConnectError::Io(error)) => {
+                return Err(advice::unreachable(&self.uri, &endpoint, error));
+            }
+        };
+        let mut session = Session::new(socket, endpoint);
+        match timeout_at(deadline, session.handshake(&self.uri.name, self.read_only)).await {
+            Ok(Ok(())) => Ok(session),
+            Ok(Err(error)) => Err(session.with_endpoint(error)),
+            Err(_) => Err(timed_out(advice::unanswered(session.client.calls.oldest_procedure()))),
+        }
+    }
+}
+
+/// A connection whose handshake is done, or under way.
+pub(crate) struct Session {
+    socket: Socket,
+    endpoint: Endpoint,
+    host: String,
+    frames: Frames,
+    client: Client,
+    /// Whether the server answers pings.
+    has_keepalive: bool,
+    /// Whether the handshake is done.
+    is_open: bool,
+}
+
+impl driver::Session for Session {
+    fn host(&self) -> &str {
+        &self.host
+    }
+
+    fn set_interest(&mut self, interest: &Interest, tag: u64) {
+        self.client.set_interest(interest, tag);
+    }
+
+    fn request_list(&mut self, tag: u64) {
+        self.client.request_list(tag);
+    }
+
+    fn request_state(&mut self, domain: &Domain, tag: u64) -> bool {
+        self.client.request_state(domain, tag);
+        true
+    }
+
+    fn ping(&mut self) -> bool {
+        if self.has_keepalive {
+            self.client.calls.keepalive(procs::PING);
+        }
+        self.has_keepalive
+    }
+
+    async fn advance(&mut self, out: &mut Batch) -> Result<(), Error> {
+        // A change that needs no call gets no reply that would report it.
+        if self.client.report_interest(out) {
+            return Ok(());
+        }
+        self.exchange(out).await.map_err(|error| self.with_endpoint(error))
+    }
+}
+
+impl Session {
+    pub(crate) fn new(socket: Socket, endpoint: Endpoint) -> Self {
+        Self {
+            socket,
+            endpoint,
+            host: String::new(),
+            frames: Frames::new(),
+            client: Client::new(),
+            has_keepalive: false,
+            is_open: false,
+        }
+    }
+
+    /// Writes what waits to be written, reads once, and handles the frames that are complete.
+    async fn exchange(&mut self, out: &mut Batch) -> Result<(), Error> {
+        poll_fn(|cx| self.poll_io(cx)).await?;
+        while let Some(frame) = self
+            .frames
+            .next_frame()
+            .map_err(|error| Error::Protocol { detail: error.to_string() })?
+        {
+            self.client.receive(&frame, out)?;
+        }
+        Ok(())
+    }
+
+    /// The error; one about the protocol with the endpoint and what to check there.
+    fn with_endpoint(&self, error: Error) -> Error {
+        match error {
+            Error::Protocol { detail } => {
+                let endpoint = &self.endpoint;
+                let advice = format!("check that a libvirt daemon listens on {endpoint}");
+                Error::Protocol { detail: format!("{detail}; {advice}") }
+            }
+            error => error,
+        }
+    }
+
+    /// Writes what can be written, and reads once. All state is in `self`, so a future around it
+    /// may be dropped.
+    fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let outbox = self.client.calls.outbox();
+        match ready!(self.socket.poll_io(cx, outbox, self.frames.spare())) {
+            Ok(0) => Poll::Ready(Err(self.closed())),
+            Ok(bytes) => {
+                self.frames.filled(bytes);
+                Poll::Ready(Ok(()))
+            }
+            // A daemon that is killed with unread calls in its socket resets the connection.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                Poll::Ready(Err(self.closed()))
+            }
+            Err(error) => Poll::Ready(Err(Error::Unreachable {
+                endpoint: self.endpoint.to_string(),
+                reason: "the connection broke".into(),
+                source: Arc::new(error),
+            })),
+        }
+    }
+
+    fn closed(&self) -> Error {
+        let detail = advice::closed(self.is_open).into();
+        Error::Closed { endpoint: self.endpoint.to_string(), detail }
+    }
+
+    /// Makes a call of the handshake and waits for the reply.
+    async fn call(
+        &mut self,
+        procedure: i32,
+        args: impl FnOnce(&mut Writer<'_>),
+    ) -> Result<Vec<u8>, Error> {
+        self.client.call_handshake(procedure, args);
+        loop {
+            if let Some(reply) = self.client.take_handshake_reply() {
+                return reply;
+            }
+            // Nothing is registered yet. A peer that sends events all the same must not fill our
+            // memory, so they are dropped with this batch.
+            self.exchange(&mut Batch::new("", "")).await?;
+        }
+    }
+
+    pub(crate) async fn handshake(&mut self, name: &str, read_only: bool) -> Result<(), Error> {
+        self.authenticate().await?;
+        // The only feature that a server answers before CONNECT_OPEN: any other is an error there.
+        // The question also makes the server send pings, which are answered from here on.
+        self.has_keepalive = self.supports(procs::feature::KEEPALIVE).await?;
+        let open = Open { name: Some(name.as_bytes()), flags: read_only.into() };
+        self.call(procs::CONNECT_OPEN, |args| open.write(args)).await?;
+        let callbacks = self.supports(procs::feature::EVENT_CALLBACK).await?;
+        // Before the first registration, which depends on it.
+        self.client.registrations.legacy = !callbacks;
+        self.host = match self.call(procs::CONNECT_GET_HOSTNAME, |_| {}).await {
+            Ok(reply) => {
+                let name = Reader::new(&reply).string();
+                let name = name.map_err(|error| malformed(&error, procs::CONNECT_GET_HOSTNAME))?;
+                String::from_utf8_lossy(name).into_owned()
+            }
+            // The hypervisor's driver has no such call: the host is the one that we connected to.
+            Err(Error::Server(_)) => match &self.endpoint {
+                Endpoint::Tcp(host, _) => host.clone(),
+                Endpoint::Unix(_) => "localhost".into(),
+            },
+            Err(error) => return Err(error),
+        };
+        self.is_open = true;
+        Ok(())
+    }
+
+    async fn authenticate(&mut self) -> Result<(), Error> {
+        let reply = self.call(procs::AUTH_LIST, |_| {}).await?;
+        let methods = auth_methods(&reply).map_err(|error| malformed(&error, procs::AUTH_LIST))?;
+        // libvirtd accepts root on a unix socket without polkit, and answers AUTH_POLKIT there with
+        // an error: only what the list contains may be called.
+        if methods.is_empty() || methods.contains(&procs::auth::NONE) {
+            return Ok(());
+        }
+        if methods.contains(&procs::auth::POLKIT) {
+            return match self.call(procs::AUTH_POLKIT, |_| {}).await {
+                Err(Error::Server(refusal)) => Err(Error::Authentication {
+                    detail: format!(
+                        "polkit refused ({}): run as root or in the group libvirt, or allow \
+                         org.libvirt.unix.monitor to this user",
+                        refusal.message
+                    ),
+                }),
+                outcome => outcome.map(drop),
+            };
+        }
+        let has_sasl = methods.contains(&procs::auth::SASL);
+        let method = if has_sasl { "SASL" } else { "an unknown method" };
+        Err(Error::Authentication {
+            detail: format!(
+                "{method}, on {}, which this version does not support: connect to a unix socket, \
+                 or set auth_unix_ro, auth_unix_rw or auth_tcp to \"none\" in the daemon's \
+                 configuration",
+                self.endpoint
+            ),
+        })
+    }
+
+    async fn supports(&mut self, feature: i32) -> Result<bool, Error> {
+        match self.call(procs::CONNECT_SUPPORTS_FEATURE, |args| args.i32(feature)).await {
+            Ok(reply) => {
+                let supported = Reader::new(&reply).i32();
+                supported
+                    .map(|supported| supported != 0)
+                    .map_err(|error| malformed(&error, procs::CONNECT_SUPPORTS_FEATURE))
+            }
+            // A server that is older than the call.
+            Err(Error::Server(error))
+                if matches!(error.code, code::NO_SUPPORT | code::INTERNAL_ERROR) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The methods of authentication that a server accepts: see [`procs::auth`].
+fn auth_methods(reply: &[u8]) -> Result<Vec<i32>, Malformed> {
+    let mut body = Reader::new(reply);
+    (0..body.count(20, 4)?).map(|_| body.i32()).collect()
+}
