@@ -80,7 +80,7 @@ pub use self::event::{
     MemoryFailureAction, MemoryFailureRecipient, MetadataType, Notice, NoticeBody, Origin,
     ParamValue, Params, PausedReason, PmSuspendCause, RawEvent, Reboot, ResumeCause, RunningReason,
     Scope, ShutdownCause, ShutoffReason, ShuttingDownReason, StartCause, State, StopCause,
-    SuspendCause, Synced, TrayChangeReason, UndefineCause, WatchdogAction,
+    SuspendCause, Synced, Text, TrayChangeReason, UndefineCause, WatchdogAction,
 };
 pub use self::ext::{DomainEvents, EventSourceExt, Lifecycles, OfDomain, Waited};
 pub use self::fault::{Fault, FaultKind};

@@ -14,7 +14,7 @@ use virevent::{
     Gap, GapKind, GraphicsAddress, GraphicsIdentity, GraphicsPhase, IoErrorAction, Kind, Lifecycle,
     MemoryFailureAction, MemoryFailureRecipient, MetadataType, Notice, NoticeBody, Origin,
     ParamValue, Params, PausedReason, PmSuspendCause, RawEvent, Reboot, RunningReason, Scope,
-    StartCause, State, StopCause, Synced, TrayChangeReason, WatchdogAction,
+    StartCause, State, StopCause, Synced, Text, TrayChangeReason, WatchdogAction,
 };
 
 use self::schema::Schema;
@@ -55,7 +55,7 @@ fn text(event: &DomainEvent) -> String {
 
 /// A notice of every kind, some with values that have no name.
 fn every_notice() -> Vec<NoticeBody> {
-    let text = |text: &str| -> Box<str> { text.into() };
+    let text = |text: &str| -> Text { text.into() };
     let address = |node, service| GraphicsAddress {
         family: AddressFamily::Ipv4,
         node: text(node),

@@ -41,6 +41,7 @@ mod fake;
 mod host;
 #[cfg(feature = "fake-libvirtd")]
 pub mod libvirtd;
+mod notices;
 #[cfg(feature = "fake-qemu")]
 pub mod qmp;
 mod script;
@@ -54,4 +55,5 @@ pub mod xenstored;
 pub use self::assert::Failure;
 pub use self::fake::{Asked, Builder, FakeHypervisor};
 pub use self::host::{Emitted, Host, Observer, OpError};
+pub use self::notices::notices;
 pub use self::script::{Script, ScriptError, ScriptedSource, Step, scripted, scripted_with};

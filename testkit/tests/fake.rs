@@ -211,14 +211,14 @@ async fn a_kind_that_the_server_lacks_is_left_out_and_an_error_when_asked_for() 
 async fn any_event_can_be_emitted_and_reaches_those_who_asked_for_it() {
     let fake = FakeHypervisor::new();
     let mut lifecycle = synced(&fake, Options::default()).await;
-    let named = Kind::Named(EventName::Number(8));
+    let named = Kind::Named(EventName::Number(99));
     let mut other = synced(&fake, Options::default().kind(named)).await;
     let web = fake.create("web").unwrap();
     let data = EventData::Bytes(Box::from([0; 4]));
     let at = std::time::SystemTime::UNIX_EPOCH;
-    fake.emit(RawEvent::new("fake:", Some(web), EventName::Number(8), data, at));
+    fake.emit(RawEvent::new("fake:", Some(web), EventName::Number(99), data, at));
     fake.lifecycle("web", Change::Unknown { event: 42, detail: 1 }).unwrap();
-    expect_sequence(&mut other, &["web[1] event 8 (4 bytes)"]).await.unwrap();
+    expect_sequence(&mut other, &["web[1] event 99 (4 bytes)"]).await.unwrap();
     nothing_within(&mut other, SECOND).await.unwrap();
     expect_sequence(&mut lifecycle, &["web[1] started (booted)", "web[1] unknown(42, 1)"])
         .await

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::mailbox::Mailbox;
-use crate::{DomainEvent, Kind, Kinds, Options, Selector};
+use crate::{DomainEvent, EventName, Kind, Kinds, Options, Selector};
 
 /// A subscriber, as the driver sees it.
 #[derive(Debug)]
@@ -58,12 +58,20 @@ impl WantedKinds {
                 !self.named.is_empty() && self.named.contains(&notice.kind())
             }
             DomainEvent::Other(event) => {
-                self.other
-                    || (!self.named.is_empty()
-                        && self.named.contains(&Kind::Named(event.name().clone())))
+                self.other || (!self.named.is_empty() && self.has_name(event.name()))
             }
             DomainEvent::Synced(_) | DomainEvent::Gap(_) => true,
         }
+    }
+
+    fn has_name(&self, name: &EventName) -> bool {
+        // An event of a known kind whose message has an unknown layout: a subscriber that asked for
+        // the kind gets what the hypervisor sent.
+        let typed = match name {
+            EventName::Number(id) => Kind::of_libvirt(*id),
+            EventName::Name(_) => None,
+        };
+        self.named.contains(&typed.unwrap_or_else(|| Kind::Named(name.clone())))
     }
 }
 
@@ -232,7 +240,25 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
+    use crate::{EventData, RawEvent};
+
+    #[test]
+    fn an_event_of_unknown_layout_reaches_those_that_want_its_kind() {
+        let event = |id| -> DomainEvent {
+            let name = EventName::Number(id);
+            let data = EventData::Bytes([].into());
+            RawEvent::new("s:", None, name, data, SystemTime::UNIX_EPOCH).into()
+        };
+        let wanted = |kinds: &[Kind]| WantedKinds::new(&kinds.iter().cloned().collect());
+        let block_jobs = wanted(&[Kind::BlockJob]);
+        assert!(block_jobs.has(&event(8)) && block_jobs.has(&event(16)));
+        assert!(!block_jobs.has(&event(4)) && !block_jobs.has(&event(99)));
+        let others = wanted(&[Kind::Named(EventName::Number(99))]);
+        assert!(others.has(&event(99)) && !others.has(&event(8)));
+    }
 
     #[test]
     fn a_removed_subscriber_leaves_no_trace_in_the_index() {

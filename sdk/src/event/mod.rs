@@ -21,8 +21,8 @@ pub use self::marker::{Gap, GapKind, Scope, Synced};
 pub use self::notice::{
     AddressFamily, BlockJobStatus, BlockJobType, ChannelReason, ChannelState, DiskChangeReason,
     GraphicsAddress, GraphicsIdentity, GraphicsPhase, IoErrorAction, MemoryFailureAction,
-    MemoryFailureRecipient, MetadataType, Notice, NoticeBody, ParamValue, Params, TrayChangeReason,
-    WatchdogAction,
+    MemoryFailureRecipient, MetadataType, Notice, NoticeBody, ParamValue, Params, Text,
+    TrayChangeReason, WatchdogAction,
 };
 pub use self::raw::{EventData, RawEvent};
 pub use self::state::{

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use virevent_libvirt::wire::{Frames, Header, RemoteError, code, kind, message, procs, program};
 
 use super::faults::{Faults, remote_error};
-use super::tell::{event_id, event_message};
+use super::tell::{event_ids, event_message};
 use super::{Open, Shared};
 use crate::{Emitted, Host, Observer};
 
@@ -184,12 +184,14 @@ impl Connection {
     }
 
     fn tell(&mut self, emitted: &Emitted) {
-        let id = event_id(&emitted.event);
-        if id.is_some_and(|id| self.shared.lock().faults.mute.contains(&id)) {
-            return;
-        }
-        for known in self.registered.iter().filter(|known| Some(known.event) == id) {
-            self.out.extend(event_message(&emitted.event, known.callback).unwrap_or_default());
+        for id in event_ids(&emitted.event) {
+            if self.shared.lock().faults.mute.contains(&id) {
+                continue;
+            }
+            for known in self.registered.iter().filter(|known| known.event == id) {
+                let message = event_message(&emitted.event, id, known.callback);
+                self.out.extend(message.unwrap_or_default());
+            }
         }
     }
 

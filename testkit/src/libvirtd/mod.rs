@@ -30,6 +30,7 @@
 mod answer;
 mod connection;
 mod faults;
+mod notice;
 mod tell;
 
 use std::collections::BTreeMap;

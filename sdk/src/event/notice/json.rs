@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{
     AddressFamily, BlockJobStatus, BlockJobType, ChannelReason, ChannelState, DiskChangeReason,
     GraphicsAddress, GraphicsIdentity, GraphicsPhase, IoErrorAction, MemoryFailureAction,
-    MemoryFailureRecipient, MetadataType, NoticeBody, ParamValue, Params, TrayChangeReason,
+    MemoryFailureRecipient, MetadataType, NoticeBody, ParamValue, Params, Text, TrayChangeReason,
     WatchdogAction,
 };
 use crate::{Kind, PmSuspendCause};
@@ -80,7 +80,7 @@ plain! {
     u64, as_u64, "a number of 64 bits, not negative";
 }
 
-impl Field for Box<str> {
+impl Field for Text {
     fn write<M: SerializeMap>(&self, name: &str, map: &mut M) -> Result<(), M::Error> {
         map.serialize_entry(name, &**self)
     }
@@ -92,7 +92,7 @@ impl Field for Box<str> {
 }
 
 /// Left out where there is none.
-impl Field for Option<Box<str>> {
+impl Field for Option<Text> {
     fn write<M: SerializeMap>(&self, name: &str, map: &mut M) -> Result<(), M::Error> {
         self.as_ref().map_or(Ok(()), |text| text.write(name, map))
     }

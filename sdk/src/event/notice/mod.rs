@@ -7,6 +7,7 @@
 mod enums;
 #[cfg(feature = "serde")]
 mod json;
+mod text;
 mod values;
 
 use std::fmt;
@@ -18,6 +19,7 @@ pub use self::enums::{
     GraphicsPhase, IoErrorAction, MemoryFailureAction, MemoryFailureRecipient, MetadataType,
     TrayChangeReason, WatchdogAction,
 };
+pub use self::text::Text;
 pub use self::values::{GraphicsAddress, GraphicsIdentity, ParamValue, Params};
 use crate::{Domain, Kind, Origin};
 
@@ -54,7 +56,7 @@ impl Notice {
     }
 }
 
-/// `web[3] io-error virtio-disk0: pause (enospc)`.
+/// `web[3] io-error virtio-disk0: paused, no space left (/x.qcow2)`.
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.domain, self.kind())?;
@@ -77,9 +79,9 @@ impl Texts for u32 {}
 impl Texts for u64 {}
 impl Texts for crate::PmSuspendCause {}
 
-impl Texts for Box<str> {
+impl Texts for Text {
     fn texts(&self) -> usize {
-        self.len()
+        self.boxed()
     }
 }
 
@@ -91,14 +93,14 @@ impl<T: Texts> Texts for Option<T> {
 
 impl Texts for GraphicsAddress {
     fn texts(&self) -> usize {
-        self.node.len() + self.service.len()
+        self.node.boxed() + self.service.boxed()
     }
 }
 
 impl Texts for Vec<GraphicsIdentity> {
     fn texts(&self) -> usize {
         let of = |identity: &GraphicsIdentity| {
-            size_of::<GraphicsIdentity>() + identity.kind.len() + identity.name.len()
+            size_of::<GraphicsIdentity>() + identity.kind.boxed() + identity.name.boxed()
         };
         self.iter().map(of).sum()
     }
@@ -106,9 +108,9 @@ impl Texts for Vec<GraphicsIdentity> {
 
 impl Texts for Params {
     fn texts(&self) -> usize {
-        let of = |(name, value): &(Box<str>, ParamValue)| {
-            let text = if let ParamValue::Text(text) = value { text.len() } else { 0 };
-            size_of::<(Box<str>, ParamValue)>() + name.len() + text
+        let of = |(name, value): &(Text, ParamValue)| {
+            let text = if let ParamValue::Text(text) = value { text.boxed() } else { 0 };
+            size_of::<(Text, ParamValue)>() + name.boxed() + text
         };
         self.0.iter().map(of).sum()
     }
@@ -202,13 +204,13 @@ notices! {
     /// A read or write of a disk failed on the host.
     IoError {
         /// The path of the disk's source on the host; may be empty.
-        path: Box<str>,
+        path: Text,
         /// The alias of the disk.
-        alias: Box<str>,
+        alias: Text,
         /// What was done about it.
         action: IoErrorAction,
         /// Why: `enospc`, or empty where the hypervisor does not say.
-        reason: Box<str>,
+        reason: Text,
     }
     /// A client of a graphical console connects, authenticates or disconnects.
     Graphics {
@@ -219,7 +221,7 @@ notices! {
         /// The client's end.
         remote: GraphicsAddress,
         /// The authentication that was used.
-        auth_scheme: Box<str>,
+        auth_scheme: Text,
         /// What the client proved to be.
         identities: Vec<GraphicsIdentity>,
     }
@@ -228,7 +230,7 @@ notices! {
     /// A job that works on a disk of a running domain changed its status.
     BlockJob {
         /// The disk: its target (`vda`), or the path of its source from a daemon before libvirt 1.2.6.
-        disk: Box<str>,
+        disk: Text,
         /// The type of the job.
         job: BlockJobType,
         /// Its status.
@@ -237,18 +239,18 @@ notices! {
     /// The source of a removable disk was changed at the start of a run.
     DiskChange {
         /// The path before, where there was a source.
-        old_path: Option<Box<str>>,
+        old_path: Option<Text>,
         /// The path after, where there is a source.
-        new_path: Option<Box<str>>,
+        new_path: Option<Text>,
         /// The alias of the disk.
-        alias: Box<str>,
+        alias: Text,
         /// Why.
         reason: DiskChangeReason,
     }
     /// The tray of a removable drive was opened or closed.
     TrayChange {
         /// The alias of the drive.
-        alias: Box<str>,
+        alias: Text,
         /// Which of the two.
         reason: TrayChangeReason,
     }
@@ -272,17 +274,17 @@ notices! {
     /// The guest released a device, and it was removed.
     DeviceRemoved {
         /// The alias of the device.
-        alias: Box<str>,
+        alias: Text,
     }
     /// A device was added to the running domain.
     DeviceAdded {
         /// The alias of the device.
-        alias: Box<str>,
+        alias: Text,
     }
     /// The guest refused to release a device.
     DeviceRemovalFailed {
         /// The alias of the device.
-        alias: Box<str>,
+        alias: Text,
     }
     /// Tunable parameters of the running domain were changed.
     Tunable {
@@ -299,7 +301,7 @@ notices! {
     /// A channel between guest and host was opened or closed in the guest.
     ChannelLifecycle {
         /// The name of the channel: `org.qemu.guest_agent.0`.
-        channel: Box<str>,
+        channel: Text,
         /// Which of the two.
         state: ChannelState,
         /// Why.
@@ -320,14 +322,14 @@ notices! {
         /// What was changed.
         metadata: MetadataType,
         /// The namespace of a custom element.
-        uri: Option<Box<str>>,
+        uri: Option<Text>,
     }
     /// A write passed a threshold that was set on a disk's image.
     BlockThreshold {
         /// The disk's target, with the index of the image where it is not the top one: `vda[3]`.
-        disk: Box<str>,
+        disk: Text,
         /// The path of the image, where it is a local file.
-        path: Option<Box<str>>,
+        path: Option<Text>,
         /// The threshold, in bytes.
         threshold: u64,
         /// By how much the write passed it, in bytes.
@@ -349,18 +351,18 @@ notices! {
     /// The guest changed the size of a memory device.
     MemoryDeviceSizeChange {
         /// The alias of the device.
-        alias: Box<str>,
+        alias: Text,
         /// The size that it has now, in KiB.
         size: u64,
     }
     /// The guest changed the address of a network interface.
     NicMacChange {
         /// The alias of the interface.
-        alias: Box<str>,
+        alias: Text,
         /// The MAC address before.
-        old_mac: Box<str>,
+        old_mac: Text,
         /// The MAC address now.
-        new_mac: Box<str>,
+        new_mac: Text,
     }
     /// The guest released a virtual processor.
     VcpuRemoved {
@@ -372,18 +374,23 @@ notices! {
 /// One line for people, without domain and kind.
 impl fmt::Display for NoticeBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = |text: &Option<Box<str>>| text.as_deref().unwrap_or("none").to_owned();
+        let text = |text: &Option<Text>| text.as_deref().unwrap_or("none").to_owned();
         match self {
             Self::RtcChange { offset } => write!(f, "{offset} s"),
             Self::Watchdog { action } => write!(f, "{action}"),
             Self::IoError { path, alias, action, reason } => {
-                write!(f, "{alias}: {action}")?;
-                match (path.is_empty(), &**reason) {
-                    (true, "") => Ok(()),
-                    (true, reason) => write!(f, " ({reason})"),
-                    (false, "") => write!(f, " ({path})"),
-                    (false, reason) => write!(f, " ({path}: {reason})"),
+                match action {
+                    IoErrorAction::None => write!(f, "{alias}: ignored")?,
+                    IoErrorAction::Pause => write!(f, "{alias}: paused")?,
+                    IoErrorAction::Report => write!(f, "{alias}: reported to the guest")?,
+                    action => write!(f, "{alias}: {action}")?,
                 }
+                match &**reason {
+                    "" => {}
+                    "enospc" => f.write_str(", no space left")?,
+                    reason => write!(f, ", {reason}")?,
+                }
+                if path.is_empty() { Ok(()) } else { write!(f, " ({path})") }
             }
             Self::Graphics { phase, local, remote, auth_scheme, identities } => {
                 write!(f, "{phase}: {remote} to {local}")?;

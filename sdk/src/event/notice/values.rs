@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::AddressFamily;
+use super::{AddressFamily, Text};
 
 /// An end of a connection to a graphical console.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -10,9 +10,9 @@ pub struct GraphicsAddress {
     /// The family of the address.
     pub family: AddressFamily,
     /// The host's address, or the path of a unix socket.
-    pub node: Box<str>,
+    pub node: Text,
     /// The port, or another name of the service.
-    pub service: Box<str>,
+    pub service: Text,
 }
 
 /// `node:service`, without what is empty.
@@ -27,14 +27,14 @@ impl fmt::Display for GraphicsAddress {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GraphicsIdentity {
     /// The type of the identity: `x509dname`, `saslUsername` ...
-    pub kind: Box<str>,
+    pub kind: Text,
     /// The identity.
-    pub name: Box<str>,
+    pub name: Text,
 }
 
 /// Named values of any type (libvirt's typed parameters), in the hypervisor's order.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Params(pub Vec<(Box<str>, ParamValue)>);
+pub struct Params(pub Vec<(Text, ParamValue)>);
 
 impl Params {
     /// The value with this name.
@@ -44,8 +44,8 @@ impl Params {
     }
 }
 
-impl FromIterator<(Box<str>, ParamValue)> for Params {
-    fn from_iter<I: IntoIterator<Item = (Box<str>, ParamValue)>>(params: I) -> Self {
+impl FromIterator<(Text, ParamValue)> for Params {
+    fn from_iter<I: IntoIterator<Item = (Text, ParamValue)>>(params: I) -> Self {
         Self(params.into_iter().collect())
     }
 }
@@ -71,7 +71,7 @@ pub enum ParamValue {
     /// A truth value.
     Bool(bool),
     /// A text.
-    Text(Box<str>),
+    Text(Text),
 }
 
 impl fmt::Display for ParamValue {
