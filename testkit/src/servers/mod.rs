@@ -47,7 +47,7 @@ pub use self::libvirtd::{Config, Hook, Libvirtd};
 pub use self::process::rss_kib;
 pub use self::qemu::{Qemu, QemuConfig};
 pub use self::tap::{Seen, Tap};
-pub use self::virsh::{Virsh, VirshSession};
+pub use self::virsh::{Virsh, VirshEvents, VirshSession};
 pub use self::xenstored::{Store, StoreSeen, StoreTap, Watch, Xenstored};
 
 /// A server, or a program that drives it, could not be started or failed.
