@@ -78,7 +78,7 @@ async fn without_asking_for_them_no_words_come_and_a_reboot_cannot_be_asked_for(
     told.lines().await;
     rig.act(|store| store.request(3, "halt"));
     assert_eq!(told.lines().await, ["web[3] shutting_down (host)"]);
-    for kind in ["reboot", "other:control/shutdow", "other:7"] {
+    for kind in ["reboot", "other:control/shutdow", "other:99"] {
         let options = Options::default().kind(kind.parse().unwrap());
         let error = source.subscribe_with(options).await.unwrap_err();
         assert!(error.to_string().contains(kind), "{error}");
