@@ -39,7 +39,8 @@ macro_rules! kinds {
     ($( $(#[$meta:meta])* $variant:ident $name:literal [$($id:literal),*] )+) => {
         /// A kind of event.
         ///
-        /// In text: libvirt's own name (`virsh event --list`), such as `lifecycle`, `reboot` or `io-error`;
+        /// In text: libvirt's own name (`virsh event --list`), such as `lifecycle`, `reboot` or `io-error`
+        /// (where libvirt has two events for one kind, either name is read);
         /// `other` (every event that the crate has no type for), or one such event by its number or name:
         /// `other:99`, `other:SPICE_CONNECTED`.
         #[non_exhaustive]
@@ -160,11 +161,23 @@ impl FromStr for Kind {
                 None => Ok(Self::Named(name)),
             };
         }
+        let name = match FORMS.iter().find(|(form, _)| names_match(form, text)) {
+            Some((_, name)) => name,
+            None => text,
+        };
         let mut typed = Self::TYPED.iter();
-        let kind = typed.find(|kind| kind.typed_name().is_some_and(|name| names_match(name, text)));
+        let kind =
+            typed.find(|kind| kind.typed_name().is_some_and(|typed| names_match(typed, name)));
         kind.cloned().ok_or_else(|| ParseKindError { text: text.into(), typed: None })
     }
 }
+
+/// libvirt's names for the second form of an event, and the kind that has both.
+const FORMS: [(&str, &str); 3] = [
+    ("io-error-reason", "io-error"),
+    ("block-job-2", "block-job"),
+    ("pm-suspend-disk", "pm-suspend"),
+];
 
 /// Whether a text is this name, as virsh has it or as the JSON form has it (with `_`).
 fn names_match(name: &str, text: &str) -> bool {
@@ -297,6 +310,18 @@ mod tests {
         assert_eq!("io_error".parse::<Kind>().unwrap(), Kind::IoError);
         let error = "lifecyle".parse::<Kind>().unwrap_err().to_string();
         assert!(error.contains("lifecycle") && error.contains("vcpu-removed"), "{error}");
+    }
+
+    #[test]
+    fn libvirts_name_of_a_second_form_is_its_kind() {
+        let forms = [
+            ("io-error-reason", Kind::IoError),
+            ("block-job-2", Kind::BlockJob),
+            ("pm_suspend_disk", Kind::PmSuspend),
+        ];
+        for (text, kind) in forms {
+            assert_eq!(text.parse(), Ok(kind));
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! The names are libvirt's (`virsh event --list`). QEMU's own events are of the same kinds where they mean
 //! the same. `docs/libvirt.md` and `docs/qemu.md` say which event of the wire becomes which.
 
+mod display;
 mod enums;
 #[cfg(feature = "serde")]
 mod json;
@@ -368,81 +369,5 @@ notices! {
     VcpuRemoved {
         /// The number of the processor.
         vcpu: u32,
-    }
-}
-
-/// One line for people, without domain and kind.
-impl fmt::Display for NoticeBody {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = |text: &Option<Text>| text.as_deref().unwrap_or("none").to_owned();
-        match self {
-            Self::RtcChange { offset } => write!(f, "{offset} s"),
-            Self::Watchdog { action } => write!(f, "{action}"),
-            Self::IoError { path, alias, action, reason } => {
-                match action {
-                    IoErrorAction::None => write!(f, "{alias}: ignored")?,
-                    IoErrorAction::Pause => write!(f, "{alias}: paused")?,
-                    IoErrorAction::Report => write!(f, "{alias}: reported to the guest")?,
-                    action => write!(f, "{alias}: {action}")?,
-                }
-                match &**reason {
-                    "" => {}
-                    "enospc" => f.write_str(", no space left")?,
-                    reason => write!(f, ", {reason}")?,
-                }
-                if path.is_empty() { Ok(()) } else { write!(f, " ({path})") }
-            }
-            Self::Graphics { phase, local, remote, auth_scheme, identities } => {
-                write!(f, "{phase}: {remote} to {local}")?;
-                if !auth_scheme.is_empty() {
-                    write!(f, ", {auth_scheme}")?;
-                }
-                identities.iter().try_for_each(|id| write!(f, ", {} {}", id.kind, id.name))
-            }
-            Self::ControlError {} => Ok(()),
-            Self::BlockJob { disk, job, status } => {
-                let job = job.as_str();
-                write!(
-                    f,
-                    "{disk}: {}{status}",
-                    if job.is_empty() { "".into() } else { format!("{job} ") }
-                )
-            }
-            Self::DiskChange { old_path, new_path, alias, reason } => {
-                write!(f, "{alias}: {} to {} ({reason})", text(old_path), text(new_path))
-            }
-            Self::TrayChange { alias, reason } => write!(f, "{alias}: {reason}"),
-            Self::PmWakeup { .. }
-            | Self::PmSuspend { target: crate::PmSuspendCause::Unspecified, .. } => Ok(()),
-            Self::PmSuspend { target, .. } => write!(f, "{target}"),
-            Self::BalloonChange { actual } => write!(f, "{actual} KiB"),
-            Self::DeviceRemoved { alias }
-            | Self::DeviceAdded { alias }
-            | Self::DeviceRemovalFailed { alias } => f.write_str(alias),
-            Self::Tunable { params } | Self::JobCompleted { params } => write!(f, "{params}"),
-            Self::AgentLifecycle { state, reason: ChannelReason::Unspecified } => {
-                write!(f, "{state}")
-            }
-            Self::AgentLifecycle { state, reason } => write!(f, "{state} ({reason})"),
-            Self::ChannelLifecycle { channel, state, reason: ChannelReason::Unspecified } => {
-                write!(f, "{channel}: {state}")
-            }
-            Self::ChannelLifecycle { channel, state, reason } => {
-                write!(f, "{channel}: {state} ({reason})")
-            }
-            Self::MigrationIteration { iteration } => write!(f, "{iteration}"),
-            Self::MetadataChange { metadata, uri: None } => write!(f, "{metadata}"),
-            Self::MetadataChange { metadata, uri: Some(uri) } => write!(f, "{metadata} {uri}"),
-            Self::BlockThreshold { disk, path, threshold, excess } => {
-                write!(f, "{disk}: {threshold} bytes, by {excess}")?;
-                path.as_deref().map_or(Ok(()), |path| write!(f, " ({path})"))
-            }
-            Self::MemoryFailure { recipient, action, .. } => write!(f, "{recipient}: {action}"),
-            Self::MemoryDeviceSizeChange { alias, size } => write!(f, "{alias}: {size} KiB"),
-            Self::NicMacChange { alias, old_mac, new_mac } => {
-                write!(f, "{alias}: {old_mac} to {new_mac}")
-            }
-            Self::VcpuRemoved { vcpu } => write!(f, "{vcpu}"),
-        }
     }
 }

@@ -15,10 +15,13 @@ pub struct GraphicsAddress {
     pub service: Text,
 }
 
-/// `node:service`, without what is empty.
+/// `node:service`, without what is empty; `[node]:service` of IPv6.
 impl fmt::Display for GraphicsAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.node)?;
+        match self.family {
+            AddressFamily::Ipv6 => write!(f, "[{}]", self.node)?,
+            _ => f.write_str(&self.node)?,
+        }
         if self.service.is_empty() { Ok(()) } else { write!(f, ":{}", self.service) }
     }
 }
