@@ -8,11 +8,11 @@ use futures::{FutureExt, StreamExt};
 use tokio::time::Instant;
 use virevent::{
     Change, DomainEvent, End, Error, EventData, EventName, EventSource, EventStream, Fault,
-    FaultKind, GapKind, Kind, Kinds, Options, RawEvent, Scope, StartCause, Status, StopCause,
-    SuspendCause,
+    FaultKind, GapKind, Kind, Kinds, Notice, Options, RawEvent, Scope, StartCause, Status,
+    StopCause, SuspendCause,
 };
 use virevent_testkit::assert::{Fold, expect_sequence, next_within, nothing_within, until_synced};
-use virevent_testkit::{Asked, FakeHypervisor};
+use virevent_testkit::{Asked, FakeHypervisor, notices};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -223,6 +223,28 @@ async fn any_event_can_be_emitted_and_reaches_those_who_asked_for_it() {
     expect_sequence(&mut lifecycle, &["web[1] started (booted)", "web[1] unknown(42, 1)"])
         .await
         .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_emitted_notice_reaches_those_who_asked_for_its_kind() {
+    let fake = FakeHypervisor::new();
+    let mut common = synced(&fake, Options::default()).await;
+    let mut all = synced(&fake, Options::default().kinds(Kinds::all().iter().cloned())).await;
+    let mut io_errors = synced(&fake, Options::default().kind(Kind::IoError)).await;
+    let web = fake.create("web").unwrap();
+    for body in notices() {
+        fake.emit(Notice::new(web.clone(), body, std::time::SystemTime::UNIX_EPOCH));
+    }
+    fake.stop("web").unwrap();
+    let whole = ["web[1] started (booted)", "web[1] stopped (destroyed)"];
+    expect_sequence(&mut common, &whole).await.unwrap();
+    let lines: Vec<String> = notices().iter().map(|b| format!("web[1] {} {b}", b.kind())).collect();
+    let lines = lines.iter().map(|line| line.trim_end());
+    let lines: Vec<&str> = [whole[0]].into_iter().chain(lines).chain([whole[1]]).collect();
+    expect_sequence(&mut all, &lines).await.unwrap();
+    let io_error = "web[1] io-error virtio-disk0: paused, no space left (*)";
+    expect_sequence(&mut io_errors, &[io_error]).await.unwrap();
+    nothing_within(&mut io_errors, SECOND).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

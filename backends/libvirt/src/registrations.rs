@@ -94,7 +94,7 @@ impl Registrations {
 
     /// Whether the server has the event id, as far as is known.
     fn may_have(&self, id: u32) -> bool {
-        !(self.legacy && id > LAST_LEGACY) && !self.lacking.contains(&id)
+        (!self.legacy || id <= LAST_LEGACY) && !self.lacking.contains(&id)
     }
 
     fn register(&self, id: u32, calls: &mut Calls) {

@@ -29,7 +29,7 @@ fn extended(xml: &str, domain: &str, devices: &str) -> String {
 /// The events that virsh prints up to the last of them, each with the lines that belong to it.
 async fn printed_until(virsh: &mut VirshEvents, last: &str) -> Vec<String> {
     let mut events: Vec<String> = Vec::new();
-    while !events.last().is_some_and(|event| event == last) {
+    while events.last().is_none_or(|event| event != last) {
         let line = tokio::time::timeout(PATIENCE, virsh.next_line()).await;
         let line = line.unwrap_or_else(|_| panic!("no {last} after {events:#?}")).unwrap();
         match events.last_mut() {
@@ -44,7 +44,7 @@ async fn printed_until(virsh: &mut VirshEvents, last: &str) -> Vec<String> {
 async fn streamed_until(events: &mut EventStream, last: &str) -> (Vec<String>, Vec<Kind>) {
     let mut lines = Vec::new();
     let mut kinds = Vec::new();
-    while !lines.last().is_some_and(|line| line == last) {
+    while lines.last().is_none_or(|line| line != last) {
         let event = next_within(events, PATIENCE).await;
         let event = event.unwrap_or_else(|failure| panic!("{failure}, after {lines:#?}"));
         if let DomainEvent::Notice(notice) = &event {

@@ -181,9 +181,12 @@ macro_rules! notices {
             #[cfg(feature = "serde")]
             fn read_fields(kind: &Kind, fields: &json::Fields) -> Option<Result<Self, String>> {
                 match kind {
-                    $( Kind::$variant => Some((|| Ok(Self::$variant {
-                        $( $field: json::Field::read(stringify!($field), fields)?, )*
-                    }))()), )+
+                    $( Kind::$variant => {
+                        let read = || Ok(Self::$variant {
+                            $( $field: json::Field::read(stringify!($field), fields)?, )*
+                        });
+                        Some(read())
+                    } )+
                     _ => None,
                 }
             }

@@ -104,19 +104,15 @@ fn identities_of_a_graphics_client_decode() {
         w.string(kind);
         w.string(name);
     }
-    let identity = |kind: &str, name: &str| {
-        let mut identity = GraphicsIdentity::default();
-        identity.kind = kind.into();
-        identity.name = name.into();
-        identity
+    let identity =
+        |kind: &str, name: &str| GraphicsIdentity { kind: kind.into(), name: name.into() };
+    let local =
+        GraphicsAddress { family: AddressFamily::Ipv6, node: "::1".into(), service: "5900".into() };
+    let remote = GraphicsAddress {
+        family: AddressFamily::Unix,
+        node: "/run/vnc.sock".into(),
+        service: "".into(),
     };
-    let mut local = GraphicsAddress::default();
-    local.family = AddressFamily::Ipv6;
-    local.node = "::1".into();
-    local.service = "5900".into();
-    let mut remote = GraphicsAddress::default();
-    remote.family = AddressFamily::Unix;
-    remote.node = "/run/vnc.sock".into();
     let expected = NoticeBody::Graphics {
         phase: GraphicsPhase::Initialize,
         local,
