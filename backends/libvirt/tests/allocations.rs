@@ -19,7 +19,7 @@ const BURSTS: usize = 10;
 const BURST: usize = 500;
 
 #[test]
-fn in_the_steady_state_a_lifecycle_event_allocates_nothing() {
+fn in_the_steady_state_an_event_of_libvirt_allocates_nothing() {
     assert_eq!(allocations(daemon::events(BURST), Kind::Lifecycle), 0);
 }
 
