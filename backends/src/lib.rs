@@ -147,7 +147,7 @@ fn known() -> String {
 }
 
 fn invalid(uri: &str, reason: String) -> Error {
-    Error::InvalidUri { uri: mask_password(uri), reason }
+    Error::invalid_uri(mask_password(uri), reason)
 }
 
 // The README and the pages of docs/ are tested here, where every crate that they use is at hand.

@@ -16,6 +16,7 @@ use crate::{Fault, FaultKind, Kind};
 #[derive(Clone, thiserror::Error)]
 pub enum Error {
     /// The URI cannot be used. Correct it.
+    #[non_exhaustive]
     #[error("cannot use the URI {uri:?}: {reason}")]
     InvalidUri {
         /// The URI as it was given, without secrets.
@@ -24,6 +25,7 @@ pub enum Error {
         reason: String,
     },
     /// An option has a value outside its range.
+    #[non_exhaustive]
     #[error("{value:?} is not a {option}: give {expected}")]
     InvalidOption {
         /// The option.
@@ -34,6 +36,7 @@ pub enum Error {
         expected: String,
     },
     /// No connection could be made, or it broke.
+    #[non_exhaustive]
     #[error("cannot reach {endpoint}: {reason}")]
     Unreachable {
         /// The socket path, or the address.
@@ -45,6 +48,7 @@ pub enum Error {
         source: Arc<io::Error>,
     },
     /// The server closed the connection.
+    #[non_exhaustive]
     #[error("{endpoint} closed the connection{}{detail}", if detail.is_empty() { "" } else { ": " })]
     Closed {
         /// The socket path, or the address.
@@ -53,6 +57,7 @@ pub enum Error {
         detail: String,
     },
     /// The server did not answer in time.
+    #[non_exhaustive]
     #[error(
         "no answer to {call} within {after:?}: the server hangs, has as many clients as it serves, or \
          its host is unreachable"
@@ -64,6 +69,7 @@ pub enum Error {
         after: Duration,
     },
     /// The server broke its protocol; the driver dropped the connection.
+    #[non_exhaustive]
     #[error("broken protocol: {detail}")]
     Protocol {
         /// What was wrong.
@@ -73,12 +79,14 @@ pub enum Error {
     #[error(transparent)]
     Server(Box<ServerError>),
     /// The server requires an authentication that this version does not support.
+    #[non_exhaustive]
     #[error("the server requires authentication: {detail}")]
     Authentication {
         /// Which, and what to do.
         detail: String,
     },
     /// A kind of event was asked for by name, and the hypervisor cannot report it.
+    #[non_exhaustive]
     #[error("{uri} cannot report events of kind {kind}: leave it out")]
     Unsupported {
         /// The source's URI, without secrets.
@@ -87,6 +95,7 @@ pub enum Error {
         kind: Kind,
     },
     /// The source exceeds a bound on what the driver keeps of one source.
+    #[non_exhaustive]
     #[error("the source has more than {bound} {limit}: it is broken, or not to be trusted")]
     LimitExceeded {
         /// What there is too much of.
@@ -178,9 +187,9 @@ impl Error {
     pub fn unreachable(
         endpoint: impl Into<String>,
         reason: impl Into<String>,
-        source: impl Into<io::Error>,
+        source: impl Into<Arc<io::Error>>,
     ) -> Self {
-        let source = Arc::new(source.into());
+        let source = source.into();
         Self::Unreachable { endpoint: endpoint.into(), reason: reason.into(), source }
     }
 
@@ -198,6 +207,17 @@ impl Error {
     /// Makes a [`Protocol`](Self::Protocol).
     pub fn protocol(detail: impl Into<String>) -> Self {
         Self::Protocol { detail: detail.into() }
+    }
+
+    /// Makes an [`Unsupported`](Self::Unsupported). The URI must be free of secrets.
+    pub fn unsupported(uri: impl Into<String>, kind: Kind) -> Self {
+        Self::Unsupported { uri: uri.into(), kind }
+    }
+
+    /// Makes a [`LimitExceeded`](Self::LimitExceeded).
+    #[must_use]
+    pub fn limit_exceeded(limit: &'static str, bound: usize) -> Self {
+        Self::LimitExceeded { limit, bound }
     }
 
     /// Makes an [`Authentication`](Self::Authentication).
@@ -252,7 +272,7 @@ impl Error {
             FaultKind::Closed => io::ErrorKind::ConnectionReset,
             _ => io::ErrorKind::NotConnected,
         };
-        Self::unreachable(endpoint, fault.message(), kind)
+        Self::unreachable(endpoint, fault.message(), io::Error::from(kind))
     }
 
     /// The message and the messages of its sources, in one line for people.

@@ -1,68 +1,36 @@
-//! What an event costs once everything has its size.
+//! The allocations of an event in the steady state.
+
+mod common;
 
 use futures::StreamExt;
 use tokio::sync::watch;
-use virevent::driver::{Batch, Connect, Driver, Interest, Session};
+use virevent::driver::{Batch, Driver};
 use virevent::{
-    Change, DomainEvent, Error, EventSourceExt, Lifecycle, ResumeCause, StartCause, SuspendCause,
-    Uuid,
+    Change, DomainEvent, EventSourceExt, Lifecycle, ResumeCause, StartCause, SuspendCause, Uuid,
 };
+
+use self::common::{Hypervisor, Peer};
 
 const DOMAINS: u128 = 50;
 const READS: usize = 200;
 
 /// A hypervisor whose every read, when asked for one, brings an event for each domain.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Source(watch::Receiver<Change>);
 
-struct Reads {
-    asked: watch::Receiver<Change>,
-    interest: Option<u64>,
-    list: Option<u64>,
-}
+impl Peer for Source {
+    const URI: &'static str = "allocations:";
 
-impl Connect for Source {
-    type Session = Reads;
-
-    fn uri(&self) -> &str {
-        "allocations:"
-    }
-
-    async fn connect(&self) -> Result<Reads, Error> {
-        Ok(Reads { asked: self.0.clone(), interest: None, list: None })
-    }
-}
-
-impl Session for Reads {
-    fn host(&self) -> &str {
-        "host"
-    }
-
-    fn set_interest(&mut self, _: &Interest, tag: u64) {
-        self.interest = Some(tag);
-    }
-
-    fn request_list(&mut self, tag: u64) {
-        self.list = Some(tag);
-    }
-
-    async fn advance(&mut self, out: &mut Batch) -> Result<(), Error> {
-        if let Some(tag) = self.interest.take() {
-            out.interest_done(tag, &[]);
-        } else if let Some(tag) = self.list.take() {
-            out.listed(tag, Vec::new());
-        } else {
-            if self.asked.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-            let change = *self.asked.borrow_and_update();
-            let at = out.received();
-            for n in 0..DOMAINS {
-                let domain = out.domain(Uuid::from_u128(n), "domain", Some(1));
-                out.event(Lifecycle::new(domain, change, at));
-            }
+    async fn read(&mut self, out: &mut Batch) {
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
         }
-        Ok(())
+        let change = *self.0.borrow_and_update();
+        let at = out.received();
+        for n in 0..DOMAINS {
+            let domain = out.domain(Uuid::from_u128(n), "domain", Some(1));
+            out.event(Lifecycle::new(domain, change, at));
+        }
     }
 }
 
@@ -70,7 +38,7 @@ impl Session for Reads {
 fn in_the_steady_state_an_event_allocates_nothing() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (ask, asked) = watch::channel(Change::Started(StartCause::Booted));
-    let source = Driver::builder(Source(asked)).build();
+    let source = Driver::builder(Hypervisor(Source(asked))).build();
     let mut events = runtime.block_on(source.subscribe()).unwrap();
     let mut pass = |change| {
         runtime.block_on(async {

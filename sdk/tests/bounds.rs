@@ -1,6 +1,8 @@
-//! What a peer can make a source hold on to, in bytes that the source allocates.
+//! The memory that a peer can make a source allocate.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
 
 use std::future::pending;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -8,29 +10,31 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use futures::StreamExt;
-use virevent::driver::{Batch, Connect, Driver, Interest, Listed, Session};
+use virevent::driver::{Batch, Driver, Listed};
 use virevent::{
-    Change, DomainEvent, Error, EventData, EventName, EventSource, EventStream, Gap, GapKind, Kind,
+    Change, DomainEvent, EventData, EventName, EventSource, EventStream, Gap, GapKind, Kind,
     Lifecycle, Options, RawEvent, ShutoffReason, StartCause, State, StopCause, Uuid,
 };
 
+use self::common::Hypervisor;
+
 const MIB: u64 = 1 << 20;
 
-/// What a queue may hold: 16 MiB before it compacts, and as much again where all of it is needed.
+/// The bound of a queue: 16 MiB before it compacts, and as much again if all of it must be kept.
 const QUEUE: u64 = 32 * MIB;
 
-/// How many events a read of the peer brings.
+/// The number of events in one read.
 const READ: u64 = 64;
 
-/// A hypervisor that sends what it likes.
+/// A hypervisor that floods its client.
 #[derive(Clone, Debug)]
 struct Peer {
     flood: Flood,
-    /// How many events it sends.
+    /// The number of events that it sends.
     events: u64,
-    /// It answers no list before it has sent them.
+    /// Whether it answers lists only after it has sent all events.
     lists_last: bool,
-    /// How many other domains it lists, each with a name of 4 KiB.
+    /// The number of other domains in its list, each with a name of 4 KiB.
     listed: u128,
     sent: Arc<AtomicU64>,
     lists: Arc<AtomicUsize>,
@@ -40,94 +44,38 @@ struct Peer {
 enum Flood {
     /// Untyped events of this name, with 64 KiB of data.
     Names(Arc<str>),
-    /// Runs of transient domains, each another one with a name of 4 KiB: the starts are dropped, the
-    /// ends have to be kept.
+    /// Runs of transient domains, each of another one with a name of 4 KiB: compaction drops the
+    /// starts and must keep the ends.
     Runs,
 }
 
 impl Peer {
     fn new(flood: Flood, events: u64) -> Self {
-        let sent = Arc::default();
-        let lists = Arc::default();
-        Self { flood, events, lists_last: false, listed: 0, sent, lists }
+        Self {
+            flood,
+            events,
+            lists_last: false,
+            listed: 0,
+            sent: Arc::default(),
+            lists: Arc::default(),
+        }
     }
 
     async fn subscribe(&self) -> EventStream {
-        let source = Driver::builder(self.clone()).call_timeout(Duration::from_secs(600)).build();
+        let source = Driver::builder(Hypervisor(self.clone()))
+            .call_timeout(Duration::from_secs(600))
+            .build();
         let options = Options::default().kind(Kind::Lifecycle).kind(Kind::Other);
         source.subscribe_with(options).await.unwrap()
     }
 
-    async fn has_sent_all(&self) {
-        while self.sent.load(Ordering::SeqCst) < self.events {
-            tokio::task::yield_now().await;
-        }
-        // The driver takes in what it read last before it waits again.
-        for _ in 0..10 {
-            tokio::task::yield_now().await;
-        }
-    }
-}
-
-struct Connection {
-    peer: Peer,
-    interest: Option<u64>,
-    list: Option<u64>,
-}
-
-impl Connect for Peer {
-    type Session = Connection;
-
-    fn uri(&self) -> &str {
-        "flood:"
+    fn is_done(&self) -> bool {
+        self.sent.load(Ordering::SeqCst) >= self.events
     }
 
-    async fn connect(&self) -> Result<Connection, Error> {
-        Ok(Connection { peer: self.clone(), interest: None, list: None })
-    }
-}
-
-impl Session for Connection {
-    fn host(&self) -> &str {
-        "host"
-    }
-
-    fn set_interest(&mut self, _: &Interest, tag: u64) {
-        self.interest = Some(tag);
-    }
-
-    fn request_list(&mut self, tag: u64) {
-        self.list = Some(tag);
-        self.peer.lists.fetch_add(1, Ordering::SeqCst);
-    }
-
-    async fn advance(&mut self, out: &mut Batch) -> Result<(), Error> {
-        let sent = self.peer.sent.load(Ordering::SeqCst);
-        let is_done = sent >= self.peer.events;
-        if let Some(tag) = self.interest.take() {
-            out.interest_done(tag, &[]);
-        } else if let Some(tag) = self.list.take_if(|_| is_done || !self.peer.lists_last) {
-            let listed = (0..self.peer.listed).map(|number| {
-                let domain = out.domain(Uuid::from_u128(number << 64), &name(number), None);
-                Listed::new(domain, State::Shutoff(ShutoffReason::Shutdown), Some(true))
-            });
-            let listed = listed.collect();
-            out.listed(tag, listed);
-        } else if is_done {
-            pending::<()>().await;
-        } else {
-            tokio::task::yield_now().await;
-            (sent..sent + READ).for_each(|number| self.send(number, out));
-            self.peer.sent.store(sent + READ, Ordering::SeqCst);
-        }
-        Ok(())
-    }
-}
-
-impl Connection {
     fn send(&self, number: u64, out: &mut Batch) {
         let at = out.received();
-        match &self.peer.flood {
+        match &self.flood {
             Flood::Names(name) => {
                 let data = EventData::Bytes(vec![0; 64 << 10].into());
                 let name = EventName::Name(Arc::from(&**name));
@@ -144,6 +92,46 @@ impl Connection {
             }
         }
     }
+
+    async fn has_sent_all(&self) {
+        while self.sent.load(Ordering::SeqCst) < self.events {
+            tokio::task::yield_now().await;
+        }
+        // Lets the driver process its last read.
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+impl common::Peer for Peer {
+    const URI: &'static str = "flood:";
+
+    fn answers_lists(&self) -> bool {
+        self.is_done() || !self.lists_last
+    }
+
+    fn list_requested(&self) {
+        self.lists.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn list(&self, out: &mut Batch) -> Vec<Listed> {
+        let listed = (0..self.listed).map(|number| {
+            let domain = out.domain(Uuid::from_u128(number << 64), &name(number), None);
+            Listed::new(domain, State::Shutoff(ShutoffReason::Shutdown), Some(true))
+        });
+        listed.collect()
+    }
+
+    async fn read(&mut self, out: &mut Batch) {
+        if self.is_done() {
+            pending::<()>().await;
+        }
+        tokio::task::yield_now().await;
+        let sent = self.sent.load(Ordering::SeqCst);
+        (sent..sent + READ).for_each(|number| self.send(number, out));
+        self.sent.store(sent + READ, Ordering::SeqCst);
+    }
 }
 
 /// The longest name that a domain keeps.
@@ -152,7 +140,7 @@ fn name(number: u128) -> String {
     format!("{number:016}{}", *REST)
 }
 
-/// The most that `act` holds at once.
+/// The peak of the bytes that `act` allocates.
 fn peak(act: impl AsyncFnOnce()) -> u64 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     allocation_counter::measure(|| runtime.block_on(act())).bytes_max
@@ -160,7 +148,7 @@ fn peak(act: impl AsyncFnOnce()) -> u64 {
 
 fn lagged(event: Option<DomainEvent>) -> (u64, bool) {
     match event {
-        Some(DomainEvent::Gap(Gap { kind: GapKind::Lagged { missed, reset }, .. })) => {
+        Some(DomainEvent::Gap(Gap { kind: GapKind::Lagged { missed, reset, .. }, .. })) => {
             (missed, reset)
         }
         other => panic!("{other:?}"),

@@ -38,7 +38,7 @@ fn gap(scope: Scope, kind: GapKind) -> DomainEvent {
 }
 
 fn disconnected(kind: FaultKind) -> GapKind {
-    GapKind::Disconnected { fault: Fault::new(kind, "the other side closed \"it\"") }
+    GapKind::disconnected(Fault::new(kind, "the other side closed \"it\""))
 }
 
 fn synced(scope: Scope) -> DomainEvent {
@@ -186,8 +186,8 @@ fn every_event() -> Vec<DomainEvent> {
         Scope::Domain(domain()),
     ] {
         events.push(synced(scope.clone()));
-        events.push(gap(scope.clone(), GapKind::Lagged { missed: u64::MAX, reset: false }));
-        events.push(gap(scope.clone(), GapKind::Lagged { missed: 1, reset: true }));
+        events.push(gap(scope.clone(), GapKind::lagged(u64::MAX, false)));
+        events.push(gap(scope.clone(), GapKind::lagged(1, true)));
         for kind in ["unreachable", "closed", "timeout", "protocol", "refused", "other"] {
             events.push(gap(scope.clone(), disconnected(FaultKind::from_name(kind))));
         }
@@ -384,10 +384,7 @@ fn markers_have_exactly_the_documented_text() {
         r#"{"kind":"gap","gap":"disconnected","source":"test:///default","error":"the other side closed \"it\"","fault":"closed"}"#
     );
     assert_eq!(
-        text(&gap(
-            Scope::source_wide("test:///default"),
-            GapKind::Lagged { missed: 17, reset: false }
-        )),
+        text(&gap(Scope::source_wide("test:///default"), GapKind::lagged(17, false))),
         r#"{"kind":"gap","gap":"lagged","source":"test:///default","missed":17}"#
     );
 }

@@ -2,19 +2,23 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod common;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::task::JoinHandle;
-use virevent::driver::{Batch, Connect, Driver, Interest, Listed, Session};
+use virevent::driver::{Batch, Driver, Listed};
 use virevent::{
     Capabilities, Change, Counters, Error, EventSource, EventSourceExt, EventStream, Health,
     Lifecycle, Options, RunningReason, Selector, StartCause, State, StopCause, SuspendCause,
     UndefineCause, Uuid, Waited,
 };
 use virevent_testkit::FakeHypervisor;
+
+use self::common::{Hypervisor, Peer};
 
 /// A source that counts its subscriptions.
 #[derive(Debug)]
@@ -51,7 +55,7 @@ impl<S: EventSource> EventSource for Counted<S> {
     }
 }
 
-/// A wait for `domain` to be paused that is under way, and its source.
+/// Starts a wait for `domain` to be paused. Returns it with its source.
 async fn waiting<S: EventSource + Clone>(
     source: &S,
     domain: impl Into<Selector>,
@@ -66,70 +70,40 @@ async fn waiting<S: EventSource + Clone>(
     (source, wait)
 }
 
-/// A hypervisor with one domain, `web`, that runs and may be persistent or not: it does not know.
+const WEB: Uuid = Uuid::from_u128(1);
+
+/// A hypervisor with one running domain, `web`, that does not report whether it is persistent.
 #[derive(Clone, Debug, Default)]
 struct Vague(Arc<Mutex<Vec<Change>>>);
 
 impl Vague {
     fn source(&self) -> Driver {
-        Driver::builder(self.clone()).build()
+        Driver::builder(Hypervisor(self.clone())).build()
     }
 
-    /// Sends these together.
+    /// Sends these changes in one batch.
     async fn send(&self, changes: &[Change]) {
         self.0.lock().unwrap().extend(changes);
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 
-struct Connection {
-    changes: Vague,
-    interest: Option<u64>,
-    list: Option<u64>,
-}
+impl Peer for Vague {
+    const URI: &'static str = "vague:";
 
-impl Connect for Vague {
-    type Session = Connection;
-
-    fn uri(&self) -> &str {
-        "vague:"
+    fn list(&self, out: &mut Batch) -> Vec<Listed> {
+        let web = out.domain(WEB, "web", Some(1));
+        vec![Listed::new(web, State::Running(RunningReason::Booted), None)]
     }
 
-    async fn connect(&self) -> Result<Connection, Error> {
-        Ok(Connection { changes: self.clone(), interest: None, list: None })
-    }
-}
-
-impl Session for Connection {
-    fn host(&self) -> &str {
-        "host"
-    }
-
-    fn set_interest(&mut self, _: &Interest, tag: u64) {
-        self.interest = Some(tag);
-    }
-
-    fn request_list(&mut self, tag: u64) {
-        self.list = Some(tag);
-    }
-
-    async fn advance(&mut self, out: &mut Batch) -> Result<(), Error> {
-        let uuid = Uuid::from_u128(1);
-        if let Some(tag) = self.interest.take() {
-            out.interest_done(tag, &[]);
-        } else if let Some(tag) = self.list.take() {
-            let web = out.domain(uuid, "web", Some(1));
-            out.listed(tag, vec![Listed::new(web, State::Running(RunningReason::Booted), None)]);
-        } else {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            let at = out.received();
-            for change in self.changes.0.lock().unwrap().drain(..) {
-                let id = (!matches!(change, Change::Undefined(_))).then_some(1);
-                let web = out.domain(uuid, "web", id);
-                out.event(Lifecycle::new(web, change, at));
-            }
+    async fn read(&mut self, out: &mut Batch) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let at = out.received();
+        for change in self.0.lock().unwrap().drain(..) {
+            let id = (!matches!(change, Change::Undefined(_))).then_some(1);
+            let web = out.domain(WEB, "web", id);
+            out.event(Lifecycle::new(web, change, at));
         }
-        Ok(())
     }
 }
 

@@ -1,15 +1,18 @@
-//! A hypervisor inside the process, for tests: of programs that use virevent, of backends, and of
+//! A hypervisor inside the process, for tests of programs that use virevent, of backends, and of
 //! virevent itself.
 //!
-//! * [`FakeHypervisor`] is an [`EventSource`](virevent::EventSource) whose domains do what a test
-//!   says, and whose connection breaks on demand.
-//! * [`Script`] is a timeline as data, from code or from a TOML file; [`scripted`] makes a source of
-//!   it.
-//! * [`assert`](mod@assert) has what a test wants to know of a stream: the next event, silence, a
-//!   sequence, the state that all events lead to.
-//! * [`conformance`] is what every source must do, as tests that any backend can run.
+//! * [`FakeHypervisor`] is an [`EventSource`](virevent::EventSource) whose domains a test controls,
+//!   and whose connection breaks on demand.
+//! * [`Script`] is a timeline as data, from code or from a TOML file; [`scripted`] makes a source
+//!   that plays it.
+//! * [`assert`](mod@assert) has assertions on streams: the next event, silence, a sequence, the
+//!   state that all events lead to.
+//! * [`conformance`] has the checks that every source must pass, as tests that any backend can run.
 //!
-//! A test says what happens, and what is to be told of it:
+//! Behind features: `fakes` that speak the real protocols over real sockets, `servers` that launch
+//! real ones, and a Xen `toolstack` that acts on both.
+//!
+//! A test acts on domains and asserts the events:
 //!
 //! ```
 //! use virevent::{EventSource, Options};
@@ -31,26 +34,29 @@
 //! # }
 //! ```
 //!
-//! On tokio's paused time (`#[tokio::test(start_paused = true)]`) no test takes any.
+//! On tokio's paused time (`#[tokio::test(start_paused = true)]`) waits take no real time.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod assert;
 pub mod conformance;
 mod fake;
+#[cfg(any(feature = "fake-libvirtd", feature = "fake-qemu", feature = "fake-xenstored"))]
+pub mod fakes;
 mod host;
-#[cfg(feature = "fake-libvirtd")]
-pub mod libvirtd;
+#[cfg(any(
+    feature = "fake-libvirtd",
+    feature = "fake-qemu",
+    feature = "fake-xenstored",
+    feature = "servers"
+))]
+mod listener;
 mod notices;
-#[cfg(feature = "fake-qemu")]
-pub mod qmp;
 mod script;
 #[cfg(feature = "servers")]
 pub mod servers;
 #[cfg(any(feature = "servers", feature = "fake-xenstored"))]
-pub mod xen;
-#[cfg(feature = "fake-xenstored")]
-pub mod xenstored;
+pub mod toolstack;
 
 pub use self::assert::Failure;
 pub use self::fake::{Asked, Builder, FakeHypervisor};

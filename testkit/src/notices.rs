@@ -22,6 +22,7 @@ use virevent::{
 /// }
 /// # Ok::<(), virevent_testkit::OpError>(())
 /// ```
+#[must_use]
 pub fn notices() -> Vec<NoticeBody> {
     vec![
         NoticeBody::RtcChange { offset: -3600 },

@@ -1,4 +1,4 @@
-//! What the fake hypervisor does on demand, and what the driver makes of it.
+//! The fake hypervisor's operations and faults, as subscribers see them.
 
 #![allow(clippy::unwrap_used)]
 
@@ -23,7 +23,7 @@ async fn synced(fake: &FakeHypervisor, options: Options) -> EventStream {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_is_told_with_the_id_of_the_run_that_ended() {
+async fn a_stop_has_the_id_of_the_run_that_ended() {
     let fake = FakeHypervisor::new();
     let mut events = synced(&fake, Options::default()).await;
     fake.define("web").unwrap();
@@ -43,7 +43,7 @@ async fn a_stop_is_told_with_the_id_of_the_run_that_ended() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_journal_says_what_the_driver_asked_in_order() {
+async fn the_journal_has_the_drivers_requests_in_order() {
     let fake = FakeHypervisor::builder().idle_timeout(30 * SECOND).build();
     let events = synced(&fake, Options::default()).await;
     assert_eq!(fake.journal(), [Asked::Connect, Asked::Register(Kinds::common()), Asked::List]);
@@ -61,7 +61,7 @@ async fn the_journal_says_what_the_driver_asked_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_single_step_each_event_waits_for_its_step() {
+async fn single_step_holds_each_event_until_its_step() {
     let fake = FakeHypervisor::new();
     let mut events = synced(&fake, Options::default()).await;
     fake.single_step();
@@ -83,7 +83,7 @@ async fn in_single_step_each_event_waits_for_its_step() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_connection_comes_back_by_itself() {
+async fn the_driver_reconnects_after_lose_connection() {
     let fake = FakeHypervisor::new();
     fake.create("web").unwrap();
     let mut events = synced(&fake, Options::default()).await;
@@ -100,9 +100,9 @@ async fn a_lost_connection_comes_back_by_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_connection_fails_the_subscription_with_that_error() {
+async fn a_refused_connection_fails_subscribe_with_that_error() {
     let fake = FakeHypervisor::new();
-    fake.refuse(Error::Authentication { detail: "give a password".into() });
+    fake.refuse(Error::authentication("give a password"));
     let error = fake.subscribe_with(Options::default()).await.unwrap_err();
     assert!(matches!(error, Error::Authentication { .. }), "{error}");
     fake.accept();
@@ -110,10 +110,10 @@ async fn a_refused_connection_fails_the_subscription_with_that_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_twice_running_ends_the_streams() {
+async fn repeated_refusals_end_the_streams() {
     let fake = FakeHypervisor::new();
     let mut events = synced(&fake, Options::default()).await;
-    fake.refuse(Error::Authentication { detail: "give a password".into() });
+    fake.refuse(Error::authentication("give a password"));
     fake.lose_connection();
     expect_sequence(&mut events, &["disconnected from *"]).await.unwrap();
     assert_eq!(events.next().await, None);
@@ -121,7 +121,7 @@ async fn a_refusal_twice_running_ends_the_streams() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_hangs_fails_after_the_timeout() {
+async fn a_hanging_connection_attempt_fails_after_the_timeout() {
     let fake = FakeHypervisor::builder().connect_timeout(3 * SECOND).build();
     fake.hang_connects();
     let start = Instant::now();
@@ -131,7 +131,7 @@ async fn a_connection_that_hangs_fails_after_the_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_hung_and_was_accepted_is_made() {
+async fn accept_completes_a_hanging_connection_attempt() {
     let fake = FakeHypervisor::new();
     fake.hang_connects();
     let mut subscription = Box::pin(fake.subscribe_with(Options::default()));
@@ -142,11 +142,12 @@ async fn a_connection_that_hung_and_was_accepted_is_made() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn events_flow_while_a_list_hangs_and_are_told_once_it_is_there() {
+async fn events_during_a_hanging_list_are_merged_into_it() {
     let fake = FakeHypervisor::new();
     fake.create("old").unwrap();
     fake.hang_lists();
     let mut subscription = Box::pin(fake.subscribe_with(Options::default()));
+    // Polled once, so that the driver starts.
     assert!((&mut subscription).now_or_never().is_none());
     fake.asked(|asked| *asked == Asked::List).await;
     fake.create("web").unwrap();
@@ -160,7 +161,7 @@ async fn events_flow_while_a_list_hangs_and_are_told_once_it_is_there() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_list_that_never_comes_is_given_up() {
+async fn a_list_without_an_answer_fails_after_the_timeout() {
     let fake = FakeHypervisor::builder().call_timeout(4 * SECOND).build();
     fake.hang_lists();
     let start = Instant::now();
@@ -170,7 +171,7 @@ async fn a_list_that_never_comes_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_registration_that_hangs_holds_up_close_for_five_seconds_at_the_most() {
+async fn close_waits_at_most_five_seconds_for_a_registration() {
     let fake = FakeHypervisor::new();
     let events = synced(&fake, Options::default()).await;
     fake.hang_registrations();
@@ -180,9 +181,10 @@ async fn a_registration_that_hangs_holds_up_close_for_five_seconds_at_the_most()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_peer_is_found_out_by_keepalive() {
+async fn keepalive_detects_a_silent_peer() {
     let fake = FakeHypervisor::builder().keepalive(Some(SECOND), 3).build();
     let mut events = synced(&fake, Options::default()).await;
+    // Replies to pings keep an idle connection.
     nothing_within(&mut events, 60 * SECOND).await.unwrap();
     fake.go_silent();
     let start = Instant::now();
@@ -193,7 +195,7 @@ async fn a_silent_peer_is_found_out_by_keepalive() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_kind_that_the_server_lacks_is_left_out_and_an_error_when_asked_for() {
+async fn a_lacking_kind_is_an_error_only_if_asked_for_by_name() {
     let fake = FakeHypervisor::builder().lacking(Kind::Reboot).build();
     let mut events = synced(&fake, Options::default()).await;
     assert_eq!(fake.capabilities().lacking, [Kind::Reboot].into_iter().collect());
@@ -208,7 +210,7 @@ async fn a_kind_that_the_server_lacks_is_left_out_and_an_error_when_asked_for() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn any_event_can_be_emitted_and_reaches_those_who_asked_for_it() {
+async fn emit_delivers_any_event_to_subscribers_of_its_kind() {
     let fake = FakeHypervisor::new();
     let mut lifecycle = synced(&fake, Options::default()).await;
     let named = Kind::Named(EventName::Number(99));
@@ -248,7 +250,7 @@ async fn an_emitted_notice_reaches_those_who_asked_for_its_kind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_part_that_goes_out_of_reach_and_comes_back_is_told_as_such() {
+async fn an_unreachable_part_is_a_gap_and_then_synced() {
     let fake = FakeHypervisor::new();
     let web = fake.create("web").unwrap();
     fake.create("db").unwrap();
@@ -269,7 +271,7 @@ async fn a_part_that_goes_out_of_reach_and_comes_back_is_told_as_such() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_level_triggered_hypervisor_tells_the_same_story_of_runs() {
+async fn a_level_triggered_hypervisor_has_the_same_events_of_runs() {
     let fake = FakeHypervisor::builder().level_triggered().build();
     fake.create("db").unwrap();
     let mut events = fake.subscribe_with(Options::default()).await.unwrap();
@@ -299,15 +301,15 @@ async fn two_fakes_can_serve_one_host() {
     one.create("web").unwrap();
     let event = next_within(&mut events, SECOND).await.unwrap();
     assert_eq!(event.change(), Some(Change::Started(StartCause::Booted)));
-    let told = event.domain().unwrap();
+    let domain = event.domain().unwrap();
     let web = one.domain("web").unwrap();
-    assert_eq!((told.uuid(), told.host()), (web.uuid(), web.host()));
-    assert_eq!((told.source(), web.source()), ("fake:other", "fake:"));
-    assert!(!told.is_same(&web), "two sources may tell of one machine");
+    assert_eq!((domain.uuid(), domain.host()), (web.uuid(), web.host()));
+    assert_eq!((domain.source(), web.source()), ("fake:other", "fake:"));
+    assert!(!domain.is_same(&web), "the source is part of the identity");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_repeated_event_is_passed_on() {
+async fn a_repeated_event_is_delivered() {
     let fake = FakeHypervisor::new();
     fake.create("web").unwrap();
     let mut events = synced(&fake, Options::default()).await;
@@ -321,7 +323,7 @@ async fn a_repeated_event_is_passed_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reset_takes_few_domains_where_the_slack_is_small() {
+async fn a_small_slack_resets_with_few_domains() {
     let fake = FakeHypervisor::new();
     for n in 0..40 {
         fake.define(&format!("vm{n}")).unwrap();
@@ -330,7 +332,7 @@ async fn a_reset_takes_few_domains_where_the_slack_is_small() {
     let mut stream = fake.subscribe_with(options).await.unwrap();
     let mut fold = Fold::default();
     fold.extend(&until_synced(&mut stream).await.unwrap());
-    // Each has a start and an end that the truth needs, and nothing is read meanwhile.
+    // Nothing is read meanwhile, and compaction must keep each domain's start and end.
     for n in 0..40 {
         fake.start(&format!("vm{n}")).unwrap();
         fake.stop(&format!("vm{n}")).unwrap();
@@ -338,7 +340,7 @@ async fn a_reset_takes_few_domains_where_the_slack_is_small() {
     fake.undefine("vm7").unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     let events = until_synced(&mut stream).await.unwrap();
-    let reset = GapKind::Lagged { missed: 81, reset: true };
+    let reset = GapKind::lagged(81, true);
     assert!(matches!(&events[0], DomainEvent::Gap(gap) if gap.kind == reset), "{}", events[0]);
     assert_eq!(events.len(), 1 + 39);
     fold.extend(&events);

@@ -1,4 +1,4 @@
-//! Each test that `docs/guarantees.md` names is there, in the file that it names.
+//! Each test and each file that `docs/guarantees.md` names exists.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -25,19 +25,20 @@ fn is_in(path: &Path, module: &str) -> bool {
 }
 
 #[test]
-fn each_test_and_each_file_that_the_guarantees_name_is_there() {
+fn each_test_and_file_named_in_the_guarantees_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let page = fs::read_to_string(root.join("docs/guarantees.md")).unwrap();
     let mut files = Vec::new();
     for part in ["sdk", "backends", "testkit", "examples"] {
         sources(&root.join(part), &mut files);
     }
-    let (mut named, mut missing) = (0, Vec::new());
+    let mut named = 0;
+    let mut missing = Vec::new();
     for name in page.split('`').skip(1).step_by(2) {
         let path: Vec<&str> = name.split("::").filter(|part| *part != "tests").collect();
         let (test, modules) = path.split_last().unwrap();
         let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-        let is_there = if name.ends_with(".rs") {
+        let exists = if name.ends_with(".rs") {
             files.iter().any(|(path, _)| path.ends_with(name))
         } else if test.matches('_').count() >= 2 && test.chars().all(is_word) {
             let function = format!("fn {test}(");
@@ -48,10 +49,10 @@ fn each_test_and_each_file_that_the_guarantees_name_is_there() {
             continue;
         };
         named += 1;
-        if !is_there {
+        if !exists {
             missing.push(name);
         }
     }
-    assert!(named > 100, "only {named} tests are found in the page");
-    assert!(missing.is_empty(), "not there: {missing:#?}");
+    assert!(named > 100, "only {named} names in the page");
+    assert!(missing.is_empty(), "missing: {missing:#?}");
 }

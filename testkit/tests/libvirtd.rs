@@ -1,7 +1,7 @@
 //! The fake libvirtd speaks the protocol as libvirt's own client understands it.
 #![cfg(all(feature = "fake-libvirtd", feature = "servers"))]
 
-use virevent_testkit::libvirtd::FakeLibvirtd;
+use virevent_testkit::fakes::libvirtd::FakeLibvirtd;
 use virevent_testkit::servers::Virsh;
 
 #[tokio::test]
@@ -28,8 +28,8 @@ async fn virsh_receives_the_events_of_the_fake() {
     host.define("web").unwrap();
     let virsh = Virsh::to(&daemon.uri());
     let act = async {
-        // virsh drops events of a registration whose reply it has not read; when it asks for the
-        // next, it has.
+        // virsh drops events of a registration whose reply it has not read yet: its next call shows
+        // that it has.
         daemon.until(|daemon| daemon.registered().starts_with(&[0, 1, 2])).await;
         host.start("web").unwrap();
         host.reboot("web").unwrap();

@@ -1,5 +1,5 @@
-//! Random operations and faults, from a seed: whatever happened, once all is well again every
-//! subscriber believes the truth, and every story on the way made sense.
+//! Random operations and faults from a seed: after the last fault every subscriber's fold equals
+//! the truth, and its events are a possible sequence.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -17,18 +17,18 @@ use virevent_testkit::{Asked, FakeHypervisor};
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
-/// A subscriber with all that it was told.
+/// A subscriber with its events.
 struct Reader {
     stream: EventStream,
-    story: Vec<DomainEvent>,
-    /// Reads only at the end.
+    events: Vec<DomainEvent>,
+    /// It reads only at the end.
     lazy: bool,
 }
 
 impl Reader {
     fn read(&mut self) {
         while let Some(Some(event)) = self.stream.next().now_or_never() {
-            self.story.push(event);
+            self.events.push(event);
         }
     }
 }
@@ -37,8 +37,8 @@ struct World {
     fake: FakeHypervisor,
     random: fastrand::Rng,
     readers: Vec<Reader>,
-    /// Parts that are out of reach.
-    out: Vec<Scope>,
+    /// Parts that are unreachable.
+    unreachable: Vec<Scope>,
     level_triggered: bool,
     log: Vec<String>,
 }
@@ -49,20 +49,20 @@ impl World {
             .reconnect(Reconnect::local().seed(seed))
             .call_timeout(Duration::from_secs(3));
         let builder = if level_triggered { builder.level_triggered() } else { builder };
-        let (fake, random) = (builder.build(), fastrand::Rng::with_seed(seed));
         Self {
-            fake,
-            random,
+            fake: builder.build(),
+            random: fastrand::Rng::with_seed(seed),
             readers: Vec::new(),
-            out: Vec::new(),
+            unreachable: Vec::new(),
             level_triggered,
             log: Vec::new(),
         }
     }
 
-    /// An operation that may well be refused.
+    /// An operation, which may be refused.
     fn operate(&mut self) {
-        let (fake, name) = (&self.fake, NAMES[self.random.usize(..NAMES.len())]);
+        let fake = &self.fake;
+        let name = NAMES[self.random.usize(..NAMES.len())];
         let (op, outcome) = match self.random.u8(..12) {
             0 => ("define", fake.define(name)),
             1 => ("create", fake.create(name)),
@@ -80,22 +80,22 @@ impl World {
         }
     }
 
-    /// One domain's socket goes out of reach, or comes back. Only runs have sockets: definitions are
-    /// told in another way, or not at all.
+    /// One domain's socket becomes unreachable, or reachable again. Only for level-triggered
+    /// hypervisors: definitions do not come over such a socket.
     fn scoped_fault(&mut self) {
-        match self.out.pop() {
+        match self.unreachable.pop() {
             Some(scope) if self.random.bool() => {
-                self.log.push(format!("back: {scope}"));
+                self.log.push(format!("reachable: {scope}"));
                 self.fake.restored(scope);
             }
             other => {
-                self.out.extend(other);
+                self.unreachable.extend(other);
                 let name = NAMES[self.random.usize(..NAMES.len())];
                 let Some(domain) = self.fake.domain(name) else { return };
                 let scope = Scope::Domain(domain);
-                self.log.push(format!("out: {scope}"));
+                self.log.push(format!("unreachable: {scope}"));
                 self.fake.disconnected(scope.clone(), Fault::new(FaultKind::Closed, "closed"));
-                self.out.push(scope);
+                self.unreachable.push(scope);
             }
         }
     }
@@ -128,10 +128,10 @@ impl World {
         let options = Options::default().capacity(capacity).wait(true);
         let subscription = self.fake.subscribe_with(options);
         self.log.push(format!("subscribe, lazy: {lazy}"));
-        // A subscription that hangs with its server is dropped again.
+        // A subscribe that hangs with its server is dropped.
         let patience = Duration::from_millis(self.random.u64(1..200));
         if let Ok(stream) = tokio::time::timeout(patience, subscription).await {
-            self.readers.push(Reader { stream: stream.unwrap(), story: Vec::new(), lazy });
+            self.readers.push(Reader { stream: stream.unwrap(), events: Vec::new(), lazy });
         }
     }
 
@@ -158,7 +158,7 @@ impl World {
         }
         self.fake.restore();
         self.fake.release();
-        self.out.drain(..).for_each(|scope| self.fake.restored(scope));
+        self.unreachable.drain(..).for_each(|scope| self.fake.restored(scope));
         self.log.push("restore and release".into());
         self.subscribe().await;
         tokio::time::sleep(Duration::from_secs(60)).await;
@@ -171,11 +171,11 @@ impl World {
         self.fake.clear_journal();
     }
 
-    /// What is wrong at the end, if anything.
+    /// The first difference from the truth at the end.
     async fn verdict(&mut self, strict: bool) -> Result<(), String> {
         let mut truth = self.fake.domains();
         if self.level_triggered {
-            // It knows runs and no definitions.
+            // It has runs and no definitions.
             truth.retain(|entry| entry.domain.is_active());
             truth.iter_mut().for_each(|entry| entry.persistent = Some(false));
         }
@@ -184,23 +184,23 @@ impl World {
         }
         for reader in &mut self.readers {
             reader.read();
-            let lines: Vec<_> = reader.story.iter().map(ToString::to_string).collect();
-            let because = |what: String| format!("{what}\n  told:\n    {}", lines.join("\n    "));
+            let lines: Vec<_> = reader.events.iter().map(ToString::to_string).collect();
+            let because = |what: String| format!("{what}\n  events:\n    {}", lines.join("\n    "));
             let mut fold = Fold::default();
-            fold.extend(&reader.story);
+            fold.extend(&reader.events);
             fold.check(&truth).map_err(|failure| because(failure.to_string()))?;
             if strict && !reader.lazy {
-                lawful(&reader.story).map_err(because)?;
+                possible(&reader.events).map_err(because)?;
             }
         }
         Ok(())
     }
 
-    /// What a newcomer is told from the roster is the truth, of inactive domains too.
+    /// Compares a new stream, served from the roster, with the truth, inactive domains included.
     async fn newcomer(&mut self) -> Result<(), String> {
         let mut stream = self.fake.subscribe_with(Options::default()).await.unwrap();
-        let told = until_synced(&mut stream).await.unwrap();
-        let told: Vec<_> = told
+        let events = until_synced(&mut stream).await.unwrap();
+        let listed: Vec<_> = events
             .iter()
             .filter_map(|event| match event.change()? {
                 Change::Existing(state) => Some((event.domain()?.to_string(), state.as_str())),
@@ -210,19 +210,23 @@ impl World {
         let truth = self.fake.domains();
         let truth: Vec<_> =
             truth.iter().map(|entry| (entry.domain.to_string(), entry.state.as_str())).collect();
-        if told == truth { Ok(()) } else { Err(format!("told {told:?}\n  but truth {truth:?}")) }
+        match listed == truth {
+            true => Ok(()),
+            false => Err(format!("a new stream has {listed:?}\n  but the truth is {truth:?}")),
+        }
     }
 }
 
-/// That each event of a story is possible after those before it.
-fn lawful(story: &[DomainEvent]) -> Result<(), String> {
+/// Checks that each event is possible after those before it.
+fn possible(events: &[DomainEvent]) -> Result<(), String> {
     let mut active: BTreeMap<Uuid, (Option<u32>, State)> = BTreeMap::new();
-    for event in story {
+    for event in events {
         if matches!(event, DomainEvent::Gap(Gap { kind: GapKind::Lagged { .. }, .. })) {
-            return Err("a reader that kept up lagged".into());
+            return Err("a reader that reads all events lagged".into());
         }
         let Some(lifecycle) = event.lifecycle() else { continue };
-        let (uuid, id) = (lifecycle.domain.uuid(), lifecycle.domain.id());
+        let uuid = lifecycle.domain.uuid();
+        let id = lifecycle.domain.id();
         let known = active.get(&uuid).copied();
         let possible = match lifecycle.change {
             Change::Started(_) => known.is_none() && id.is_some(),
@@ -233,7 +237,7 @@ fn lawful(story: &[DomainEvent]) -> Result<(), String> {
             _ => true,
         };
         if !possible {
-            return Err(format!("impossible: {event}, when it was known as {known:?}"));
+            return Err(format!("impossible: {event} after {known:?}"));
         }
         match (lifecycle.change, State::after(lifecycle.change)) {
             (Change::Stopped(_), _) => drop(active.remove(&uuid)),
@@ -260,16 +264,16 @@ async fn run(seeds: std::ops::Range<u64>, level_triggered: bool, stepping: bool)
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_subscriber_ends_up_with_the_truth_and_a_story_that_makes_sense() {
+async fn every_fold_equals_the_truth_after_random_faults() {
     run(0..300, false, false).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn so_it_does_when_the_hypervisor_only_says_how_things_are() {
+async fn every_fold_equals_the_truth_when_level_triggered() {
     run(0..300, true, false).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_list_that_overtakes_events_still_leads_to_the_truth() {
+async fn every_fold_equals_the_truth_when_lists_overtake_events() {
     run(0..300, false, true).await;
 }

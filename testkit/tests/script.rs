@@ -1,4 +1,4 @@
-//! Scripts, run on a fake hypervisor and as a source of their own.
+//! Scripts, run on a fake hypervisor and played by a source.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use virevent_testkit::{FakeHypervisor, Script, scripted};
 const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test(start_paused = true)]
-async fn a_script_acts_exactly_at_its_times() {
+async fn a_script_runs_its_steps_exactly_at_their_times() {
     let fake = FakeHypervisor::new();
     let mut events = fake.subscribe_with(Options::default()).await.unwrap();
     until_synced(&mut events).await.unwrap();
@@ -34,7 +34,7 @@ async fn a_script_acts_exactly_at_its_times() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_script_does_at_zero_exists_and_its_end_ends_the_stream() {
+async fn steps_at_zero_exist_and_the_scripts_end_ends_the_stream() {
     let source = scripted(Script::new().create("db").after(SECOND).stop("db").after(SECOND));
     let start = Instant::now();
     let mut events = source.subscribe_with(Options::default()).await.unwrap();
@@ -51,7 +51,7 @@ async fn what_a_script_does_at_zero_exists_and_its_end_ends_the_stream() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_script_that_does_not_end_leaves_the_stream_open_and_is_played_once() {
+async fn a_script_with_ends_false_plays_once_and_keeps_the_stream() {
     let source = scripted(Script::new().after(SECOND).create("web").ends(false));
     let mut one = source.subscribe_with(Options::default()).await.unwrap();
     let mut two = source.subscribe_with(Options::default()).await.unwrap();
@@ -63,7 +63,7 @@ async fn a_script_that_does_not_end_leaves_the_stream_open_and_is_played_once() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wrong_script_fails_the_subscription_and_says_why() {
+async fn a_script_with_a_mistake_fails_subscribe_and_names_it() {
     let source = scripted(Script::new().after(SECOND).start("web"));
     let error = source.subscribe_with(Options::default()).await.unwrap_err();
     assert!(matches!(error, Error::InvalidUri { .. }));
@@ -71,7 +71,7 @@ async fn a_wrong_script_fails_the_subscription_and_says_why() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_demo_shows_everything_and_ends_within_ten_seconds() {
+async fn the_demo_has_every_change_and_ends_within_ten_seconds() {
     let source = scripted(Script::demo());
     let start = Instant::now();
     let events: Vec<DomainEvent> =

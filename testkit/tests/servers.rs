@@ -1,4 +1,4 @@
-//! The launchers of real servers launch, and leave nothing behind.
+//! The launchers start real servers, and leave no process behind.
 #![cfg(feature = "servers")]
 
 use std::time::Duration;
@@ -9,7 +9,8 @@ use virevent_testkit::servers::{Config, Container, Deed, Guest, Hook, Libvirtd, 
 #[tokio::test]
 #[ignore = "needs libvirtd"]
 async fn two_daemons_run_side_by_side() {
-    let (one, two) = (Libvirtd::start().await.unwrap(), Libvirtd::start().await.unwrap());
+    let one = Libvirtd::start().await.unwrap();
+    let two = Libvirtd::start().await.unwrap();
     one.virsh("test:///default").run(&["destroy", "test"]).await.unwrap();
     let running = [("test".to_owned(), "running".to_owned())];
     assert_eq!(two.virsh("test:///default").list().await.unwrap(), running);
@@ -35,7 +36,7 @@ async fn containers_end_when_the_daemon_is_dropped() {
     let daemon = Libvirtd::start_with(Config::default().lxc(true)).await.unwrap();
     let container = daemon.furnish_container(&Container::idle("web"));
     daemon.virsh("lxc:///").create(&container).await.unwrap();
-    // A frozen process does not even take SIGKILL.
+    // A frozen process does not take even SIGKILL.
     daemon.virsh("lxc:///").run(&["suspend", "web"]).await.unwrap();
     let controller = daemon.guest_pid("web").unwrap();
     let children =
@@ -47,7 +48,7 @@ async fn containers_end_when_the_daemon_is_dropped() {
 
 #[tokio::test]
 #[ignore = "needs libvirtd"]
-async fn guests_outlive_a_killed_daemon_and_are_found_by_the_next() {
+async fn guests_survive_kill9_and_are_found_after_start_again() {
     let mut daemon = Libvirtd::start().await.unwrap();
     let virsh = daemon.virsh(daemon.qemu());
     virsh.create(&daemon.furnish(&Guest::idle("web")).unwrap()).await.unwrap();
@@ -59,7 +60,7 @@ async fn guests_outlive_a_killed_daemon_and_are_found_by_the_next() {
 
 #[tokio::test]
 #[ignore = "needs libvirtd"]
-async fn a_guest_does_its_deed() {
+async fn a_guest_powers_itself_off() {
     let daemon = Libvirtd::start().await.unwrap();
     let virsh = daemon.virsh(daemon.qemu());
     virsh.define(&daemon.furnish(&Guest::after(0, "web", Deed::PowerOff)).unwrap()).await.unwrap();
@@ -80,6 +81,7 @@ async fn a_hook_that_hangs_keeps_a_worker_until_it_refuses() {
     virsh.define(&daemon.furnish(&Guest::idle("web")).unwrap()).await.unwrap();
     assert_eq!(daemon.busy_workers().await.unwrap(), 0);
     daemon.set_hook("web", "prepare", Hook::Hang).unwrap();
+    // The start waits in the hook, and its worker with it.
     let starting = virsh.run(&["start", "web"]);
     let refuse = async {
         while daemon.busy_workers().await.unwrap() != 1 {}
@@ -93,7 +95,7 @@ async fn a_hook_that_hangs_keeps_a_worker_until_it_refuses() {
 
 #[tokio::test]
 #[ignore = "needs libvirtd"]
-async fn a_daemon_listens_on_tcp_when_told_to() {
+async fn a_daemon_listens_on_tcp_if_configured() {
     let daemon = Libvirtd::start_with(Config::default().tcp(true)).await.unwrap();
     let uri = daemon.tcp_uri("test:///default").unwrap();
     let address = uri.trim_start_matches("test+tcp://").trim_end_matches("/default");
@@ -102,7 +104,7 @@ async fn a_daemon_listens_on_tcp_when_told_to() {
 
 #[tokio::test]
 #[ignore = "needs libvirtd"]
-async fn a_daemon_that_cannot_start_says_why() {
+async fn a_failed_start_has_the_daemons_log() {
     let config = Config::default().extra("max_clients = \"many\"\n");
     let error = Libvirtd::start_with(config).await.unwrap_err().to_string();
     assert!(error.contains("max_clients"), "{error}");
@@ -110,7 +112,7 @@ async fn a_daemon_that_cannot_start_says_why() {
 
 #[tokio::test]
 #[ignore = "needs libvirtd"]
-async fn a_tap_counts_what_passes() {
+async fn a_tap_counts_connections_and_registrations() {
     let daemon = Libvirtd::start().await.unwrap();
     let tap = Tap::before(&daemon).unwrap();
     let client = tokio::process::Command::new("virsh")

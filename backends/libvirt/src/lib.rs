@@ -49,7 +49,7 @@
 //! [`Reboot`](virevent::Reboot), and for each other [`Kind`](virevent::Kind) a
 //! [`Notice`](virevent::Notice); `docs/libvirt.md` has the table. Only the kinds that someone asks
 //! for are registered. A newer event, and a message in a layout that this crate does not know, is
-//! delivered as [`DomainEvent::Other`](virevent::DomainEvent::Other): see [`decode`].
+//! delivered as [`DomainEvent::Other`](virevent::DomainEvent::Other): see `decode`.
 //! [`Kind::Other`](virevent::Kind::Other) means every number from 30 to 33 that the daemon accepts;
 //! each is tried, because no call returns which there are. `other:34` and above can be subscribed
 //! to one by one.
@@ -66,7 +66,11 @@
 
 mod calls;
 mod client;
+#[cfg(feature = "unstable-codec")]
 pub mod decode;
+#[cfg(not(feature = "unstable-codec"))]
+#[allow(dead_code, unreachable_pub, unused_imports, reason = "a part of it is for fakes and tests")]
+mod decode;
 mod doubts;
 mod endpoint;
 mod list_request;
@@ -74,7 +78,11 @@ mod registrations;
 mod session;
 mod state_request;
 mod uri;
+#[cfg(feature = "unstable-codec")]
 pub mod wire;
+#[cfg(not(feature = "unstable-codec"))]
+#[allow(dead_code, unreachable_pub, unused_imports, reason = "a part of it is for fakes and tests")]
+mod wire;
 
 use std::time::Duration;
 
@@ -158,6 +166,7 @@ impl Libvirt {
     }
 
     /// The source. Does no I/O before the first subscription.
+    #[must_use]
     pub fn source(mut self) -> Driver {
         if let Some(timeout) = self.settings.connect_timeout.take() {
             self.opener.timeout = timeout;

@@ -25,7 +25,7 @@ fn done<T, E: std::fmt::Display>(outcome: Result<T, E>) -> Result<(), Failure> {
 }
 
 mod fake {
-    use virevent_testkit::libvirtd::FakeLibvirtd;
+    use virevent_testkit::fakes::libvirtd::FakeLibvirtd;
 
     use super::*;
 

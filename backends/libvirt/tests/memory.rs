@@ -11,7 +11,7 @@ use virevent::{EventSource, Options, Uuid};
 use virevent_libvirt::Libvirt;
 use virevent_libvirt::wire::{Domain, Header, Lifecycle, message, procs};
 use virevent_testkit::assert::{expect_sequence, until_synced};
-use virevent_testkit::libvirtd::FakeLibvirtd;
+use virevent_testkit::fakes::libvirtd::FakeLibvirtd;
 use virevent_testkit::servers::rss_kib;
 
 static ALONE: Mutex<()> = Mutex::const_new(());

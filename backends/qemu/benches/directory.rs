@@ -17,7 +17,7 @@ use rustix::process::{Resource, Rlimit};
 use virevent::{Change, EventSource, EventStream, Options};
 use virevent_qemu::QmpDir;
 use virevent_testkit::assert::until_synced;
-use virevent_testkit::qmp::FakeQemu;
+use virevent_testkit::fakes::qemu::FakeQemu;
 
 /// Events a second over all sockets, and for how long.
 const RATE: usize = 10_000;

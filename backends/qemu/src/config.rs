@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use virevent::Error;
 use virevent::driver::Settings;
+use virevent_transport::host_name;
 
 use crate::peer::pinned_socket::FileId;
 use crate::uri::Endpoint;
@@ -58,7 +59,7 @@ impl MonitorConfig {
         let host = match &endpoint {
             // A QEMU on another host is a domain of that host.
             Endpoint::Tcp(host, _) if !is_this_host(host) => Arc::from(&**host),
-            _ => Arc::from(&*rustix::system::uname().nodename().to_string_lossy()),
+            _ => host_name().into(),
         };
         let retry = match &endpoint {
             Endpoint::Unix(_) => Duration::from_millis(200),

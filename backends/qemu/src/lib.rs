@@ -54,7 +54,7 @@
 //!
 //! The end of the process is stopped, and is delivered at once, in an outage too. Its cause is what
 //! QEMU announced before, failed if it announced nothing, and none if there was no connection: see
-//! [`decode`]. A connection that closes while the process lives is a [`Gap`](virevent::Gap), and so
+//! `decode`. A connection that closes while the process lives is a [`Gap`](virevent::Gap), and so
 //! is a QEMU that does not answer. Over TCP, and where a manager made the socket for QEMU, the
 //! process is not watched; it then counts as stopped once no process listens any more. In a
 //! directory that is checked at the very file of the connection, wherever it is: renamed, removed,
@@ -70,7 +70,11 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod config;
+#[cfg(feature = "unstable-codec")]
 pub mod decode;
+#[cfg(not(feature = "unstable-codec"))]
+#[allow(dead_code, unreachable_pub, unused_imports, reason = "a part of it is for fakes and tests")]
+mod decode;
 mod directory;
 mod link;
 mod monitor;
@@ -78,7 +82,11 @@ mod peer;
 mod raw_event_filter;
 mod session;
 mod uri;
+#[cfg(feature = "unstable-codec")]
 pub mod wire;
+#[cfg(not(feature = "unstable-codec"))]
+#[allow(dead_code, unreachable_pub, unused_imports, reason = "a part of it is for fakes and tests")]
+mod wire;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -172,6 +180,7 @@ impl Qmp {
     }
 
     /// Returns the source. It does no I/O before the first subscription.
+    #[must_use]
     pub fn source(self) -> Driver {
         let deadline = self.config.deadline();
         driver(SocketConnector(Arc::new(self.config)), deadline, self.reconnect, self.settings)

@@ -2,14 +2,13 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use virevent::Error;
+use virevent_transport::{Outbox, Socket};
 
 use crate::config::MonitorConfig;
 use crate::peer::advice::{is_other_kind, unreachable};
@@ -26,22 +25,20 @@ pub(crate) struct QmpLink {
     socket: Socket,
     endpoint: Endpoint,
     lines: Lines,
-    pub(crate) unsent: Vec<u8>,
+    pub(crate) outbox: Outbox,
     next_id: u64,
-    /// Set when a write failed: what QEMU has sent before is still read.
-    mute: bool,
 }
 
 impl QmpLink {
     /// A connection to what the test holds: the other half of a pair.
     #[cfg(test)]
     pub(crate) fn over(stream: UnixStream, endpoint: Endpoint) -> Self {
-        Self::new(Socket::Unix(stream), endpoint)
+        Self::new(stream.into(), endpoint)
     }
 
     fn new(socket: Socket, endpoint: Endpoint) -> Self {
         let lines = Lines::new();
-        Self { socket, endpoint, lines, unsent: Vec::new(), next_id: 1, mute: false }
+        Self { socket, endpoint, lines, outbox: Outbox::default(), next_id: 1 }
     }
 
     /// Connects, by the pinned socket if there is one already. Returns the pinned socket that was
@@ -58,11 +55,11 @@ impl QmpLink {
         let connected = match &endpoint {
             Endpoint::Unix(path) => {
                 let stream = connect_unix(path, config.file, pinned).await;
-                stream.map(|(stream, pinned)| (Socket::Unix(stream), pinned))
+                stream.map(|(stream, pinned)| (Socket::from(stream), pinned))
             }
             Endpoint::Tcp(host, port) => {
                 let stream = TcpStream::connect((&**host, *port)).await;
-                stream.map(|stream| (Socket::Tcp(stream), None))
+                stream.map(|stream| (Socket::from(stream), None))
             }
         };
         let (socket, pinned) = connected.map_err(|error| {
@@ -80,37 +77,23 @@ impl QmpLink {
     pub(crate) fn send(&mut self, name: &str) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
-        wire::command(&mut self.unsent, name, id);
+        wire::command(self.outbox.appending(), name, id);
         id
     }
 
     /// Writes what can be written, and reads once. All that a pending poll leaves undone is in
     /// `self`.
     pub(crate) fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        while !self.mute && !self.unsent.is_empty() {
-            match self.socket.poll_write(cx, &self.unsent) {
-                Poll::Ready(Ok(bytes)) => drop(self.unsent.drain(..bytes)),
-                // QEMU closes its socket after SHUTDOWN, which may still be unread: the end is
-                // reported by the read.
-                Poll::Ready(Err(_)) => self.mute = true,
-                // A peer that does not read must be read all the same: else it would buffer events
-                // without bound.
-                Poll::Pending => break,
-            }
-        }
-        let mut buffer = ReadBuf::new(self.lines.spare());
-        match ready!(self.socket.poll_read(cx, &mut buffer)) {
-            Ok(()) if !buffer.filled().is_empty() => {
-                let bytes = buffer.filled().len();
+        // QEMU closes its socket after SHUTDOWN, which may still be unread: a write fails then, and
+        // the end is reported by the read.
+        match ready!(self.socket.poll_io(cx, &mut self.outbox, self.lines.spare())) {
+            Ok(bytes @ 1..) => {
                 self.lines.filled(bytes);
                 Poll::Ready(Ok(()))
             }
             // A QEMU that is killed with unread bytes in its socket resets the connection: the same
             // end.
-            Ok(()) | Err(_) => Poll::Ready(Err(Error::Closed {
-                endpoint: self.endpoint.to_string(),
-                detail: String::new(),
-            })),
+            Ok(_) | Err(_) => Poll::Ready(Err(Error::closed(self.endpoint.to_string(), ""))),
         }
     }
 
@@ -132,7 +115,7 @@ impl QmpLink {
     /// # Errors
     /// There are no open files left.
     pub(crate) fn owner(&self) -> Result<Option<SocketOwner>, Error> {
-        let Socket::Unix(stream) = &self.socket else { return Ok(None) };
+        let Some(stream) = self.socket.as_unix() else { return Ok(None) };
         let pid = stream.peer_cred().ok().and_then(|cred| cred.pid());
         let owner = pid.map_or(Ok(None), SocketOwner::new);
         owner.map_err(|error| unreachable(&self.endpoint, error))
@@ -153,10 +136,7 @@ impl QmpLink {
 
     /// The path that the socket was bound to, as the process that made it gave it.
     fn bound_to(&self) -> Option<PathBuf> {
-        match &self.socket {
-            Socket::Unix(stream) => Some(stream.peer_addr().ok()?.as_pathname()?.to_owned()),
-            Socket::Tcp(_) => None,
-        }
+        Some(self.socket.as_unix()?.peer_addr().ok()?.as_pathname()?.to_owned())
     }
 }
 
@@ -188,27 +168,5 @@ async fn connect_unix(
 
 /// The error that what was read is not QMP.
 pub(crate) fn broken(error: &dyn std::fmt::Display) -> Error {
-    Error::Protocol { detail: error.to_string() }
-}
-
-#[derive(Debug)]
-enum Socket {
-    Unix(UnixStream),
-    Tcp(TcpStream),
-}
-
-impl Socket {
-    fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Unix(stream) => Pin::new(stream).poll_read(cx, into),
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, into),
-        }
-    }
-
-    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
-    }
+    Error::protocol(error.to_string())
 }

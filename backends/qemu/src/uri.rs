@@ -6,9 +6,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use virevent::Error;
-
-/// The longest path of a socket, in bytes: `sun_path`, less its final NUL.
-pub(crate) const LONGEST_PATH: usize = 107;
+use virevent_transport::MAX_SOCKET_PATH;
+use virevent_transport::uri::percent_decode;
 
 /// Where a QEMU's monitor listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +30,7 @@ impl Endpoint {
     /// # Errors
     /// [`Error::InvalidUri`]: what is wrong, and what to do.
     pub(crate) fn parse(uri: &str) -> Result<Self, Error> {
-        parse(uri).map_err(|reason| Error::InvalidUri { uri: uri.into(), reason })
+        parse(uri).map_err(|reason| Error::invalid_uri(uri, reason))
     }
 
     /// The name of a domain whose QEMU has none: the socket's file without its extension, or the
@@ -67,10 +66,10 @@ fn unix(path: &str) -> Result<Endpoint, String> {
         return Err("give the socket's absolute path, as in qmp:/run/vm.sock".into());
     }
     let path = decoded(path)?;
-    if path.len() > LONGEST_PATH {
+    if path.len() > MAX_SOCKET_PATH {
         let length = path.len();
         return Err(format!(
-            "a socket's path has at most {LONGEST_PATH} bytes, and this has {length}"
+            "a socket's path has at most {MAX_SOCKET_PATH} bytes, and this has {length}"
         ));
     }
     if path.contains(&0) {
@@ -97,22 +96,7 @@ fn tcp(address: &str) -> Result<Endpoint, String> {
 
 /// Decodes each `%XX` to its byte.
 pub(crate) fn decoded(text: &str) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        rest = tail;
-        if *first != b'%' {
-            bytes.push(*first);
-            continue;
-        }
-        // `from_str_radix` accepts a sign, as in `%+f`.
-        let digits = tail.get(..2).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
-        let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
-        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        bytes.push(byte.ok_or("after a % come two hexadecimal digits; write % itself as %25")?);
-        rest = &tail[2..];
-    }
-    Ok(bytes)
+    percent_decode(text).map_err(|error| error.to_string())
 }
 
 /// Encodes a path for a URI.

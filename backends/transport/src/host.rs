@@ -1,6 +1,7 @@
 //! The name of this host.
 
 /// The name of this host, as `uname -n` prints it. What is not UTF-8 in it is replaced.
+#[must_use]
 pub fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

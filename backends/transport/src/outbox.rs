@@ -14,6 +14,7 @@ pub struct Outbox {
 impl Outbox {
     /// What is still to be written.
     #[inline]
+    #[must_use]
     pub fn unwritten(&self) -> &[u8] {
         &self.bytes[self.written..]
     }

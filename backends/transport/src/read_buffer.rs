@@ -22,6 +22,7 @@ pub struct ReadBuffer {
 impl ReadBuffer {
     /// An empty buffer of `size` bytes, for frames of at most `max_frame`. One read takes in at
     /// most `size` bytes.
+    #[must_use]
     pub fn new(size: usize, max_frame: usize) -> Self {
         let largest = max_frame.saturating_add(size);
         Self { bytes: vec![0; size], start: 0, end: 0, smallest: size, largest }
@@ -29,6 +30,7 @@ impl ReadBuffer {
 
     /// What was read and not yet taken.
     #[inline]
+    #[must_use]
     pub fn held(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
     }
@@ -90,6 +92,7 @@ impl ReadBuffer {
     }
 
     /// How many bytes of memory it takes.
+    #[must_use]
     pub fn size(&self) -> usize {
         self.bytes.len()
     }

@@ -11,6 +11,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 pub const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 /// The time this long from now; thirty years from now if the clock has no time for it.
+#[must_use]
 pub fn deadline_after(duration: Duration) -> Instant {
     let now = Instant::now();
     now.checked_add(duration).unwrap_or_else(|| now + NEVER)
@@ -31,6 +32,7 @@ impl LazyTimer {
     ///
     /// # Panics
     /// Outside of a tokio runtime with timers, as all timers of tokio.
+    #[must_use]
     pub fn new() -> Self {
         // In the past, so that the first deadline is set whenever it is.
         Self { sleep: Box::pin(sleep_until(Instant::now())) }

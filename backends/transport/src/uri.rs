@@ -28,6 +28,7 @@ pub fn percent_decode(text: &str) -> Result<Vec<u8>, BadEscape> {
 }
 
 /// The URI with `***` in place of a password before its host: what may be shown and logged.
+#[must_use]
 pub fn mask_password(uri: &str) -> String {
     let Some((head, tail)) = uri.split_once("//") else { return uri.into() };
     let (authority, path) = tail.split_at(tail.find(['/', '?', '#']).unwrap_or(tail.len()));

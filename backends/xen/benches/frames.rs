@@ -2,17 +2,17 @@
 //!
 //! Two loads:
 //!
-//! - *flood*: watch events of nodes that have not changed, as a busy store sends them. The client takes
-//!   each in, reads the nodes again, and has nothing to tell until the last.
-//! - *items*: 64 domains at a time are asked to shut down; each watch event is answered by a read, and
-//!   each of its replies is an item.
+//! - *flood*: watch events of nodes that have not changed, as a busy store sends them. The client takes in
+//!   each, reads the nodes again, and has nothing to report until the last.
+//! - *items*: 64 domains at a time are asked to shut down. Each watch event leads to a read, and each reply
+//!   to an item.
 //!
-//! Beside it, in the same process, in turns and over the same bytes of the server's:
+//! Beside it, in the same process, in turns and over the same bytes from the server:
 //!
 //! - *read*: a loop that only reads;
 //! - *decode*: a loop that finds the frames and the strings in them, and does nothing else.
 //!
-//! What is compared is the CPU time of the client's one thread per watch event; the server is another
+//! The figure is the CPU time of the client's one thread per watch event. The server is another
 //! thread. Run it with `cargo bench -p virevent-xen --bench frames`.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
@@ -28,10 +28,10 @@ use tokio::io::AsyncReadExt;
 use virevent::{DomainEvent, EventSource, Options};
 use virevent_xen::XenStore;
 
-use self::store::{DOMAINS, Store};
+use self::store::{BenchStore, DOMAINS};
 
 const EVENTS: usize = 512_000;
-/// Events that the server writes at once in the flood: as much as a read takes in.
+/// The events that the server writes at once in the flood: as many as one read takes.
 const BLOCK: usize = 1_280;
 const RUNS: usize = 7;
 
@@ -76,7 +76,7 @@ fn measure<F: Future<Output = Duration>>(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let mut store = Store::new(listener.accept().unwrap().0);
+            let mut store = BenchStore::new(listener.accept().unwrap().0);
             if serves { serve(&mut store, load) } else { recite(&mut store, load) }
         });
         let cpu = runtime.block_on(client(path.into()));
@@ -93,14 +93,17 @@ fn cpu() -> Duration {
 
 async fn read_only(path: PathBuf) -> Duration {
     let mut socket = tokio::net::UnixStream::connect(path).await.unwrap();
-    let (mut buffer, before) = (vec![0; 64 * 1024], cpu());
+    let mut buffer = vec![0; 64 * 1024];
+    let before = cpu();
     while socket.read(&mut buffer).await.unwrap() > 0 {}
     cpu() - before
 }
 
 async fn decode(path: PathBuf) -> Duration {
     let mut socket = tokio::net::UnixStream::connect(path).await.unwrap();
-    let (mut buffer, mut filled, mut events) = (vec![0; 64 * 1024], 0, 0);
+    let mut buffer = vec![0; 64 * 1024];
+    let mut filled = 0;
+    let mut events = 0;
     let before = cpu();
     loop {
         let read = socket.read(&mut buffer[filled..]).await.unwrap();
@@ -145,21 +148,21 @@ async fn virevent(path: PathBuf, load: Load) -> Duration {
     spent
 }
 
-/// Answers, and sends the load once the client has looked at everything.
-fn serve(store: &mut Store, load: Load) {
-    store.until_looked();
+/// Answers, and sends the load once the client's first look is over.
+fn serve(store: &mut BenchStore, load: Load) {
+    store.until_first_look();
     std::thread::sleep(Duration::from_millis(50));
     match load {
         Load::Flood => (0..EVENTS / BLOCK).for_each(|_| store.flood(BLOCK)),
         Load::Items => (0..EVENTS / DOMAINS).for_each(|_| store.request()),
     }
     store.request();
-    // It closes when it has everything.
+    // The client disconnects when it has everything.
     while store.answer() {}
 }
 
-/// Sends what it would say, to a client that asks nothing.
-fn recite(store: &mut Store, load: Load) {
+/// Sends the same bytes to a client that sends no requests.
+fn recite(store: &mut BenchStore, load: Load) {
     let step = if load == Load::Flood { BLOCK } else { DOMAINS };
     for _ in 0..EVENTS / step {
         store.recite(step);

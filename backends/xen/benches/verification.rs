@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 use virevent::driver::Settings;
 use virevent::{DomainEvent, EventSource, Options};
 use virevent_testkit::servers::Xenstored;
-use virevent_testkit::xen::Blueprint;
+use virevent_testkit::toolstack::Blueprint;
 use virevent_xen::XenStore;
 
 /// The shortest interval that the driver accepts.

@@ -1,10 +1,10 @@
-//! What the store says of a domain, and what that means. Pure.
+//! The values of a domain's nodes, decoded. Pure.
 //!
-//! | node | says |
+//! | node | value |
 //! |---|---|
 //! | `/local/domain/N/vm` | the uuid: `/vm/<uuid>`, in old stores with `-1`, `-2` ... after it |
 //! | `/local/domain/N/name` | the name |
-//! | `/local/domain/N/control/shutdown` | what the host asks of the guest; empty once the guest has taken note |
+//! | `/local/domain/N/control/shutdown` | the request of the host to the guest; empty once the guest has acknowledged it |
 //!
 //! The paths are those of Xen's `docs/misc/xenstore-paths.pandoc`.
 
@@ -12,69 +12,76 @@ use std::fmt::Write as _;
 
 use virevent::{EventData, EventName, StopCause, Uuid};
 
-/// The name of the event that carries a request to a guest: the node that it stands in.
+/// The name of the event that carries a request to a guest: its node.
 pub const REQUEST_EVENT: &str = "control/shutdown";
 
-/// The first number that is no domain's: `DOMID_FIRST_RESERVED` in Xen's `xen.h`.
+/// The first number that is no domain id: `DOMID_FIRST_RESERVED` in Xen's `xen.h`.
 pub const FIRST_RESERVED: u16 = 0x7ff0;
 
-/// The number of a domain, if the text is one.
+/// The domain id in a text, if it is one.
+#[must_use]
 pub fn domid(text: &[u8]) -> Option<u16> {
-    // A plus sign would parse, too.
+    // The parser would accept a plus sign.
     if !text.first()?.is_ascii_digit() {
         return None;
     }
     std::str::from_utf8(text).ok()?.parse().ok().filter(|domid| *domid < FIRST_RESERVED)
 }
 
-/// The uuid in the value of a domain's `vm`. The nil one is domain 0's: a guest that has it has none.
+/// The uuid in the value of a domain's `vm`. The nil uuid is domain 0's: a guest with it counts as one without.
+#[must_use]
 pub fn uuid(vm: &[u8]) -> Option<Uuid> {
+    // Old xend appended -1, -2 ... after a rename: only 36 characters are the uuid.
     let uuid = Uuid::try_parse_ascii(vm.strip_prefix(b"/vm/")?.get(..36)?).ok()?;
     (!uuid.is_nil()).then_some(uuid)
 }
 
-/// The name in the value of a domain's `name`; what is not UTF-8 in it is replaced. An empty one is
-/// still to be written.
+/// The name in the value of a domain's `name`, with U+FFFD for bytes that are not UTF-8. An empty value is still to be
+/// written.
+#[must_use]
 pub fn name(value: &[u8]) -> Option<String> {
     (!value.is_empty()).then(|| String::from_utf8_lossy(value).into_owned())
 }
 
-/// What a domain is called whose name nobody has written: as Xen's tools call domain 0.
+/// The name of a domain whose `name` is not written: of the form that Xen's tools give domain 0.
+#[must_use]
 pub fn name_of(domid: u16) -> String {
     format!("Domain-{domid}")
 }
 
-/// The namespace of derived uuids: made up once, at random.
+/// The namespace of derived uuids, chosen at random.
 const NAMESPACE: Uuid = Uuid::from_u128(0x73e1_87de_58b3_4f3a_8ceb_273f_dda5_bc86);
 
-/// The uuid of a domain whose `vm` nobody has written: made of host and number, the same each time
-/// (UUIDv5 of RFC 9562).
+/// The uuid of a domain whose `vm` is not written: derived from the host and the domain id (UUIDv5 of RFC 9562), so that
+/// it is the same each time.
+#[must_use]
 pub fn uuid_of(host: &str, domid: u16) -> Uuid {
     Uuid::new_v5(&NAMESPACE, format!("{host}\n{domid}").as_bytes())
 }
 
-/// What a host asks of a guest.
+/// A request of the host to a guest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Request {
-    /// Nothing, or nothing any more: the guest has taken note.
+    /// None, or one that the guest has acknowledged.
     #[default]
     Nothing,
     /// To power off.
     Poweroff,
-    /// To shut down for a reboot: the host makes it anew, under another number.
+    /// To shut down for a reboot: the host makes another domain, with another id.
     Reboot,
     /// To halt.
     Halt,
-    /// To make ready for being saved or migrated.
+    /// To prepare for being saved or migrated.
     Suspend,
     /// To crash.
     Crash,
-    /// Something that has no name here.
+    /// Another word.
     Other(Box<str>),
 }
 
 impl Request {
-    /// The value of a domain's `control/shutdown`. The guest may write there, too.
+    /// Reads the value of a domain's `control/shutdown`. The guest may write there, too.
+    #[must_use]
     pub fn read(value: &[u8]) -> Self {
         match value {
             b"" => Self::Nothing,
@@ -87,7 +94,8 @@ impl Request {
         }
     }
 
-    /// The value.
+    /// The word, as it is in the node.
+    #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
             Self::Nothing => "",
@@ -100,22 +108,24 @@ impl Request {
         }
     }
 
-    /// Whether the run is to end by it.
+    /// Whether the request ends the run.
+    #[must_use]
     pub fn is_ending(&self) -> bool {
         !matches!(self, Self::Nothing | Self::Other(_))
     }
 
     /// The event that carries it: its name, and `{"request":"poweroff"}`.
+    #[must_use]
     pub fn event(&self) -> (EventName, EventData) {
         let mut json = String::from("{\"request\":\"");
         for character in self.as_str().chars() {
-            // Control characters in the form that is right for all of them.
+            // This form of an escape is valid for every control character.
             let written = match character {
                 '"' | '\\' => write!(json, "\\{character}"),
                 '\0'..='\x1f' => write!(json, "\\u{:04x}", u32::from(character)),
                 _ => write!(json, "{character}"),
             };
-            // A String takes everything.
+            // Writing to a String cannot fail.
             debug_assert!(written.is_ok());
         }
         json.push_str("\"}");
@@ -123,10 +133,11 @@ impl Request {
     }
 }
 
-/// Why a run ended, as far as the store tells.
+/// The cause of a stop, as far as the store has one.
 ///
-/// It knows what the guest was asked for, and no more: a guest that powered itself off, one that
-/// crashed and one that was destroyed leave the same trace, and so they have no cause here.
+/// The store has the request to the guest, and nothing else: a guest that powered itself off, one that crashed and one
+/// that was destroyed leave the same trace, so their stops have no cause.
+#[must_use]
 pub fn stop_cause(was_asked: bool) -> StopCause {
     if was_asked { StopCause::Shutdown } else { StopCause::Unspecified }
 }
@@ -136,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_uuid_is_taken_from_what_every_toolstack_writes() {
+    fn a_uuid_is_read_from_every_form_of_vm() {
         let known = Uuid::try_parse("00000005-0000-4000-8000-000000000005").unwrap();
         for vm in
             ["00000005-0000-4000-8000-000000000005", "00000005-0000-4000-8000-000000000005-12"]
@@ -166,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_derived_uuid_is_the_same_each_time_and_another_for_each_domain() {
+    fn a_derived_uuid_is_stable_and_unique() {
         assert_eq!(uuid_of("h", 5), uuid_of("h", 5));
         assert_ne!(uuid_of("h", 5), uuid_of("h", 6));
         assert_ne!(uuid_of("h", 5), uuid_of("other", 5));
@@ -174,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_reads_back_and_is_sound_json_whatever_a_guest_wrote() {
+    fn any_request_of_a_guest_is_valid_json() {
         for text in ["poweroff", "reboot", "halt", "suspend", "crash"] {
             let request = Request::read(text.as_bytes());
             assert!(request.is_ending());

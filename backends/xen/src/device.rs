@@ -1,13 +1,14 @@
-//! The kernel's way to the store: a character device that takes and gives the same packets.
+//! The kernel's device to the store: a character device that carries the same packets as the socket.
 //!
-//! What is different from a socket is what Linux' driver is known to do. **It was never tried on Xen.**
+//! The differences from a socket are those of Linux' driver, `drivers/xen/xenbus/xenbus_dev_frontend.c`, as read:
+//! **it was never tried on Xen.**
 //!
-//! - One write is at most one packet, and returns when the store has answered: so it is done on a
-//!   thread that may block.
-//! - A request that is refused fails the write. Reads have no such trouble: they return what is there,
-//!   be it a part of a packet or several, and can be waited for.
-//! - Replies to watches are made by the kernel, with the number 0 in old ones: see
-//!   [`Client::new`](crate::client::Client::new).
+//! - One write is at most one packet, and returns once the store has answered: so it is done on a thread that may
+//!   block.
+//! - A request that is refused fails the write. Reads return what is there, part of a packet or several, and can
+//!   be awaited.
+//! - The kernel makes the replies to watches. Old kernels number them 0: see
+//!   [`Pipeline::new`](crate::pipeline::Pipeline::new).
 
 use std::fs::{File, OpenOptions};
 use std::future::Future;
@@ -24,13 +25,13 @@ use tokio::io::unix::AsyncFd;
 use tokio::task::JoinHandle;
 
 #[derive(Debug)]
-pub(crate) struct Device {
+pub(crate) struct XenbusDevice {
     file: AsyncFd<Arc<File>>,
-    /// A write under way.
+    /// The write under way.
     writing: Option<JoinHandle<io::Result<usize>>>,
 }
 
-impl Device {
+impl XenbusDevice {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         use rustix::fs::OFlags;
         let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32;
@@ -38,13 +39,13 @@ impl Device {
         Self::new(file.into())
     }
 
-    /// Of a file that reads without blocking.
+    /// The file must not block when it is read.
     fn new(file: OwnedFd) -> io::Result<Self> {
-        // `register`, which is to replace it, came later than the oldest tokio that we build with; the
-        // file is ours alone, and never another.
+        // `register`, which replaces it, is newer than the oldest tokio that this crate builds with. The file
+        // belongs to this value alone and is never exchanged.
         #[allow(deprecated)]
         let file = AsyncFd::new(Arc::new(File::from(file)));
-        // It cannot be waited for, and so is another device.
+        // The file cannot be awaited: it is another device.
         let file = file.map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
         Ok(Self { file, writing: None })
     }
@@ -58,7 +59,7 @@ impl Device {
             let mut guard = ready!(self.file.poll_read_ready(cx))?;
             let read =
                 guard.try_io(|file| file.get_ref().as_ref().read(into.initialize_unfilled()));
-            // Else it was not ready after all.
+            // Otherwise the file was not ready, and the readiness is cleared.
             if let Ok(outcome) = read {
                 into.advance(outcome?);
                 return Poll::Ready(Ok(()));
@@ -73,7 +74,8 @@ impl Device {
         packet: &[u8],
     ) -> Poll<io::Result<usize>> {
         let writing = self.writing.get_or_insert_with(|| {
-            let (file, packet) = (Arc::clone(self.file.get_ref()), packet.to_vec());
+            let file = Arc::clone(self.file.get_ref());
+            let packet = packet.to_vec();
             tokio::task::spawn_blocking(move || {
                 file.as_ref().write_all(&packet).map(|()| packet.len())
             })
@@ -91,15 +93,15 @@ mod tests {
 
     use super::*;
 
-    /// A device whose other end keeps messages apart, as the kernel does.
-    fn device() -> (Device, UnixDatagram) {
+    /// A device, and its other end, which keeps messages apart as the kernel does.
+    fn device() -> (XenbusDevice, UnixDatagram) {
         let (ours, kernel) = UnixDatagram::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
-        (Device::new(ours.into()).unwrap(), kernel)
+        (XenbusDevice::new(ours.into()).unwrap(), kernel)
     }
 
     #[tokio::test]
-    async fn a_write_is_one_packet_and_a_read_waits_for_what_comes() {
+    async fn a_write_is_one_packet_and_a_read_waits_for_bytes() {
         let (mut device, kernel) = device();
         for packet in [&b"first"[..], b"second"] {
             assert_eq!(poll_fn(|cx| device.poll_write(cx, packet)).await.unwrap(), packet.len());

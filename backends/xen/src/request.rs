@@ -1,17 +1,17 @@
-//! All that is ever sent: reads, watches, and questions. Nothing here can change a store but for the
-//! watches of our own connection.
+//! All requests that are ever sent: reads, watches and questions. None can change a store, but for the watches
+//! of this connection.
 
 use crate::wire::{HEADER_LENGTH, Header, Operation};
 
 /// A node of a domain that is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Node {
+pub(crate) enum DomainNode {
     Vm,
     Name,
     Shutdown,
 }
 
-impl Node {
+impl DomainNode {
     pub(crate) const ALL: [Self; 3] = [Self::Vm, Self::Name, Self::Shutdown];
 
     fn path(self) -> &'static str {
@@ -33,18 +33,18 @@ impl Node {
 
 /// What is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Target {
-    /// `@introduceDomain`: a domain began to use the store.
+pub(crate) enum WatchTarget {
+    /// `@introduceDomain`: a domain is introduced.
     Introduced,
     /// `@releaseDomain`: a domain shut down, crashed, or ended.
     Released,
-    /// `/local/domain`: its children alone, where a watch can be held to those.
+    /// `/local/domain`: its children alone, where the server offers watches with a depth.
     Children,
     /// A node of a domain.
-    Domain(u16, Node),
+    Domain(u16, DomainNode),
 }
 
-impl Target {
+impl WatchTarget {
     pub(crate) const SPECIAL: [Self; 3] = [Self::Introduced, Self::Released, Self::Children];
 
     fn path(self, out: &mut Vec<u8>) {
@@ -53,7 +53,7 @@ impl Target {
             Self::Released => out.extend_from_slice(b"@releaseDomain\0"),
             Self::Children => out.extend_from_slice(b"/local/domain\0"),
             Self::Domain(domid, node) => {
-                home(out, domid);
+                directory(out, domid);
                 out.push(b'/');
                 out.extend_from_slice(node.path().as_bytes());
                 out.push(0);
@@ -74,47 +74,47 @@ impl Target {
         }
     }
 
-    /// Whose token it is; `None` for none of ours.
+    /// The target that has this token; `None` for a token that is never sent.
     pub(crate) fn of_token(token: &[u8]) -> Option<Self> {
         let (letter, number) = token.split_first()?;
         let node = match (letter, number) {
             (b'I', b"") => return Some(Self::Introduced),
             (b'R', b"") => return Some(Self::Released),
             (b'C', b"") => return Some(Self::Children),
-            (b'v', _) => Node::Vm,
-            (b'n', _) => Node::Name,
-            (b's', _) => Node::Shutdown,
+            (b'v', _) => DomainNode::Vm,
+            (b'n', _) => DomainNode::Name,
+            (b's', _) => DomainNode::Shutdown,
             _ => return None,
         };
         Some(Self::Domain(crate::decode::domid(number)?, node))
     }
 }
 
-/// A request.
+/// A request to the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ask {
-    /// Which features the server has.
+pub(crate) enum StoreRequest {
+    /// Asks for the server's features.
     Features,
-    /// To tell when something changes; with a depth, not below it.
-    Watch(Target, Option<u8>),
-    Unwatch(Target),
-    /// To drop all watches of the connection.
+    /// Sets a watch, with a depth if there is one.
+    Watch(WatchTarget, Option<u8>),
+    Unwatch(WatchTarget),
+    /// Drops all watches of the connection.
     Reset,
-    /// The children of `/local/domain`.
+    /// Lists the children of `/local/domain`.
     List,
-    /// The same from an offset on.
+    /// Lists them from an offset on.
     ListPart(usize),
-    /// Whether a domain uses the store.
+    /// Asks whether a domain is introduced.
     IsIntroduced(u16),
-    /// A node of a domain.
-    Read(u16, Node),
-    /// Whether a domain's own directory is there.
-    ReadHome(u16),
-    /// Whether the server lives.
+    /// Reads a node of a domain.
+    Read(u16, DomainNode),
+    /// Reads a domain's directory: whether it exists.
+    ReadDirectory(u16),
+    /// Asks for what every server answers.
     Probe,
 }
 
-impl Ask {
+impl StoreRequest {
     pub(crate) fn operation(self) -> Operation {
         match self {
             Self::Features => Operation::GET_FEATURE,
@@ -124,17 +124,17 @@ impl Ask {
             Self::List => Operation::DIRECTORY,
             Self::ListPart(_) => Operation::DIRECTORY_PART,
             Self::IsIntroduced(_) | Self::Probe => Operation::IS_DOMAIN_INTRODUCED,
-            Self::Read(..) | Self::ReadHome(_) => Operation::READ,
+            Self::Read(..) | Self::ReadDirectory(_) => Operation::READ,
         }
     }
 
-    /// Appends the packet. None comes near the limit: all that varies are numbers.
+    /// Appends the packet. Its length is far below the limit: only numbers vary.
     pub(crate) fn write(self, out: &mut Vec<u8>, id: u32) {
         let start = out.len();
         out.resize(start + HEADER_LENGTH, 0);
         match self {
             Self::Features => {}
-            // What libxenstore sends.
+            // As libxenstore sends it.
             Self::Reset => out.push(0),
             Self::Watch(target, depth) => {
                 target.path(out);
@@ -148,9 +148,9 @@ impl Ask {
                 target.path(out);
                 target.token(out);
             }
-            Self::List => Target::Children.path(out),
+            Self::List => WatchTarget::Children.path(out),
             Self::ListPart(offset) => {
-                Target::Children.path(out);
+                WatchTarget::Children.path(out);
                 number(out, offset);
                 out.push(0);
             }
@@ -158,12 +158,12 @@ impl Ask {
                 number(out, domid.into());
                 out.push(0);
             }
-            Self::Read(domid, node) => Target::Domain(domid, node).path(out),
-            Self::ReadHome(domid) => {
-                home(out, domid);
+            Self::Read(domid, node) => WatchTarget::Domain(domid, node).path(out),
+            Self::ReadDirectory(domid) => {
+                directory(out, domid);
                 out.push(0);
             }
-            // Domain 0 is asked for because it is always there.
+            // Domain 0 always exists.
             Self::Probe => out.extend_from_slice(b"0\0"),
         }
         let length = out.len() - start - HEADER_LENGTH;
@@ -171,7 +171,7 @@ impl Ask {
         out[start..start + HEADER_LENGTH].copy_from_slice(&header);
     }
 
-    /// What is asked, for people: `READ of /local/domain/5/name`.
+    /// The request as text: `READ of /local/domain/5/name`.
     pub(crate) fn to_line(self) -> String {
         let mut bytes = Vec::new();
         self.write(&mut bytes, 0);
@@ -180,14 +180,15 @@ impl Ask {
     }
 }
 
-fn home(out: &mut Vec<u8>, domid: u16) {
+fn directory(out: &mut Vec<u8>, domid: u16) {
     out.extend_from_slice(b"/local/domain/");
     number(out, domid.into());
 }
 
-/// In decimal. Rust's own formatting takes longer than all the rest of a request.
+/// Appends a number in decimal. Rust's own formatting takes longer than the rest of a request.
 fn number(out: &mut Vec<u8>, number: usize) {
-    let (start, mut rest) = (out.len(), number);
+    let start = out.len();
+    let mut rest = number;
     loop {
         out.push(b'0' + (rest % 10) as u8);
         rest /= 10;
@@ -203,24 +204,37 @@ mod tests {
     use super::*;
     use crate::wire::Decoder;
 
-    const NODES: [Node; 3] = Node::ALL;
+    const NODES: [DomainNode; 3] = DomainNode::ALL;
 
     #[test]
-    fn nothing_that_can_be_sent_writes_to_the_store() {
-        // An Ask without a place here does not compile.
-        let every = |ask: Ask| match ask {
-            Ask::Features | Ask::Reset | Ask::List | Ask::Probe => {}
-            Ask::Watch(..) | Ask::Unwatch(_) | Ask::ListPart(_) => {}
-            Ask::IsIntroduced(_) | Ask::Read(..) | Ask::ReadHome(_) => {}
+    fn no_request_writes_to_the_store() {
+        // A request that is missing here does not compile.
+        let check = |request: StoreRequest| match request {
+            StoreRequest::Features
+            | StoreRequest::Reset
+            | StoreRequest::List
+            | StoreRequest::Probe => {}
+            StoreRequest::Watch(..) | StoreRequest::Unwatch(_) | StoreRequest::ListPart(_) => {}
+            StoreRequest::IsIntroduced(_)
+            | StoreRequest::Read(..)
+            | StoreRequest::ReadDirectory(_) => {}
         };
-        let mut asks = vec![Ask::Features, Ask::Reset, Ask::List, Ask::Probe, Ask::ListPart(9)];
-        asks.extend([Ask::IsIntroduced(3), Ask::ReadHome(3)]);
-        asks.extend(NODES.map(|node| Ask::Read(3, node)));
-        for target in Target::SPECIAL.into_iter().chain(NODES.map(|node| Target::Domain(3, node))) {
-            asks.extend([
-                Ask::Watch(target, None),
-                Ask::Watch(target, Some(1)),
-                Ask::Unwatch(target),
+        let mut requests = vec![
+            StoreRequest::Features,
+            StoreRequest::Reset,
+            StoreRequest::List,
+            StoreRequest::Probe,
+            StoreRequest::ListPart(9),
+        ];
+        requests.extend([StoreRequest::IsIntroduced(3), StoreRequest::ReadDirectory(3)]);
+        requests.extend(NODES.map(|node| StoreRequest::Read(3, node)));
+        for target in
+            WatchTarget::SPECIAL.into_iter().chain(NODES.map(|node| WatchTarget::Domain(3, node)))
+        {
+            requests.extend([
+                StoreRequest::Watch(target, None),
+                StoreRequest::Watch(target, Some(1)),
+                StoreRequest::Unwatch(target),
             ]);
         }
         let harmless = [
@@ -233,35 +247,40 @@ mod tests {
             Operation::DIRECTORY_PART,
             Operation::GET_FEATURE,
         ];
-        for ask in asks {
-            every(ask);
+        for request in requests {
+            check(request);
             let mut bytes = Vec::new();
-            ask.write(&mut bytes, 7);
+            request.write(&mut bytes, 7);
             let mut decoder = Decoder::new();
             decoder.push(&bytes);
             let packet = decoder.next_packet().unwrap().unwrap();
-            assert!(harmless.contains(&packet.header.operation), "{ask:?}");
-            assert_eq!((packet.header.request, packet.header.transaction), (7, 0));
+            assert!(harmless.contains(&packet.header.operation), "{request:?}");
+            assert_eq!(packet.header, Header::request(packet.header.operation, 7));
         }
     }
 
     #[test]
-    fn a_token_leads_back_to_what_is_watched() {
-        let all = Target::SPECIAL.into_iter().chain(NODES.map(|node| Target::Domain(32751, node)));
+    fn a_token_leads_back_to_its_watch() {
+        let all = WatchTarget::SPECIAL
+            .into_iter()
+            .chain(NODES.map(|node| WatchTarget::Domain(32751, node)));
         for target in all {
             let mut token = Vec::new();
             target.token(&mut token);
-            assert_eq!(Target::of_token(token.strip_suffix(b"\0").unwrap()), Some(target));
+            assert_eq!(WatchTarget::of_token(token.strip_suffix(b"\0").unwrap()), Some(target));
         }
         for token in [&b""[..], b"x", b"I1", b"n", b"n-1", b"n40000", b"n5x"] {
-            assert_eq!(Target::of_token(token), None, "{token:?}");
+            assert_eq!(WatchTarget::of_token(token), None, "{token:?}");
         }
     }
 
     #[test]
-    fn a_request_reads_as_what_it_asks() {
-        assert_eq!(Ask::Read(5, Node::Name).to_line(), "READ of /local/domain/5/name");
-        let watch = Ask::Watch(Target::Released, None);
+    fn a_request_as_text_names_operation_and_path() {
+        assert_eq!(
+            StoreRequest::Read(5, DomainNode::Name).to_line(),
+            "READ of /local/domain/5/name"
+        );
+        let watch = StoreRequest::Watch(WatchTarget::Released, None);
         assert_eq!(watch.to_line(), "WATCH of @releaseDomain");
     }
 }

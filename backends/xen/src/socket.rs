@@ -15,7 +15,7 @@ use tokio::net::UnixStream;
 
 /// A socket, and whether the runtime watches it.
 #[derive(Debug)]
-pub(crate) enum Socket {
+pub(crate) enum StoreSocket {
     /// The runtime wakes the task when bytes arrive.
     Attached(UnixStream),
     /// Nothing wakes the task: whoever polls sets a timer.
@@ -24,13 +24,14 @@ pub(crate) enum Socket {
     Broken,
 }
 
-impl Socket {
+impl StoreSocket {
     pub(crate) fn is_detached(&self) -> bool {
         matches!(self, Self::Detached(_))
     }
 
     /// Takes the socket out of the runtime.
     pub(crate) fn detach(&mut self) -> io::Result<()> {
+        // The stream has to be taken out of `self` to be converted. If that fails it is closed.
         *self = match mem::replace(self, Self::Broken) {
             Self::Attached(stream) => Self::Detached(stream.into_std()?),
             other => other,
@@ -94,7 +95,7 @@ mod tests {
 
     use super::*;
 
-    async fn read(socket: &mut Socket) -> Vec<u8> {
+    async fn read(socket: &mut StoreSocket) -> Vec<u8> {
         let mut buffer = [0; 16];
         let mut into = ReadBuf::new(&mut buffer);
         poll_fn(|cx| socket.poll_read(cx, &mut into)).await.unwrap();
@@ -104,7 +105,7 @@ mod tests {
     #[tokio::test]
     async fn a_detached_socket_reads_and_writes_without_waiting() {
         let (ours, mut peer) = UnixStream::pair().unwrap();
-        let mut socket = Socket::Attached(ours);
+        let mut socket = StoreSocket::Attached(ours);
         socket.detach().unwrap();
         assert!(socket.is_detached());
         let mut buffer = [0; 16];
@@ -119,7 +120,7 @@ mod tests {
     #[tokio::test]
     async fn bytes_that_came_while_detached_wake_an_attached_socket() {
         let (ours, mut peer) = UnixStream::pair().unwrap();
-        let mut socket = Socket::Attached(ours);
+        let mut socket = StoreSocket::Attached(ours);
         socket.detach().unwrap();
         peer.write_all(b"reply").await.unwrap();
         socket.attach().unwrap();

@@ -3,15 +3,16 @@
 use std::path::PathBuf;
 
 use virevent::Error;
+use virevent_transport::uri::percent_decode;
 
-/// What a URI asks for.
+/// A parsed URI.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StoreUri {
-    /// As it was given.
+    /// The URI as it was given.
     pub(crate) shown: String,
-    /// The socket or the device; `None` for that of this host.
+    /// The path of a socket or a device; `None` for the store of this host.
     pub(crate) path: Option<PathBuf>,
-    /// Whether domain 0 is told of, too.
+    /// Whether domain 0 is reported, too.
     pub(crate) with_dom0: bool,
 }
 
@@ -19,7 +20,7 @@ impl StoreUri {
     /// # Errors
     /// [`Error::InvalidUri`]: what is wrong, and what to do.
     pub(crate) fn parse(uri: &str) -> Result<Self, Error> {
-        parse(uri).map_err(|reason| Error::InvalidUri { uri: uri.into(), reason })
+        parse(uri).map_err(|reason| Error::invalid_uri(uri, reason))
     }
 }
 
@@ -55,22 +56,9 @@ fn parse(uri: &str) -> Result<StoreUri, String> {
     Ok(StoreUri { shown: uri.into(), path, with_dom0 })
 }
 
-/// The text with each `%XX` as the byte that it stands for.
+/// The text with each `%XX` replaced by its byte.
 fn decoded(text: &str) -> Result<String, String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        rest = tail;
-        if *first != b'%' {
-            bytes.push(*first);
-            continue;
-        }
-        let digits = tail.get(..2).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
-        let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
-        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        bytes.push(byte.ok_or("after a % come two hexadecimal digits; write % itself as %25")?);
-        rest = &tail[2..];
-    }
+    let bytes = percent_decode(text).map_err(|error| error.to_string())?;
     if bytes.contains(&0) {
         return Err("a path has no NUL".into());
     }
@@ -99,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_refused_with_what_to_do() {
+    fn an_invalid_uri_is_refused_with_advice() {
         let table = [
             ("xenstore:socket", "whole path"),
             ("xenstore://host/x", "on this host"),

@@ -1,4 +1,4 @@
-//! What an event costs, from the socket to the stream, once everything has its size.
+//! Allocations of an event, from the socket to the stream, once all buffers have their size.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../benches/store/mod.rs"]
@@ -11,30 +11,31 @@ use futures::StreamExt;
 use virevent::{DomainEvent, EventSourceExt};
 use virevent_xen::XenStore;
 
-use self::store::{DOMAINS, Store};
+use self::store::{BenchStore, DOMAINS};
 
 const WARM_UP: usize = 5;
 const BURSTS: usize = 10;
 const FLOOD: usize = 1_000;
 
 #[test]
-fn in_the_steady_state_neither_a_watch_event_nor_what_it_tells_allocates() {
+fn neither_watch_events_nor_items_allocate() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("sock");
     let listener = UnixListener::bind(&path).unwrap();
-    let (next, asked) = (Arc::new(Barrier::new(2)), WARM_UP + 2 * BURSTS);
+    let next = Arc::new(Barrier::new(2));
+    let bursts = WARM_UP + 2 * BURSTS;
     let turn = Arc::clone(&next);
     let server = std::thread::spawn(move || {
-        let mut store = Store::new(listener.accept().unwrap().0);
-        store.until_looked();
-        for _ in 0..asked {
+        let mut store = BenchStore::new(listener.accept().unwrap().0);
+        store.until_first_look();
+        for _ in 0..bursts {
             turn.wait();
             store.flood(FLOOD);
             store.request();
         }
         while store.answer() {}
     });
-    // Allocations are counted by thread: all that is ours runs on this one.
+    // Allocations are counted by thread: the whole client runs on this one.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let source = XenStore::new(&format!("xenstore:{}", path.display())).unwrap().source();
     let mut events = runtime.block_on(source.subscribe()).unwrap();
@@ -52,10 +53,10 @@ fn in_the_steady_state_neither_a_watch_event_nor_what_it_tells_allocates() {
     };
     pass(WARM_UP);
     let allocations = allocation_counter::measure(|| pass(2 * BURSTS)).count_total;
-    // tokio allocates something each time that a runtime is entered, and the list of domains that is
-    // asked for a few times after an introduction does; the events do not.
-    let told = 2 * BURSTS * DOMAINS;
-    assert!(allocations < 100, "{allocations} for {told} items of {} events", 2 * BURSTS * FLOOD);
+    // tokio allocates each time that a runtime is entered, and so does the list that is read a few times after
+    // an introduction. The events do not.
+    let items = 2 * BURSTS * DOMAINS;
+    assert!(allocations < 100, "{allocations} for {items} items of {} events", 2 * BURSTS * FLOOD);
     drop((events, source, runtime));
     server.join().unwrap();
 }

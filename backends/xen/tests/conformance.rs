@@ -1,4 +1,4 @@
-//! The backend passes the testkit's suite, on a fake xenstored and on a real one.
+//! The testkit's conformance suite, on a fake xenstored and on a real one.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::{Arc, Mutex};
@@ -10,17 +10,17 @@ use virevent::EventSource;
 use virevent::driver::{Reconnect, Settings};
 use virevent_testkit::Failure;
 use virevent_testkit::conformance::Rig;
-use virevent_testkit::xen::Toolstack;
+use virevent_testkit::toolstack::Toolstack;
 use virevent_xen::XenStore;
 
-/// How often the sources verify.
+/// The interval of verification.
 const VERIFICATION: Duration = Duration::from_millis(100);
 
-/// The source that was asked for last: its counters tell what it has seen.
+/// The source that was opened last. Its counters show what it has received.
 #[derive(Default)]
-struct Last(Mutex<Option<Arc<dyn EventSource>>>);
+struct LastSource(Mutex<Option<Arc<dyn EventSource>>>);
 
-impl Last {
+impl LastSource {
     fn open(&self, uri: &str) -> Arc<dyn EventSource> {
         let quick = Reconnect::local().max(Duration::from_millis(100));
         let settings = Settings::default().verify(Some(VERIFICATION));
@@ -30,13 +30,13 @@ impl Last {
         source
     }
 
-    /// Does something, and if somebody watches, waits until it was seen: what comes and goes between
-    /// two looks at a store was never there.
+    /// Changes the store and, if it is watched, waits for an event: a store has no trace of a domain that starts and
+    /// ends between two looks.
     async fn sees(&self, watched: bool, act: impl FnOnce()) {
         let seen = || self.0.lock().unwrap().as_ref().map_or(0, |source| source.counters().events);
         let before = seen();
         act();
-        // One who has just left sees nothing any more.
+        // A source whose subscriber has just gone receives nothing.
         let deadline = Instant::now() + Duration::from_secs(1);
         while watched && seen() == before && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -51,15 +51,15 @@ fn destroy(xl: &Toolstack, name: &str) {
 }
 
 mod fake {
-    use virevent_testkit::xenstored::FakeXenstored;
+    use virevent_testkit::fakes::xenstored::FakeXenstored;
 
     use super::*;
 
-    struct FakeRig(FakeXenstored, Last);
+    struct FakeRig(FakeXenstored, LastSource);
 
     impl FakeRig {
         fn new() -> Self {
-            Self(FakeXenstored::start().unwrap(), Last::default())
+            Self(FakeXenstored::start().unwrap(), LastSource::default())
         }
     }
 
@@ -117,12 +117,12 @@ mod fake {
     virevent_testkit::conformance_tests!(
         ignore = [
             "a store does not know whether a domain is paused":
-                a_pause_and_a_resume_are_told
-                a_list_has_paused_domains_as_paused
-                a_pause_in_an_outage_is_delivered_and_then_listed
-                a_paused_domain_is_the_same_after_an_outage,
-            "what is in a store runs: nothing is defined":
-                a_definition_and_its_removal_are_told
+                a_pause_and_a_resume_are_delivered
+                a_paused_domain_is_listed_as_paused
+                a_pause_in_an_outage_is_delivered_once_and_listed
+                an_outage_does_not_change_a_paused_domain,
+            "a domain of a store exists only while it runs":
+                a_definition_and_its_removal_are_delivered
                 a_definition_persists_until_it_is_removed,
         ],
         FakeRig::new()
@@ -135,17 +135,17 @@ mod real {
 
     use super::*;
 
-    /// The daemon, by way of a tap that can be cut.
+    /// The daemon, behind a tap that can be cut.
     struct RealRig {
         tap: StoreTap,
         daemon: Xenstored,
-        last: Last,
+        last: LastSource,
     }
 
     impl RealRig {
         async fn new() -> Self {
             let daemon = Xenstored::start().await.unwrap();
-            Self { tap: StoreTap::before(&daemon).unwrap(), daemon, last: Last::default() }
+            Self { tap: StoreTap::before(&daemon).unwrap(), daemon, last: LastSource::default() }
         }
     }
 
@@ -196,10 +196,10 @@ mod real {
         }
 
         async fn registrations(&self) -> Result<usize, Failure> {
-            // Of one that hung up the daemon learns when the tap has told it.
+            // The daemon learns of a disconnect when the tap has closed its side.
             let is_known =
                 || self.daemon.connections().is_ok_and(|all| all as u64 == self.tap.seen().open);
-            eventually("the daemon knows who hung up", is_known).await?;
+            eventually("the daemon has noticed each disconnect", is_known).await?;
             Ok(self.daemon.watches().map_err(Failure::new)?.len())
         }
     }
@@ -208,12 +208,12 @@ mod real {
         #[ignore = "needs xenstored"]
         ignore = [
             "a store does not know whether a domain is paused":
-                a_pause_and_a_resume_are_told
-                a_list_has_paused_domains_as_paused
-                a_pause_in_an_outage_is_delivered_and_then_listed
-                a_paused_domain_is_the_same_after_an_outage,
-            "what is in a store runs: nothing is defined":
-                a_definition_and_its_removal_are_told
+                a_pause_and_a_resume_are_delivered
+                a_paused_domain_is_listed_as_paused
+                a_pause_in_an_outage_is_delivered_once_and_listed
+                an_outage_does_not_change_a_paused_domain,
+            "a domain of a store exists only while it runs":
+                a_definition_and_its_removal_are_delivered
                 a_definition_persists_until_it_is_removed,
         ],
         RealRig::new().await

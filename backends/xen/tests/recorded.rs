@@ -1,4 +1,4 @@
-//! Recorded sessions of a real xenstored, whole and in pieces, against what they are to become.
+//! Recorded sessions of a real xenstored, whole and in pieces, and what they decode to.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeMap;
@@ -8,8 +8,8 @@ use fastrand::Rng;
 use serde_json::Value;
 use virevent::{EventSource, Kind, Options};
 use virevent_testkit::assert::{next_within, nothing_within, until_synced};
-use virevent_testkit::xen::RunState;
-use virevent_testkit::xenstored::FakeXenstored;
+use virevent_testkit::fakes::xenstored::FakeXenstored;
+use virevent_testkit::toolstack::RunState;
 use virevent_xen::XenStore;
 use virevent_xen::decode::{self, Request};
 use virevent_xen::wire::{
@@ -22,7 +22,7 @@ macro_rules! session {
     };
 }
 
-/// What was sent, and what the recorder says of it.
+/// The bytes of each packet, whether the server sent it, and the recorder's note.
 fn lines(recorded: &str) -> Vec<(bool, Vec<u8>, String)> {
     let lines = recorded.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     lines
@@ -46,10 +46,12 @@ fn packets(
     piece: usize,
     random: &mut Rng,
 ) -> Vec<Owned> {
-    // One was sent that is too long, upon which the server hung up.
+    // One request is too long. The server closed the connection upon it.
     let side = lines.iter().filter(|(side, bytes, _)| *side == from_server && !is_too_long(bytes));
     let bytes: Vec<u8> = side.flat_map(|(_, bytes, _)| bytes.clone()).collect();
-    let (mut decoder, mut found, mut rest) = (Decoder::new(), Vec::new(), &bytes[..]);
+    let mut decoder = Decoder::new();
+    let mut found = Vec::new();
+    let mut rest = &bytes[..];
     while !rest.is_empty() {
         let taken = decoder.push(&rest[..random.usize(1..=piece.min(rest.len()))]);
         rest = &rest[taken..];
@@ -72,7 +74,7 @@ fn view(packet: &Owned) -> Packet<'_> {
 }
 
 #[test]
-fn every_packet_is_what_the_recorder_says_wherever_it_is_cut() {
+fn every_recorded_packet_decodes_wherever_it_is_cut() {
     let sessions = [
         session!("basics"),
         session!("directory-part"),
@@ -95,8 +97,8 @@ fn every_packet_is_what_the_recorder_says_wherever_it_is_cut() {
                 let Header { operation, request, transaction } = packet_found.0;
                 let length = packet_found.1.len();
                 let operation = operation.name().map_or(operation.0.to_string(), str::to_owned);
-                let said = format!("{operation} req={request} tx={transaction} len={length} ");
-                assert!(what.starts_with(&said), "{said:?} where the recorder has {what:?}");
+                let prefix = format!("{operation} req={request} tx={transaction} len={length} ");
+                assert!(what.starts_with(&prefix), "{prefix:?} where the recorder has {what:?}");
                 let mut again = Vec::new();
                 packet(&mut again, &packet_found.0, &[&packet_found.1]).unwrap();
                 assert_eq!(again, *bytes);
@@ -145,22 +147,22 @@ fn a_list_of_900_names_comes_in_parts() {
     assert!(lists.contains(&(900, 3)), "{lists:?}");
 }
 
-/// What an observer that reads after each event was answered, by path.
+/// The replies to an observer that reads after each event, by path.
 #[test]
-fn what_the_observer_read_is_decoded() {
+fn recorded_replies_are_decoded() {
     let lines = session!("lifecycle-observer");
     let mut random = Rng::with_seed(11);
     let asked: BTreeMap<u32, Owned> = packets(&lines, false, usize::MAX, &mut random)
         .into_iter()
         .map(|packet| (packet.0.request, packet))
         .collect();
-    let mut told = Vec::new();
+    let mut values = Vec::new();
     for reply in packets(&lines, true, usize::MAX, &mut random) {
         let Some(request) = asked.get(&reply.0.request) else { continue };
         let path = String::from_utf8_lossy(strings(&request.1).next().unwrap()).into_owned();
         let is_error = reply.0.operation == Operation::ERROR;
         let text = view(&reply).text();
-        told.push(match (path.rsplit('/').next().unwrap(), request.0.operation) {
+        values.push(match (path.rsplit('/').next().unwrap(), request.0.operation) {
             _ if is_error => format!("{path}: {}", String::from_utf8_lossy(text)),
             ("vm", _) => decode::uuid(&reply.1).unwrap().to_string(),
             ("name", _) => decode::name(&reply.1).unwrap(),
@@ -187,11 +189,11 @@ fn what_the_observer_read_is_decoded() {
         "[]",
         "6 T",
     ];
-    assert_eq!(told, expected);
+    assert_eq!(values, expected);
 }
 
 #[tokio::test]
-async fn what_a_toolstack_did_is_told_in_order() {
+async fn recorded_toolstack_actions_are_reported_in_order() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     let fake = FakeXenstored::start().unwrap();
@@ -201,8 +203,8 @@ async fn what_a_toolstack_did_is_told_in_order() {
     let mut events = source.subscribe_with(options).await.unwrap();
     until_synced(&mut events).await.unwrap();
 
-    // What is told after the request of this number.
-    let told: BTreeMap<u32, &[&str]> = [
+    // The events after the request of this number.
+    let expected: BTreeMap<u32, &[&str]> = [
         (38, &["web-1[5] started"][..]),
         (
             40,
@@ -223,7 +225,8 @@ async fn what_a_toolstack_did_is_told_in_order() {
     for domid in [5, 6] {
         xl.set_run_state(domid, Some(RunState::Running)).unwrap();
     }
-    let (mut decoder, mut reply) = (Decoder::new(), [0; 4_096]);
+    let mut decoder = Decoder::new();
+    let mut reply = [0; 4_096];
     for (_, bytes, what) in session!("lifecycle-toolstack").iter().filter(|(server, ..)| !server) {
         socket.write_all(bytes).await.unwrap();
         while decoder.next_packet().unwrap().is_none() {
@@ -231,12 +234,12 @@ async fn what_a_toolstack_did_is_told_in_order() {
             assert_eq!(decoder.push(&reply[..count]), count);
         }
         let number = u32::from_ne_bytes([4, 5, 6, 7].map(|at| bytes[at]));
-        for line in told.get(&number).copied().unwrap_or_default() {
+        for line in expected.get(&number).copied().unwrap_or_default() {
             let event = next_within(&mut events, Duration::from_secs(10)).await.unwrap();
             assert_eq!(event.to_string(), *line, "after {what}");
         }
         if number == 45 {
-            // The hypervisor's part, which is in no packet: the domain is no more, and there is another.
+            // The hypervisor's part, which is in no packet: the domain is gone, and there is another.
             xl.vanish(5).unwrap();
             xl.set_run_state(5, Some(RunState::Running)).unwrap();
         }

@@ -1,4 +1,4 @@
-//! The smallest service worth copying: it keeps track of which domains run.
+//! A minimal service to copy: it keeps a table of the running domains.
 //!
 //! Copy the folder, and put your own work where [`Running`] is changed.
 
@@ -12,36 +12,38 @@ use virevent::{
     Change, Domain, DomainEvent, End, Error, EventSource, EventSourceExt, Gap, GapKind, Scope, Uuid,
 };
 
-/// What the service knows, for the rest of the program to watch.
+/// The service's table, for the rest of the program to watch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Running {
-    /// The domains that run. By identity: a name can change, and an id is reused.
+    /// The running domains, by identity: a name can change, and an id is reused.
     pub domains: BTreeMap<Identity, Domain>,
-    /// What is not known for certain now: the whole source until the first sync, or what is out of
-    /// reach, be it the source, a host or a domain.
+    /// The scopes whose state is uncertain: the source until the first sync, and every unreachable
+    /// source, host or domain.
     pub uncertain: Vec<Scope>,
 }
 
-/// What tells one domain from another: its source, its host and its uuid. Two sources may know one
+/// The identity of a domain: its source, host and uuid. Two sources may have the same virtual
 /// machine under the same host and uuid.
 pub type Identity = (Box<str>, Box<str>, Uuid);
 
-/// What tells this domain from another, in every run and under every name.
+/// The identity of this domain, in every run and under every name.
+#[must_use]
 pub fn identity(domain: &Domain) -> Identity {
     (domain.source().into(), domain.host().into(), domain.uuid())
 }
 
 impl Running {
-    /// Nothing is known yet of the source with this URI.
+    /// The table before the first sync of the source with this URI.
+    #[must_use]
     pub fn of_source(uri: &str) -> Self {
         Self { domains: BTreeMap::new(), uncertain: vec![Scope::source_wide(uri)] }
     }
 }
 
-/// Keeps `running` true until the source ends or `shutdown` resolves.
+/// Keeps `running` up to date until the source ends or `shutdown` resolves.
 ///
 /// # Errors
-/// The source cannot be reached at the start, or refuses for good later.
+/// The source is unreachable at the start, or refuses permanently later.
 pub async fn serve(
     source: Arc<dyn EventSource>,
     running: watch::Sender<Running>,
@@ -51,7 +53,7 @@ pub async fn serve(
     let mut shutdown = std::pin::pin!(shutdown);
     let end = loop {
         tokio::select! {
-            // `next()` is cancel safe: dropped for the other branch, it loses nothing.
+            // `next()` is cancel safe: if the other branch wins, no event is lost.
             event = events.next() => match event {
                 Some(event) => running.send_modify(|running| react(running, &event)),
                 None => break events.end(),
@@ -59,16 +61,17 @@ pub async fn serve(
             () = &mut shutdown => break None,
         }
     };
-    // Returns when the hypervisor has confirmed it; dropping the stream would not wait.
+    // Waits until the hypervisor has confirmed the deregistration; dropping the stream would not.
     events.close().await;
     match end {
-        // An outage is none of these: the stream lives through it.
+        // An outage does not end the stream.
         Some(End::Failed(error)) => Err(error),
         _ => Ok(()),
     }
 }
 
-/// What happened in an outage comes as ordinary events before `Synced`, so nothing else is needed.
+/// Applies an event. The changes of an outage are delivered as ordinary events before `Synced`, so
+/// there is no other case for them.
 fn react(running: &mut Running, event: &DomainEvent) {
     match event {
         DomainEvent::Lifecycle(event) => match event.change {
@@ -80,7 +83,7 @@ fn react(running: &mut Running, event: &DomainEvent) {
             }
             _ => {}
         },
-        // Out of reach is not stopped: the domains stay as they are, only less certain.
+        // Unreachable is not stopped: the domains stay in the table, and are uncertain.
         DomainEvent::Gap(Gap { kind: GapKind::Disconnected { .. }, scope, .. }) => {
             running.uncertain.retain(|known| !scope.includes(known));
             running.uncertain.push(scope.clone());
@@ -88,13 +91,13 @@ fn react(running: &mut Running, event: &DomainEvent) {
         DomainEvent::Synced(synced) => {
             running.uncertain.retain(|known| !synced.scope.includes(known));
         }
-        // We read far too slowly. What there is follows, and what is not in it has gone.
+        // This loop read far too slowly: all existing domains follow, and the others are gone.
         DomainEvent::Gap(Gap { kind: GapKind::Lagged { reset: true, .. }, scope, .. }) => {
             running.domains.retain(|_, domain| !scope.contains(domain));
             running.uncertain.retain(|known| !scope.includes(known));
             running.uncertain.push(scope.clone());
         }
-        // Among them that we read a little too slowly: where each domain ended up is kept for us.
+        // Also `Lagged` without `reset`: the last event of each domain is kept.
         _ => {}
     }
 }
@@ -106,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_domain_out_of_reach_leaves_the_others_certain() {
+    fn an_unreachable_domain_leaves_the_others_certain() {
         let [web, db] = [1, 2].map(|n| {
             let domain =
                 Domain::new("qmp-dir:/run", "h", Uuid::from_u128(n), &n.to_string(), Some(7));
@@ -114,7 +117,7 @@ mod tests {
         });
         let gone = |scope: &Scope| {
             let fault = Fault::new(FaultKind::Closed, "hung up");
-            Gap::new(scope.clone(), GapKind::Disconnected { fault }).into()
+            Gap::new(scope.clone(), GapKind::disconnected(fault)).into()
         };
         let back = |scope: &Scope| Synced::new(scope.clone(), 1).into();
         let all = Scope::source_wide("qmp-dir:/run");
@@ -127,9 +130,9 @@ mod tests {
         assert_eq!(running.uncertain, []);
     }
 
-    /// libvirt, and the monitor of its QEMU.
+    /// As with libvirt and the monitor of its QEMU.
     #[test]
-    fn one_machine_of_two_sources_is_two_domains() {
+    fn one_vm_of_two_sources_is_two_domains() {
         let mut running = Running::of_source("a:");
         let [one, other] =
             ["a:", "b:"].map(|source| Domain::new(source, "h", Uuid::from_u128(1), "web", Some(1)));
@@ -139,15 +142,15 @@ mod tests {
             react(&mut running, &Lifecycle::new(domain.clone(), started, at).into());
         }
         assert_eq!(running.domains.len(), 2);
-        let lagged = GapKind::Lagged { missed: 9, reset: true };
+        let lagged = GapKind::lagged(9, true);
         react(&mut running, &Gap::new(Scope::source_wide("b:"), lagged).into());
         let left: Vec<_> = running.domains.values().collect();
-        assert_eq!(left, [&one], "a reset is of one source");
+        assert_eq!(left, [&one], "a reset affects its own source only");
         assert_eq!(running.uncertain, ["a:", "b:"].map(Scope::source_wide));
     }
 
     #[test]
-    fn what_is_told_anew_replaces_what_was_known() {
+    fn reset_empties_the_table() {
         let mut running = Running::of_source("fake:");
         let web = Domain::new("fake:", "h", Uuid::from_u128(1), "web", Some(1));
         let started = Change::Started(StartCause::Booted);
@@ -155,7 +158,7 @@ mod tests {
         react(&mut running, &Lifecycle::new(web, started, at).into());
         assert_eq!(running.domains.len(), 1);
         for (reset, left) in [(false, 1), (true, 0)] {
-            let lagged = GapKind::Lagged { missed: 9, reset };
+            let lagged = GapKind::lagged(9, reset);
             react(&mut running, &Gap::new(Scope::source_wide("fake:"), lagged).into());
             assert_eq!(running.domains.len(), left);
         }

@@ -1,7 +1,7 @@
-//! `select-loop [URI]`, or the URI in the variable `VIREVENT_URI`, or a demo.
+//! `select-loop [URI]`: without an argument the URI in the variable `VIREVENT_URI`, or a demo.
 //!
-//! Exit status: 0 when it ended as asked, 1 when the hypervisor could not be reached or refused, 2
-//! when the URI is wrong.
+//! Exit status: 0 after a normal end, 1 if the hypervisor is unreachable or refuses, 2 if the URI
+//! is wrong.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -13,10 +13,10 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use virevent::Error;
 
-/// How long what is not yet printed may hold up the end.
+/// The time that the program waits at its end for output that is not yet printed.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Why the program fails: its exit status, and the line that it says.
+/// A failure of the program: its exit status and its message, one line.
 struct Failure(i32, String);
 
 #[tokio::main]
@@ -28,7 +28,7 @@ async fn main() {
             status
         }
     };
-    // Returning would wait for an output that is blocked.
+    // Returning would wait for tokio's thread that is blocked on standard output.
     std::process::exit(status);
 }
 
@@ -54,7 +54,8 @@ async fn run() -> Result<(), Failure> {
             served?;
             printed.unwrap_or(Ok(()))?;
         }
-        // Nobody reads it any more, or it failed. Dropping the service cancels its subscription.
+        // The reader has closed the output, or a write failed. Dropping `serving` cancels its
+        // subscription.
         printed = &mut printing => printed?,
     }
     Ok(())
@@ -69,7 +70,7 @@ fn uri() -> Result<String, Failure> {
     }
 }
 
-/// Prints what runs whenever that changes, until the service has ended or nobody reads it.
+/// Prints the table whenever it changes, until the service ends or the reader closes the output.
 async fn print(mut seen: watch::Receiver<Running>) -> Result<(), Failure> {
     let mut stdout = tokio::io::stdout();
     while seen.changed().await.is_ok() {

@@ -1,4 +1,4 @@
-//! The built program: how it ends, and what it says then.
+//! The exit status and the messages of the built program.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -20,7 +20,7 @@ fn program(uri: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// The exit status, and what it said on standard error.
+/// The exit status and the standard error.
 fn end(mut child: Child) -> (Option<i32>, String) {
     let since = Instant::now();
     let status = loop {
@@ -28,33 +28,33 @@ fn end(mut child: Child) -> (Option<i32>, String) {
             Some(status) => break status.code(),
             None if since.elapsed() > Duration::from_secs(20) => {
                 child.kill().unwrap();
-                panic!("it does not end");
+                panic!("the program does not end");
             }
             None => sleep(Duration::from_millis(5)),
         }
     };
-    let mut said = String::new();
-    child.stderr.unwrap().read_to_string(&mut said).unwrap();
-    (status, said)
+    let mut stderr = String::new();
+    child.stderr.unwrap().read_to_string(&mut stderr).unwrap();
+    (status, stderr)
 }
 
 #[test]
-fn a_wrong_uri_exits_with_2_and_an_unreachable_hypervisor_with_1() {
+fn wrong_uri_exits_with_2_and_unreachable_hypervisor_with_1() {
     let table = [
         (OsStr::new("foo:"), 2, "use one of qemu:"),
         (OsStr::from_bytes(b"fake:\xff"), 2, "UTF-8"),
         (OsStr::new("test:///default?socket=/nonexistent/sock"), 1, "/nonexistent/sock"),
     ];
     for (uri, status, expected) in table {
-        let (code, said) = end(program(uri).stdout(Stdio::null()).spawn().unwrap());
-        assert_eq!(code, Some(status), "{said}");
-        assert!(said.starts_with("select-loop: ") && said.contains(expected), "{said}");
-        assert_eq!(said.lines().count(), 1, "{said}");
+        let (code, stderr) = end(program(uri).stdout(Stdio::null()).spawn().unwrap());
+        assert_eq!(code, Some(status), "{stderr}");
+        assert!(stderr.starts_with("select-loop: ") && stderr.contains(expected), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
     }
 }
 
 #[test]
-fn an_output_that_nobody_reads_ends_it_quietly() {
+fn a_closed_output_ends_the_program_without_a_message() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     drop(ours);
     let child = program("fake:").stdout(OwnedFd::from(theirs)).spawn().unwrap();
@@ -62,15 +62,15 @@ fn an_output_that_nobody_reads_ends_it_quietly() {
 }
 
 #[test]
-fn a_full_disk_ends_it_with_a_message() {
+fn a_full_disk_ends_the_program_with_a_message() {
     let full = File::options().write(true).open("/dev/full").unwrap();
-    let (status, said) = end(program("fake:").stdout(full).spawn().unwrap());
+    let (status, stderr) = end(program("fake:").stdout(full).spawn().unwrap());
     assert_eq!(status, Some(1));
-    assert!(said.contains("cannot write to standard output: No space left"), "{said}");
+    assert!(stderr.contains("cannot write to standard output: No space left"), "{stderr}");
 }
 
 #[test]
-fn a_blocked_output_does_not_hold_up_ctrl_c_or_sigterm() {
+fn ctrl_c_and_sigterm_end_the_program_despite_blocked_output() {
     let (_ours, mut theirs) = UnixStream::pair().unwrap();
     theirs.set_nonblocking(true).unwrap();
     while theirs.write(&[b'x'; 4096]).is_ok() {}

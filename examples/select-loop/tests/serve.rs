@@ -1,4 +1,4 @@
-//! The service against a fake hypervisor, in no time: tokio's clock is paused.
+//! The service against a fake hypervisor, on tokio's paused time.
 
 #![allow(clippy::unwrap_used)]
 
@@ -25,54 +25,54 @@ fn start(hypervisor: &FakeHypervisor) -> Service {
 }
 
 impl Service {
-    /// Waits until it says that these domains run, and is certain of it or not.
-    async fn says(&mut self, names: &[&str], certain: bool) {
-        let said = |running: &Running| {
+    /// Waits until the table has exactly these domains, and is certain or not.
+    async fn has(&mut self, names: &[&str], certain: bool) {
+        let is_so = |running: &Running| {
             running.uncertain.is_empty() == certain
                 && running.domains.values().map(|d| d.name()).eq(names.iter().copied())
         };
-        self.running.wait_for(said).await.unwrap();
+        self.running.wait_for(is_so).await.unwrap();
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_knows_what_runs_from_the_beginning_and_follows() {
+async fn the_table_has_existing_domains_and_follows_changes() {
     let hypervisor = FakeHypervisor::new();
     hypervisor.create("web").unwrap();
     hypervisor.define("off").unwrap();
     let mut service = start(&hypervisor);
-    service.says(&["web"], true).await;
+    service.has(&["web"], true).await;
     hypervisor.stop("web").unwrap();
-    service.says(&[], true).await;
+    service.has(&[], true).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_makes_it_uncertain_and_what_happened_meanwhile_is_not_lost() {
+async fn an_outage_is_uncertain_and_its_changes_are_not_lost() {
     let hypervisor = FakeHypervisor::new();
     hypervisor.create("web").unwrap();
     let mut service = start(&hypervisor);
-    service.says(&["web"], true).await;
+    service.has(&["web"], true).await;
 
     hypervisor.go_down();
-    service.says(&["web"], false).await;
+    service.has(&["web"], false).await;
     hypervisor.stop("web").unwrap();
     hypervisor.create("db").unwrap();
     hypervisor.restore();
-    service.says(&["db"], true).await;
+    service.has(&["db"], true).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_shutdown_leaves_nothing_registered() {
     let hypervisor = FakeHypervisor::new();
     let mut service = start(&hypervisor);
-    service.says(&[], true).await;
+    service.has(&[], true).await;
     service.stop.send(()).unwrap();
     service.task.await.unwrap().unwrap();
     assert!(hypervisor.journal().contains(&Asked::Deregister));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hypervisor_that_cannot_be_reached_is_an_error() {
+async fn an_unreachable_hypervisor_is_an_error() {
     let hypervisor = FakeHypervisor::new();
     hypervisor.go_down();
     let service = start(&hypervisor);
@@ -80,11 +80,11 @@ async fn a_hypervisor_that_cannot_be_reached_is_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hypervisor_that_refuses_for_good_later_is_an_error() {
+async fn a_permanent_refusal_later_is_an_error() {
     let hypervisor = FakeHypervisor::new();
     let mut service = start(&hypervisor);
-    service.says(&[], true).await;
-    hypervisor.refuse(Error::Authentication { detail: "log in".into() });
+    service.has(&[], true).await;
+    hypervisor.refuse(Error::authentication("log in"));
     hypervisor.lose_connection();
     let error = service.task.await.unwrap().unwrap_err();
     assert!(matches!(error, Error::Authentication { .. }), "{error}");

@@ -11,7 +11,7 @@ use virevent::{Kind, Kinds, Options};
 use virevent_backends::Settings;
 
 pub(crate) const HELP: &str = "\
-Prints what happens to virtual machines.
+Prints the events of virtual machines.
 
 Usage: watch [OPTIONS] [URI]...
 
@@ -20,7 +20,7 @@ Usage: watch [OPTIONS] [URI]...
         qmp-dir:/run/qemu (the monitors in a directory), xenstore: or
         xenstore:/path (a Xen host, without libvirt), fake:
         Several are watched together.
-        With none, a fake hypervisor plays a demo that ends by itself.
+        Without a URI, a fake hypervisor plays a demo that ends by itself.
 
 What to watch:
   --only KIND,...     only these kinds of event, by the names of
@@ -29,17 +29,17 @@ What to watch:
                       type of its own), other (all of those), all (whatever the
                       hypervisor can report); default: lifecycle,reboot
   --domain NAME|UUID  only this domain; may be given several times
-  --no-existing       do not begin with the domains that are there already
-  --wait              do not fail when a hypervisor is out of reach at first, but
-                      say so by a gap, and go on when it is there
-  --verify SECONDS    how often to compare what is believed with a list of the
-                      hypervisor's; 60 unless given, 0 never
+  --no-existing       do not begin with the existing domains
+  --wait              if a hypervisor is unreachable at the start, do not fail:
+                      print a gap and wait until it is reachable
+  --verify SECONDS    the interval at which known domains are compared with the
+                      hypervisor's list; default: 60; 0: never
   --script FILE       play this script (TOML) on the fake hypervisor
 
-When to end (Ctrl-C always does):
+When to end (also at Ctrl-C):
   --count N           after N events; existing domains, synced and gap are not
                       counted
-  --for SECONDS       that long after the start; may have a fraction
+  --for SECONDS       this time after the start; may have a fraction
 
 What to print:
   --json              one JSON object a line, for programs (docs/json.md)
@@ -48,21 +48,20 @@ What to print:
                       wall_s and cpu_s from the first to the last of them, and
                       max_rss_kib
 
-  --capacity N        how many unread events are held before the oldest that no
-                      longer matter are dropped, which is told as a gap; 1024
-                      unless given
+  --capacity N        the number of unread events that are held before outdated
+                      ones are dropped, which prints a gap; default: 1024
   -h, --help          this text
   -V, --version       the version
 
 Environment:
-  VIREVENT_LOG        warn, info or debug: what the library logs, on stderr;
-                      unset: only what you should act upon
+  VIREVENT_LOG        warn, info or debug: print the library's log on stderr;
+                      unset: print only warnings that need an action
 
-Exit status: 0 when it ended as asked, 1 when a hypervisor could not be reached
-or refused, 2 when the command line is wrong.
+Exit status: 0 after a normal end, 1 if a hypervisor is unreachable or refuses,
+2 if the command line is wrong.
 ";
 
-/// What the command line asks for.
+/// The command line's request.
 #[derive(Debug)]
 pub(crate) enum Command {
     Watch(Box<Args>),
@@ -83,10 +82,10 @@ pub(crate) struct Args {
     pub(crate) stats: bool,
 }
 
-/// Reads the command line, without the program's name.
+/// Parses the command line, without the program's name.
 ///
 /// # Errors
-/// What is wrong, in one line.
+/// The mistake, in one line.
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
     read(lexopt::Parser::from_args(args)).map_err(|error| format!("{error}; see watch --help"))
 }
@@ -139,7 +138,7 @@ fn utf8(option: &str, value: OsString) -> Result<String, String> {
     value.into_string().map_err(|value| format!("{option} {value:?}: write it in UTF-8"))
 }
 
-/// A whole number that is not 0.
+/// Parses a whole number that is not 0.
 fn number<T>(option: &str, value: OsString) -> Result<T, String>
 where
     T: FromStr<Err = ParseIntError> + Default + PartialEq,
@@ -178,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn options_and_uris_stand_in_any_order() {
+    fn options_and_uris_come_in_any_order() {
         let args = args(
             "test:///default --only lifecycle,io-error,other:99 --domain a --count=3 fake: --domain b --for 0.5 \
              --wait --verify 5",
@@ -207,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_utf8_is_said_with_the_option() {
+    fn an_argument_that_is_not_utf8_names_its_option() {
         for option in ["--only", "--domain", "--count", "--for", "the URI"] {
             let value = OsString::from_vec(b"a\xff".to_vec());
             let option_itself = option.starts_with('-').then(|| option.into());
@@ -218,8 +217,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_with_the_option_and_the_value() {
-        for (line, said) in [
+    fn a_mistake_names_the_option_and_the_value() {
+        for (line, expected) in [
             ("--frobnicate", "--frobnicate"),
             ("-x", "-x"),
             ("--count", "--count"),
@@ -243,7 +242,7 @@ mod tests {
             ("--json=yes", "--json"),
         ] {
             let error = error(line);
-            assert!(error.contains(said) && error.contains("--help"), "{line}: {error}");
+            assert!(error.contains(expected) && error.contains("--help"), "{line}: {error}");
             assert!(!error.contains('\n'), "{error}");
         }
     }

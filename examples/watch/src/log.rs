@@ -1,5 +1,5 @@
-//! What the libraries log, on standard error: unless more is asked for, only what the user should act
-//! upon, such as a directory that is not there.
+//! The libraries' log on standard error: by default only warnings that need an action of the user,
+//! such as a directory that does not exist.
 
 use std::ffi::OsStr;
 use std::io::{self, Write};
@@ -7,13 +7,13 @@ use std::io::{self, Write};
 use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::prelude::*;
 
-/// The variable of the environment that asks for it.
+/// The environment variable with the level.
 pub(crate) const VARIABLE: &str = "VIREVENT_LOG";
 
-/// Logs from now on what `wanted` says: `warn`, `info` or `debug`.
+/// Starts the log at the level `wanted`: `warn`, `info` or `debug`.
 ///
 /// # Errors
-/// It says something else: in one line.
+/// Another value, with a message of one line.
 pub(crate) fn start(wanted: Option<&OsStr>) -> Result<(), String> {
     let subscriber = tracing_subscriber::fmt();
     match level(wanted.unwrap_or_default())? {
@@ -23,7 +23,7 @@ pub(crate) fn start(wanted: Option<&OsStr>) -> Result<(), String> {
             .without_time()
             .with_level(false)
             .with_target(false)
-            .with_writer(Complaint::default)
+            .with_writer(Message::default)
             .finish()
             .with(filter_fn(|record| record.target() == ADVICE))
             .init(),
@@ -31,14 +31,14 @@ pub(crate) fn start(wanted: Option<&OsStr>) -> Result<(), String> {
     Ok(())
 }
 
-/// The target of records that a user should act upon.
+/// The target of records that need an action of the user.
 const ADVICE: &str = "virevent::advice";
 
-/// One record, said in the program's own form.
+/// One record, printed as the program's own messages.
 #[derive(Default)]
-struct Complaint(Vec<u8>);
+struct Message(Vec<u8>);
 
-impl Write for Complaint {
+impl Write for Message {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
         self.0.extend_from_slice(text);
         Ok(text.len())
@@ -49,9 +49,9 @@ impl Write for Complaint {
     }
 }
 
-impl Drop for Complaint {
+impl Drop for Message {
     fn drop(&mut self) {
-        crate::complain(String::from_utf8_lossy(&self.0).trim());
+        crate::report(String::from_utf8_lossy(&self.0).trim());
     }
 }
 
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_logged_unless_it_is_asked_for_and_a_wrong_level_is_said() {
+    fn the_default_logs_nothing_and_a_wrong_level_is_an_error() {
         let level = |wanted: &str| level(OsStr::new(wanted));
         assert_eq!(level(""), Ok(None));
         assert_eq!(level("warn"), Ok(Some(LevelFilter::WARN)));

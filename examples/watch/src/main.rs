@@ -1,4 +1,4 @@
-//! Prints what happens to virtual machines: `watch [OPTIONS] [URI]...`, see `watch --help`.
+//! Prints the events of virtual machines: `watch [OPTIONS] [URI]...`, see `watch --help`.
 //!
 //! ```text
 //!  hypervisors ──▶ driver tasks ──▶ mailboxes ──▶ this loop ──▶ a thread ──▶ stdout
@@ -32,26 +32,26 @@ use self::print::Printer;
 use self::stats::Stats;
 use self::streams::Streams;
 
-/// How long a blocked output may hold up an end that was asked for.
+/// The time that a requested end waits for a blocked output.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long an end that was asked for may take without a word.
+/// The time after which a requested end prints what it waits for.
 const SILENCE: Duration = Duration::from_millis(300);
 
-/// Why the program fails: its exit status, and the line that it says.
+/// A failure of the program: its exit status and its message, one line.
 struct Failure(u8, String);
 
 fn main() -> ExitCode {
     let outcome = match args::parse(std::env::args_os().skip(1)) {
-        Ok(Command::Help) => say(args::HELP),
-        Ok(Command::Version) => say(concat!("watch ", env!("CARGO_PKG_VERSION"), "\n")),
+        Ok(Command::Help) => print_text(args::HELP),
+        Ok(Command::Version) => print_text(concat!("watch ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Command::Watch(args)) => start(*args),
         Err(wrong) => Err(Failure(2, wrong)),
     };
     match outcome {
         Ok(status) => status,
         Err(Failure(status, line)) => {
-            complain(&line);
+            report(&line);
             ExitCode::from(status)
         }
     }
@@ -60,17 +60,17 @@ fn main() -> ExitCode {
 fn start(args: Args) -> Result<ExitCode, Failure> {
     log::start(std::env::var_os(log::VARIABLE).as_deref()).map_err(|wrong| Failure(2, wrong))?;
     let sources = sources(&args)?;
-    // One thread: the driver and the loop take turns, and an event crosses no core.
+    // One thread: no event moves from one core to another.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure(1, format!("cannot start: {error}")))?;
-    // A task of its own: waking the future that is blocked on costs one more `epoll_wait` an event.
+    // A task, since waking the future of `block_on` costs one more `epoll_wait` an event.
     let watching = runtime.spawn(async move { watch(&args, &sources).await });
     runtime.block_on(watching).unwrap_or_else(|panic| Err(Failure(1, panic.to_string())))
 }
 
-/// What is to be watched. A script plays in place of the demo, or beside what has a URI.
+/// The sources. A script plays in place of the demo, or beside the URIs.
 fn sources(args: &Args) -> Result<Vec<Arc<dyn EventSource>>, Failure> {
     let mut script = args.script.as_deref().map(read_script).transpose()?;
     let mut sources: Vec<Arc<dyn EventSource>> = Vec::new();
@@ -95,7 +95,7 @@ fn read_script(file: &Path) -> Result<Script, Failure> {
     Script::from_toml(&text).map_err(|error| Failure(2, format!("{name}: {error}")))
 }
 
-/// The error, with the URI that it is about unless it says so itself.
+/// The error's message, with the source's URI in front unless the message contains it.
 fn about(uri: &str, error: &Error) -> String {
     match error.to_line() {
         line if line.contains(uri) => line,
@@ -110,9 +110,9 @@ async fn watch(args: &Args, sources: &[Arc<dyn EventSource>]) -> Result<ExitCode
         streams = Streams::open(sources, &args.options) => {
             streams.map_err(|(uri, error)| Failure(1, about(&uri, &error)))?
         }
-        () = stop.asked() => {
-            // A server that is asked to deregister, and whose client is gone before it answers, has to cope
-            // with that: libvirtd 9.0 was seen to crash.
+        () = stop.requested() => {
+            // libvirtd 9.0 was seen to crash when a client disconnected before the reply to its
+            // deregistration, so wait for the confirmation.
             join_all(sources.iter().map(|source| source.shutdown())).await;
             return Ok(ExitCode::SUCCESS);
         }
@@ -130,10 +130,10 @@ async fn watch(args: &Args, sources: &[Arc<dyn EventSource>]) -> Result<ExitCode
     let stopped = loop {
         let more = tokio::select! {
             biased;
-            () = stop.asked() => break true,
+            () = stop.requested() => break true,
             () = output.closed() => break false,
             more = streams.read(&mut batch, |uri, error| {
-                complain(&about(uri, error));
+                report(&about(uri, error));
                 status = ExitCode::FAILURE;
             }) => more,
         };
@@ -153,7 +153,7 @@ async fn watch(args: &Args, sources: &[Arc<dyn EventSource>]) -> Result<ExitCode
         let enough = args.count.is_some_and(|count| stats.events() >= count);
         tokio::select! {
             () = output.send(printer.take()) => {}
-            () = stop.asked() => break true,
+            () = stop.requested() => break true,
         }
         if enough || !more {
             break false;
@@ -162,7 +162,7 @@ async fn watch(args: &Args, sources: &[Arc<dyn EventSource>]) -> Result<ExitCode
     stats.finish();
 
     if let Err(error) = finish(&mut output, streams, &mut stop, stopped).await {
-        complain(&format!("cannot write to standard output: {error}"));
+        report(&format!("cannot write to standard output: {error}"));
         status = ExitCode::FAILURE;
     }
     if args.stats {
@@ -171,8 +171,8 @@ async fn watch(args: &Args, sources: &[Arc<dyn EventSource>]) -> Result<ExitCode
     Ok(status)
 }
 
-/// Waits until the hypervisors have confirmed the end, and then until everything is written: once a
-/// stop was asked for, not for long. Asking once more ends either waiting.
+/// Waits until the hypervisors have confirmed the end, and then until everything is written. After
+/// a request to stop it waits for the output only briefly, and another request ends each wait.
 async fn finish(
     output: &mut Output,
     streams: Streams,
@@ -182,29 +182,29 @@ async fn finish(
     let explain = async {
         sleep(SILENCE).await;
         if stopped {
-            complain("waiting for the hypervisor to confirm the end; Ctrl-C ends it at once");
+            report("waiting for the hypervisor to confirm the end; Ctrl-C ends it at once");
         }
         pending::<()>().await;
     };
     tokio::select! {
         () = streams.close() => {}
-        () = stop.asked() => stopped = true,
+        () = stop.requested() => stopped = true,
         () = explain => {}
     }
     if !stopped {
         tokio::select! {
             written = output.finish() => return written,
-            () = stop.asked() => {}
+            () = stop.requested() => {}
         }
     }
     tokio::select! {
         written = output.finish() => written,
-        () = stop.asked() => Ok(()),
+        () = stop.requested() => Ok(()),
         () = sleep(PATIENCE) => Ok(()),
     }
 }
 
-/// What ends the program from outside: Ctrl-C, SIGTERM, the time given by `--for`.
+/// The requests to stop: Ctrl-C, SIGTERM, and the end of `--for`.
 struct Stop {
     interrupt: Signal,
     terminate: Signal,
@@ -220,8 +220,8 @@ impl Stop {
         })
     }
 
-    /// Resolves when the program is to end; after that only for signals.
-    async fn asked(&mut self) {
+    /// Resolves at the next request to stop.
+    async fn requested(&mut self) {
         let time = async {
             match &mut self.deadline {
                 Some(deadline) => deadline.await,
@@ -233,13 +233,13 @@ impl Stop {
             _ = self.terminate.recv() => {}
             () = time => {}
         }
-        // Whoever asks once more is not a clock.
+        // From now on only signals count: a completed timer would be a second request at once.
         self.deadline = None;
     }
 }
 
-/// Says something on standard output that is not an event.
-fn say(text: &str) -> Result<ExitCode, Failure> {
+/// Prints text that is not an event on standard output.
+fn print_text(text: &str) -> Result<ExitCode, Failure> {
     match output::write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure(1, format!("cannot write to standard output: {error}")))
@@ -248,8 +248,8 @@ fn say(text: &str) -> Result<ExitCode, Failure> {
     }
 }
 
-/// Says what is wrong, in one line on standard error.
-pub(crate) fn complain(line: &str) {
+/// Prints a message, in one line on standard error.
+pub(crate) fn report(line: &str) {
     let line: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let _ = writeln!(io::stderr(), "watch: {}", print::printable(&line));
 }
@@ -259,13 +259,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_is_told_with_its_uri_once() {
+    fn an_error_message_has_the_uri_once() {
         let uri = "test:///default";
-        let unsupported =
-            Error::Unsupported { uri: uri.into(), kind: "other:99999999".parse().unwrap() };
+        let unsupported = Error::unsupported(uri, "other:99999999".parse().unwrap());
         let line = about(uri, &unsupported);
         assert!(line.starts_with("test:///default cannot report"), "{line}");
-        let line = about(uri, &Error::Authentication { detail: "log in".into() });
+        let line = about(uri, &Error::authentication("log in"));
         assert!(line.starts_with("test:///default: the server requires"), "{line}");
     }
 }

@@ -1,7 +1,7 @@
 //! Standard output, on a thread of its own.
 //!
-//! A terminal or pipe that takes nothing blocks that thread, and through the bounded channel the loop
-//! that prints; never the driver, whose mailbox absorbs, compacts, and tells of it as a gap.
+//! A terminal or pipe that accepts nothing blocks that thread and, through the bounded channel, the
+//! loop that prints, but never the driver: its mailbox compacts and delivers a gap.
 
 use std::io;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-/// How many chunks of lines may wait for the thread.
+/// The number of chunks of lines that may wait for the thread.
 const WAITING: usize = 4;
 
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// For a program that prints nothing.
+    /// An output that prints nothing.
     pub(crate) fn none() -> Self {
         Self { chunks: None, outcome: oneshot::channel().1, closed: Arc::default() }
     }
@@ -37,18 +37,18 @@ impl Output {
         Self { chunks: Some(chunks), outcome, closed }
     }
 
-    /// Hands over some lines, and waits while too many others wait. Lines for an output that is
-    /// closed or broken are dropped: [`closed`](Self::closed) and [`finish`](Self::finish) tell.
+    /// Queues some lines, and waits while the queue is full. Lines for a closed or broken output
+    /// are dropped: see [`closed`](Self::closed) and [`finish`](Self::finish).
     ///
     /// # Cancel safety
-    /// Dropped while it waits, the lines are lost.
+    /// If the future is dropped while it waits, the lines are lost.
     pub(crate) async fn send(&self, lines: Vec<u8>) {
         if let Some(chunks) = self.chunks.as_ref().filter(|_| !lines.is_empty()) {
             let _ = chunks.send(lines).await;
         }
     }
 
-    /// Resolves when nobody reads the output any more, or it is broken.
+    /// Resolves when the reader has closed the output, or a write has failed.
     ///
     /// # Cancel safety
     /// Cancel safe.
@@ -65,7 +65,7 @@ impl Output {
     /// Waits until everything is written.
     ///
     /// # Errors
-    /// What went wrong with the output. That nobody reads it is no error.
+    /// A write failed. An output that its reader has closed is no error.
     ///
     /// # Cancel safety
     /// Cancel safe.
@@ -85,8 +85,8 @@ fn write(mut waiting: mpsc::Receiver<Vec<u8>>) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes to standard output, and waits while it takes nothing: also where somebody who shares it
-/// made it non-blocking.
+/// Writes to standard output, and waits while it accepts nothing: also if another process that
+/// shares it has made it non-blocking.
 pub(crate) fn write_all(mut bytes: &[u8]) -> io::Result<()> {
     let stdout = io::stdout();
     while !bytes.is_empty() {
@@ -94,7 +94,7 @@ pub(crate) fn write_all(mut bytes: &[u8]) -> io::Result<()> {
             Ok(written) => bytes = &bytes[written..],
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => {
-                // Whatever it says, the next write finds out.
+                // The next write reports an error, if there is one.
                 let _ = poll(&mut [PollFd::new(&stdout, PollFlags::OUT)], None);
             }
             Err(error) => return Err(error.into()),
@@ -103,7 +103,8 @@ pub(crate) fn write_all(mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits until the reader of a pipe has gone, which a write would notice only at the next event.
+/// Waits until the reader of a pipe has closed it: a write would notice that only at the next
+/// event.
 fn wait_until_closed() -> bool {
     let stdout = io::stdout();
     loop {

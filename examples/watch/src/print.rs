@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use virevent::{BlockJobStatus, Change, Domain, DomainEvent, NoticeBody, Origin, RawEvent};
 
-/// Turns events into lines, and keeps the lines until they are taken.
+/// A printer that turns events into lines and keeps them until they are taken.
 #[derive(Debug)]
 pub(crate) struct Printer {
     format: Format,
@@ -21,17 +21,17 @@ enum Format {
 }
 
 impl Printer {
-    /// Prints no events.
+    /// A printer of nothing.
     pub(crate) fn nothing() -> Self {
         Self { format: Format::Nothing, lines: Vec::new() }
     }
 
-    /// One JSON object a line.
+    /// A printer of one JSON object a line.
     pub(crate) fn json() -> Self {
         Self { format: Format::Json, lines: Vec::new() }
     }
 
-    /// One aligned line an event; with the host if `hosts`.
+    /// A printer of one aligned line an event, with the host if `hosts`.
     pub(crate) fn people(hosts: bool) -> Self {
         let table = Table { hosts, colour: wants_colour(), width: 16, line: String::new() };
         Self { format: Format::People(table), lines: Vec::new() }
@@ -44,7 +44,7 @@ impl Printer {
                 let start = self.lines.len();
                 if let Err(error) = serde_json::to_writer(&mut self.lines, event) {
                     self.lines.truncate(start);
-                    crate::complain(&format!("an event has no JSON form: {error}"));
+                    crate::report(&format!("an event has no JSON form: {error}"));
                     return;
                 }
                 self.lines.push(b'\n');
@@ -63,12 +63,12 @@ impl Printer {
     }
 }
 
-/// Lays out `time  domain  what` in columns.
+/// The layout of `time  domain  event` in columns.
 #[derive(Debug)]
 struct Table {
     hosts: bool,
     colour: bool,
-    /// Of the column of domains; grows with them, within reason.
+    /// The width of the column of domains: it grows with them, up to [`WIDEST`].
     width: usize,
     line: String,
 }
@@ -125,7 +125,7 @@ fn without_domain(event: &RawEvent) -> String {
     event.to_string()
 }
 
-/// The names of changes, causes and states, as people write them.
+/// A name of a change, cause or state, with spaces.
 struct Words<T>(T);
 
 impl<T: fmt::Display> fmt::Display for Words<T> {
@@ -134,14 +134,14 @@ impl<T: fmt::Display> fmt::Display for Words<T> {
     }
 }
 
-/// A name comes from whoever made the domain, and a terminal obeys control characters, and those that
-/// turn the direction of the text, or hide some of it.
+/// Escapes what could control a terminal: names come from the creators of domains, and may have
+/// control characters, or those that change the direction of text or hide it.
 pub(crate) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
             ' '..='~' => shown.push(c),
-            // An accent is escaped unless it has a letter to stand on.
+            // A combining accent is escaped unless it follows a letter.
             _ => shown.extend(['a', c].iter().collect::<String>().escape_debug().skip(1)),
         }
     }
@@ -184,13 +184,14 @@ struct TimeOfDay(SystemTime);
 impl fmt::Display for TimeOfDay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let since = self.0.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let (seconds, millis) = (since.as_secs(), since.subsec_millis());
-        let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+        let millis = since.subsec_millis();
+        let seconds = since.as_secs();
+        let [hour, minute, second] = [seconds / 3600 % 24, seconds / 60 % 60, seconds % 60];
         write!(f, "{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
     }
 }
 
-/// Whether standard output is a terminal that shows colours, and nobody objects
+/// Whether standard output is a terminal that shows colours, and `NO_COLOR` is unset
 /// (<https://no-color.org>).
 fn wants_colour() -> bool {
     let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
@@ -222,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_has_the_time_the_domain_and_what_happened() {
+    fn a_line_has_the_time_the_domain_and_the_change() {
         let started = event("web", Change::Started(StartCause::Booted), Origin::Observed);
         assert_eq!(table(false, false).row(&started), "01:02:03.004Z  web[3]    started (booted)");
         assert_eq!(table(true, false).row(&started), "01:02:03.004Z  h1:web[3]  started (booted)");
@@ -265,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn the_columns_stay_aligned_after_a_long_name() {
+    fn columns_stay_aligned_after_a_long_name() {
         let mut table = table(false, false);
         let long = table
             .row(&event("a-long-name", Change::Started(StartCause::Booted), Origin::Observed))
@@ -275,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_cannot_command_the_terminal() {
+    fn a_name_cannot_control_the_terminal() {
         let row = table(false, false)
             .row(&event("\x1b[2Jx\n", Change::Started(StartCause::Booted), Origin::Observed))
             .to_owned();

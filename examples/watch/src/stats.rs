@@ -1,11 +1,11 @@
-//! What `--stats` says: how many events, in how much time, with how much memory.
+//! The figures of `--stats`: events, time and memory.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Counts events, and measures from the first to the last.
+/// A counter of events, with the time from the first to the last.
 #[derive(Debug, Default)]
 pub(crate) struct Stats {
     events: u64,
@@ -27,12 +27,13 @@ impl Stats {
         }
     }
 
-    /// Takes the time of the events counted so far: once a batch.
+    /// Records the time of the events so far: once a batch.
     pub(crate) fn mark(&mut self) {
         self.last = Some(Instant::now());
     }
 
-    /// Takes the CPU time, at the end of watching: it costs a system call, and waiting costs none.
+    /// Records the CPU time at the end of watching: reading it costs a system call, so not at each
+    /// event.
     pub(crate) fn finish(&mut self) {
         self.cpu = self.first.map_or(Duration::ZERO, |(_, first)| cpu().saturating_sub(first));
     }
@@ -43,7 +44,7 @@ fn cpu() -> Duration {
     clock_gettime(ClockId::ProcessCPUTime).try_into().unwrap_or_default()
 }
 
-/// One JSON object.
+/// Formats the figures as one JSON object.
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let wall = match (self.first, self.last) {
@@ -59,9 +60,9 @@ impl fmt::Display for Stats {
     }
 }
 
-/// The most memory that was resident, in KiB; `None` where there is no `/proc`.
+/// The peak of the resident memory in KiB, or `None` without `/proc`.
 ///
-/// Not from `getrusage`: on Linux that begins with the memory of the process that started this one.
+/// Not from `getrusage`: on Linux its value begins with the memory of the parent process.
 fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -73,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_figures_are_of_the_events_alone() {
+    fn the_figures_cover_the_counted_events() {
         let mut stats = Stats::default();
         assert!(
             stats.to_string().starts_with(r#"{"events":0,"wall_s":0.000000,"cpu_s":0.000000,"#)

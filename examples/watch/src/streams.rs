@@ -1,4 +1,4 @@
-//! Several subscriptions, read together.
+//! Several subscriptions that are read together.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -9,7 +9,7 @@ use futures::Stream;
 use futures::future::{join_all, try_join_all};
 use virevent::{DomainEvent, End, Error, EventSource, Events, Options, Subscription};
 
-/// How many events of one stream are taken before the others have their turn.
+/// The number of events that are taken from one stream before the next one.
 const TURN: usize = 256;
 
 #[derive(Debug)]
@@ -22,16 +22,17 @@ impl Streams {
     /// Subscribes to all sources.
     ///
     /// # Errors
-    /// The first refusal, with the URI that it is about.
+    /// The first error, with its source's URI.
     ///
     /// # Cancel safety
-    /// Dropped midway it leaves nothing registered.
+    /// Dropping the future leaves nothing registered.
     pub(crate) async fn open(
         sources: &[Arc<dyn EventSource>],
         options: &Options,
     ) -> Result<Self, (String, Error)> {
         let subscribe = |source: &Arc<dyn EventSource>| {
-            let (source, options) = (Arc::clone(source), options.clone());
+            let source = Arc::clone(source);
+            let options = options.clone();
             async move {
                 let uri = source.uri().to_owned();
                 match source.subscribe_with(options).await {
@@ -40,14 +41,17 @@ impl Streams {
                 }
             }
         };
-        let streams = try_join_all(sources.iter().map(subscribe)).await?.into_iter();
-        let (open, subscriptions) =
-            streams.map(|(uri, (events, subscription))| ((uri, events), subscription)).unzip();
+        let mut open = Vec::new();
+        let mut subscriptions = Vec::new();
+        for (uri, (events, subscription)) in try_join_all(sources.iter().map(subscribe)).await? {
+            open.push((uri, events));
+            subscriptions.push(subscription);
+        }
         Ok(Self { open, subscriptions })
     }
 
-    /// Waits for events, and puts what is ready into `batch`, which is empty. A stream that ended in a failure is told
-    /// to `failed`. False when all streams have ended.
+    /// Waits for events, and puts those that are ready into `batch`, which is empty. Calls `failed`
+    /// for a stream that ended in a failure. False if all streams have ended.
     ///
     /// # Cancel safety
     /// Cancel safe.
@@ -87,7 +91,7 @@ impl Streams {
         }
     }
 
-    /// Cancels every subscription, and waits until the hypervisors have confirmed it.
+    /// Cancels every subscription and waits until the hypervisors have confirmed it.
     pub(crate) async fn close(self) {
         join_all(self.subscriptions.into_iter().map(Subscription::close)).await;
     }
@@ -103,14 +107,16 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_source_that_refuses_later_is_told_and_the_others_go_on() {
-        let (lost, kept) = (FakeHypervisor::new(), FakeHypervisor::new());
+    async fn a_later_refusal_is_reported_and_other_streams_go_on() {
+        let lost = FakeHypervisor::new();
+        let kept = FakeHypervisor::new();
         let sources: [Arc<dyn EventSource>; 2] = [Arc::new(lost.clone()), Arc::new(kept.clone())];
         let mut streams = Streams::open(&sources, &Options::default()).await.unwrap();
-        lost.refuse(Error::Authentication { detail: "log in".into() });
+        lost.refuse(Error::authentication("log in"));
         lost.lose_connection();
 
-        let (mut batch, mut failures) = (Vec::new(), Vec::new());
+        let mut batch = Vec::new();
+        let mut failures = Vec::new();
         let mut failed = |uri: &str, error: &Error| failures.push(format!("{uri} {error}"));
         while timeout(Duration::from_secs(70), streams.read(&mut batch, &mut failed)).await.is_ok()
         {

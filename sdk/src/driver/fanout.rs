@@ -194,7 +194,7 @@ fn synced(scope: &Scope, roster: &Roster) -> DomainEvent {
 }
 
 fn disconnected(scope: &Scope, fault: &Fault) -> DomainEvent {
-    Gap::new(scope.clone(), GapKind::Disconnected { fault: fault.clone() }).into()
+    Gap::new(scope.clone(), GapKind::disconnected(fault.clone())).into()
 }
 
 fn existing<'a>(entries: impl Iterator<Item = &'a Entry>, at: SystemTime) -> Vec<DomainEvent> {

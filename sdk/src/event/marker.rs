@@ -189,17 +189,33 @@ impl fmt::Display for Gap {
     }
 }
 
+impl GapKind {
+    /// Makes a [`Disconnected`](Self::Disconnected).
+    #[must_use]
+    pub fn disconnected(fault: Fault) -> Self {
+        Self::Disconnected { fault }
+    }
+
+    /// Makes a [`Lagged`](Self::Lagged).
+    #[must_use]
+    pub fn lagged(missed: u64, reset: bool) -> Self {
+        Self::Lagged { missed, reset }
+    }
+}
+
 /// What happened.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GapKind {
     /// The hypervisor is unreachable. **Its domains are not stopped**: what has changed follows after the
     /// reconnect, before the next [`Synced`].
+    #[non_exhaustive]
     Disconnected {
         /// Why.
         fault: Fault,
     },
     /// This subscriber read too slowly, and its mailbox was compacted.
+    #[non_exhaustive]
     Lagged {
         /// The exact number of events that were dropped, without [`Existing`](crate::Change::Existing) and
         /// markers.

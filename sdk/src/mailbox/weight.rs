@@ -66,7 +66,7 @@ mod tests {
         let json = |text: &str| EventData::Json(text.into());
         let gap = |scope, message: &str| {
             let fault = Fault::new(FaultKind::Other, message);
-            DomainEvent::from(Gap::new(scope, GapKind::Disconnected { fault }))
+            DomainEvent::from(Gap::new(scope, GapKind::disconnected(fault)))
         };
         assert_eq!(more(|name| Lifecycle::new(named(name), stopped, AT).into()), 1000);
         assert_eq!(more(|name| Reboot::new(named(name), AT).into()), 1000);

@@ -1,7 +1,6 @@
 //! What happens when the hypervisor is out of reach, and when it is back.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -15,15 +14,11 @@ use virevent_testkit::{Asked, FakeHypervisor};
 use crate::{delivered, lines, secs, synced};
 
 fn unreachable() -> Error {
-    Error::Unreachable {
-        endpoint: "fake".into(),
-        reason: "start it".into(),
-        source: Arc::new(io::ErrorKind::ConnectionRefused.into()),
-    }
+    Error::unreachable("fake", "start it", io::Error::from(io::ErrorKind::ConnectionRefused))
 }
 
 fn refusal() -> Error {
-    Error::Authentication { detail: "a password".into() }
+    Error::authentication("a password")
 }
 
 #[tokio::test(start_paused = true)]
@@ -273,7 +268,7 @@ async fn a_half_open_peer_is_noticed_within_thirty_seconds() {
     nothing_within(&mut events, secs(300)).await.unwrap();
     fake.go_silent();
     let gap = next_within(&mut events, secs(31)).await.unwrap();
-    let DomainEvent::Gap(Gap { kind: GapKind::Disconnected { fault }, .. }) = &gap else {
+    let DomainEvent::Gap(Gap { kind: GapKind::Disconnected { fault, .. }, .. }) = &gap else {
         panic!("{gap}")
     };
     assert_eq!(fault.kind(), FaultKind::Timeout);

@@ -227,7 +227,7 @@ impl Session for Line {
     }
 
     async fn advance(&mut self, out: &mut Batch) -> Result<(), Error> {
-        let closed = Error::Closed { endpoint: "wire".into(), detail: String::new() };
+        let closed = Error::closed("wire", "");
         self.words.recv().await.ok_or(closed)?(out);
         Ok(())
     }

@@ -238,9 +238,8 @@ impl Connect for Server {
         let (words, received) = mpsc::unbounded_channel();
         self.with(|inner| {
             if inner.refuses {
-                let source = Arc::new(io::Error::from(io::ErrorKind::ConnectionRefused));
-                let reason = "it is down".into();
-                return Err(Error::Unreachable { endpoint: URI.into(), reason, source });
+                let source = io::Error::from(io::ErrorKind::ConnectionRefused);
+                return Err(Error::unreachable(URI, "it is down", source));
             }
             inner.lines += 1;
             inner.line = Some(Line {
@@ -316,7 +315,7 @@ impl Session for Client {
     }
 
     async fn advance(&mut self, out: &mut Batch) -> Result<(), Error> {
-        let closed = Error::Closed { endpoint: URI.into(), detail: String::new() };
+        let closed = Error::closed(URI, "");
         self.words.recv().await.ok_or(closed)?(out);
         while let Ok(word) = self.words.try_recv() {
             word(out);

@@ -56,7 +56,7 @@ impl Story {
             DomainEvent::Lifecycle(event) => {
                 self.lifecycle(event).map_err(|wrong| format!("{wrong}: {:#?}", self.tail))
             }
-            DomainEvent::Gap(Gap { kind: GapKind::Lagged { missed, reset }, .. }) => {
+            DomainEvent::Gap(Gap { kind: GapKind::Lagged { missed, reset, .. }, .. }) => {
                 self.counted += missed;
                 self.lagged = true;
                 self.domains.values_mut().for_each(|known| known.vague = true);

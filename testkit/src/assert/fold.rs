@@ -1,4 +1,4 @@
-//! What a reader of a stream believes.
+//! The state that a stream's events lead to.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,8 +8,10 @@ use virevent::{Change, Domain, DomainEvent, Gap, GapKind, ShutoffReason, State, 
 
 use super::Failure;
 
-/// What a reader of streams believes, folded from events: which domains exist, and how they are. The
-/// streams may be those of several sources, for a domain is its source, host and uuid. It is to be compared with the truth, `virsh list --all`.
+/// The table of domains that a reader has after its events, to be compared with the truth, such as
+/// `virsh list --all`.
+///
+/// The events may come from several sources: a domain is identified by its source, host and uuid.
 ///
 /// ```
 /// # use virevent_testkit::{FakeHypervisor, assert::{Fold, until_synced}};
@@ -29,63 +31,66 @@ pub struct Fold {
     inactive: BTreeMap<Identity, Known>,
 }
 
-/// What tells one domain from another, in every run and under every name.
+/// The identity of a domain, in every run and under every name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Identity {
-    /// The URI of the source that knows the domain.
+    /// The URI of its source.
     pub source: Box<str>,
-    /// The host that it is on.
+    /// Its host.
     pub host: Box<str>,
     /// Its uuid.
     pub uuid: Uuid,
 }
 
 impl Identity {
-    /// That of a domain.
+    /// The identity of this domain.
+    #[must_use]
     pub fn of(domain: &Domain) -> Self {
         let source = domain.source().into();
         Self { source, host: domain.host().into(), uuid: domain.uuid() }
     }
 }
 
-/// A domain as the events describe it.
+/// A domain, as its events describe it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {
     /// The domain, with the id of its run if it is active.
     pub domain: Domain,
-    /// The state that the events led to.
+    /// The state after the last event.
     pub state: State,
-    /// Whether it exists when it does not run, as the last event says.
+    /// Whether it exists when it does not run, as of the last event.
     pub persistent: Option<bool>,
 }
 
 impl Fold {
-    /// Takes note of an event.
+    /// Applies an event.
     pub fn apply(&mut self, event: &DomainEvent) {
         if let DomainEvent::Gap(Gap { kind: GapKind::Lagged { reset: true, .. }, scope, .. }) =
             event
         {
+            // All existing domains follow as Existing events; those that do not are gone.
             self.active.retain(|_, known| !scope.contains(&known.domain));
             self.inactive.retain(|_, known| !scope.contains(&known.domain));
         }
         let Some(lifecycle) = event.lifecycle() else { return };
         let identity = Identity::of(&lifecycle.domain);
+        // Removed from both tables: the event decides in which one the domain is after it.
         let before = self.active.remove(&identity).or_else(|| self.inactive.remove(&identity));
         if lifecycle.is_gone() {
             return;
         }
         let named = before.as_ref().map_or(&lifecycle.domain, |known| &known.domain);
         let domain = match lifecycle.change {
-            // The event has the id of the run that ended, and the name that it had.
+            // The event has the id of the run that ended, and the name of that time.
             Change::Stopped(_) => named.with_id(None),
-            // It has the old name; the definition with the new one follows.
+            // In a rename the event has the old name; the definition with the new one follows.
             Change::Undefined(_) => named.clone(),
             _ => lifecycle.domain.clone(),
         };
         let state = match (lifecycle.change, &before) {
             (Change::Existing(state), _) => state,
             (change, before) => {
-                // A definition says nothing of a run, nor does what has no name here.
+                // A definition leaves the run state, and so does an unknown change.
                 let kept = || before.as_ref().map(|known| known.state);
                 let fresh = match domain.is_active() {
                     true => State::NoState,
@@ -99,17 +104,19 @@ impl Fold {
         if is_active { &mut self.active } else { &mut self.inactive }.insert(identity, known);
     }
 
-    /// Takes note of these events.
+    /// Applies these events in order.
     pub fn extend<'a>(&mut self, events: impl IntoIterator<Item = &'a DomainEvent>) {
         events.into_iter().for_each(|event| self.apply(event));
     }
 
     /// The active domains.
+    #[must_use]
     pub fn active(&self) -> &BTreeMap<Identity, Known> {
         &self.active
     }
 
     /// The domains that exist and do not run.
+    #[must_use]
     pub fn inactive(&self) -> &BTreeMap<Identity, Known> {
         &self.inactive
     }
@@ -119,45 +126,48 @@ impl Fold {
         self.active.values().chain(self.inactive.values())
     }
 
-    /// Whether the domain of that name is believed to be active.
+    /// Whether a domain with this name is active.
+    #[must_use]
     pub fn is_active(&self, name: &str) -> bool {
         self.active.values().any(|known| known.domain.name() == name)
     }
 
-    /// Whether a domain of that name is believed to exist.
+    /// Whether a domain with this name exists.
+    #[must_use]
     pub fn exists(&self, name: &str) -> bool {
         self.domains().any(|known| known.domain.name() == name)
     }
 
-    /// That what is believed is the truth: the same domains exist, in the same runs and states, and
-    /// outlive their runs or not, as far as either says. The truth may come from elsewhere than the
-    /// events, as that of a daemon's host does: a domain of another source stands for the one with its
-    /// uuid, where none has its whole identity.
+    /// Checks that the table equals the truth: the same domains, in the same runs and states, and
+    /// persistent or not, as far as both sides know.
+    ///
+    /// The truth may have another source than the events, as that of a daemon's host has: if no
+    /// domain has the same identity, one with the same uuid is compared.
     ///
     /// # Errors
-    /// What differs.
+    /// The differences.
     pub fn check(&self, truth: &[Listed]) -> Result<(), Failure> {
         let mut wrong = Vec::new();
-        let mut believed: BTreeMap<_, _> =
+        let mut expected: BTreeMap<_, _> =
             self.domains().map(|known| (Identity::of(&known.domain), known)).collect();
         for entry in truth {
             let domain = &entry.domain;
             let identity = Identity::of(domain);
-            let found = believed.remove(&identity).or_else(|| {
-                let same = believed.keys().find(|known| known.uuid == identity.uuid).cloned();
-                same.and_then(|same| believed.remove(&same))
+            let found = expected.remove(&identity).or_else(|| {
+                let same = expected.keys().find(|known| known.uuid == identity.uuid).cloned();
+                same.and_then(|same| expected.remove(&same))
             });
             match found {
-                None => wrong.push(format!("{domain} is {}, and unknown", entry.state)),
+                None => wrong.push(format!("{domain} is {}, but missing in the fold", entry.state)),
                 Some(known) if !known.is(entry) => {
                     let is = describe(domain, entry.state, entry.persistent);
-                    wrong.push(format!("{is}, and believed to be {known}"));
+                    wrong.push(format!("{is}, but {known} in the fold"));
                 }
                 Some(_) => {}
             }
         }
-        for known in believed.values() {
-            wrong.push(format!("{} does not exist, and is believed to be {known}", known.domain));
+        for known in expected.values() {
+            wrong.push(format!("{} does not exist, but is {known} in the fold", known.domain));
         }
         if wrong.is_empty() { Ok(()) } else { Err(Failure::new(wrong.join("; "))) }
     }
@@ -169,6 +179,7 @@ impl Known {
         let both = [self.persistent, entry.persistent].iter().all(is_known);
         self.domain.id() == entry.domain.id()
             && self.domain.name() == entry.domain.name()
+            // Without the reason, which an inferred event may not know.
             && self.state.is_same(entry.state)
             && (!both || self.persistent == entry.persistent)
     }
@@ -197,7 +208,7 @@ mod tests {
     use crate::Host;
     use crate::host::{Emitted, Observer};
 
-    /// What was emitted, as the driver passes it on: it settles whether a domain persists.
+    /// The emitted events, completed as by the driver, which sets whether a domain is persistent.
     fn emitted(observer: &mut Observer) -> Vec<DomainEvent> {
         let settle = |Emitted { event, now }| match event {
             DomainEvent::Lifecycle(lifecycle) => {
@@ -216,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fold_of_all_events_equals_the_list() {
+    fn fold_of_all_events_equals_the_list() {
         let host = Host::default();
         let mut observer = host.observe();
         host.define("web").unwrap();
@@ -225,7 +236,7 @@ mod tests {
         host.suspend("web").unwrap();
         host.define("cache").unwrap();
         host.rename("cache", "store").unwrap();
-        // One that runs without a definition lives on, and one that gets one persists.
+        // Undefined while it runs: transient from then on. Defined while it runs: persistent.
         host.define("old").unwrap();
         host.start("old").unwrap();
         host.undefine("old").unwrap();
@@ -241,22 +252,22 @@ mod tests {
     }
 
     #[test]
-    fn a_fold_that_lacks_an_event_differs_from_the_list() {
+    fn fold_without_the_last_event_differs_from_the_list() {
         type Act = fn(&Host);
         let table: [(Act, &str); 4] = [
-            (|host| drop(host.create("a")), "a[2] is running (booted), and unknown"),
+            (|host| drop(host.create("a")), "a[2] is running (booted), but missing in the fold"),
             (
                 |host| drop(host.stop("db")),
-                "db[1] does not exist, and is believed to be db[1] running (booted), transient",
+                "db[1] does not exist, but is db[1] running (booted), transient in the fold",
             ),
             (
                 |host| drop(host.define("db")),
-                "db[1] running (booted), persistent, and believed to be db[1] running (booted), \
-                 transient",
+                "db[1] running (booted), persistent, but db[1] running (booted), transient in the \
+                 fold",
             ),
             (
                 |host| drop(host.undefine("web")),
-                "web does not exist, and is believed to be web shutoff, persistent",
+                "web does not exist, but is web shutoff, persistent in the fold",
             ),
         ];
         for (act, expected) in table {
@@ -272,9 +283,9 @@ mod tests {
         }
     }
 
-    /// libvirt, and the monitor of its QEMU.
+    /// As with libvirt and the monitor of its QEMU.
     #[test]
-    fn one_machine_of_two_sources_is_two_domains_of_a_fold() {
+    fn one_vm_of_two_sources_is_two_domains_of_a_fold() {
         let [libvirt, qmp] = ["qemu:///system", "qmp:/run/web"]
             .map(|source| Domain::new(source, "h", Uuid::from_u128(1), "web", Some(1)));
         let at = std::time::SystemTime::UNIX_EPOCH;
@@ -287,23 +298,23 @@ mod tests {
         fold.apply(&event(&qmp, Change::Stopped(StopCause::Shutdown)));
         assert!(fold.active().contains_key(&Identity::of(&libvirt)));
         fold.apply(&event(&qmp, Change::Started(StartCause::Booted)));
-        let lagged = GapKind::Lagged { missed: 1, reset: true };
+        let lagged = GapKind::lagged(1, true);
         fold.apply(&Gap::new(Scope::source_wide("qmp:/run/web"), lagged).into());
         let left: Vec<_> = fold.domains().map(|known| &known.domain).collect();
-        assert_eq!(left, [&libvirt], "a reset is of one source");
+        assert_eq!(left, [&libvirt], "a reset affects its own source only");
     }
 
     #[test]
-    fn a_reset_makes_a_fold_forget() {
+    fn reset_empties_a_fold() {
         let host = Host::default();
         let mut observer = host.observe();
         host.create("web").unwrap();
         host.define("db").unwrap();
         let mut fold = folded(&emitted(&mut observer));
-        for (reset, believed) in [(false, true), (true, false)] {
-            let lagged = GapKind::Lagged { missed: 1, reset };
+        for (reset, exist) in [(false, true), (true, false)] {
+            let lagged = GapKind::lagged(1, reset);
             fold.apply(&Gap::new(Scope::source_wide("fake:"), lagged).into());
-            assert_eq!((fold.exists("web"), fold.exists("db")), (believed, believed));
+            assert_eq!((fold.exists("web"), fold.exists("db")), (exist, exist));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What it means to cancel.
+//! Checks of cancellation and shutdown.
 
 use std::time::Duration;
 
@@ -6,20 +6,21 @@ use futures::StreamExt;
 use tokio::time::{Instant, sleep};
 use virevent::{End, Options};
 
-use super::{Rig, Told, expect};
+use super::{Rig, Subscriber, expect};
 use crate::Failure;
 use crate::assert::next_within;
 
 /// After the last stream is dropped nothing stays registered at the hypervisor.
 ///
 /// # Errors
-/// What was expected, and what came.
+/// The check fails.
 pub async fn dropping_the_stream_deregisters(rig: &dyn Rig) -> Result<(), Failure> {
     let source = rig.source();
-    let told = Told::by(rig, &source, Options::default()).await?;
+    let subscriber = Subscriber::new(rig, &source, Options::default()).await?;
     let registered = rig.registrations().await?;
     expect(registered > 0, "a registration while there is a stream", &[])?;
-    drop(told);
+    drop(subscriber);
+    // Dropping does not wait for the deregistration, so look for it until the deadline.
     let deadline = Instant::now() + rig.patience();
     while rig.registrations().await? > 0 {
         expect(Instant::now() < deadline, "no registration after the stream was dropped", &[])?;
@@ -31,13 +32,11 @@ pub async fn dropping_the_stream_deregisters(rig: &dyn Rig) -> Result<(), Failur
 /// Dropping a stream ends that one only.
 ///
 /// # Errors
-/// What was expected, and what came.
-pub async fn dropping_one_of_two_streams_leaves_the_other_alone(
-    rig: &dyn Rig,
-) -> Result<(), Failure> {
+/// The check fails.
+pub async fn dropping_one_stream_keeps_the_other(rig: &dyn Rig) -> Result<(), Failure> {
     let source = rig.source();
-    let one = Told::by(rig, &source, Options::default()).await?;
-    let mut other = Told::by(rig, &source, Options::default()).await?;
+    let one = Subscriber::new(rig, &source, Options::default()).await?;
+    let mut other = Subscriber::new(rig, &source, Options::default()).await?;
     other.until_synced("web").await?;
     drop(one);
     rig.start("web").await?;
@@ -50,27 +49,27 @@ pub async fn dropping_one_of_two_streams_leaves_the_other_alone(
 /// `close()` returns once the hypervisor has confirmed that nothing is registered.
 ///
 /// # Errors
-/// What was expected, and what came.
+/// The check fails.
 pub async fn close_returns_once_deregistered(rig: &dyn Rig) -> Result<(), Failure> {
     let source = rig.source();
-    let told = Told::by(rig, &source, Options::default()).await?;
+    let subscriber = Subscriber::new(rig, &source, Options::default()).await?;
     let registered = rig.registrations().await?;
     expect(registered > 0, "a registration while there is a stream", &[])?;
-    told.stream.close().await;
+    subscriber.stream.close().await;
     let left = rig.registrations().await?;
     expect(left == 0, &format!("no registration after close() returned, and there are {left}"), &[])
 }
 
-/// Closing one half of a stream ends the other at once, whatever is buffered.
+/// Closing the subscription of a stream ends its events at once, whatever is buffered.
 ///
 /// # Errors
-/// What was expected, and what came.
-pub async fn nothing_is_told_after_close(rig: &dyn Rig) -> Result<(), Failure> {
+/// The check fails.
+pub async fn nothing_is_delivered_after_close(rig: &dyn Rig) -> Result<(), Failure> {
     let source = rig.source();
-    let mut told = Told::by(rig, &source, Options::default()).await?;
-    told.until_synced("web").await?;
+    let mut subscriber = Subscriber::new(rig, &source, Options::default()).await?;
+    subscriber.until_synced("web").await?;
     rig.start("web").await?;
-    let (mut events, subscription) = told.stream.split();
+    let (mut events, subscription) = subscriber.stream.split();
     subscription.close().await;
     rig.stop("web").await?;
     match events.next().await {
@@ -86,17 +85,19 @@ pub async fn nothing_is_told_after_close(rig: &dyn Rig) -> Result<(), Failure> {
 /// When the source is shut down, a stream yields what it has buffered and ends.
 ///
 /// # Errors
-/// What was expected, and what came.
-pub async fn a_shutdown_ends_the_stream_after_what_was_told(rig: &dyn Rig) -> Result<(), Failure> {
+/// The check fails.
+pub async fn a_shutdown_ends_the_stream_after_buffered_events(
+    rig: &dyn Rig,
+) -> Result<(), Failure> {
     let source = rig.source();
-    let mut told = Told::by(rig, &source, Options::default()).await?;
+    let mut subscriber = Subscriber::new(rig, &source, Options::default()).await?;
     source.shutdown().await;
-    told.until_synced("web").await?;
-    if let Ok(event) = next_within(&mut told.stream, told.patience).await {
+    subscriber.until_synced("web").await?;
+    if let Ok(event) = next_within(&mut subscriber.stream, subscriber.patience).await {
         return Err(Failure::new(format!("expected the end, but got: {event}")));
     }
-    let shut_down = matches!(told.stream.end(), Some(End::Shutdown));
-    expect(shut_down, &format!("an end by shutdown, not {:?}", told.stream.end()), &[])?;
+    let shut_down = matches!(subscriber.stream.end(), Some(End::Shutdown));
+    expect(shut_down, &format!("an end by shutdown, not {:?}", subscriber.stream.end()), &[])?;
     match source.subscribe_with(Options::default()).await {
         Err(virevent::Error::Shutdown) => Ok(()),
         other => Err(Failure::new(format!("expected no stream after the end, but got: {other:?}"))),

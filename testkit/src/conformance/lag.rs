@@ -1,25 +1,26 @@
-//! What a subscriber is told that reads too slowly.
+//! The check of a slow subscriber.
 
 use virevent::{Change, DomainEvent, Gap, GapKind, Options};
 
-use super::{Rig, Told, expect};
+use super::{Rig, Subscriber, expect};
 use crate::Failure;
 use crate::assert::Fold;
 
-/// How often the domain is started and stopped.
+/// The number of starts and stops.
 const ROUNDS: usize = 12;
 
-/// A subscriber that did not read is told how many events it missed, exactly, and how things stand.
+/// A subscriber that does not read gets the exact number of missed events and the final state.
 ///
 /// # Errors
-/// What was expected, and what came.
+/// The check fails.
 pub async fn a_slow_subscriber_gets_lagged_and_the_final_state(
     rig: &dyn Rig,
 ) -> Result<(), Failure> {
     let source = rig.source();
     let options = Options::default().domain("web");
-    let mut witness = Told::by(rig, &source, options.clone()).await?;
-    let mut slow = Told::by(rig, &source, options.capacity(4)).await?;
+    // The witness has room for all events: what it gets is what the slow one must account for.
+    let mut witness = Subscriber::new(rig, &source, options.clone()).await?;
+    let mut slow = Subscriber::new(rig, &source, options.capacity(4)).await?;
     witness.until_synced("web").await?;
     slow.until_synced("web").await?;
     for _ in 0..ROUNDS {
@@ -37,20 +38,22 @@ pub async fn a_slow_subscriber_gets_lagged_and_the_final_state(
     let DomainEvent::Gap(Gap { kind: GapKind::Lagged { missed, .. }, .. }) = gap else {
         return Err(Failure::new(format!("expected lagged as the first event, but got: {gap}")));
     };
-    let (mut story, mut fold, mut truth) = (Vec::new(), Fold::default(), Fold::default());
+    let mut events = Vec::new();
+    let mut fold = Fold::default();
+    let mut truth = Fold::default();
     truth.extend(&all);
     let total = missed as usize;
-    while total + story.len() < all.len() {
-        story.push(slow.next().await?);
+    while total + events.len() < all.len() {
+        events.push(slow.next().await?);
     }
-    fold.extend(&story);
-    expect(fold == truth, &format!("the final state {truth:?}"), &story)?;
+    fold.extend(&events);
+    expect(fold == truth, &format!("the final state {truth:?}"), &events)?;
     expect(
-        story.iter().any(|event| matches!(event.change(), Some(Change::Stopped(_)))),
+        events.iter().any(|event| matches!(event.change(), Some(Change::Stopped(_)))),
         "the last ending",
-        &story,
+        &events,
     )?;
-    expect(total + story.len() == all.len(), &format!("{} events in all", all.len()), &story)?;
+    expect(total + events.len() == all.len(), &format!("{} events in all", all.len()), &events)?;
     slow.nothing_about("web").await?;
     rig.stop("web").await
 }

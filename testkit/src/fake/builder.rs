@@ -1,4 +1,4 @@
-//! How to make a fake hypervisor.
+//! The configuration of a fake hypervisor.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +11,8 @@ use super::line::Line;
 use super::session::FakeConnect;
 use crate::host::Host;
 
-/// Configures a [`FakeHypervisor`]. What is not set is as in a real backend, except that the waits
-/// before reconnects are the same in every run.
+/// A builder of a [`FakeHypervisor`]. The defaults are those of a real backend, except that the
+/// waits before reconnects are the same in every run.
 #[derive(Clone, Debug)]
 #[must_use = "call build()"]
 pub struct Builder {
@@ -37,6 +37,7 @@ impl Default for Builder {
             host: None,
             lacking: Kinds::default(),
             level_triggered: false,
+            // Seeded, so that a test sees the same waits in every run.
             reconnect: Reconnect::local().seed(1),
             connect_timeout: Duration::from_secs(10),
             call_timeout: Duration::from_secs(10),
@@ -48,84 +49,85 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// What the host calls itself. Default: `fake`. The host is a new one, without domains.
+    /// Uses a new host with this name and without domains. Default: `fake`.
     pub fn host(mut self, name: &str) -> Self {
         self.host_name = name.into();
         self.host = None;
         self
     }
 
-    /// Serves a host that there is already. Its [`source`](Host::source) should be the
-    /// [`uri`](Self::uri), so that domains of one equal those of the other.
+    /// Uses an existing host. Its [`source`](Host::source) should equal the [`uri`](Self::uri), so
+    /// that the host's domains equal those in events.
     pub fn on(mut self, host: &Host) -> Self {
         self.host = Some(host.clone());
         self
     }
 
-    /// The source's URI. Default: `fake:`.
+    /// Sets the source's URI. Default: `fake:`.
     pub fn uri(mut self, uri: &str) -> Self {
         self.uri = uri.into();
         self
     }
 
-    /// The hypervisor refuses to report events of this kind. May be given several times.
+    /// Makes the hypervisor refuse registrations for this kind. May be called several times.
     pub fn lacking(mut self, kind: Kind) -> Self {
         self.lacking.insert(kind);
         self
     }
 
-    /// The hypervisor says how its runs are and not what happened, and knows nothing of inactive
-    /// domains, as Xen does: the driver has to derive the changes.
+    /// Makes the hypervisor level-triggered, as Xen: it reports the states of runs, not changes,
+    /// and has no inactive domains. The driver derives the changes.
     pub fn level_triggered(mut self) -> Self {
         self.level_triggered = true;
         self
     }
 
-    /// How to reconnect. Default: `Reconnect::local().seed(1)`.
+    /// Sets the waits before reconnects. Default: `Reconnect::local().seed(1)`.
     pub fn reconnect(mut self, reconnect: Reconnect) -> Self {
         self.reconnect = reconnect;
         self
     }
 
-    /// How long connecting may take. Default: 10 s.
+    /// Sets the timeout of a connection attempt. Default: 10 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// How long a registration or a list may take. Default: 10 s.
+    /// Sets the timeout of a registration or a list. Default: 10 s.
     pub fn call_timeout(mut self, timeout: Duration) -> Self {
         self.call_timeout = timeout;
         self
     }
 
-    /// How long the connection is kept when nobody is subscribed. Default: 30 s.
+    /// Sets how long the connection is kept without a subscriber. Default: 30 s.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle_timeout = timeout;
         self
     }
 
-    /// After how much silence to ping, and how many times before the connection is given up.
-    /// Default: 5 s, 5 times. `None` never pings.
+    /// Sets the silence before a ping, and the number of pings without a reply that end the
+    /// connection. Default: 5 s and 5. `None` disables pings.
     pub fn keepalive(mut self, interval: Option<Duration>, count: u32) -> Self {
         self.keepalive = (interval, count);
         self
     }
 
-    /// How often the driver compares what it believes with a list. Default: every 60 s, with a jitter of a
-    /// tenth. `None` never does.
+    /// Sets the interval of verifications, in which the driver compares its roster with a list.
+    /// Default: 60 s, with a jitter of a tenth. `None` disables them.
     pub fn verify(mut self, interval: Option<Duration>) -> Self {
         self.settings.verify = Some(interval);
         self
     }
 
-    /// What all backends share. It has precedence over what the methods above say.
+    /// Sets what all backends share. It has precedence over the methods above.
     pub fn settings(mut self, settings: &Settings) -> Self {
         self.settings = settings.clone();
         self
     }
 
-    /// The hypervisor. Needs no runtime yet.
+    /// Makes the hypervisor. It needs no runtime yet.
+    #[must_use]
     pub fn build(self) -> FakeHypervisor {
         let host = self.host.unwrap_or_else(|| Host::of_source(&self.uri, &self.host_name));
         let line = Arc::new(Line::new(host, self.level_triggered, self.lacking));

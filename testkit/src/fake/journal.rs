@@ -1,28 +1,28 @@
-//! What the driver asked of the fake hypervisor.
+//! The driver's requests to the fake hypervisor.
 
 use std::collections::VecDeque;
 use std::fmt;
 
 use virevent::Kinds;
 
-/// How many entries a journal keeps; then it forgets the oldest.
+/// The number of entries that a journal keeps: the latest.
 const LIMIT: usize = 65_536;
 
-/// One thing that the driver asked of the fake hypervisor.
+/// A request of the driver to the fake hypervisor.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// To connect; whether or not it came to that.
+    /// An attempt to connect, successful or not.
     Connect,
-    /// To send events of these kinds, and no others.
+    /// A registration for events of these kinds and no others.
     Register(Kinds),
-    /// To send no more events.
+    /// A deregistration of all events.
     Deregister,
-    /// Which domains there are.
+    /// A request for the list of domains.
     List,
-    /// Whether it lives.
+    /// A keepalive ping.
     Ping,
-    /// To disconnect. Not in the journal when it was the hypervisor who ended the connection.
+    /// The driver's end of the connection. An end by the hypervisor has no entry.
     Disconnect,
 }
 

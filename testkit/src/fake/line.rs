@@ -1,12 +1,12 @@
-//! What lies between the driver and the simulated host: the connection with its faults.
+//! The connection between the driver and the simulated host, with its faults.
 //!
-//! Answers and events take one queue, in the order in which the host made them, as on a socket. In
-//! single step the events wait aside until they are let through; answers don't.
+//! Replies and events share one queue, in the order in which the host made them, as on a socket. In
+//! single-step mode events are held in a second queue until they are released; replies are not.
 //!
 //! ```text
 //!   host ──▶ observer ──▶ (stepping: held ──step()──▶) ready ──▶ session ──▶ driver
 //!                                                        ▲
-//!                    answers to registration and list ───┘
+//!                    replies to registration and list ───┘
 //! ```
 
 use std::collections::VecDeque;
@@ -20,16 +20,16 @@ use virevent::{Domain, Error, Fault, Kind, Kinds, Scope};
 use super::journal::{Asked, Journal};
 use crate::host::{Emitted, Host, Observer};
 
-/// What the fake calls its end of the line in errors.
+/// The name of the fake's endpoint in errors.
 pub(super) const ENDPOINT: &str = "the fake hypervisor";
 
-/// Shared by the fake's handles, its connector and its session.
+/// The state that the fake's handles, its connector and its session share.
 #[derive(Debug)]
 pub(super) struct Line {
     pub(super) host: Host,
     pub(super) level_triggered: bool,
     state: Mutex<State>,
-    /// Changes whenever anything here does.
+    /// Changes with every change of the state.
     changes: watch::Sender<()>,
 }
 
@@ -43,14 +43,14 @@ pub(super) struct State {
     pub(super) stepping: bool,
     /// The kinds that the server does not have.
     pub(super) lacking: Kinds,
-    /// Counts connections, so that a session knows whether it is still the one.
+    /// The number of connections so far, by which a session recognizes its own.
     connection: u64,
     pub(super) live: Option<Live>,
 }
 
 type ChangeList = dyn FnMut(&mut Vec<Listed>) + Send;
 
-/// What a list is made into.
+/// The function that falsifies lists.
 pub(super) struct Falsify(pub(super) Box<ChangeList>);
 
 impl fmt::Debug for Falsify {
@@ -59,7 +59,7 @@ impl fmt::Debug for Falsify {
     }
 }
 
-/// What becomes of an attempt to connect.
+/// The outcome of attempts to connect.
 #[derive(Clone, Debug, Default)]
 pub(super) enum Connects {
     #[default]
@@ -68,7 +68,7 @@ pub(super) enum Connects {
     Hang,
 }
 
-/// The connection that there is.
+/// The open connection.
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) number: u64,
@@ -79,24 +79,24 @@ pub(super) struct Live {
     pub(super) ready: VecDeque<Item>,
     pub(super) asked_interest: Option<(u64, Interest)>,
     pub(super) asked_list: Option<u64>,
-    /// Parts that are out of reach.
-    out: Vec<Out>,
+    /// Parts that are unreachable.
+    unreachable: Vec<Unreachable>,
 }
 
 #[derive(Debug)]
-struct Out {
+struct Unreachable {
     scope: Scope,
     fault: Fault,
     /// The domains that the driver may know from before, each at least once.
     before: Vec<Domain>,
 }
 
-/// What comes over the line.
+/// An item that comes over the connection.
 #[derive(Debug)]
 pub(super) enum Item {
     Emitted(Emitted),
     Outage(Scope, Fault),
-    /// With the domains that were there before it went out of reach.
+    /// A part that is reachable again, with the domains that it had before.
     Restored(Scope, Vec<Domain>),
     InterestDone(u64, Vec<Kind>),
     Listed(u64, Vec<Listed>),
@@ -118,14 +118,14 @@ impl Line {
         self.changes.subscribe()
     }
 
-    /// Changes the state and wakes whoever waits for it.
+    /// Changes the state and wakes the tasks that wait for a change.
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let outcome = change(&mut self.lock());
         self.changes.send_modify(|()| ());
         outcome
     }
 
-    /// Makes a connection, in place of any other, and returns its number.
+    /// Opens a connection in place of any other, and returns its number.
     pub(super) fn connect(&self) -> u64 {
         self.change(|state| {
             state.connection += 1;
@@ -138,13 +138,13 @@ impl Line {
                 ready: VecDeque::new(),
                 asked_interest: None,
                 asked_list: None,
-                out: Vec::new(),
+                unreachable: Vec::new(),
             });
             state.connection
         })
     }
 
-    /// Does what was asked and does not hang.
+    /// Executes the requests that do not hang.
     pub(super) fn serve(&self, state: &mut State) {
         let State {
             lists_hang,
@@ -158,6 +158,7 @@ impl Line {
         else {
             return;
         };
+        // Events before the replies: those of before the request are in front of its reply.
         live.pull(*stepping);
         if live.silent {
             return;
@@ -169,24 +170,29 @@ impl Line {
                 let granted = interest.kinds().iter().filter(|kind| !lacking.contains(kind));
                 let first = live.registered.is_empty();
                 live.registered = granted.cloned().collect();
+                // A server drops the queued events of a registration that has ended.
                 let registered = &live.registered;
                 live.held.retain(|item| item.is_of(registered));
                 live.ready.push_back(Item::InterestDone(tag, refused));
-                for out in live.out.iter().filter(|_| first) {
-                    live.ready.push_back(Item::Outage(out.scope.clone(), out.fault.clone()));
+                // The first registration of a connection learns which parts are unreachable
+                // already.
+                for part in live.unreachable.iter().filter(|_| first) {
+                    live.ready.push_back(Item::Outage(part.scope.clone(), part.fault.clone()));
                 }
             }
         }
         if !*lists_hang {
             if let Some(tag) = live.asked_list.take() {
                 let mut list = self.host.domains();
+                // Such a hypervisor has only runs, and no definitions.
                 if self.level_triggered {
                     list.retain(|entry| entry.domain.is_active());
                     list.iter_mut().for_each(|entry| entry.persistent = Some(false));
                 }
-                for out in &mut live.out {
-                    let inside = list.iter().filter(|entry| out.scope.contains(&entry.domain));
-                    out.before.extend(inside.map(|entry| entry.domain.clone()));
+                // The driver knows them from now on, so they must be reported at the part's return.
+                for part in &mut live.unreachable {
+                    let inside = list.iter().filter(|entry| part.scope.contains(&entry.domain));
+                    part.before.extend(inside.map(|entry| entry.domain.clone()));
                 }
                 if let Some(Falsify(falsify)) = falsify {
                     falsify(&mut list);
@@ -198,10 +204,11 @@ impl Line {
 }
 
 impl Item {
-    /// Whether it is sent to one who has registered for these. What a server still has of a
-    /// registration that is over it does not send.
+    /// Whether it is sent under these registrations. A server drops queued events of a registration
+    /// that has ended.
     fn is_of(&self, registered: &Interest) -> bool {
         match self {
+            // Events without a kind are markers: they belong to every registration.
             Self::Emitted(emitted) => match emitted.event.kind() {
                 Some(kind) => registered.contains(&kind),
                 None => !registered.is_empty(),
@@ -212,7 +219,7 @@ impl Item {
 }
 
 impl State {
-    /// The connection of that number, if it is still the one.
+    /// The connection with this number, if it is still open.
     pub(super) fn live(&mut self, number: u64) -> Option<&mut Live> {
         self.live.as_mut().filter(|live| live.number == number)
     }
@@ -222,21 +229,24 @@ impl State {
         self.live = None;
     }
 
-    pub(super) fn go_out(&mut self, host: &Host, scope: Scope, fault: Fault) {
+    pub(super) fn disconnect_part(&mut self, host: &Host, scope: Scope, fault: Fault) {
         let Some(live) = &mut self.live else { return };
+        // Events of before the fault are still delivered.
         live.pull(self.stepping);
-        live.out.retain(|out| !out.scope.is_same(&scope));
+        live.unreachable.retain(|part| !part.scope.is_same(&scope));
         let inside = host.domains().into_iter().map(|entry| entry.domain);
         let before = inside.filter(|domain| scope.contains(domain)).collect();
-        live.out.push(Out { scope: scope.clone(), fault: fault.clone(), before });
+        let part = Unreachable { scope: scope.clone(), fault: fault.clone(), before };
+        live.unreachable.push(part);
         live.send_if_registered(self.stepping, Item::Outage(scope, fault));
     }
 
-    pub(super) fn come_back(&mut self, scope: Scope) {
+    pub(super) fn restore_part(&mut self, scope: Scope) {
         let Some(live) = &mut self.live else { return };
         live.pull(self.stepping);
-        let Some(at) = live.out.iter().position(|out| out.scope.is_same(&scope)) else { return };
-        let before = live.out.remove(at).before;
+        let same = |part: &Unreachable| part.scope.is_same(&scope);
+        let Some(at) = live.unreachable.iter().position(same) else { return };
+        let before = live.unreachable.remove(at).before;
         live.send_if_registered(self.stepping, Item::Restored(scope, before));
     }
 
@@ -250,16 +260,18 @@ impl State {
 
     pub(super) fn release(&mut self) {
         if let Some(live) = &mut self.live {
+            // Into the held ones first, so that the order stays.
             live.pull(self.stepping);
             live.ready.append(&mut live.held);
         }
         self.stepping = false;
     }
 
-    /// Whether nothing is on its way to a driver that listens.
+    /// Whether the driver has read all items that it can get.
     pub(super) fn is_delivered(&mut self) -> bool {
         let Some(live) = &mut self.live else { return true };
         live.pull(self.stepping);
+        // Over a silent connection the rest never arrives: waiting for it would not end.
         live.silent || live.ready.is_empty()
     }
 
@@ -269,21 +281,20 @@ impl State {
 }
 
 impl Live {
-    /// Takes in what the host emitted and the driver has registered for.
+    /// Queues the host's events that the driver is registered for.
     fn pull(&mut self, stepping: bool) {
         while let Some(emitted) = self.observer.try_next() {
-            let out = emitted
-                .event
-                .domain()
-                .is_some_and(|domain| self.out.iter().any(|out| out.scope.contains(domain)));
+            let unreachable = emitted.event.domain().is_some_and(|domain| {
+                self.unreachable.iter().any(|part| part.scope.contains(domain))
+            });
             let item = Item::Emitted(emitted);
-            if !out && item.is_of(&self.registered) {
+            if !unreachable && item.is_of(&self.registered) {
                 self.send(stepping, item);
             }
         }
     }
 
-    /// To one who has not registered nothing is said.
+    /// Sends nothing while there is no registration.
     fn send_if_registered(&mut self, stepping: bool, item: Item) {
         if !self.registered.is_empty() {
             self.send(stepping, item);

@@ -1,7 +1,7 @@
-//! A hypervisor inside the process, for the tests of programs that use virevent.
+//! A hypervisor inside the process, for tests of programs that use virevent.
 //!
-//! It runs on the same [`Driver`] as every backend, so that what a program sees of it (order, gaps,
-//! inferred events, lag, cancellation) is what it will see of a real one.
+//! It runs on the same [`Driver`] as every backend, so that a program sees the same order, gaps,
+//! inferred events, lag and cancellation as with a real one.
 
 mod builder;
 mod faults;
@@ -26,8 +26,8 @@ use crate::host::Host;
 
 /// A hypervisor inside the process. Cheap to clone; all clones are the same hypervisor.
 ///
-/// What is done to its domains is told to subscribers as libvirt would tell it. None of the methods
-/// waits, so that a test does in one line what it wants to see reported in the next:
+/// Its operations emit the events that libvirt would emit. None of them waits, so that a test acts
+/// in one line and asserts in the next:
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
@@ -44,8 +44,8 @@ use crate::host::Host;
 /// # });
 /// ```
 ///
-/// While the connection is away the host goes on: operations change it, and the driver finds out when
-/// it is back.
+/// During an outage of the connection operations still change the host: the driver infers the
+/// changes after its reconnect.
 #[derive(Clone)]
 pub struct FakeHypervisor {
     line: Arc<Line>,
@@ -54,54 +54,59 @@ pub struct FakeHypervisor {
 
 impl FakeHypervisor {
     /// A hypervisor without domains, with the URI `fake:`, on the host `fake`.
+    #[must_use]
     pub fn new() -> Self {
         Self::builder().build()
     }
 
-    /// Begins to configure one.
+    /// A builder for another configuration.
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    /// The host behind it, to serve it in another way too.
+    /// The simulated host, which another fake can serve too.
+    #[must_use]
     pub fn host(&self) -> &Host {
         &self.line.host
     }
 
-    /// The domain of that name, with the id of its run if it has one.
+    /// The domain with this name, with the id of its run if it is active.
+    #[must_use]
     pub fn domain(&self, name: &str) -> Option<Domain> {
         self.host().domain(name)
     }
 
-    /// Every domain as it is, active or not, by name: the truth to compare with.
+    /// Every domain, active or not, by name: the truth to compare with.
+    #[must_use]
     pub fn domains(&self) -> Vec<Listed> {
         self.host().domains()
     }
 }
 
-/// One event at a time.
+/// Single-step mode.
 impl FakeHypervisor {
-    /// From now on events wait until [`step`](Self::step) lets one through, or
-    /// [`release`](Self::release) all. Answers to what the driver asks do not wait: a list can so
-    /// overtake the events that it contains, as it does on a busy server.
+    /// Holds events from now on, until [`step`](Self::step) delivers one or
+    /// [`release`](Self::release) all. Replies are not held: so a list can overtake events that it
+    /// contains, as on a busy server.
     pub fn single_step(&self) {
         self.line.change(|state| state.stepping = true);
     }
 
-    /// Lets one event through; false if none waits.
+    /// Delivers one held event. False if there is none.
     pub fn step(&self) -> bool {
         self.line.change(line::State::step)
     }
 
-    /// Lets all events through, now and from now on.
+    /// Delivers all held events and ends single-step mode.
     pub fn release(&self) {
         self.line.change(line::State::release);
     }
 }
 
-/// What the driver asked.
+/// The driver's requests.
 impl FakeHypervisor {
-    /// What the driver asked, in order: the latest 65,536 entries.
+    /// The driver's requests in order: the latest 65,536.
+    #[must_use]
     pub fn journal(&self) -> Vec<Asked> {
         self.line.lock().journal.entries().cloned().collect()
     }
@@ -111,25 +116,26 @@ impl FakeHypervisor {
         self.line.change(|state| state.journal.clear());
     }
 
-    /// Waits until the journal has an entry that is `wanted`, and returns it; at once if it has.
+    /// Waits until the journal has an entry for which `wanted` is true, and returns it.
     ///
     /// # Cancel safety
-    /// Cancel safe: it takes nothing out of the journal.
+    /// Cancel safe: it removes nothing from the journal.
     pub async fn asked(&self, mut wanted: impl FnMut(&Asked) -> bool) -> Asked {
         let mut changes = self.line.changes();
         loop {
+            // Before the look: an entry that comes during the look must wake the wait below.
             changes.mark_unchanged();
             if let Some(entry) = self.line.lock().journal.entries().find(|entry| wanted(entry)) {
                 return entry.clone();
             }
-            // The line outlives this: it holds the sender.
+            // Cannot fail: `self.line` holds the sender.
             let _ = changes.changed().await;
         }
     }
 
-    /// Waits until the driver has taken in all that happened, if it listens.
+    /// Waits until the driver has read all events, if it is connected.
     pub(crate) async fn delivered(&self) {
-        // It takes a bufferful at a time; a bound, in case it is gone with its runtime.
+        // Bounded, since a driver whose runtime is gone reads no more.
         for _ in 0..100_000 {
             if self.line.lock().is_delivered() {
                 return;
@@ -138,13 +144,15 @@ impl FakeHypervisor {
         }
     }
 
-    /// The kinds that are registered now: none without a connection.
+    /// The kinds that are registered now. None without a connection.
+    #[must_use]
     pub fn registered(&self) -> Kinds {
         let state = self.line.lock();
         state.live.as_ref().map(|live| live.registered.kinds().clone()).unwrap_or_default()
     }
 
     /// Whether there is a connection now.
+    #[must_use]
     pub fn is_connected(&self) -> bool {
         self.line.lock().live.is_some()
     }

@@ -1,12 +1,11 @@
-//! What happens to the domains of a fake hypervisor.
+//! The operations on the domains of a fake hypervisor.
 
 use virevent::{Change, Domain, DomainEvent, StartCause, StopCause};
 
 use super::FakeHypervisor;
 use crate::host::OpError;
 
-/// Each either changes the host and returns the domain as it is then, or is an error and changes
-/// nothing.
+/// Each operation changes the host and returns the domain after it, or fails and changes nothing.
 impl FakeHypervisor {
     /// See [`Host::define`](crate::Host::define).
     ///
@@ -56,7 +55,7 @@ impl FakeHypervisor {
         self.host().resume(name)
     }
 
-    /// The guest puts itself to sleep: see [`Host::pm_suspend`](crate::Host::pm_suspend).
+    /// The guest suspends itself to memory: see [`Host::pm_suspend`](crate::Host::pm_suspend).
     ///
     /// # Errors
     /// See there.
@@ -128,7 +127,8 @@ impl FakeHypervisor {
         self.host().reboot(name)
     }
 
-    /// Emits a lifecycle event and changes nothing: see [`Host::lifecycle`](crate::Host::lifecycle).
+    /// Emits a lifecycle event without changing a domain: see
+    /// [`Host::lifecycle`](crate::Host::lifecycle).
     ///
     /// # Errors
     /// See there.
@@ -136,12 +136,12 @@ impl FakeHypervisor {
         self.host().lifecycle(name, change)
     }
 
-    /// Does something and emits nothing: see [`Host::silently`](crate::Host::silently).
+    /// Runs `act` without emitting events: see [`Host::silently`](crate::Host::silently).
     pub fn silently<T>(&self, act: impl FnOnce(&Self) -> T) -> T {
         self.host().silently(|_| act(self))
     }
 
-    /// Emits any event, as it is, and changes nothing.
+    /// Emits any event as it is: see [`Host::emit`](crate::Host::emit).
     pub fn emit(&self, event: impl Into<DomainEvent>) {
         self.host().emit(event);
     }

@@ -1,4 +1,4 @@
-//! The fake's end of the line, as the driver sees it.
+//! The fake's session with the driver.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::journal::Asked;
 use super::line::{Connects, ENDPOINT, Item, Line};
 use crate::host::Emitted;
 
-/// The most that one read brings, as a read of a socket brings at most a bufferful.
+/// The most items that one read returns, as a read of a socket is limited by its buffer.
 const READ: usize = 256;
 
 #[derive(Debug)]
@@ -40,6 +40,7 @@ impl Connect for FakeConnect {
 
     async fn connect(&self) -> Result<FakeSession, Error> {
         let mut changes = self.line.changes();
+        // Noted before it hangs or fails, so that a test can wait for the attempt.
         self.line.change(|state| state.note(Asked::Connect));
         loop {
             changes.mark_unchanged();
@@ -47,12 +48,13 @@ impl Connect for FakeConnect {
             match connects {
                 Connects::Succeed => break,
                 Connects::Fail(error) => return Err(error),
-                // The line outlives this: it holds the sender.
+                // Cannot fail: `self.line` holds the sender.
                 Connects::Hang => drop(changes.changed().await),
             }
         }
         let line = Arc::clone(&self.line);
-        let (number, emitted) = (line.connect(), line.host.emitted());
+        let number = line.connect();
+        let emitted = line.host.emitted();
         Ok(FakeSession { line, number, changes, emitted })
     }
 }
@@ -96,6 +98,7 @@ impl Session for FakeSession {
 
     async fn advance(&mut self, out: &mut Batch) -> Result<(), Error> {
         loop {
+            // Before the read: a change during the read must wake the wait below.
             self.changes.mark_unchanged();
             self.emitted.mark_unchanged();
             if self.read(out)? {
@@ -110,11 +113,11 @@ impl Session for FakeSession {
 }
 
 impl FakeSession {
-    /// Moves what is ready into `out`; false if nothing is.
+    /// Moves the ready items into `out`. False if there are none.
     fn read(&self, out: &mut Batch) -> Result<bool, Error> {
         let mut state = self.line.lock();
         if state.live(self.number).is_none() {
-            return Err(Error::Closed { endpoint: ENDPOINT.into(), detail: String::new() });
+            return Err(Error::closed(ENDPOINT, ""));
         }
         self.line.serve(&mut state);
         let Some(live) = state.live(self.number).filter(|live| !live.silent) else {
@@ -122,6 +125,7 @@ impl FakeSession {
         };
         let few = live.ready.len().min(READ);
         let items: Vec<_> = live.ready.drain(..few).collect();
+        // Decoding takes the host's lock, and an operation on the host must not wait for this one.
         drop(state);
         let any = !items.is_empty();
         for item in items {
@@ -136,7 +140,8 @@ impl FakeSession {
             Item::Emitted(emitted) => event(emitted.event, out),
             Item::Outage(scope, fault) => out.outage(scope, fault),
             Item::Restored(scope, before) => {
-                self.tell_states(&before, &|domain| scope.contains(domain), out);
+                // Before `restored`, which makes the driver deliver the differences and `Synced`.
+                self.report_states(&before, &|domain| scope.contains(domain), out);
                 out.restored(scope);
             }
             Item::InterestDone(tag, refused) => out.interest_done(tag, &refused),
@@ -150,13 +155,14 @@ impl FakeSession {
         }
     }
 
-    /// Says how the domains of a part that is back are now.
-    fn tell_states(&self, before: &[Domain], within: &dyn Fn(&Domain) -> bool, out: &mut Batch) {
+    /// Reports the states of the domains in a part that is reachable again.
+    fn report_states(&self, before: &[Domain], within: &dyn Fn(&Domain) -> bool, out: &mut Batch) {
         let mut now = self.line.host.domains();
         now.retain(|entry| within(&entry.domain));
         if self.line.level_triggered {
             now.retain(|entry| entry.domain.is_active());
         }
+        // Domains may have ended while the part was unreachable.
         for domain in before {
             if !now.iter().any(|entry| entry.domain.is_same(domain)) {
                 let domain = intern(domain, out);
@@ -170,10 +176,11 @@ impl FakeSession {
     }
 }
 
-/// The driver is done with the connection.
+/// The driver ends the connection, unless the hypervisor has ended it before.
 impl Drop for FakeSession {
     fn drop(&mut self) {
         self.line.change(|state| {
+            // Otherwise the hypervisor has ended it, or another connection has replaced it.
             if state.live(self.number).is_some() {
                 state.note(Asked::Disconnect);
                 state.lose();
@@ -193,7 +200,7 @@ fn event(mut event: DomainEvent, out: &mut Batch) {
     out.event(event);
 }
 
-/// A level-triggered hypervisor knows only runs, and says only how they are.
+/// The report of a level-triggered hypervisor: only runs, and only their states.
 fn level(emitted: &Emitted, out: &mut Batch) {
     let DomainEvent::Lifecycle(lifecycle) = &emitted.event else {
         return out.event(emitted.event.clone());

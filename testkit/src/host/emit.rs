@@ -1,4 +1,4 @@
-//! How a simulated host says something.
+//! The events of a simulated host.
 
 use std::time::SystemTime;
 
@@ -7,18 +7,18 @@ use virevent::{Change, Domain, DomainEvent, Lifecycle};
 
 use super::{Emitted, Host, Inner, OpError, uuid_of};
 
-/// What is said and changes nothing.
+/// Events without a change.
 impl Host {
-    /// Emits a lifecycle event of this domain and changes nothing: what no other operation does, an
-    /// event that a hypervisor sends twice, or a number never seen before.
+    /// Emits a lifecycle event of this domain without changing it: a change that no other operation
+    /// makes, a repeated event, or an unknown number.
     ///
     /// # Errors
     /// There is no such domain.
     pub fn lifecycle(&self, name: &str, change: Change) -> Result<Domain, OpError> {
-        self.operate(|inner| inner.tell("emit an event of", name, change))
+        self.operate(|inner| inner.emit_by_name("emit an event of", name, change))
     }
 
-    /// Emits any event, as it is, and changes nothing.
+    /// Emits any event as it is, without changing a domain.
     pub fn emit(&self, event: impl Into<DomainEvent>) {
         let event = event.into();
         let mut inner = self.lock();
@@ -34,13 +34,14 @@ impl Host {
         &self,
         operation: impl FnOnce(&mut Inner) -> Result<Domain, OpError>,
     ) -> Result<Domain, OpError> {
+        // After the lock is released: the sessions that this wakes take it.
         let domain = operation(&mut self.lock())?;
         self.shared.emitted.send_modify(|count| *count += 1);
         Ok(domain)
     }
 
     pub(super) fn fresh(&self, inner: &Inner, name: &str, id: Option<u32>) -> Domain {
-        // A renamed domain keeps the uuid that its old name stands for.
+        // A renamed domain keeps the uuid of its old name, so that may be taken.
         let mut uuids = (0..).map(|nth| uuid_of(name, nth));
         let uuid = uuids.find(|uuid| !inner.uuids.contains(uuid)).unwrap_or_default();
         Domain::new(self.source(), self.name(), uuid, name, id)
@@ -74,21 +75,21 @@ impl Inner {
         self.last_id
     }
 
-    /// Emits a change of a domain that there is, and returns the domain.
-    pub(super) fn tell(
+    /// Emits a change of an existing domain, and returns the domain.
+    pub(super) fn emit_by_name(
         &mut self,
         operation: &'static str,
         name: &str,
         change: Change,
     ) -> Result<Domain, OpError> {
         let domain = self.find(operation, name)?.domain.clone();
-        self.tell_of(&domain, change);
+        self.emit_change(&domain, change);
         Ok(domain)
     }
 
-    pub(super) fn tell_of(&mut self, domain: &Domain, change: Change) {
+    pub(super) fn emit_change(&mut self, domain: &Domain, change: Change) {
         let now = self.domains.get(domain.name()).cloned();
-        // libvirt sends -1: by then the run is over.
+        // libvirt sends -1 in a stop, since the run is over by then.
         let ended = matches!(change, Change::Stopped(_));
         let domain = if ended { domain.with_id(None) } else { domain.clone() };
         let at = SystemTime::now();
@@ -96,9 +97,11 @@ impl Inner {
     }
 
     pub(super) fn emit(&mut self, emitted: &Emitted) {
+        // The change itself is made: only a list shows it.
         if self.silent > 0 {
             return;
         }
+        // Drops the observers whose connection is gone.
         self.observers.retain(|observer| observer.send(emitted.clone()).is_ok());
     }
 }

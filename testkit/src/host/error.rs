@@ -1,53 +1,53 @@
-//! Why an operation on a simulated host was refused.
+//! Errors of operations on a simulated host.
 
 use virevent::State;
 
-/// Why an operation on a simulated host was refused. The host is as it was before.
+/// The refusal of an operation on a simulated host, which is not changed then.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpError {
-    /// There is no domain of that name.
+    /// There is no domain with that name.
     #[error("cannot {operation} {name:?}: there is no such domain; define or create it first")]
     NoSuchDomain {
-        /// What was asked.
+        /// The operation.
         operation: &'static str,
-        /// The name given.
+        /// The name.
         name: String,
     },
-    /// There is a domain of that name.
+    /// There is a domain with that name already.
     #[error("cannot {operation} {name:?}: that name is taken; use another, or undefine it first")]
     NameTaken {
-        /// What was asked.
+        /// The operation.
         operation: &'static str,
-        /// The name given.
+        /// The name.
         name: String,
     },
-    /// No domain can have that name.
+    /// A domain cannot have that name.
     #[error(
         "cannot {operation} {name:?}: give a name of 1 to 255 bytes without '/' or control characters"
     )]
     BadName {
-        /// What was asked.
+        /// The operation.
         operation: &'static str,
-        /// The name given.
+        /// The name.
         name: String,
     },
-    /// The domain is not in a state for it.
+    /// The domain's state does not allow the operation.
     #[error("cannot {operation} {name:?}: it is {state}; {help}")]
     WrongState {
-        /// What was asked.
+        /// The operation.
         operation: &'static str,
         /// The domain.
         name: String,
         /// Its state.
         state: State,
-        /// What to do.
+        /// What to do first.
         help: &'static str,
     },
     /// The domain is transient: it has no stored configuration.
     #[error("cannot {operation} {name:?}: it is transient; define it first")]
     Transient {
-        /// What was asked.
+        /// The operation.
         operation: &'static str,
         /// The domain.
         name: String,

@@ -1,6 +1,6 @@
-//! The simulated host: which domains there are, how they are, and what a hypervisor would say of
-//! each change. No I/O and no clock of its own, so that whatever serves it (the in-process
-//! [`FakeHypervisor`](crate::FakeHypervisor), a fake server on a socket) tells the same story.
+//! The simulated host: its domains, their states, and the events that a hypervisor emits for each
+//! change. It has no I/O and no clock, so that all that serve it emit the same events: the
+//! in-process [`FakeHypervisor`](crate::FakeHypervisor) and a fake server on a socket.
 //!
 //! ```text
 //!   define ──▶ inactive ──start──▶ running ⇄ paused        create ──▶ running (transient)
@@ -24,8 +24,7 @@ pub use self::error::OpError;
 
 /// A simulated host. Cheap to clone; all clones are the same host.
 ///
-/// A domain has the same uuid wherever and whenever its name is first used: a function of the name.
-/// The runs are numbered from 1.
+/// The uuid of a domain is a function of its first name. The ids of runs begin at 1.
 #[derive(Clone)]
 pub struct Host {
     shared: Arc<Shared>,
@@ -42,51 +41,53 @@ struct Shared {
 struct Inner {
     /// By name. Changed by [`add`](Inner::add) and [`remove`](Inner::remove).
     domains: BTreeMap<Box<str>, Listed>,
-    /// Of all domains, so that the uuid of a new one is found at once.
+    /// The uuids of all domains, so that a free one is found without a search.
     uuids: HashSet<Uuid>,
     last_id: u32,
     observers: Vec<mpsc::UnboundedSender<Emitted>>,
-    /// How many act without a word.
+    /// The number of calls of [`silently`](Host::silently) under way.
     silent: u32,
 }
 
-/// What the hypervisor says when something happens.
+/// An event of a simulated host.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Emitted {
-    /// The event as it goes over the wire: one that ends a run has no id, as libvirt's have not.
+    /// The event as it goes over the wire: as in libvirt, a stop has no id.
     pub event: DomainEvent,
-    /// How its domain is after it; `None` when the domain is gone, or there is none.
+    /// Its domain after it; `None` if the domain is gone, or the event has none.
     pub now: Option<Listed>,
 }
 
-/// What a [`Host`] emits, in order, from the moment on that it was asked for.
+/// The events of a [`Host`], in order, since this observer was made.
 ///
-/// Holds what was not taken yet without a bound, as a hypervisor's own daemon does.
+/// Its queue has no bound, as in a hypervisor's own daemon.
 #[derive(Debug)]
 pub struct Observer(mpsc::UnboundedReceiver<Emitted>);
 
 impl Observer {
-    /// What comes next.
+    /// Waits for the next event.
     ///
     /// # Cancel safety
-    /// Cancel safe: nothing is lost.
+    /// Cancel safe: no event is lost.
     pub async fn next(&mut self) -> Option<Emitted> {
         self.0.recv().await
     }
 
-    /// What comes next, if it is there already.
+    /// The next event, if there is one already.
     pub fn try_next(&mut self) -> Option<Emitted> {
         self.0.try_recv().ok()
     }
 }
 
 impl Host {
-    /// A host of this name, without domains, whose domains a source of the URI `fake:` tells of.
+    /// A host with this name and without domains, for a source with the URI `fake:`.
+    #[must_use]
     pub fn new(name: &str) -> Self {
         Self::of_source("fake:", name)
     }
 
-    /// A host of this name, without domains, whose domains a source of this URI tells of.
+    /// A host with this name and without domains, for a source with this URI.
+    #[must_use]
     pub fn of_source(source: &str, name: &str) -> Self {
         let inner = Inner {
             domains: BTreeMap::new(),
@@ -101,34 +102,39 @@ impl Host {
         Self { shared: Arc::new(shared) }
     }
 
-    /// What the host calls itself.
+    /// The name of the host.
+    #[must_use]
     pub fn name(&self) -> &str {
         &self.shared.name
     }
 
-    /// The URI of the source that its domains carry.
+    /// The URI of the source, which its domains carry.
+    #[must_use]
     pub fn source(&self) -> &str {
         &self.shared.source
     }
 
-    /// Begins to observe what is emitted.
+    /// Observes the events from now on.
+    #[must_use]
     pub fn observe(&self) -> Observer {
         let (sender, receiver) = mpsc::unbounded_channel();
         self.lock().observers.push(sender);
         Observer(receiver)
     }
 
-    /// Begins to observe, and says how things are at that very moment.
+    /// Observes the events from now on, and returns the domains as of that moment.
+    #[must_use]
     pub fn observe_from_now(&self) -> (Vec<Listed>, Observer) {
         let (sender, receiver) = mpsc::unbounded_channel();
+        // Under one lock: no event falls between the list and the observer, or into both.
         let mut inner = self.lock();
         inner.observers.push(sender);
         (inner.domains.values().cloned().collect(), Observer(receiver))
     }
 
-    /// Does something and emits nothing, as a hypervisor that ends a run without a word.
+    /// Runs `act` without emitting events, as a hypervisor that ends a run silently.
     ///
-    /// What other threads do meanwhile is silent, too.
+    /// Operations of other threads meanwhile are silent too.
     pub fn silently<T>(&self, act: impl FnOnce(&Self) -> T) -> T {
         struct Silence<'a>(&'a Host);
 
@@ -144,27 +150,30 @@ impl Host {
     }
 
     /// Every domain, active or not, by name.
+    #[must_use]
     pub fn domains(&self) -> Vec<Listed> {
         self.lock().domains.values().cloned().collect()
     }
 
-    /// The domain of that name, with the id of its run if it has one.
+    /// The domain with this name, with the id of its run if it is active.
+    #[must_use]
     pub fn domain(&self, name: &str) -> Option<Domain> {
         self.find(name).map(|entry| entry.domain)
     }
 
-    /// The domain of that name, with its state.
+    /// The domain with this name, with its state.
+    #[must_use]
     pub fn find(&self, name: &str) -> Option<Listed> {
         self.lock().domains.get(name).cloned()
     }
 
-    /// Counts what was emitted: changes whenever an observer has something to take.
+    /// The number of events so far: it changes whenever observers have a new event.
     pub(crate) fn emitted(&self) -> watch::Receiver<u64> {
         self.shared.emitted.subscribe()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Every operation checks first and changes then, so a panic leaves no half of it.
+        // Operations check before they change anything, so a panic leaves no half-done change.
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -181,8 +190,8 @@ impl fmt::Debug for Host {
     }
 }
 
-/// A uuid (version 8: made by the application) that is a function of the name and of how many uuids
-/// of that name were taken already.
+/// A uuid (version 8: defined by the application) as a function of the name and of the number of
+/// uuids that this name has used already.
 pub(crate) fn uuid_of(name: &str, taken: u32) -> Uuid {
     // FNV-1a, 128 bits.
     let hash = |hash: u128, byte: &u8| {
@@ -199,9 +208,9 @@ pub(crate) fn uuid_of(name: &str, taken: u32) -> Uuid {
 mod tests {
     use super::*;
 
-    /// Where each new domain is compared with all the others this takes 48 s.
+    /// It takes 48 s if each new domain is compared with all others.
     #[test]
-    fn many_domains_are_made_in_no_time() {
+    fn creating_32_000_domains_is_not_quadratic() {
         let host = Host::default();
         let begun = std::time::Instant::now();
         for n in 0..32_000 {
@@ -211,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_renamed_domain_keeps_its_uuid_to_itself() {
+    fn uuid_of_a_renamed_domain_is_not_reused() {
         let host = Host::default();
         let web = host.define("web").unwrap();
         host.rename("web", "www").unwrap();
@@ -223,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_uuid_is_a_function_of_the_name() {
+    fn uuid_is_a_function_of_the_name() {
         assert_eq!(uuid_of("web", 0), uuid_of("web", 0));
         assert_ne!(uuid_of("web", 0), uuid_of("web", 1));
         assert_ne!(uuid_of("web", 0), uuid_of("db", 0));

@@ -1,7 +1,7 @@
-//! What can be done to a simulated host, and what it says then.
+//! The operations of a simulated host, and the events that they emit.
 //!
-//! Codes and order are those of libvirt's QEMU driver, except that a start is `started` alone (as in
-//! libvirt's test driver), not `resumed` and `started`.
+//! Codes and order are those of libvirt's QEMU driver, except that a start emits `started` alone,
+//! as in libvirt's test driver, not `resumed` and `started`.
 
 use std::time::SystemTime;
 
@@ -16,11 +16,11 @@ use super::{Emitted, Host, OpError};
 /// The longest name, in bytes.
 const NAME_MAX: usize = 255;
 
-/// Each operation either changes the host, has it emit its events and returns the domain as it is
-/// then, or is an error and changes nothing.
+/// Each operation changes the host, emits its events and returns the domain after it, or fails and
+/// changes nothing.
 impl Host {
-    /// Stores a configuration: a new domain (`added`), of a transient one (it becomes persistent), or
-    /// anew (`updated`).
+    /// Defines a domain: a new one or an existing transient one (`added`), or a persistent one
+    /// again (`updated`).
     ///
     /// # Errors
     /// The name cannot be that of a domain.
@@ -41,7 +41,7 @@ impl Host {
                     DefineCause::Added
                 }
             };
-            inner.tell("define", name, Change::Defined(cause))
+            inner.emit_by_name("define", name, Change::Defined(cause))
         })
     }
 
@@ -55,13 +55,14 @@ impl Host {
             if inner.domains.contains_key(name) {
                 return Err(OpError::NameTaken { operation: "create", name: name.into() });
             }
+            // libvirt emits no definition for a transient domain.
             let change = Change::Started(StartCause::Booted);
             let id = Some(inner.next_id());
             let domain = self.fresh(inner, name, id);
             let state = State::after(change).unwrap_or(State::NoState);
             let entry = Listed::new(domain, state, Some(false));
             inner.add(name, entry);
-            inner.tell("create", name, change)
+            inner.emit_by_name("create", name, change)
         })
     }
 
@@ -88,7 +89,7 @@ impl Host {
             let entry = inner.find("start", name)?;
             entry.domain = entry.domain.with_id(Some(id));
             entry.state = State::after(change).unwrap_or(entry.state);
-            inner.tell("start", name, change)
+            inner.emit_by_name("start", name, change)
         })
     }
 
@@ -112,7 +113,7 @@ impl Host {
         self.run_state("resume", name, Change::Resumed(ResumeCause::Unpaused), is_paused)
     }
 
-    /// The guest puts itself to sleep, to memory.
+    /// The guest suspends itself to memory.
     ///
     /// # Errors
     /// It does not run, or there is no such domain.
@@ -121,10 +122,10 @@ impl Host {
         self.run_state("put to sleep", name, change, is_running)
     }
 
-    /// Wakes a sleeping domain up.
+    /// Wakes a domain up that has suspended itself to memory.
     ///
     /// # Errors
-    /// It does not sleep, or there is no such domain.
+    /// It is not suspended to memory, or there is no such domain.
     pub fn wake_up(&self, name: &str) -> Result<Domain, OpError> {
         let sleeps = |state: State| match state {
             State::PmSuspended => Ok(()),
@@ -167,7 +168,7 @@ impl Host {
         self.end("crash", name, Some(first), StopCause::Crashed)
     }
 
-    /// Removes the stored configuration. An active domain lives on, transient from now on.
+    /// Removes the definition. An active domain runs on and is transient from then on.
     ///
     /// # Errors
     /// It is transient, or there is no such domain.
@@ -177,12 +178,13 @@ impl Host {
             if entry.persistent == Some(false) {
                 return Err(OpError::Transient { operation: "undefine", name: name.into() });
             }
+            // Before the event, which says how the domain is after it.
             entry.persistent = Some(false);
             let domain = entry.domain.clone();
             if !domain.is_active() {
                 inner.remove(name);
             }
-            inner.tell_of(&domain, Change::Undefined(UndefineCause::Removed));
+            inner.emit_change(&domain, Change::Undefined(UndefineCause::Removed));
             Ok(domain)
         })
     }
@@ -203,11 +205,12 @@ impl Host {
             if inner.domains.contains_key(new) {
                 return Err(OpError::NameTaken { operation: "rename to", name: new.into() });
             }
+            // Removed first: the old name's event has no domain after it.
             inner.remove(old);
-            inner.tell_of(&entry.domain, Change::Undefined(UndefineCause::Renamed));
+            inner.emit_change(&entry.domain, Change::Undefined(UndefineCause::Renamed));
             entry.domain = Domain::new(self.source(), self.name(), entry.domain.uuid(), new, None);
             inner.add(new, entry);
-            inner.tell("rename", new, Change::Defined(DefineCause::Renamed))
+            inner.emit_by_name("rename", new, Change::Defined(DefineCause::Renamed))
         })
     }
 
@@ -219,7 +222,8 @@ impl Host {
         self.operate(|inner| {
             let entry = inner.find("reboot", name)?;
             is_running(entry.state).map_err(|help| wrong_state("reboot", entry, help))?;
-            let (domain, now) = (entry.domain.clone(), Some(entry.clone()));
+            let domain = entry.domain.clone();
+            let now = Some(entry.clone());
             let reboot = Reboot::new(domain.clone(), SystemTime::now());
             inner.emit(&Emitted { event: reboot.into(), now });
             Ok(domain)
@@ -237,7 +241,7 @@ impl Host {
             let entry = inner.find(operation, name)?;
             check(entry.state).map_err(|help| wrong_state(operation, entry, help))?;
             entry.state = State::after(change).unwrap_or(entry.state);
-            inner.tell(operation, name, change)
+            inner.emit_by_name(operation, name, change)
         })
     }
 
@@ -255,8 +259,9 @@ impl Host {
             }
             if let Some(first) = first {
                 entry.state = State::after(first).unwrap_or(entry.state);
-                inner.tell(operation, name, first)?;
+                inner.emit_by_name(operation, name, first)?;
             }
+            // Found again, since the first event has borrowed the host.
             let entry = inner.find(operation, name)?;
             let change = Change::Stopped(cause);
             entry.domain = entry.domain.with_id(None);
@@ -265,7 +270,7 @@ impl Host {
             if entry.persistent == Some(false) {
                 inner.remove(name);
             }
-            inner.tell_of(&domain, change);
+            inner.emit_change(&domain, change);
             Ok(domain)
         })
     }
@@ -298,34 +303,34 @@ fn check_name(operation: &'static str, name: &str) -> Result<(), OpError> {
 mod tests {
     use super::*;
 
-    /// What a host says during `act`.
-    fn said(act: impl FnOnce(&Host) -> Result<Domain, OpError>) -> Vec<String> {
+    /// The events that `act` emits.
+    fn emitted(act: impl FnOnce(&Host) -> Result<Domain, OpError>) -> Vec<String> {
         let host = Host::default();
         host.define("web").unwrap();
         host.start("web").unwrap();
         let mut observer = host.observe();
         act(&host).unwrap();
-        std::iter::from_fn(|| observer.try_next()).map(|said| said.event.to_string()).collect()
+        std::iter::from_fn(|| observer.try_next()).map(|one| one.event.to_string()).collect()
     }
 
     #[test]
-    fn it_says_what_libvirt_says_and_a_stop_has_no_id() {
-        assert_eq!(said(|host| host.stop("web")), ["web stopped (destroyed)"]);
+    fn events_equal_libvirts_and_a_stop_has_no_id() {
+        assert_eq!(emitted(|host| host.stop("web")), ["web stopped (destroyed)"]);
         assert_eq!(
-            said(|host| host.shut_down("web")),
+            emitted(|host| host.shut_down("web")),
             ["web[1] shutting_down (guest)", "web stopped (shutdown)"]
         );
         assert_eq!(
-            said(|host| host.crash("web")),
+            emitted(|host| host.crash("web")),
             ["web[1] crashed (panicked)", "web stopped (crashed)"]
         );
-        assert_eq!(said(|host| host.undefine("web")), ["web[1] undefined (removed)"]);
-        assert_eq!(said(|host| host.reboot("web")), ["web[1] rebooted"]);
-        assert_eq!(said(|host| host.create("tmp")), ["tmp[2] started (booted)"]);
+        assert_eq!(emitted(|host| host.undefine("web")), ["web[1] undefined (removed)"]);
+        assert_eq!(emitted(|host| host.reboot("web")), ["web[1] rebooted"]);
+        assert_eq!(emitted(|host| host.create("tmp")), ["tmp[2] started (booted)"]);
     }
 
     #[test]
-    fn a_renamed_domain_keeps_its_uuid_and_the_old_name_gets_a_new_one() {
+    fn rename_keeps_the_uuid_and_frees_the_old_name() {
         let host = Host::default();
         let web = host.define("web").unwrap();
         assert_eq!(host.rename("web", "www").unwrap().uuid(), web.uuid());
@@ -333,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stops_without_a_stored_configuration_is_gone() {
+    fn transient_domain_is_gone_after_its_stop() {
         let host = Host::default();
         host.create("tmp").unwrap();
         host.stop("tmp").unwrap();
@@ -341,13 +346,13 @@ mod tests {
         host.define("web").unwrap();
         host.start("web").unwrap();
         host.undefine("web").unwrap();
-        assert!(host.domain("web").is_some(), "it lives on until it stops");
+        assert!(host.domain("web").is_some(), "it exists until its stop");
         host.stop("web").unwrap();
         assert_eq!(host.domain("web"), None);
     }
 
     #[test]
-    fn a_refused_operation_says_why_and_what_to_do_and_changes_nothing() {
+    fn refused_operation_names_the_fix_and_changes_nothing() {
         let host = Host::default();
         host.define("web").unwrap();
         host.start("web").unwrap();

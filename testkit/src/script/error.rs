@@ -1,4 +1,4 @@
-//! What can be wrong with a script.
+//! Errors of scripts.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use humantime::format_duration;
 
 use crate::OpError;
 
-/// What is wrong with a script.
+/// A mistake in a script, or the refusal of one of its steps.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ScriptError {
@@ -28,47 +28,51 @@ pub enum ScriptError {
         /// What is wrong, and what is allowed.
         problem: String,
     },
-    /// A time is before the one before it.
-    #[error("step {step}: its time {} is before that of the step before it, {}", format_duration(*time), format_duration(*before))]
+    /// A step's time is before that of the step before it.
+    #[error(
+        "step {step}: its time {} is before that of the step before it, {}",
+        format_duration(*time),
+        format_duration(*before)
+    )]
     Backwards {
-        /// Which step, from 1.
+        /// The step, from 1.
         step: usize,
         /// Its time.
         time: Duration,
         /// The time of the step before.
         before: Duration,
     },
-    /// Nothing is down that could be restored.
+    /// A `restore` without a `go_down` before it.
     #[error(
-        "step {step}: there is nothing to restore: go_down comes before it (after lose_connection the \
+        "step {step}: there is nothing to restore: put go_down before it (after lose_connection the \
          source reconnects by itself)"
     )]
     NotDown {
-        /// Which step, from 1.
+        /// The step, from 1.
         step: usize,
     },
     /// There are too many steps.
     #[error("a script has at most {limit} steps: split it, or loop in your test")]
     TooManySteps {
-        /// How many there may be.
+        /// The greatest number of steps.
         limit: usize,
     },
-    /// It would last too long.
+    /// The script lasts too long.
     #[error("a script lasts at most {}h", limit.as_secs() / 3600)]
     TooLong {
-        /// How long it may last.
+        /// The greatest length.
         limit: Duration,
     },
     /// The host refused a step.
     #[error("{}step {step}, at {}: {source}", place(*line), format_duration(*at))]
     Step {
-        /// Which step, from 1.
+        /// The step, from 1.
         step: usize,
-        /// The line of the file that it begins in, if there is a file.
+        /// The line of the file in which it begins, if there is a file.
         line: Option<usize>,
         /// Its time.
         at: Duration,
-        /// Why.
+        /// The refusal.
         source: OpError,
     },
 }

@@ -1,30 +1,30 @@
-//! A timeline as data: what happens to a fake hypervisor, and when.
+//! Timelines of a fake hypervisor, as data.
 
 mod error;
 mod source;
 mod step;
 mod toml;
+mod write;
 
 use std::time::Duration;
 
 use tokio::time::Instant;
-use virevent::{StartCause, StopCause};
 
 pub use self::error::ScriptError;
 pub use self::source::{ScriptedSource, scripted, scripted_with};
 pub use self::step::Step;
 use crate::FakeHypervisor;
 
-/// The most steps that a script may have.
+/// The greatest number of steps in a script.
 const STEPS_MAX: usize = 10_000;
 
-/// How long a script may last.
+/// The greatest length of a script.
 const LENGTH_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What happens to a fake hypervisor, and when.
+/// A timeline of operations and faults for a fake hypervisor.
 ///
-/// Steps happen in the order in which they are written: [`at`](Script::at) and
-/// [`after`](Script::after) set the time of those that follow, which is zero before the first.
+/// The steps run in the order in which they are written. [`at`](Script::at) and
+/// [`after`](Script::after) set the time of the steps behind them; it begins at zero.
 ///
 /// ```
 /// use std::time::Duration;
@@ -45,15 +45,16 @@ const LENGTH_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 ///
 /// Times are exact to the millisecond on tokio's paused time.
 #[derive(Clone, Debug, Default, PartialEq)]
-#[must_use = "run it, or make a source of it"]
+#[must_use = "run it, or give it to scripted()"]
 pub struct Script {
     steps: Vec<Timed>,
-    /// The time of what is written next; at the end, when the script ends.
+    /// The time of the next step, and in the end that of the script's end.
     time: Duration,
+    /// Whether streams stay open after the script's end.
     goes_on: bool,
     /// Whether the hypervisor is down after the last step.
     is_down: bool,
-    /// The first mistake that was made in writing it.
+    /// The first mistake in it.
     mistake: Option<ScriptError>,
 }
 
@@ -61,250 +62,38 @@ pub struct Script {
 struct Timed {
     at: Duration,
     step: Step,
-    /// Where it is written, in a file.
+    /// Its line in the file, if there is one.
     line: Option<usize>,
 }
 
-/// Writing a script.
+/// Running a script.
 impl Script {
-    /// An empty script.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// From the text of a TOML file: a list of steps.
-    ///
-    /// ```toml
-    /// ends = true         # the streams end with the script; this is the default
-    ///
-    /// [[step]]
-    /// define = "web"      # at once: the script begins at 0
-    ///
-    /// [[step]]
-    /// at = "1.5s"         # this long after the beginning
-    /// start = "web"
-    /// cause = "restored"  # may be left out: "booted"; of a stop "destroyed"
-    ///
-    /// [[step]]
-    /// after = "200ms"     # this long after the step before; with neither: at once after it
-    /// rename = "web"
-    /// to = "www"
-    ///
-    /// [[step]]
-    /// lose_connection = true
-    ///
-    /// [[step]]
-    /// after = "1s"        # alone: lets the time pass
-    /// ```
-    ///
-    /// A step does one of: `define`, `create` (a transient domain), `start`, `suspend`, `resume`,
-    /// `pm_suspend`, `wake_up`, `shut_down`, `stop`, `crash`, `undefine`, `rename`, `reboot`, each
-    /// with the name of a domain; `lose_connection`, `go_down`, `restore`, `go_silent`, each
-    /// `= true`: see the methods of the same names.
-    ///
-    /// # Errors
-    /// What is wrong, in which line and field, and what is allowed there. The steps are tried out, so
-    /// that starting a running domain is such an error too.
-    pub fn from_toml(text: &str) -> Result<Self, ScriptError> {
-        toml::parse(text)
-    }
-
-    /// A few seconds that show most of what a stream can tell: what `watch` shows without a URI.
-    pub fn demo() -> Self {
-        let beat = Duration::from_millis(350);
-        Self::new()
-            .define("web")
-            .define("mail")
-            .define("db")
-            .start("db")
-            .after(beat)
-            .start("web")
-            .after(beat)
-            .create("ci-runner-7")
-            .after(beat)
-            .suspend("db")
-            .after(beat)
-            .resume("db")
-            .after(beat)
-            .reboot("web")
-            .after(beat)
-            .shut_down("web")
-            .after(beat)
-            .crash("ci-runner-7")
-            .after(beat)
-            .go_down()
-            .after(beat)
-            .start("web")
-            .stop("db")
-            .after(beat)
-            .restore()
-            .after(2 * beat)
-            .suspend("web")
-            .after(beat)
-            .stop("web")
-            .after(beat)
-    }
-
-    /// What follows happens this long after the beginning.
-    pub fn at(mut self, time: Duration) -> Self {
-        if time < self.time {
-            let before = self.time;
-            self.fail(ScriptError::Backwards { step: self.steps.len() + 1, time, before });
-        }
-        self.set_time(time)
-    }
-
-    /// What follows happens so much later than what is written before.
-    pub fn after(self, time: Duration) -> Self {
-        let time = self.time.saturating_add(time);
-        self.set_time(time)
-    }
-
-    fn set_time(mut self, time: Duration) -> Self {
-        if time > LENGTH_MAX {
-            self.fail(ScriptError::TooLong { limit: LENGTH_MAX });
-        }
-        self.time = time.min(LENGTH_MAX);
-        self
-    }
-
-    /// Whether the streams of a [`ScriptedSource`] end with the script. Default: yes.
-    pub fn ends(mut self, ends: bool) -> Self {
-        self.goes_on = !ends;
-        self
-    }
-
-    /// Any step.
-    pub fn step(self, step: Step) -> Self {
-        self.step_of_line(step, None)
-    }
-
-    fn step_of_line(mut self, step: Step, line: Option<usize>) -> Self {
-        if self.steps.len() >= STEPS_MAX {
-            self.fail(ScriptError::TooManySteps { limit: STEPS_MAX });
-            return self;
-        }
-        match step {
-            Step::GoDown => self.is_down = true,
-            Step::Restore if !self.is_down => {
-                self.fail(ScriptError::NotDown { step: self.steps.len() + 1 });
-            }
-            Step::Restore => self.is_down = false,
-            _ => {}
-        }
-        self.steps.push(Timed { at: self.time, step, line });
-        self
-    }
-
-    fn fail(&mut self, mistake: ScriptError) {
-        self.mistake.get_or_insert(mistake);
-    }
-}
-
-macro_rules! steps_of_a_domain {
-    ($($method:ident $variant:ident $doc:literal),+ $(,)?) => {
-        /// What happens to domains.
-        impl Script {
-            $(
-                #[doc = concat!("See [`Host::", stringify!($method), "`](crate::Host::",
-                    stringify!($method), ")", $doc, ".")]
-                pub fn $method(self, name: &str) -> Self {
-                    self.step(Step::$variant(name.into()))
-                }
-            )+
-        }
-    };
-}
-
-steps_of_a_domain! {
-    define Define "",
-    create Create ": a transient domain",
-    suspend Suspend "",
-    resume Resume "",
-    pm_suspend PmSuspend "",
-    wake_up WakeUp "",
-    shut_down ShutDown "",
-    crash Crash "",
-    undefine Undefine "",
-    reboot Reboot "",
-}
-
-/// What happens to domains, and to the connection.
-impl Script {
-    /// See [`Host::start`](crate::Host::start).
-    pub fn start(self, name: &str) -> Self {
-        self.start_as(name, StartCause::Booted)
-    }
-
-    /// See [`Host::start_as`](crate::Host::start_as).
-    pub fn start_as(self, name: &str, cause: StartCause) -> Self {
-        self.step(Step::Start(name.into(), cause))
-    }
-
-    /// See [`Host::stop`](crate::Host::stop).
-    pub fn stop(self, name: &str) -> Self {
-        self.stop_as(name, StopCause::Destroyed)
-    }
-
-    /// See [`Host::stop_as`](crate::Host::stop_as).
-    pub fn stop_as(self, name: &str, cause: StopCause) -> Self {
-        self.step(Step::Stop(name.into(), cause))
-    }
-
-    /// See [`Host::rename`](crate::Host::rename).
-    pub fn rename(self, old: &str, new: &str) -> Self {
-        self.step(Step::Rename(old.into(), new.into()))
-    }
-
-    /// The connection is lost, and the next attempt succeeds: see
-    /// [`FakeHypervisor::lose_connection`].
-    pub fn lose_connection(self) -> Self {
-        self.step(Step::LoseConnection)
-    }
-
-    /// The connection is lost, and none can be made until [`restore`](Script::restore): see
-    /// [`FakeHypervisor::go_down`].
-    pub fn go_down(self) -> Self {
-        self.step(Step::GoDown)
-    }
-
-    /// After [`go_down`](Script::go_down): connections can be made again. See
-    /// [`FakeHypervisor::restore`].
-    pub fn restore(self) -> Self {
-        self.step(Step::Restore)
-    }
-
-    /// The connection goes half-open: see [`FakeHypervisor::go_silent`].
-    pub fn go_silent(self) -> Self {
-        self.step(Step::GoSilent)
-    }
-}
-
-/// Running it.
-impl Script {
-    /// How long it lasts.
+    /// The time at which it ends.
+    #[must_use]
     pub fn length(&self) -> Duration {
         self.time
     }
 
-    /// Tries the script out, on a hypervisor without domains and without waiting.
+    /// Checks the script: its steps run on a hypervisor without domains, without waiting.
     ///
     /// # Errors
-    /// The first mistake: a limit is exceeded, time runs backwards, or a step cannot be done.
+    /// The first mistake: a limit is exceeded, a time precedes the one before it, or a step is
+    /// refused.
     pub fn check(&self) -> Result<(), ScriptError> {
         self.check_writing()?;
+        // No driver runs without a subscriber: the steps change only the host.
         let fake = FakeHypervisor::new();
         self.steps.iter().enumerate().try_for_each(|(index, step)| step.apply(index, &fake))
     }
 
-    /// Does the steps at their times, counted from now; returns when the script ends.
+    /// Runs the steps at their times, counted from now, and returns at the script's end.
     ///
     /// # Errors
-    /// The script is wrong, which is found before its first step, or one of its steps cannot be done
-    /// in the state that the hypervisor is in; those after it are then not done.
+    /// The script has a mistake, which is found before its first step, or the hypervisor refuses a
+    /// step; the steps behind that are not run.
     ///
     /// # Cancel safety
-    /// Dropped, it stops where it is; a new run would begin at the beginning.
+    /// Dropping the future stops the script. Another run begins with the first step.
     pub async fn run(&self, fake: &FakeHypervisor) -> Result<(), ScriptError> {
         self.check_writing()?;
         self.run_from(0, fake).await
@@ -314,7 +103,7 @@ impl Script {
         self.mistake.clone().map_or(Ok(()), Err)
     }
 
-    /// Does the steps that come first, at time zero; returns how many they are.
+    /// Runs the steps at time zero and returns their number.
     fn begin(&self, fake: &FakeHypervisor) -> Result<usize, ScriptError> {
         self.check_writing()?;
         let first = self.steps.iter().take_while(|step| step.at.is_zero());
@@ -329,6 +118,7 @@ impl Script {
     async fn run_from(&self, first: usize, fake: &FakeHypervisor) -> Result<(), ScriptError> {
         let start = Instant::now();
         for (index, step) in self.steps.iter().enumerate().skip(first) {
+            // Since the start, not since the step before: delays do not add up.
             wait_until(start + step.at).await;
             step.apply(index, fake)?;
         }
@@ -348,7 +138,7 @@ impl Timed {
     }
 }
 
-/// Steps of the same time follow each other without giving way.
+/// Waits until this time. Without a wait it does not yield: steps of one time run together.
 async fn wait_until(time: Instant) {
     if time > Instant::now() {
         tokio::time::sleep_until(time).await;
@@ -364,8 +154,9 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[tokio::test(start_paused = true)]
-    async fn a_script_takes_exactly_as_long_as_it_says() {
-        let (fake, start) = (FakeHypervisor::new(), Instant::now());
+    async fn script_ends_exactly_at_its_length() {
+        let fake = FakeHypervisor::new();
+        let start = Instant::now();
         let script = Script::new().create("web").at(3 * SECOND).stop("web").after(SECOND);
         script.run(&fake).await.unwrap();
         assert_eq!(start.elapsed(), 4 * SECOND);
@@ -374,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_is_found_before_the_first_step_and_named() {
+    fn check_names_the_first_mistake() {
         let backwards = Script::new().at(2 * SECOND).define("web").at(SECOND).start("web");
         let message = backwards.check().unwrap_err().to_string();
         assert_eq!(message, "step 2: its time 1s is before that of the step before it, 2s");
@@ -393,7 +184,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lost_connection_is_the_same_in_a_script_and_on_the_fake() {
+    async fn lose_connection_is_the_same_in_a_script_and_on_the_fake() {
         let script = Script::new().lose_connection().after(SECOND);
         let in_script = FakeHypervisor::new();
         let by_hand = FakeHypervisor::new();
@@ -408,13 +199,13 @@ mod tests {
         tokio::time::sleep(SECOND).await;
         assert_eq!(in_script.journal(), by_hand.journal());
         assert!(in_script.is_connected() && by_hand.is_connected());
-        // One that goes down stays down.
+        // In contrast, go_down lasts.
         Script::new().go_down().after(60 * SECOND).run(&in_script).await.unwrap();
         assert!(!in_script.is_connected());
     }
 
     #[test]
-    fn the_demo_works_and_ends_within_ten_seconds() {
+    fn demo_is_valid_and_ends_within_ten_seconds() {
         Script::demo().check().unwrap();
         assert!(Script::demo().length() < 8 * SECOND);
     }

@@ -1,4 +1,4 @@
-//! A hypervisor that acts by itself.
+//! A source that plays a script.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,11 +11,11 @@ use virevent::{Capabilities, Counters, Error, EventSource, EventStream, Health, 
 use super::{Script, ScriptError};
 use crate::FakeHypervisor;
 
-/// A source whose domains do what a script says: what is behind the URI `fake:`.
+/// A source that plays a script, as that of the URI `fake:`.
 ///
-/// The steps at time zero are done before the first subscriber is told what exists. The rest begins
-/// when the first subscription has succeeded. At the script's end the source is shut down, and the
-/// streams end after what they have buffered, unless the script [goes on](Script::ends).
+/// The steps at time zero run before the first subscription, so their domains exist for it. The
+/// others begin when the first subscription has succeeded. At the script's end the source is shut
+/// down, and the streams end after their buffered events, unless [`Script::ends`] is false.
 #[derive(Clone)]
 pub struct ScriptedSource {
     fake: FakeHypervisor,
@@ -25,19 +25,20 @@ pub struct ScriptedSource {
 
 #[derive(Default)]
 struct Progress {
-    /// How many steps are done, once the first have been.
+    /// The number of steps at time zero, once they have run.
     begun: Option<usize>,
     playing: bool,
     failure: Option<ScriptError>,
 }
 
-/// A source whose domains do what the script says. It reconnects quickly, and at the same moments in
-/// every run.
+/// Makes a source that plays a script. It reconnects quickly, and at the same times in every run.
+#[must_use]
 pub fn scripted(script: Script) -> ScriptedSource {
     scripted_with(script, &Settings::default())
 }
 
-/// The same with what all backends share.
+/// Makes a source that plays a script, with the settings that all backends share.
+#[must_use]
 pub fn scripted_with(script: Script, settings: &Settings) -> ScriptedSource {
     let reconnect = Reconnect::local().max(Duration::from_millis(200)).seed(1);
     let fake = FakeHypervisor::builder().reconnect(reconnect).settings(settings).build();
@@ -45,12 +46,14 @@ pub fn scripted_with(script: Script, settings: &Settings) -> ScriptedSource {
 }
 
 impl ScriptedSource {
-    /// The hypervisor, for more than the script says.
+    /// The hypervisor, for operations that are not in the script.
+    #[must_use]
     pub fn fake(&self) -> &FakeHypervisor {
         &self.fake
     }
 
-    /// The step that could not be done, if there was one. The script ends there.
+    /// The error of the step that was refused, if there was one. The script ends there.
+    #[must_use]
     pub fn failure(&self) -> Option<ScriptError> {
         self.lock().failure.clone()
     }
@@ -59,30 +62,35 @@ impl ScriptedSource {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does what is there before anything is told.
+    /// Runs the steps at time zero, once.
     fn begin(&self) -> Result<(), Error> {
         let mut progress = self.lock();
+        // Once: a second subscriber finds the domains of the first one's.
         if progress.begun.is_none() {
             let begun = self.script.check().and_then(|()| self.script.begin(&self.fake));
-            progress.begun = Some(begun.map_err(|error| Error::InvalidUri {
-                uri: self.fake.uri().to_owned(),
-                reason: format!("its script is wrong: {error}"),
+            progress.begun = Some(begun.map_err(|error| {
+                Error::invalid_uri(
+                    self.fake.uri().to_owned(),
+                    format!("its script has a mistake: {error}"),
+                )
             })?);
         }
         Ok(())
     }
 
-    /// Starts the rest, once.
+    /// Starts the other steps, once.
     fn play(&self) {
         let mut progress = self.lock();
         if std::mem::replace(&mut progress.playing, true) {
             return;
         }
-        let (this, first) = (self.clone(), progress.begun.unwrap_or(0));
+        let this = self.clone();
+        let first = progress.begun.unwrap_or(0);
         tokio::spawn(async move {
             let outcome = this.script.run_from(first, &this.fake).await;
             this.lock().failure = outcome.err();
             if !this.script.goes_on {
+                // A shutdown drops what the driver has not read yet.
                 this.fake.delivered().await;
                 this.fake.shutdown().await;
             }
@@ -95,6 +103,7 @@ impl EventSource for ScriptedSource {
     async fn subscribe_with(&self, options: Options) -> Result<EventStream, Error> {
         self.begin()?;
         let stream = self.fake.subscribe_with(options).await?;
+        // Only after success: a first subscriber misses none of the steps.
         self.play();
         Ok(stream)
     }
@@ -133,10 +142,10 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn what_happens_at_the_very_end_of_a_script_is_told() {
+    async fn events_at_the_end_of_a_script_are_delivered() {
         let script = Script::new().after(Duration::from_secs(1)).create("web").stop("web");
         let stream = scripted(script).subscribe_with(Options::default()).await.unwrap();
-        let told: Vec<_> = stream.map(|event| event.to_string()).collect().await;
-        assert_eq!(told[1..], ["web[1] started (booted)", "web[1] stopped (destroyed)"]);
+        let events: Vec<_> = stream.map(|event| event.to_string()).collect().await;
+        assert_eq!(events[1..], ["web[1] started (booted)", "web[1] stopped (destroyed)"]);
     }
 }

@@ -1,10 +1,10 @@
-//! One step of a script.
+//! The steps of a script.
 
 use virevent::{StartCause, StopCause};
 
 use crate::{FakeHypervisor, OpError};
 
-/// One step of a script, with the names of the domains that it is about.
+/// One step of a script, with the names of its domains.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {

@@ -1,4 +1,4 @@
-//! Scripts in files.
+//! Scripts in TOML files.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use virevent::{StartCause, StopCause};
 
 use super::{Script, ScriptError, Step};
 
-/// The longest text that is read, in bytes.
+/// The greatest length of a text, in bytes.
 const TEXT_MAX: usize = 4 << 20;
 
 #[derive(Deserialize)]
@@ -22,12 +22,12 @@ struct File {
 
 type Fields = BTreeMap<Spanned<String>, Spanned<Value>>;
 
-/// A field's name, with its place, and what it holds.
+/// A field's name, with its place, and its value.
 type Field<T> = (Spanned<String>, T);
 
 type MakeStep = fn(Box<str>) -> Step;
 
-/// Steps that take the name of a domain and nothing else.
+/// Steps with the name of a domain and nothing else.
 const OF_A_DOMAIN: [(&str, MakeStep); 10] = [
     ("define", Step::Define),
     ("create", Step::Create),
@@ -41,7 +41,7 @@ const OF_A_DOMAIN: [(&str, MakeStep); 10] = [
     ("reboot", Step::Reboot),
 ];
 
-/// Steps that take nothing.
+/// Steps without a domain.
 const FLAGS: [(&str, Step); 4] = [
     ("lose_connection", Step::LoseConnection),
     ("go_down", Step::GoDown),
@@ -64,13 +64,15 @@ pub(super) fn parse(text: &str) -> Result<Script, ScriptError> {
         ScriptError::Text { line, problem: one_line(error.message()) }
     })?;
     let mut script = Script::new().ends(file.ends.unwrap_or(true));
-    // Counted from step to step: a long script has many.
-    let (mut line, mut counted) = (1, 0);
+    // Counted from step to step: counting from the beginning each time would be quadratic.
+    let mut line = 1;
+    let mut counted = 0;
     for step in file.step {
         let start = step.span().start;
         line += newlines(text.as_bytes().get(counted..start).unwrap_or_default());
         counted = start;
         script = Reader { text, line, fields: step.into_inner() }.read(script)?;
+        // At each step, so that the error has the step's own line.
         script
             .check_writing()
             .map_err(|mistake| ScriptError::Text { line, problem: mistake.to_string() })?;
@@ -79,7 +81,7 @@ pub(super) fn parse(text: &str) -> Result<Script, ScriptError> {
     Ok(script)
 }
 
-/// Reads one step.
+/// The reader of one step.
 struct Reader<'a> {
     text: &'a str,
     line: usize,
@@ -90,12 +92,13 @@ impl Reader<'_> {
     fn read(mut self, script: Script) -> Result<Script, ScriptError> {
         let script = self.time(script)?;
         let step = self.step()?;
+        // Both have taken out the fields that they read: what is left over is a mistake.
         if let Some((field, _)) = self.fields.first_key_value() {
             let problem = match field.get_ref().as_str() {
                 "cause" => "goes with start or stop".to_owned(),
                 "to" => "goes with rename".to_owned(),
                 other if is_verb(other) => {
-                    "the step has another already: give it a [[step]] of its own".to_owned()
+                    "the step has another action: give this one a [[step]] of its own".to_owned()
                 }
                 _ => format!("there is no such field; a step has {ALLOWED}"),
             };
@@ -109,8 +112,8 @@ impl Reader<'_> {
     }
 
     fn time(&mut self, script: Script) -> Result<Script, ScriptError> {
-        let (at, after) = (self.duration("at")?, self.duration("after")?);
-        match (at, after) {
+        // Checked here too, for the line and the field: the script knows only the step's number.
+        match (self.duration("at")?, self.duration("after")?) {
             (Some(_), Some((field, _))) => {
                 Err(self.wrong(&field, "give at or after, not both".into()))
             }
@@ -172,7 +175,7 @@ impl Reader<'_> {
         let Some((field, name)) = self.string("cause")? else { return Ok(None) };
         match from_name(&name) {
             Some(cause) => Ok(Some(cause)),
-            None => Err(self.wrong(&field, format!("{name:?} is none: give {allowed}"))),
+            None => Err(self.wrong(&field, format!("{name:?} is no cause: give {allowed}"))),
         }
     }
 
@@ -181,7 +184,8 @@ impl Reader<'_> {
         match parse_duration(&text) {
             Some(time) => Ok(Some((field, time))),
             None => {
-                let problem = format!("{text:?} is no time: give \"1.5s\", \"200ms\", \"1m 30s\"");
+                let problem =
+                    format!("{text:?} is no duration: give \"1.5s\", \"200ms\", \"1m 30s\"");
                 Err(self.wrong(&field, problem))
             }
         }
@@ -212,7 +216,7 @@ fn is_verb(field: &str) -> bool {
         || FLAGS.iter().any(|(verb, _)| *verb == field)
 }
 
-/// humantime's form, and decimals of one unit, which it does not have.
+/// Reads humantime's form, or a decimal with one unit, which humantime does not know.
 fn parse_duration(text: &str) -> Option<Duration> {
     if let Ok(time) = humantime::parse_duration(text) {
         return Some(time);
@@ -226,6 +230,7 @@ fn parse_duration(text: &str) -> Option<Duration> {
         _ => return None,
     };
     let number: f64 = number.trim().parse().ok()?;
+    // Not from_secs_f64, which panics on negative, huge and NaN values.
     Duration::try_from_secs_f64(number * unit).ok()
 }
 
@@ -250,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_says_what_the_methods_say() {
+    fn file_equals_the_same_script_in_code() {
         let text = r#"
             ends = false
             [[step]]
@@ -291,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_names_line_and_field_and_says_what_is_allowed() {
+    fn mistake_names_its_line_and_field_and_what_is_allowed() {
         let unknown = mistake("[[step]]\nat = \"1s\"\nstrat = \"web\"\n");
         assert!(
             unknown.starts_with("line 3, field \"strat\": there is no such field"),
@@ -300,7 +305,7 @@ mod tests {
         assert!(unknown.contains("start"), "{unknown}");
         assert_eq!(
             mistake("[[step]]\nat = \"soon\"\ndefine = \"web\"\n"),
-            "line 2, field \"at\": \"soon\" is no time: give \"1.5s\", \"200ms\", \"1m 30s\""
+            "line 2, field \"at\": \"soon\" is no duration: give \"1.5s\", \"200ms\", \"1m 30s\""
         );
         assert_eq!(
             mistake("[[step]]\nstart = 5\n"),
@@ -312,7 +317,8 @@ mod tests {
         );
         assert_eq!(
             mistake("[[step]]\ndefine = \"a\"\nstart = \"a\"\n"),
-            "line 3, field \"start\": the step has another already: give it a [[step]] of its own"
+            "line 3, field \"start\": the step has another action: give this one a [[step]] of its \
+             own"
         );
         assert_eq!(
             mistake("[[step]]\ndefine = \"a\"\ncause = \"booted\"\n"),
@@ -338,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_not_toml_or_has_other_tables_names_its_line() {
+    fn invalid_toml_and_unknown_tables_name_their_line() {
         assert!(mistake("[[step]]\nstart = \"web\n").starts_with("line 2: "));
         let other = mistake("ends = true\nsteps = 3\n");
         assert!(other.starts_with("line 2: ") && other.contains("step"), "{other}");
@@ -346,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_the_host_would_refuse_is_a_mistake_in_its_line() {
+    fn step_that_the_host_refuses_names_its_line() {
         let text = "[[step]]\ndefine = \"web\"\n\n[[step]]\nat = \"1s\"\nstop = \"web\"\n";
         assert_eq!(
             mistake(text),
@@ -355,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_may_have_decimals_and_no_time_makes_it_panic() {
+    fn times_may_have_decimals_and_invalid_ones_do_not_panic() {
         assert_eq!(parse_duration("1.5s"), Some(Duration::from_millis(1500)));
         assert_eq!(parse_duration("1m 30s"), Some(Duration::from_secs(90)));
         for text in ["", "-1s", "1e400s", "NaNs", "infs", "s", "1", "1.5", "99999999999999999h"] {

@@ -1,4 +1,4 @@
-//! Containers for libvirt's LXC driver: the host's own files, and a shell as their init.
+//! Containers for libvirt's LXC driver: they share the host's files, and their init is a shell.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,27 +12,30 @@ pub struct Container {
 /// An order for the init of a [`Container`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// It ends, and the container with it.
+    /// Exit, which ends the container.
     Exit,
-    /// It asks its kernel for a reboot, as `reboot -f` does. It waits for orders again afterwards.
+    /// Ask the kernel for a reboot, as `reboot -f` does. After it init waits for orders again.
     Reboot,
 }
 
 impl Container {
-    /// A container that does nothing by itself.
+    /// A container that only waits for orders.
+    #[must_use]
     pub fn idle(name: &str) -> Self {
         Self { name: name.into() }
     }
 
     /// Its name.
+    #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its domain XML; orders come as a file at `orders`.
+    /// Its domain XML. Its init reads orders from the file `orders`.
     pub(super) fn to_xml(&self, orders: &Path) -> String {
-        // In a pid namespace the kernel turns reboot(2) into the end of its init, by a signal that says
-        // so to libvirt_lxc. Debian has Perl everywhere; a program `reboot` it has not.
+        // In a pid namespace reboot(2) ends init by a signal that libvirt_lxc takes for a reboot.
+        // Perl makes the call, since every Debian has it, but not every one has the program
+        // `reboot`.
         let script = format!(
             "while ! read -r word 2>/dev/null &lt; '{file}'; do sleep 0.02; done\n\
              rm '{file}'\n\
@@ -68,13 +71,13 @@ impl Order {
     }
 }
 
-/// Lets the processes of a container go on whose control group is frozen: even SIGKILL waits for that.
-/// Returns the directories of its control groups.
+/// Thaws the control groups of a container and returns their directories: a frozen process does not
+/// take even SIGKILL.
 pub(super) fn thaw(pid: u32) -> Vec<PathBuf> {
     let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     let directories: Vec<_> = groups.lines().filter_map(control_group).collect();
     for directory in &directories {
-        // Of the first version, and of the second. Where the file is missing nothing is frozen.
+        // Version 1 and version 2 of control groups. A group without the file cannot be frozen.
         for (file, value) in [("freezer.state", "THAWED"), ("cgroup.freeze", "0")] {
             let file = directory.join(file);
             if file.exists() {
@@ -85,8 +88,8 @@ pub(super) fn thaw(pid: u32) -> Vec<PathBuf> {
     directories
 }
 
-/// The directory of a line of `/proc/PID/cgroup`, `7:freezer:/machine/lxc-11-web.libvirt-lxc`, if it is of
-/// a container.
+/// The directory of the control group in a line of `/proc/PID/cgroup`, if it belongs to a
+/// container: `7:freezer:/machine/lxc-11-web.libvirt-lxc`.
 fn control_group(line: &str) -> Option<PathBuf> {
     let mut parts = line.splitn(3, ':').skip(1);
     let controllers = parts.next()?;

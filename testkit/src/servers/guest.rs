@@ -1,4 +1,4 @@
-//! Guests for a real QEMU: no operating system, only a boot sector of a dozen instructions.
+//! Guests for a real QEMU: a boot sector of a dozen instructions, without an operating system.
 
 use std::path::Path;
 
@@ -10,28 +10,28 @@ pub struct Guest {
     seconds: u8,
 }
 
-/// What a guest does by itself once it has booted. Each is one write to a port of QEMU's `pc` machine.
+/// The action of a guest after its boot: one write to a port of QEMU's `pc` machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deed {
-    /// Nothing, for ever.
+    /// Halts and stays idle.
     Idle,
     /// Powers itself off (ACPI S5).
     PowerOff,
-    /// Resets itself, and does so again after each boot.
+    /// Resets itself, again after each boot.
     Reset,
-    /// Panics, and tells the hypervisor (pvpanic).
+    /// Panics and reports it to the hypervisor (pvpanic).
     Panic,
-    /// Tells the hypervisor that it is about to load a crash kernel (pvpanic), and goes on.
+    /// Reports to the hypervisor that it loads a crash kernel (pvpanic), and goes on.
     CrashLoad,
-    /// Sleeps (ACPI S3), and does so again after each awakening.
+    /// Suspends to memory (ACPI S3), again after each wakeup.
     Sleep,
-    /// Sleeps (ACPI S3) once, and panics (pvpanic) when it is awake again.
+    /// Suspends to memory (ACPI S3) once, and panics (pvpanic) after the wakeup.
     SleepThenPanic,
-    /// Powers itself off with its memory on the disk, or so it says (ACPI S4).
+    /// Powers itself off as after a suspend to disk (ACPI S4). Nothing is saved.
     Hibernate,
-    /// Sets its watchdog, and does not feed it: two seconds later it bites.
+    /// Starts its watchdog and does not reset it: it expires after 2 s.
     Starve,
-    /// Reads a sector that cannot be read, in a QEMU that pauses a guest for that.
+    /// Reads a sector that fails, in a QEMU that pauses a guest on I/O errors.
     Misread,
     /// Sets the year of its clock to 2030.
     SetClock,
@@ -40,22 +40,25 @@ pub enum Deed {
 }
 
 impl Guest {
-    /// A guest that does nothing by itself.
+    /// A guest that stays idle.
+    #[must_use]
     pub fn idle(name: &str) -> Self {
         Self::after(0, name, Deed::Idle)
     }
 
-    /// A guest that does `deed` that many seconds after it has booted.
+    /// A guest that does `deed` so many seconds after its boot.
+    #[must_use]
     pub fn after(seconds: u8, name: &str, deed: Deed) -> Self {
         Self { name: name.into(), deed, seconds }
     }
 
     /// Its name.
+    #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// How a QEMU without libvirt is told of it; its disk is at `disk`.
+    /// The arguments for a QEMU without libvirt, with the disk in the file `disk`.
     pub(super) fn to_args(&self, disk: &Path) -> Vec<String> {
         let disk = disk.display();
         let drive = match self.deed {
@@ -66,6 +69,7 @@ impl Guest {
             _ => format!("file={disk}"),
         };
         let drive = format!("{drive},format=raw,if=ide");
+        // Emulated, since KVM may be missing, and takes seconds to start in a nested machine.
         let mut args = vec!["-machine", "pc,accel=tcg", "-m", "16", "-drive", &drive];
         args.extend(["-device", "pvpanic"]);
         if self.deed == Deed::Starve {
@@ -74,7 +78,7 @@ impl Guest {
         args.into_iter().map(ToOwned::to_owned).collect()
     }
 
-    /// Its disk: a boot sector, and nothing behind it.
+    /// The contents of its disk: the boot sector, then zeros.
     pub(super) fn disk(&self) -> Vec<u8> {
         let mut disk = self.boot_sector().to_vec();
         disk.resize(64 * 512, 0);
@@ -84,6 +88,7 @@ impl Guest {
     /// The first sector of its disk.
     fn boot_sector(&self) -> [u8; 512] {
         let mut code: Vec<u8> = Vec::new();
+        // The firmware's wait: an action at once would come before a client has connected.
         if self.seconds > 0 {
             let [low, mid, high, _] = (u32::from(self.seconds) * 1_000_000).to_le_bytes();
             code.extend([0xb4, 0x86]); // mov ah, 86h (wait)
@@ -104,8 +109,8 @@ impl Guest {
                 code.extend([0xb8, 0x00, kind]); // mov ax, 2400h or 2800h (sleep enable, S3 or S4)
                 code.push(0xef); // out dx, ax
             }
-            // The wakeup finds no waking vector, so the firmware boots this sector again. A byte of the
-            // CMOS, which a reset leaves as it is, says which time it is.
+            // The firmware finds no waking vector at the wakeup and boots this sector again. A byte
+            // of the CMOS, which survives the reset, marks the second boot.
             Deed::SleepThenPanic => {
                 code.extend([0xb0, 0x7f]); // mov al, 7fh (the last byte of the CMOS)
                 code.extend([0xe6, 0x70]); // out 70h, al
@@ -158,6 +163,7 @@ impl Guest {
                 code.push(0xee); // out dx, al
             }
         }
+        // Without interrupts a halted guest stays idle.
         code.extend([0xfa, 0xf4]); // cli; hlt
         let mut sector = [0; 512];
         sector[..code.len()].copy_from_slice(&code);
@@ -165,7 +171,7 @@ impl Guest {
         sector
     }
 
-    /// Its domain XML. QEMU locks the disk while it runs: no two guests can share one.
+    /// Its domain XML. QEMU locks the disk while it runs, so two guests cannot share one.
     pub(super) fn to_xml(&self, disk: &Path) -> String {
         let device = match self.deed {
             Deed::Panic | Deed::CrashLoad | Deed::SleepThenPanic => "<panic model='isa'/>",
@@ -201,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_boot_sector_has_the_mark_that_the_firmware_looks_for() {
+    fn boot_sector_ends_with_the_signature() {
         let sector = Guest::after(3, "web", Deed::PowerOff).boot_sector();
         assert_eq!(sector[510..], [0x55, 0xaa]);
         // Three seconds: 0x2dc6c0 microseconds.

@@ -1,4 +1,4 @@
-//! Where a daemon lives: a temporary directory that stands in for `/etc`, `/run` and `/var`.
+//! The directories of a libvirtd: a temporary one replaces `/etc`, `/run` and `/var`.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -9,14 +9,14 @@ use tokio::process::Command;
 
 use super::{LaunchError, check_socket_path, target_directory};
 
-/// The user `nobody`, who runs the session daemon of a root that may not make namespaces.
+/// The user `nobody`. It runs the session daemon where root may not make namespaces.
 const NOBODY: u32 = 65534;
 
 /// Binds the directories of `$1` over the system's, and runs the rest of its arguments.
 ///
-/// Covering all of `/run` also hides the system's message bus: a daemon under test has no business
-/// there. Where both versions of control groups are mounted libvirt takes the second, whose controllers
-/// belong to the first; it cannot start a container then, so the second is hidden.
+/// Covering all of `/run` also hides the system's message bus, which a daemon under test must not
+/// use. Where both versions of control groups are mounted, libvirt uses version 2 although the
+/// controllers belong to version 1, and fails to start containers: so version 2 is hidden.
 const IN_NAMESPACE: &str = r#"
 set -e
 for part in lib cache log; do mount --bind "$1/$part" "/var/$part/libvirt"; done
@@ -28,8 +28,9 @@ shift 3
 exec "$@"
 "#;
 
-/// With root's own QEMU user the capabilities that libvirtd probed stay valid; else it would probe
-/// QEMU anew, for seconds, at every look. Without virtlogd QEMU must write its log itself.
+/// QEMU runs as root: under another user libvirtd takes its cached capabilities for stale and
+/// probes QEMU again, for seconds, at each use. QEMU writes its own log, since there is no
+/// virtlogd.
 const QEMU_CONF: &str = "stdio_handler = \"file\"\nuser = \"root\"\ngroup = \"root\"\n";
 
 #[derive(Debug)]
@@ -50,14 +51,14 @@ enum Mode {
 }
 
 impl Home {
-    /// `lxc`: whether the daemon is to run containers. `host`: what it is to call its host.
+    /// Makes the directories of a daemon that runs containers if `lxc`, under the host name `host`.
     pub(super) async fn new(lxc: bool, host: Option<&str>) -> Result<Self, LaunchError> {
         let mode = Mode::detect().await?;
         if lxc {
             check_containers(mode)?;
         }
         if host.is_some() && mode != Mode::System {
-            return Err(LaunchError::NeedsRoot { what: "a host's name of its own" });
+            return Err(LaunchError::NeedsRoot { what: "another host name" });
         }
         let host = host.map(ToOwned::to_owned);
         let directory = tempfile::Builder::new()
@@ -65,13 +66,14 @@ impl Home {
             .tempdir()
             .map_err(LaunchError::io("make a temporary directory"))?;
         let home = Self { directory, mode, lxc, host };
-        home.furnish().map_err(LaunchError::io("fill the temporary directory"))?;
+        home.fill().map_err(LaunchError::io("fill the temporary directory"))?;
+        // The longest of the daemon's socket paths in either mode.
         check_socket_path(&home.path("sockets/libvirt-admin-sock"))?;
         check_socket_path(&home.path("run/libvirt/libvirt-admin-sock"))?;
         Ok(home)
     }
 
-    fn furnish(&self) -> std::io::Result<()> {
+    fn fill(&self) -> std::io::Result<()> {
         for part in [
             "etc",
             "run",
@@ -94,6 +96,7 @@ impl Home {
                 }
             }
             Mode::Session(_) => {
+                // What XDG_RUNTIME_DIR must have.
                 fs::set_permissions(self.path("run"), Permissions::from_mode(0o700))?;
                 for part in ["", "etc", "run", "run/libvirt", "lib", "cache", "log"] {
                     self.hand_over(&self.path(part))?;
@@ -103,7 +106,7 @@ impl Home {
         Ok(())
     }
 
-    /// Gives a file to the user that the daemon runs as.
+    /// Makes the daemon's user the owner of a file.
     pub(super) fn hand_over(&self, path: &Path) -> std::io::Result<()> {
         match self.mode {
             Mode::Session(Some(user)) => chown(path, Some(user), Some(user)),
@@ -119,15 +122,16 @@ impl Home {
         self.directory.path()
     }
 
-    /// Where the daemon listens.
+    /// The daemon's socket.
     pub(super) fn socket(&self) -> PathBuf {
         match self.mode {
             Mode::System => self.path("sockets/libvirt-sock"),
+            // A session daemon listens in its runtime directory.
             Mode::Session(_) => self.path("run/libvirt/libvirt-sock"),
         }
     }
 
-    /// What the configuration says of sockets.
+    /// The lines of the configuration about sockets.
     pub(super) fn socket_config(&self) -> String {
         match self.mode {
             Mode::System => format!("unix_sock_dir = \"{}\"\n", self.path("sockets").display()),
@@ -143,7 +147,7 @@ impl Home {
         }
     }
 
-    /// Directories with pid files of processes that outlive the daemon, and what runs there.
+    /// Directories with pid files of processes that outlive the daemon, with their program's name.
     pub(super) fn pid_directories(&self) -> [(PathBuf, &'static str); 4] {
         [
             (self.path("run/libvirt/lxc"), "libvirt_lxc"),
@@ -153,8 +157,8 @@ impl Home {
         ]
     }
 
-    /// The command that runs `program` with these directories in place. The process becomes that
-    /// program: its pid stays.
+    /// The command that runs `program` on these directories. Wrappers exec it, so the pid is its
+    /// own.
     pub(super) fn command(&self, program: &str) -> Command {
         let mut command;
         match self.mode {
@@ -178,6 +182,7 @@ impl Home {
                 ]);
             }
         }
+        // A session daemon derives all its paths from these variables.
         if self.mode != Mode::System {
             command
                 .env("HOME", self.path("lib"))
@@ -185,19 +190,19 @@ impl Home {
                 .env("XDG_CONFIG_HOME", self.path("etc"))
                 .env("XDG_CACHE_HOME", self.path("cache"));
         }
-        // Daemons are where only root looks.
+        // Debian has daemons in directories that only root's PATH contains.
         let path = std::env::var("PATH").unwrap_or_default();
         command.env("PATH", format!("{path}:/usr/sbin:/sbin"));
-        // Relative paths in messages, and core files, belong there as well.
+        // Core files belong into the temporary directory too.
         command.current_dir(self.root());
         command
     }
 
-    /// Keeps what libvirtd found out about QEMU for the next daemon: it takes seconds.
+    /// Saves the daemon's probe of QEMU for the next daemon: it takes seconds.
     pub(super) fn keep_capabilities(&self) {
         let Some(kept) = kept_capabilities() else { return };
         if self.mode == Mode::System && self.capabilities().is_dir() {
-            // No more than a matter of speed.
+            // Without the copy the next start is only slower.
             let _ = copy_files(&self.capabilities(), &kept);
         }
     }
@@ -221,7 +226,7 @@ impl Mode {
     }
 }
 
-/// Whether the daemon can run containers here.
+/// Checks that a daemon can run containers here.
 fn check_containers(mode: Mode) -> Result<(), LaunchError> {
     if mode != Mode::System {
         return Err(LaunchError::NeedsRoot { what: "a container" });
@@ -239,7 +244,7 @@ fn kept_capabilities() -> Option<PathBuf> {
     Some(target_directory()?.join("tmp/libvirt-capabilities"))
 }
 
-/// Copies the files, each in one step, since others may look on.
+/// Copies the files, each by rename: another test may read the directory meanwhile.
 fn copy_files(from: &Path, to: &Path) -> std::io::Result<()> {
     fs::create_dir_all(to)?;
     for file in fs::read_dir(from)? {

@@ -1,20 +1,20 @@
-//! Real servers, each started for one test and gone after it.
+//! Real servers, each started for one test and ended with it.
 //!
 //! ```text
 //!   test ──▶ Tap (optional: counts what passes) ──▶ Libvirtd ──▶ QEMU guests, LXC containers
-//!     └────▶ Virsh: the other client, which makes things happen
+//!     └────▶ Virsh: a second client, which acts on the domains
 //!
 //!   test ──▶ StoreTap (optional) ──▶ Xenstored
-//!     └────▶ Toolstack: makes things happen
+//!     └────▶ Toolstack: acts on the domains
 //! ```
 //!
-//! A [`Libvirtd`] sees nothing of the machine's own: its directories are a temporary one, so that
-//! any number run side by side, and its sockets are there too. Run as root it is a system daemon in
-//! a mount namespace of its own; run as another user (or where namespaces are not allowed) it is a
-//! session daemon.
+//! A [`Libvirtd`] keeps its files and sockets in a temporary directory and does not touch the
+//! machine's own, so that any number run side by side. Started by root it is a system daemon in a
+//! mount namespace of its own; started by another user, or where namespaces are not allowed, it is
+//! a session daemon.
 //!
-//! Dropping it kills what it started, guests too. A [`Qemu`] is one that no daemon knows of. A
-//! [`Xenstored`] is the store daemon of a Xen host, on a machine without Xen.
+//! Dropping it kills all processes that it started, guests included. A [`Qemu`] runs without a
+//! daemon. A [`Xenstored`] is the store daemon of a Xen host, on a machine without Xen.
 //!
 //! ```no_run
 //! # async fn test() -> Result<(), Box<dyn std::error::Error>> {
@@ -30,11 +30,12 @@
 mod container;
 mod guest;
 mod home;
+mod launch;
 mod libvirtd;
+mod messages;
 mod process;
+mod proxy;
 mod qemu;
-mod relay;
-mod tap;
 mod virsh;
 mod xenstored;
 
@@ -43,14 +44,14 @@ use std::path::{Path, PathBuf};
 
 pub use self::container::{Container, Order};
 pub use self::guest::{Deed, Guest};
-pub use self::libvirtd::{Config, Hook, Libvirtd};
+pub use self::libvirtd::{Config, Hook, Libvirtd, Seen, Tap};
 pub use self::process::rss_kib;
+pub use self::proxy::Proxy;
 pub use self::qemu::{Qemu, QemuConfig};
-pub use self::tap::{Seen, Tap};
 pub use self::virsh::{Virsh, VirshEvents, VirshSession};
 pub use self::xenstored::{Store, StoreSeen, StoreTap, Watch, Xenstored};
 
-/// A server, or a program that drives it, could not be started or failed.
+/// The failure of a server, or of a program that acts on it.
 #[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
@@ -62,44 +63,44 @@ pub enum LaunchError {
         /// The Debian package that has it.
         package: &'static str,
     },
-    /// There is no xenstored. It need not be installed.
+    /// There is no xenstored. Unpacking the package is enough; it need not be installed.
     #[error(
-        "there is no xenstored: in the workspace, `mkdir -p target/xen && cd target/xen && apt-get \
+        "no xenstored found: in the workspace, run `mkdir -p target/xen && cd target/xen && apt-get \
          download xen-utils-4.17 && dpkg -x xen-utils-4.17_*.deb .`, or set VIREVENT_XENSTORED to the \
-         path of one of Xen 4.17"
+         path of the xenstored of Xen 4.17"
     )]
     NoXenstored,
-    /// Something needs namespaces, which only root may make, and not everywhere.
-    #[error("{what} needs root, in a place where it may make namespaces")]
+    /// A configuration needs namespaces, which only root may make, and not in every container.
+    #[error("{what} needs root and the right to make namespaces")]
     NeedsRoot {
-        /// What was asked for.
+        /// The configuration.
         what: &'static str,
     },
-    /// The operating system refused something.
+    /// The operating system refused an operation.
     #[error("cannot {what}")]
     Io {
-        /// What was tried.
+        /// The operation.
         what: String,
-        /// Why not.
+        /// The reason.
         #[source]
         source: io::Error,
     },
     /// The server ended, or did not answer in time.
-    #[error("{server} {trouble}; its log says:\n{log}")]
+    #[error("{server} {trouble}; its log:\n{log}")]
     NotReady {
         /// The server.
         server: &'static str,
-        /// What it did instead.
+        /// The behaviour of the server.
         trouble: String,
-        /// The end of what it wrote.
+        /// The end of its log.
         log: String,
     },
-    /// A command said no.
+    /// A command failed.
     #[error("`{command}` failed: {message}")]
     Command {
         /// The command line.
         command: String,
-        /// What it wrote to stderr.
+        /// Its error message.
         message: String,
     },
     /// A socket's path does not fit into the 107 bytes that a Unix socket address has.
@@ -116,7 +117,7 @@ impl LaunchError {
         |source| Self::Io { what, source }
     }
 
-    /// For the error of starting `program`.
+    /// The error of starting `program` from the Debian package `package`.
     fn spawn(program: &'static str, package: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| match source.kind() {
             io::ErrorKind::NotFound => Self::Missing { program, package },
@@ -125,17 +126,17 @@ impl LaunchError {
     }
 }
 
-/// Cargo's target directory, which the running test is in.
+/// Cargo's target directory, above the running test.
 fn target_directory() -> Option<PathBuf> {
     let program = std::env::current_exe().ok()?;
-    // The tag is missing where somebody else made the directory before cargo.
+    // Cargo writes no CACHEDIR.TAG into a directory that existed before.
     let is_target = |directory: &&Path| {
         ["CACHEDIR.TAG", ".rustc_info.json"].iter().any(|file| directory.join(file).exists())
     };
     Some(program.ancestors().find(is_target)?.into())
 }
 
-/// The longest path that fits into a Unix socket's address (`sun_path`, less its final NUL).
+/// The longest path that fits into a Unix socket's address (`sun_path` without its final NUL).
 const LONGEST_SOCKET_PATH: usize = 107;
 
 fn check_socket_path(path: &Path) -> Result<(), LaunchError> {

@@ -1,4 +1,4 @@
-//! A real QEMU without a daemon, with a monitor for the test's subject and one for the test.
+//! A real QEMU without a daemon, with one monitor for the client under test and one for the test.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -16,20 +16,20 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{Guest, LaunchError, check_socket_path, process};
 
-/// How long QEMU may take to greet, or to answer. It takes 0.1 s on an idle machine.
+/// The timeout of a greeting or an answer. QEMU takes 0.1 s on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long a QEMU that has greeted may take to answer before it is given up, and another started.
+/// The timeout of the first answer after the greeting, before another QEMU is started in its place.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// How many are started at most.
+/// The number of starts before the launcher gives up.
 ///
-/// QEMU 7.2 now and then (one start of some 500) never answers on any of its monitors again, if two
-/// clients give it commands in the same instant of its start: here, the test's subject and we.
+/// In about one of 500 starts QEMU 7.2 stops answering on all monitors, if two clients send
+/// commands in the same instant of its start: here the client under test and the test itself.
 const STARTS: usize = 3;
 
-/// What QEMU is started with. By default a machine without anything in it, which needs no guest to be
-/// started, paused, reset and powered down.
+/// The configuration of a [`Qemu`]. By default an empty machine, which can be started, paused,
+/// reset and powered down without a guest.
 #[derive(Clone, Debug, Default)]
 #[must_use = "call start()"]
 pub struct QemuConfig {
@@ -56,49 +56,49 @@ impl QemuConfig {
         self
     }
 
-    /// Where the monitor for the test's subject is to listen. Default: in a directory of its own. The
-    /// socket of a QEMU before it that is left there is removed.
+    /// The path of the monitor for the client under test. Default: in a directory of its own. A
+    /// socket file that an earlier QEMU left there is removed.
     pub fn socket(mut self, path: &Path) -> Self {
         self.socket = Some(path.into());
         self
     }
 
-    /// A port of the loopback where that monitor is to listen instead.
+    /// A port of the loopback address for that monitor, in place of a socket file.
     pub fn tcp(mut self, port: u16) -> Self {
         self.tcp = Some(port);
         self
     }
 
-    /// A machine that boots this guest.
+    /// The guest that the machine boots. Default: none.
     pub fn guest(mut self, guest: Guest) -> Self {
         self.guest = Some(guest);
         self
     }
 
-    /// Runs at once, instead of waiting for `cont` (`-S`). What happens before the subject has
-    /// connected is then lost.
+    /// Runs the guest at once, without waiting for `cont` (`-S`). Events before the client under
+    /// test has connected are lost then.
     pub fn running(mut self) -> Self {
         self.running = true;
         self
     }
 
-    /// Runs in a pid namespace of its own, as in a container: processes and threads have other numbers
-    /// there. [`Qemu::pid`] is then that of `unshare`, whose end ends QEMU. Needs root.
+    /// Runs QEMU in a pid namespace of its own, as in a container, where processes and threads have
+    /// other numbers. [`Qemu::pid`] is then that of `unshare`, whose end ends QEMU. Needs root.
     pub fn in_pid_namespace(mut self) -> Self {
         self.in_namespace = true;
         self
     }
 
-    /// More arguments.
+    /// Adds arguments.
     pub fn args(mut self, args: &[&str]) -> Self {
         self.args.extend(args.iter().map(ToString::to_string));
         self
     }
 
-    /// Starts it, and waits until it listens.
+    /// Starts QEMU and waits until it listens.
     ///
     /// # Errors
-    /// It is not installed, or ended at once: with what it said.
+    /// It is not installed, or it ended: with its own message.
     pub async fn start(self) -> Result<Qemu, LaunchError> {
         let home = tempfile::Builder::new().prefix("vq").tempdir();
         let home = home.map_err(LaunchError::io("make a temporary directory"))?;
@@ -107,12 +107,14 @@ impl QemuConfig {
         check_socket_path(&socket)?;
         check_socket_path(&control)?;
         for _ in 0..STARTS {
+            // A file that a killed QEMU has left must not pass for the socket of the new one.
             for left_behind in [&socket, &control] {
                 let _ = std::fs::remove_file(left_behind);
             }
             let mut command = Command::new("qemu-system-x86_64");
             if self.in_namespace {
                 command = Command::new("unshare");
+                // unshare itself stays outside: only its child is in the new namespace.
                 command.args(["--pid", "--fork", "--kill-child", "qemu-system-x86_64"]);
             }
             let mut child = command
@@ -130,7 +132,7 @@ impl QemuConfig {
         }
         Err(LaunchError::NotReady {
             server: "qemu-system-x86_64",
-            trouble: format!("was started {STARTS} times, and greeted, but never answered"),
+            trouble: format!("greeted and did not answer in {STARTS} starts"),
             log: String::new(),
         })
     }
@@ -143,19 +145,23 @@ impl QemuConfig {
     ) -> Result<Vec<OsString>, LaunchError> {
         let mut args: Vec<OsString> = Vec::new();
         let mut add = |some: &[&str]| args.extend(some.iter().map(OsString::from));
+        // Without default devices, so that a machine has only those that a test gives it.
         add(&["-nodefaults", "-display", "none"]);
+        // With wait=on QEMU would not start the machine before a client connects.
         match self.tcp {
             Some(port) => add(&["-qmp", &format!("tcp:127.0.0.1:{port},server=on,wait=off")]),
             None => add(&["-qmp", &format!("unix:{},server=on,wait=off", socket.display())]),
         }
         add(&["-qmp", &format!("unix:{},server=on,wait=off", control.display())]);
         if let Some(name) = &self.name {
-            // In an option a comma is doubled.
+            // QEMU reads a doubled comma as one within a value.
             add(&["-name", &format!("guest={}", name.replace(',', ",,"))]);
         }
         if let Some(uuid) = &self.uuid {
             add(&["-uuid", uuid]);
         }
+        // A guest may power itself off within 50 ms, before any client has negotiated, and QEMU
+        // keeps no events for later.
         if !self.running {
             add(&["-S"]);
         }
@@ -183,7 +189,7 @@ pub struct Qemu {
 }
 
 impl Qemu {
-    /// Starts one in which there is nothing, paused.
+    /// Starts an empty machine, paused.
     ///
     /// # Errors
     /// As [`QemuConfig::start`].
@@ -191,12 +197,12 @@ impl Qemu {
         QemuConfig::default().start().await
     }
 
-    /// Its process; `None` when it was seen to have ended.
+    /// Its process id, or `None` after [`wait`](Self::wait) has seen its end.
     pub fn pid(&self) -> Option<u32> {
         self.child.id()
     }
 
-    /// Where the monitor for the subject listens.
+    /// The path of the monitor for the client under test.
     pub fn socket(&self) -> &Path {
         &self.socket
     }
@@ -209,7 +215,7 @@ impl Qemu {
         }
     }
 
-    /// Whether a client is connected to the monitor for the subject.
+    /// Whether a client is connected to the monitor for the client under test.
     ///
     /// # Errors
     /// As [`run`](Self::run).
@@ -218,13 +224,14 @@ impl Qemu {
             Some(port) => format!("disconnected:tcp:127.0.0.1:{port}"),
             None => format!("disconnected:unix:{},", self.socket.display()),
         };
+        // QEMU names a socket without a client "disconnected:".
         Ok(!self.run("query-chardev").await?.contains(&free))
     }
 
-    /// Waits until no client is connected to it.
+    /// Waits until no client is connected to that monitor.
     ///
     /// # Errors
-    /// One still is after a minute; else as [`run`](Self::run).
+    /// A client is still connected after a minute; otherwise as [`run`](Self::run).
     pub async fn until_free(&mut self) -> Result<(), LaunchError> {
         let deadline = Instant::now() + PATIENCE;
         while self.is_held().await? {
@@ -236,16 +243,16 @@ impl Qemu {
         Ok(())
     }
 
-    /// Has QEMU do something: a command without arguments, such as `stop`. Returns its answer; an empty
-    /// one where it ended before it answered.
+    /// Runs a command without arguments, such as `stop`, and returns QEMU's answer: an empty one if
+    /// QEMU ended before it.
     ///
     /// # Errors
-    /// QEMU says no, does not answer, or has ended.
+    /// QEMU refuses the command, does not answer, or has ended.
     pub async fn run(&mut self, command: &str) -> Result<String, LaunchError> {
         self.run_with(command, "{}").await
     }
 
-    /// The same with a command that takes arguments, a JSON object.
+    /// Runs a command with arguments, a JSON object: see [`run`](Self::run).
     ///
     /// # Errors
     /// As [`run`](Self::run).
@@ -267,8 +274,8 @@ impl Qemu {
                 control.write_all(line.as_bytes()).await?;
                 let answer = answer(control).await?;
                 attempts += 1;
-                // QEMU 7.2 now and then garbles good commands of a client that came at its start, for as
-                // long as that is connected. Nothing was done then.
+                // QEMU 7.2 sometimes misreads valid commands of a client that connected while it
+                // started, until that disconnects. It has done nothing then, so connect again.
                 let garbled = ["JSON parse error", "capabilities negotiation"];
                 if attempts == 3 || !garbled.iter().any(|sign| answer.contains(sign)) {
                     return io::Result::Ok(answer);
@@ -287,10 +294,10 @@ impl Qemu {
         }
     }
 
-    /// Sends it a signal: `SIGKILL`, and the like, by the names of `kill(1)` without SIG.
+    /// Sends a signal, by its name without SIG: KILL, TERM, STOP or CONT.
     ///
     /// # Panics
-    /// The signal is none of KILL, TERM, STOP and CONT.
+    /// The signal is none of these four.
     #[allow(clippy::panic)]
     pub fn signal(&self, name: &str) {
         let signal = match name {
@@ -298,17 +305,17 @@ impl Qemu {
             "TERM" => Signal::TERM,
             "STOP" => Signal::STOP,
             "CONT" => Signal::CONT,
-            _ => panic!("no signal of that name is sent here: {name}"),
+            _ => panic!("cannot send {name}: give KILL, TERM, STOP or CONT"),
         };
         if let Some(pid) = self.child.id() {
             process::signal(pid, signal);
         }
     }
 
-    /// Waits for its end.
+    /// Waits until QEMU has ended.
     ///
     /// # Errors
-    /// It does not end in a minute.
+    /// It does not end within a minute.
     pub async fn wait(&mut self) -> Result<(), LaunchError> {
         match timeout(PATIENCE, self.child.wait()).await {
             Ok(_) => Ok(()),
@@ -317,8 +324,8 @@ impl Qemu {
     }
 }
 
-/// The test's own monitor of a QEMU that has just been started; `None` if it greets there, but does not
-/// answer.
+/// Connects to the test's own monitor of a QEMU that has just been started. `None` if QEMU greets
+/// but does not answer.
 async fn connect(
     child: &mut Child,
     control: &Path,
@@ -351,13 +358,13 @@ async fn connect(
     }
 }
 
-/// What QEMU wants to hear after its greeting. How much it answered, in bytes.
+/// Negotiates capabilities, as QEMU demands after its greeting. Returns the length of the answer.
 async fn negotiate(stream: &mut BufReader<UnixStream>) -> io::Result<usize> {
     stream.write_all(b"{\"execute\":\"qmp_capabilities\"}\n").await?;
     stream.read_line(&mut String::new()).await
 }
 
-/// Kills it, and tells what it said.
+/// Kills QEMU and returns an error with its message.
 async fn trouble(child: &mut Child, trouble: &str) -> LaunchError {
     let _ = child.start_kill();
     let mut log = String::new();
@@ -368,11 +375,12 @@ async fn trouble(child: &mut Child, trouble: &str) -> LaunchError {
     LaunchError::NotReady { server: "qemu-system-x86_64", trouble: trouble.into(), log }
 }
 
-/// The next answer; an empty one where QEMU ended before, as a command that ends it may have it.
+/// The next answer: an empty one if QEMU ended before it, as after `quit`.
 async fn answer(control: &mut BufReader<UnixStream>) -> std::io::Result<String> {
     loop {
         let mut line = String::new();
         let read = control.read_line(&mut line).await?;
+        // Events of the command come before its answer.
         if read == 0 || line.starts_with("{\"return\"") || line.contains("\"error\"") {
             return Ok(line);
         }

@@ -1,4 +1,4 @@
-//! `virsh`: the other client, which makes things happen.
+//! `virsh`: a second client, which acts on the domains.
 
 use std::process::Stdio;
 
@@ -7,25 +7,26 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use super::LaunchError;
 
-/// Runs `virsh` against one URI.
+/// A `virsh` that runs commands on one URI.
 #[derive(Clone, Debug)]
 pub struct Virsh {
     uri: String,
 }
 
 impl Virsh {
-    /// Against this URI.
+    /// A `virsh` for this URI.
+    #[must_use]
     pub fn to(uri: &str) -> Self {
         Self { uri: uri.into() }
     }
 
-    /// Runs one command: `run(&["suspend", "web"])`. Returns what it wrote.
+    /// Runs one command, `run(&["suspend", "web"])`, and returns its output.
     ///
     /// # Errors
-    /// That the command failed, with its message.
+    /// The command fails: with its message.
     ///
     /// # Cancel safety
-    /// Dropped midway the command is killed; the daemon may have carried it out.
+    /// Dropping the future kills the command; the daemon may have executed it.
     pub async fn run(&self, command: &[&str]) -> Result<String, LaunchError> {
         self.feed(command, "").await
     }
@@ -33,7 +34,7 @@ impl Virsh {
     /// Defines a domain from its XML.
     ///
     /// # Errors
-    /// That libvirt refuses it.
+    /// libvirt refuses it.
     ///
     /// # Cancel safety
     /// As [`run`](Self::run).
@@ -44,7 +45,7 @@ impl Virsh {
     /// Starts a transient domain from its XML.
     ///
     /// # Errors
-    /// That libvirt refuses it.
+    /// libvirt refuses it.
     ///
     /// # Cancel safety
     /// As [`run`](Self::run).
@@ -52,11 +53,11 @@ impl Virsh {
         self.feed(&["create", "/dev/stdin"], xml).await
     }
 
-    /// Runs many commands over one connection: `batch("suspend web\nresume web\n")`. It goes on after
-    /// one that fails.
+    /// Runs many commands over one connection: `batch("suspend web\nresume web\n")`. A command that
+    /// fails does not end the batch.
     ///
     /// # Errors
-    /// That the last command failed, or that there was no connection.
+    /// The last command fails, or virsh cannot connect.
     ///
     /// # Cancel safety
     /// As [`run`](Self::run).
@@ -64,16 +65,16 @@ impl Virsh {
         self.feed(&[], commands).await
     }
 
-    /// Every domain, sorted by name, with its state as virsh calls it: `("web", "shut off")`.
+    /// Every domain, sorted by name, with virsh's name of its state: `("web", "shut off")`.
     ///
     /// # Errors
-    /// That the command failed.
+    /// The command fails.
     ///
     /// # Cancel safety
     /// As [`run`](Self::run).
     pub async fn list(&self) -> Result<Vec<(String, String)>, LaunchError> {
         let table = self.run(&["list", "--all"]).await?;
-        // Id, name, and a state that may be of two words.
+        // Id, name, and a state of one word or more.
         let row = |line: &str| {
             let mut words = line.split_whitespace().skip(1);
             let name = words.next()?.to_owned();
@@ -84,26 +85,18 @@ impl Virsh {
         Ok(domains)
     }
 
-    /// A virsh that is connected and does nothing until it is dropped. libvirt's test driver forgets
-    /// its domains when its last client leaves.
+    /// Connects a virsh that stays idle until it is dropped. It keeps the domains of libvirt's test
+    /// driver, which resets them when its last client leaves.
     ///
     /// # Errors
-    /// That virsh cannot connect.
+    /// virsh cannot connect.
     ///
     /// # Cancel safety
-    /// Dropped midway it is killed.
+    /// Dropping the future kills virsh.
     pub async fn session(&self) -> Result<VirshSession, LaunchError> {
-        let mut child = Command::new("virsh")
-            .args(["--quiet", "--connect", &self.uri])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(LaunchError::spawn("virsh", "libvirt-clients"))?;
-        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
-        // An answer says that the connection is there.
-        if let (Some(mut stdin), Some(stdout)) = (stdin, stdout) {
+        let mut child = self.spawn(&[], Stdio::null())?;
+        // virsh answers only when it is connected.
+        if let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) {
             let mut lines = BufReader::new(stdout).lines();
             stdin.write_all(b"uri\n").await.map_err(LaunchError::io("write to virsh"))?;
             while let Ok(Some(line)) = lines.next_line().await {
@@ -114,7 +107,7 @@ impl Virsh {
         }
         Err(LaunchError::Command {
             command: format!("virsh --connect {}", self.uri),
-            message: "it ended instead of waiting for commands".into(),
+            message: "it ended and did not wait for commands".into(),
         })
     }
 
@@ -138,24 +131,30 @@ impl Virsh {
         Ok(VirshEvents { _child: child, lines: stdout.map(|out| BufReader::new(out).lines()) })
     }
 
-    async fn feed(&self, command: &[&str], input: &str) -> Result<String, LaunchError> {
-        let mut child = Command::new("virsh")
+    fn spawn(&self, command: &[&str], stderr: Stdio) -> Result<Child, LaunchError> {
+        Command::new("virsh")
             .args(["--quiet", "--connect", &self.uri])
             .args(command)
+            // States and messages are translated in other locales.
             .env("LC_ALL", "C")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(stderr)
             .kill_on_drop(true)
             .spawn()
-            .map_err(LaunchError::spawn("virsh", "libvirt-clients"))?;
+            .map_err(LaunchError::spawn("virsh", "libvirt-clients"))
+    }
+
+    async fn feed(&self, command: &[&str], input: &str) -> Result<String, LaunchError> {
+        let mut child = self.spawn(command, Stdio::piped())?;
         let stdin = child.stdin.take();
         let write = async {
             if let Some(mut stdin) = stdin {
-                // One that does not read its input to the end says why in its exit status.
+                // A virsh that does not read all of it reports why in its exit status.
                 let _ = stdin.write_all(input.as_bytes()).await;
             }
         };
+        // Together: virsh may write more than a pipe holds before it has read all of its input.
         let ((), output) = tokio::join!(write, child.wait_with_output());
         let output = output.map_err(LaunchError::io("run virsh"))?;
         if output.status.success() {
@@ -168,12 +167,12 @@ impl Virsh {
     }
 }
 
-/// A virsh that is connected: see [`Virsh::session`]. Dropping it disconnects.
+/// A connected virsh, from [`Virsh::session`]. Dropping it disconnects.
 #[derive(Debug)]
 pub struct VirshSession {
     _child: Child,
     _stdin: ChildStdin,
-    /// It prompts; closed, this would kill it.
+    /// Kept open, since virsh writes prompts: a closed pipe would end it.
     _stdout: Lines<BufReader<ChildStdout>>,
 }
 

@@ -1,11 +1,11 @@
-//! The fake xenstored is true: it answers as was recorded of a real one, and as a real one does.
+//! The fake xenstored answers as a real one: as recorded, and side by side.
 
 use std::fmt::Debug;
 
 use fastrand::Rng;
+use virevent_testkit::fakes::xenstored::FakeXenstored;
 use virevent_testkit::servers::Xenstored;
-use virevent_testkit::xen::{Power, RunState, Toolstack, ToolstackError};
-use virevent_testkit::xenstored::FakeXenstored;
+use virevent_testkit::toolstack::{Power, RunState, Toolstack, ToolstackError};
 
 use crate::raw::{Frame, IS_DOMAIN_INTRODUCED, Raw, WATCH};
 
@@ -27,14 +27,14 @@ fn recorded(name: &str, direction: &str) -> Vec<Frame> {
         .collect()
 }
 
-/// The requests of a recorded session that are answered. That for help has no counterpart.
+/// The requests of a recorded session, without those that the fake does not support or answer.
 fn requests(name: &str) -> Vec<Frame> {
     let mut requests = recorded(name, "c2s");
     requests.retain(|frame| frame.payload != b"help\0" && frame.payload.len() <= 4_096);
     requests
 }
 
-/// Without what nobody can know: the generation of a list in parts, and what its keeper is told.
+/// The packets without what differs by design: the generation of a list in parts, and `CONTROL`.
 fn comparable(mut frames: Vec<Frame>) -> Vec<Frame> {
     for frame in &mut frames {
         if frame.operation == DIRECTORY_PART {
@@ -47,7 +47,7 @@ fn comparable(mut frames: Vec<Frame>) -> Vec<Frame> {
 }
 
 #[tokio::test]
-async fn the_fake_answers_what_was_recorded_of_a_real_one() {
+async fn the_fake_answers_as_recorded() {
     for (session, domains) in [("basics", &[5, 6, 7][..]), ("lifecycle-toolstack", &[5, 6])] {
         let fake = FakeXenstored::start().unwrap();
         for domid in domains {
@@ -58,15 +58,16 @@ async fn the_fake_answers_what_was_recorded_of_a_real_one() {
             client.call(&request).await;
         }
         let expected = recorded(session, "s2c");
-        let (heard, expected) = (comparable(client.heard), comparable(expected));
-        for (heard, expected) in heard.iter().zip(&expected) {
-            assert_eq!(heard, expected, "in {session}");
+        let received = comparable(client.received);
+        let expected = comparable(expected);
+        for (received, expected) in received.iter().zip(&expected) {
+            assert_eq!(received, expected, "in {session}");
         }
-        assert_eq!(heard.len(), expected.len());
+        assert_eq!(received.len(), expected.len());
     }
 }
 
-/// A real daemon and a fake, with an actor and an observer at each.
+/// A real daemon and a fake, each with two clients: one that acts and one that only watches.
 struct Both {
     real: Xenstored,
     fake: FakeXenstored,
@@ -75,7 +76,8 @@ struct Both {
 
 impl Both {
     async fn start() -> Self {
-        let (real, fake) = (Xenstored::start().await.unwrap(), FakeXenstored::start().unwrap());
+        let real = Xenstored::start().await.unwrap();
+        let fake = FakeXenstored::start().unwrap();
         let clients = [
             [Raw::connect(&real.socket()).await, Raw::connect(&real.socket()).await],
             [Raw::connect(&fake.socket()).await, Raw::connect(&fake.socket()).await],
@@ -83,36 +85,36 @@ impl Both {
         Self { real, fake, clients }
     }
 
-    /// What the toolstack does at both, with the same outcome.
+    /// Runs an operation of the toolstack on both, and compares the outcomes.
     fn both<T: PartialEq + Debug>(
         &self,
         act: impl Fn(&Toolstack) -> Result<T, ToolstackError>,
     ) -> T {
-        let (real, fake) = (act(self.real.toolstack()), act(self.fake.toolstack()));
-        let (real, fake) = (real.unwrap(), fake.unwrap());
+        let real = act(self.real.toolstack()).unwrap();
+        let fake = act(self.fake.toolstack()).unwrap();
         assert_eq!(real, fake);
         fake
     }
 
-    /// Has the client of that number ask both.
-    async fn ask(&mut self, client: usize, request: &Frame) {
+    /// Sends a request to both, by the client with this number.
+    async fn call(&mut self, client: usize, request: &Frame) {
         for side in &mut self.clients {
             side[client].call(request).await;
         }
     }
 
-    /// Both sides told both clients the same, since the last time.
+    /// Compares the packets that both sides sent to each client since the last call.
     async fn compare(&mut self, after: &str) {
         for client in 0..2 {
-            let mut heard = Vec::new();
+            let mut received = Vec::new();
             for side in &mut self.clients {
-                // Fetches what was told behind a reply.
+                // A request whose reply comes behind all events that are queued now.
                 side[client].call(&Frame::new(IS_DOMAIN_INTRODUCED, "0\0")).await;
-                heard.push(comparable(std::mem::take(&mut side[client].heard)));
+                received.push(comparable(std::mem::take(&mut side[client].received)));
             }
             assert_eq!(
-                heard[1], heard[0],
-                "the fake, and the real one, to client {client} {after}"
+                received[1], received[0],
+                "the fake's and the real one's packets to client {client} {after}"
             );
         }
     }
@@ -120,7 +122,7 @@ impl Both {
 
 #[tokio::test]
 #[ignore = "needs xenstored"]
-async fn the_fake_answers_recorded_requests_as_a_real_one() {
+async fn the_fake_and_a_real_one_answer_recorded_requests_alike() {
     for session in ["basics", "watches", "transactions", "lifecycle-toolstack", "directory-part"] {
         let mut both = Both::start().await;
         for domid in [5, 6, 7] {
@@ -129,20 +131,23 @@ async fn the_fake_answers_recorded_requests_as_a_real_one() {
         if session == "directory-part" {
             for child in 0..900 {
                 let path = format!("/t/child-{child:04}\0");
-                both.ask(0, &Frame::new(12, path)).await;
+                both.call(0, &Frame::new(12, path)).await;
             }
         }
-        both.ask(1, &Frame::new(WATCH, "/\0observer\0")).await;
+        // The second client watches everything: so events are compared too.
+        both.call(1, &Frame::new(WATCH, "/\0observer\0")).await;
         for request in requests(session) {
-            both.ask(0, &request).await;
+            both.call(0, &request).await;
             both.compare(&format!("after {request:?} of {session}")).await;
         }
     }
 }
 
-/// A request that makes sense, or nearly. To a path without its NUL, and to the permissions of an
-/// unknown special path, the real one answers what happened to go wrong before, or crashes; nobody
-/// gives the root away. One that is another's target (`SET_TARGET`) is never quite freed.
+/// A valid or nearly valid request.
+///
+/// Left out are requests to which the real daemon gives an undefined answer or crashes: a path
+/// without its NUL, permissions of an unknown special path or of the root; and `SET_TARGET`, after
+/// which it does not free the target.
 fn any_request(random: &mut Rng) -> Frame {
     let paths = [
         "/",
@@ -193,7 +198,7 @@ fn any_request(random: &mut Rng) -> Frame {
     if operation == 14 && root_or_else(&frame.payload) {
         frame.payload.splice(..1, *b"/a/");
     }
-    // Now and then of one that may have been started.
+    // Sometimes in a transaction, which may have been started.
     if random.u8(..3) == 0 {
         frame.transaction = random.u32(..8);
     }
@@ -202,33 +207,33 @@ fn any_request(random: &mut Rng) -> Frame {
 
 #[tokio::test]
 #[ignore = "needs xenstored"]
-async fn the_fake_answers_any_requests_as_a_real_one() {
+async fn the_fake_and_a_real_one_answer_random_requests_alike() {
     for seed in 0..8 {
         let mut random = Rng::with_seed(seed);
         let mut both = Both::start().await;
         let mut done = Vec::new();
         for _ in 0..500 {
             if random.u8(..8) == 0 {
-                let (domid, states) = (
-                    random.u32(1..4),
-                    [
-                        None,
-                        Some(RunState::Running),
-                        Some(RunState::Shutdown),
-                        Some(RunState::Crashed),
-                        Some(RunState::Dying),
-                    ],
-                );
-                let (state, virq) = (states[random.usize(..5)], random.bool());
+                let states = [
+                    None,
+                    Some(RunState::Running),
+                    Some(RunState::Shutdown),
+                    Some(RunState::Crashed),
+                    Some(RunState::Dying),
+                ];
+                let domid = random.u32(1..4);
+                let state = states[random.usize(..5)];
+                let virq = random.bool();
                 done.push(format!("{domid} is {state:?}, {virq}"));
                 both.both(|xl| xl.set_run_state(domid, state));
                 if virq {
                     both.both(Toolstack::raise_virq);
                 }
             } else {
-                let (client, request) = (random.usize(..2), any_request(&mut random));
+                let client = random.usize(..2);
+                let request = any_request(&mut random);
                 done.push(format!("{client}: {request:?}"));
-                both.ask(client, &request).await;
+                both.call(client, &request).await;
             }
             let latest = done[done.len().saturating_sub(30)..].join("\n");
             both.compare(&format!("with seed {seed} after\n{latest}\n")).await;
@@ -238,16 +243,17 @@ async fn the_fake_answers_any_requests_as_a_real_one() {
 
 #[tokio::test]
 #[ignore = "needs xenstored"]
-async fn a_toolstack_leads_to_the_same_with_both() {
+async fn random_operations_have_the_same_outcome_on_both() {
     let mut random = Rng::with_seed(1);
     let mut both = Both::start().await;
     for path in ["@introduceDomain", "@releaseDomain"] {
-        both.ask(0, &Frame::new(WATCH, format!("{path}\0it\0"))).await;
+        both.call(0, &Frame::new(WATCH, format!("{path}\0it\0"))).await;
     }
     let mut domids: Vec<u32> = Vec::new();
-    for deed in 0..300 {
+    for step in 0..300 {
         let domid = domids.get(random.usize(..=domids.len())).copied();
-        let (kind, name) = (random.u8(..12), ["web", "db", "mail"][random.usize(..3)]);
+        let kind = random.u8(..12);
+        let name = ["web", "db", "mail"][random.usize(..3)];
         let power = Power::ALL[random.usize(..5)];
         let made = both.both(|xl| {
             let Some(domid) = domid else { return xl.introduce(name).map(Some) };
@@ -271,7 +277,7 @@ async fn a_toolstack_leads_to_the_same_with_both() {
             domids.retain(|known| *known != domid);
         }
         domids.extend(made);
-        both.compare(&format!("after deed {deed}: {kind} to {domid:?}")).await;
+        both.compare(&format!("after step {step}: {kind} to {domid:?}")).await;
         let [real, fake] = [both.real.toolstack(), both.fake.toolstack()];
         assert_eq!(fake.domains().unwrap(), real.domains().unwrap());
     }

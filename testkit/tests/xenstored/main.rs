@@ -1,4 +1,4 @@
-//! XenStore: the launcher of the real daemon, the fake one, and that they are alike.
+//! The real and the fake xenstored, and that they behave alike.
 #![cfg(all(feature = "servers", feature = "fake-xenstored"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -1,4 +1,4 @@
-//! A XenStore client that knows no more of the protocol than its header.
+//! A XenStore client that knows only the protocol's header.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -15,7 +15,7 @@ pub(crate) const WATCH_EVENT: u32 = 15;
 pub(crate) const IS_DOMAIN_INTRODUCED: u32 = 17;
 pub(crate) const DIRECTORY_PART: u32 = 22;
 
-/// A packet: its header but for the length, and its payload.
+/// A packet: its header without the length, and its payload.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Frame {
     pub(crate) operation: u32,
@@ -38,24 +38,24 @@ impl Frame {
 
     pub(crate) fn parse(bytes: &[u8]) -> Self {
         let word = |at: usize| u32::from_ne_bytes(bytes[at..at + 4].try_into().unwrap());
-        let (operation, request, transaction) = (word(0), word(4), word(8));
         assert_eq!(word(12) as usize, bytes.len() - 16);
-        Self { operation, request, transaction, payload: bytes[16..].to_vec() }
+        let payload = bytes[16..].to_vec();
+        Self { operation: word(0), request: word(4), transaction: word(8), payload }
     }
 }
 
 pub(crate) struct Raw {
     stream: UnixStream,
-    /// All that came, since somebody last took it.
-    pub(crate) heard: Vec<Frame>,
+    /// The packets that came since they were last taken.
+    pub(crate) received: Vec<Frame>,
 }
 
 impl Raw {
     pub(crate) async fn connect(socket: &Path) -> Self {
         loop {
             match UnixStream::connect(socket).await {
-                Ok(stream) => return Self { stream, heard: Vec::new() },
-                // The real daemon lets no more than one or two wait to be accepted.
+                Ok(stream) => return Self { stream, received: Vec::new() },
+                // The real daemon's queue of connections to accept has only one or two places.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     sleep(Duration::from_millis(1)).await;
                 }
@@ -71,7 +71,7 @@ impl Raw {
         self.stream.write_all(&[&header, &frame.payload[..]].concat()).await.unwrap();
     }
 
-    /// The next packet, of at most 5 s; `None` when the other side has hung up.
+    /// The next packet, within 5 s; `None` if the other side has hung up.
     pub(crate) async fn receive(&mut self) -> Option<Frame> {
         let mut bytes = vec![0; 16];
         let receive = async {
@@ -84,23 +84,24 @@ impl Raw {
         Some(Frame::parse(&bytes))
     }
 
-    /// Sends a request, and keeps all that comes up to the reply; returns that.
+    /// Sends a request and returns its reply. Keeps the packets up to it.
     pub(crate) async fn call(&mut self, frame: &Frame) -> Frame {
         self.send(frame).await;
         loop {
-            let heard = self.receive().await.unwrap_or_else(|| panic!("a reply to {frame:?}"));
-            self.heard.push(heard.clone());
-            if heard.operation != WATCH_EVENT {
-                return heard;
+            let packet = self.receive().await.unwrap_or_else(|| panic!("no reply to {frame:?}"));
+            self.received.push(packet.clone());
+            if packet.operation != WATCH_EVENT {
+                return packet;
             }
         }
     }
 
-    /// The paths of the watch events since the last time.
-    pub(crate) async fn told(&mut self) -> Vec<String> {
+    /// The paths of the watch events since the last call.
+    pub(crate) async fn events(&mut self) -> Vec<String> {
+        // A request whose reply comes behind all events that are queued now.
         self.call(&Frame::new(IS_DOMAIN_INTRODUCED, b"0\0")).await;
-        let heard = std::mem::take(&mut self.heard).into_iter();
-        heard
+        let received = std::mem::take(&mut self.received).into_iter();
+        received
             .filter(|frame| frame.operation == WATCH_EVENT)
             .map(|frame| {
                 let path = frame.payload.split(|byte| *byte == 0).next().unwrap();

@@ -1,8 +1,8 @@
-//! The launcher of a real xenstored, and the toolstack's deeds as it sees them.
+//! The launcher of a real xenstored, and its events of the toolstack's operations.
 
 use virevent_testkit::assert::eventually;
 use virevent_testkit::servers::{Store, StoreTap, Xenstored, rss_kib};
-use virevent_testkit::xen::{Blueprint, Known, Power, RunState};
+use virevent_testkit::toolstack::{Blueprint, Known, Power, RunState};
 
 use crate::raw::{DIRECTORY, DIRECTORY_PART, Frame, IS_DOMAIN_INTRODUCED, Raw, WATCH};
 
@@ -15,7 +15,7 @@ fn summary(known: &[Known]) -> Vec<(u32, bool, &str)> {
 
 #[tokio::test]
 #[ignore = "needs xenstored"]
-async fn a_domain_is_introduced_renamed_and_destroyed_as_the_daemon_sees_it() {
+async fn the_daemon_lists_a_domain_from_introduction_to_destruction() {
     let daemon = Xenstored::start().await.unwrap();
     let xl = daemon.toolstack();
     let domid = xl.introduce("web").unwrap();
@@ -33,7 +33,7 @@ async fn a_domain_is_introduced_renamed_and_destroyed_as_the_daemon_sees_it() {
 
 #[tokio::test]
 #[ignore = "needs xenstored"]
-async fn a_store_is_kept_or_lost_over_a_kill() {
+async fn start_again_keeps_or_loses_the_store() {
     let mut daemon = Xenstored::start().await.unwrap();
     daemon.toolstack().introduce("web").unwrap();
     daemon.toolstack().prepare(Blueprint::named("db").without_name()).unwrap();
@@ -52,7 +52,7 @@ async fn a_store_is_kept_or_lost_over_a_kill() {
 
 #[tokio::test]
 #[ignore = "needs xenstored"]
-async fn a_domain_that_has_gone_meanwhile_is_not_introduced_again() {
+async fn start_again_does_not_introduce_a_domain_that_is_gone() {
     let mut daemon = Xenstored::start().await.unwrap();
     let web = daemon.toolstack().introduce("web").unwrap();
     let db = daemon.toolstack().introduce("db").unwrap();
@@ -62,20 +62,20 @@ async fn a_domain_that_has_gone_meanwhile_is_not_introduced_again() {
     daemon.start_again(Store::Kept).await.unwrap();
     let known = daemon.toolstack().domains().unwrap();
     assert_eq!(summary(&known), [(web, false, "web"), (db, true, "db")]);
-    assert_eq!(daemon.toolstack().read("/local/domain/1/data").unwrap(), None, "the guest's own");
+    assert_eq!(daemon.toolstack().read("/local/domain/1/data").unwrap(), None, "the guest's node");
 }
 
 #[tokio::test]
 #[ignore = "needs xenstored"]
-async fn a_daemon_tells_the_watches_of_its_connections() {
+async fn watches_lists_the_watches_of_all_connections() {
     let daemon = Xenstored::start().await.unwrap();
     let mut client = Raw::connect(&daemon.socket()).await;
     client.call(&Frame::new(WATCH, b"@releaseDomain\0a token\0")).await;
     client.call(&Frame::new(WATCH, b"/local/domain\0\0")).await;
     let mut watches = daemon.watches().unwrap();
     watches.sort_by(|one, other| one.path.cmp(&other.path));
-    let told: Vec<_> = watches.iter().map(|watch| (&*watch.path, &*watch.token)).collect();
-    assert_eq!(told, [("/local/domain", ""), ("@releaseDomain", "a token")]);
+    let listed: Vec<_> = watches.iter().map(|watch| (&*watch.path, &*watch.token)).collect();
+    assert_eq!(listed, [("/local/domain", ""), ("@releaseDomain", "a token")]);
     assert_eq!(daemon.connections().unwrap(), 1);
     drop(client);
     assert_eq!((daemon.watches().unwrap(), daemon.connections().unwrap()), (vec![], 0));
@@ -83,35 +83,37 @@ async fn a_daemon_tells_the_watches_of_its_connections() {
 
 #[tokio::test]
 #[ignore = "needs xenstored"]
-async fn a_daemon_tells_what_the_toolstack_does() {
+async fn operations_of_the_toolstack_have_their_events() {
     let daemon = Xenstored::start().await.unwrap();
-    let (xl, mut client) = (daemon.toolstack(), Raw::connect(&daemon.socket()).await);
+    let xl = daemon.toolstack();
+    let mut client = Raw::connect(&daemon.socket()).await;
     client.call(&Frame::new(WATCH, b"@introduceDomain\0I\0")).await;
     client.call(&Frame::new(WATCH, b"@releaseDomain\0R\0")).await;
-    client.told().await;
-    let (web, db) = (xl.introduce("web").unwrap(), xl.introduce("db").unwrap());
-    assert_eq!(client.told().await, ["@introduceDomain", "@introduceDomain"]);
+    client.events().await;
+    let web = xl.introduce("web").unwrap();
+    let db = xl.introduce("db").unwrap();
+    assert_eq!(client.events().await, ["@introduceDomain", "@introduceDomain"]);
     xl.announce(web).unwrap();
     xl.reuse(web, "other").unwrap();
-    assert_eq!(client.told().await, [""; 0], "what is introduced again is not told");
+    assert_eq!(client.events().await, [""; 0], "a second introduction has no event");
     xl.set_run_state(web, Some(RunState::Shutdown)).unwrap();
     xl.crash(db).unwrap();
-    assert_eq!(client.told().await, ["@releaseDomain"], "two at once");
+    assert_eq!(client.events().await, ["@releaseDomain"], "one event for two changes");
     xl.resume(web).unwrap();
-    assert_eq!(client.told().await, [""; 0]);
+    assert_eq!(client.events().await, [""; 0]);
     xl.shut_down(web).unwrap();
     xl.destroy(web).unwrap();
     xl.vanish(db).unwrap();
-    assert_eq!(client.told().await, ["@releaseDomain"; 3]);
-    assert_eq!(summary(&xl.domains().unwrap()), [(db, false, "db")], "its path is dom0's");
+    assert_eq!(client.events().await, ["@releaseDomain"; 3]);
+    assert_eq!(summary(&xl.domains().unwrap()), [(db, false, "db")], "dom0 owns its path");
     let again = xl.introduce("web").unwrap();
     let known = xl.domains().unwrap();
-    let anew = xl.reboot(again).unwrap();
-    assert!(anew > again);
+    let rebooted = xl.reboot(again).unwrap();
+    assert!(rebooted > again);
     assert_eq!(xl.domains().unwrap().last().unwrap().uuid, known.last().unwrap().uuid);
-    xl.release(anew).unwrap();
+    xl.release(rebooted).unwrap();
     assert_eq!(
-        client.told().await,
+        client.events().await,
         [
             "@introduceDomain",
             "@releaseDomain",
@@ -124,7 +126,7 @@ async fn a_daemon_tells_what_the_toolstack_does() {
 
 #[tokio::test]
 #[ignore = "needs xenstored"]
-async fn a_partly_written_domain_is_completed() {
+async fn complete_writes_what_the_blueprint_left_out() {
     let daemon = Xenstored::start().await.unwrap();
     let xl = daemon.toolstack();
     let domid = xl.introduce(Blueprint::named("web").without_name().without_vm()).unwrap();
@@ -139,7 +141,8 @@ async fn a_partly_written_domain_is_completed() {
 #[ignore = "needs xenstored"]
 async fn a_daemon_ends_when_it_is_dropped() {
     let daemon = Xenstored::start().await.unwrap();
-    let (pid, socket) = (daemon.pid().unwrap(), daemon.socket());
+    let pid = daemon.pid().unwrap();
+    let socket = daemon.socket();
     assert!(rss_kib(pid).is_some());
     drop(daemon);
     assert!(rss_kib(pid).is_none());
@@ -148,7 +151,7 @@ async fn a_daemon_ends_when_it_is_dropped() {
 
 #[tokio::test]
 #[ignore = "needs xenstored"]
-async fn seven_hundred_domains_are_listed_in_parts() {
+async fn a_list_of_700_domains_comes_in_parts() {
     let daemon = Xenstored::start().await.unwrap();
     let xl = daemon.toolstack();
     for domid in 10_000..10_700 {
@@ -165,21 +168,21 @@ async fn seven_hundred_domains_are_listed_in_parts() {
 
 #[tokio::test]
 #[ignore = "needs xenstored"]
-async fn a_tap_counts_what_passes_and_is_cut_while_the_daemon_lives() {
+async fn a_tap_counts_requests_and_goes_down_without_the_daemon() {
     let daemon = Xenstored::start().await.unwrap();
     let tap = StoreTap::before(&daemon).unwrap();
     let mut client = Raw::connect(&tap.socket()).await;
     client.call(&Frame::new(WATCH, b"@introduceDomain\0I\0")).await;
     daemon.toolstack().introduce("web").unwrap();
-    assert_eq!(client.told().await, ["@introduceDomain"; 2]);
+    assert_eq!(client.events().await, ["@introduceDomain"; 2]);
     let seen = tap.seen();
     assert_eq!((seen.open, seen.connections, seen.events), (1, 1, 2));
     assert_eq!(seen.requests, [(WATCH, 1), (IS_DOMAIN_INTRODUCED, 1)].into());
     tap.go_down();
     assert!(client.receive().await.is_none());
     daemon.toolstack().introduce("db").unwrap();
-    eventually("nothing is watched", || daemon.watches().unwrap().is_empty()).await.unwrap();
+    eventually("no watches are left", || daemon.watches().unwrap().is_empty()).await.unwrap();
     tap.come_back().unwrap();
-    Raw::connect(&tap.socket()).await.told().await;
+    Raw::connect(&tap.socket()).await.events().await;
     assert_eq!(tap.seen().connections, 2);
 }

@@ -116,9 +116,9 @@ impl Client {
                 tracing::debug!(?header, "ignored a message that is neither a reply nor an event");
                 Ok(())
             }
-            (program, version, _) => Err(Error::Protocol {
-                detail: format!("a message of program {program:#010x} version {version}"),
-            }),
+            (program, version, _) => Err(Error::protocol(format!(
+                "a message of program {program:#010x} version {version}"
+            ))),
         }
     }
 
@@ -138,15 +138,15 @@ impl Client {
         let Some(call) = self.calls.complete(serial) else {
             // It has the wrong serial or is a second reply. A call that it should have answered
             // would wait for ever, so the connection ends here.
-            return Err(Error::Protocol {
-                detail: format!("a reply with serial {serial}, for which no call is pending"),
-            });
+            return Err(Error::protocol(format!(
+                "a reply with serial {serial}, for which no call is pending"
+            )));
         };
         if frame.header.procedure != call.procedure {
             let got = frame.header.procedure;
             let expected = call.procedure;
             let detail = format!("a reply of procedure {got} to a call of procedure {expected}");
-            return Err(Error::Protocol { detail });
+            return Err(Error::protocol(detail));
         }
         let body = Reader::new(frame.body);
         if frame.header.status == status::OK {
@@ -312,7 +312,7 @@ pub(crate) fn server_error(procedure: i32, error: RemoteError) -> Error {
 
 /// The error for a message without the layout of its procedure.
 pub(crate) fn malformed(error: &Malformed, procedure: i32) -> Error {
-    Error::Protocol { detail: format!("a malformed message of procedure {procedure}: {error}") }
+    Error::protocol(format!("a malformed message of procedure {procedure}: {error}"))
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
-use std::sync::Arc;
 
 use virevent::Error;
 use virevent_transport::Endpoint;
@@ -21,11 +20,7 @@ pub(super) fn unreachable(uri: &LibvirtUri, endpoint: &Endpoint, error: io::Erro
         }
         Endpoint::Tcp(..) => "check the host's name and port, and the network between",
     };
-    Error::Unreachable {
-        endpoint: endpoint.to_string(),
-        reason: reason.into(),
-        source: Arc::new(error),
-    }
+    Error::unreachable(endpoint.to_string(), reason, error)
 }
 
 fn unix_advice(kind: io::ErrorKind, path: &Path, is_session: bool) -> &'static str {

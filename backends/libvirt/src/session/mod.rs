@@ -11,7 +11,6 @@ mod advice;
 
 use std::future::poll_fn;
 use std::io;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -48,10 +47,10 @@ impl Connect for Opener {
 
     async fn connect(&self) -> Result<Session, Error> {
         let endpoint = endpoint(&self.uri, self.read_only, &Environment::now())
-            .map_err(|reason| Error::InvalidUri { uri: self.uri.shown.clone(), reason })?;
+            .map_err(|reason| Error::invalid_uri(self.uri.shown.clone(), reason))?;
         // The driver has a deadline as well, but its error cannot name the call without a reply.
         let deadline = deadline_after(self.timeout);
-        let timed_out = |call| Error::Timeout { call, after: self.timeout };
+        let timed_out = |call| Error::timeout(call, self.timeout);
         let socket = match Socket::connect(&endpoint, deadline).await {
             Ok(socket) => socket,
             Err(ConnectError::TimedOut) => return Err(timed_out("the connection attempt")),
@@ -131,10 +130,8 @@ impl Session {
     /// Writes what waits to be written, reads once, and handles the frames that are complete.
     async fn exchange(&mut self, out: &mut Batch) -> Result<(), Error> {
         poll_fn(|cx| self.poll_io(cx)).await?;
-        while let Some(frame) = self
-            .frames
-            .next_frame()
-            .map_err(|error| Error::Protocol { detail: error.to_string() })?
+        while let Some(frame) =
+            self.frames.next_frame().map_err(|error| Error::protocol(error.to_string()))?
         {
             self.client.receive(&frame, out)?;
         }
@@ -144,10 +141,10 @@ impl Session {
     /// The error; one about the protocol with the endpoint and what to check there.
     fn with_endpoint(&self, error: Error) -> Error {
         match error {
-            Error::Protocol { detail } => {
+            Error::Protocol { detail, .. } => {
                 let endpoint = &self.endpoint;
                 let advice = format!("check that a libvirt daemon listens on {endpoint}");
-                Error::Protocol { detail: format!("{detail}; {advice}") }
+                Error::protocol(format!("{detail}; {advice}"))
             }
             error => error,
         }
@@ -167,17 +164,17 @@ impl Session {
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
                 Poll::Ready(Err(self.closed()))
             }
-            Err(error) => Poll::Ready(Err(Error::Unreachable {
-                endpoint: self.endpoint.to_string(),
-                reason: "the connection broke".into(),
-                source: Arc::new(error),
-            })),
+            Err(error) => Poll::Ready(Err(Error::unreachable(
+                self.endpoint.to_string(),
+                "the connection broke",
+                error,
+            ))),
         }
     }
 
     fn closed(&self) -> Error {
-        let detail = advice::closed(self.is_open).into();
-        Error::Closed { endpoint: self.endpoint.to_string(), detail }
+        let detail = advice::closed(self.is_open);
+        Error::closed(self.endpoint.to_string(), detail)
     }
 
     /// Makes a call of the handshake and waits for the reply.
@@ -234,26 +231,22 @@ impl Session {
         }
         if methods.contains(&procs::auth::POLKIT) {
             return match self.call(procs::AUTH_POLKIT, |_| {}).await {
-                Err(Error::Server(refusal)) => Err(Error::Authentication {
-                    detail: format!(
-                        "polkit refused ({}): run as root or in the group libvirt, or allow \
+                Err(Error::Server(refusal)) => Err(Error::authentication(format!(
+                    "polkit refused ({}): run as root or in the group libvirt, or allow \
                          org.libvirt.unix.monitor to this user",
-                        refusal.message
-                    ),
-                }),
+                    refusal.message
+                ))),
                 outcome => outcome.map(drop),
             };
         }
         let has_sasl = methods.contains(&procs::auth::SASL);
         let method = if has_sasl { "SASL" } else { "an unknown method" };
-        Err(Error::Authentication {
-            detail: format!(
-                "{method}, on {}, which this version does not support: connect to a unix socket, \
+        Err(Error::authentication(format!(
+            "{method}, on {}, which this version does not support: connect to a unix socket, \
                  or set auth_unix_ro, auth_unix_rw or auth_tcp to \"none\" in the daemon's \
                  configuration",
-                self.endpoint
-            ),
-        })
+            self.endpoint
+        )))
     }
 
     async fn supports(&mut self, feature: i32) -> Result<bool, Error> {

@@ -54,7 +54,7 @@ impl LibvirtUri {
     /// [`Error::InvalidUri`]: what is wrong, and what to do.
     pub(crate) fn parse(text: &str) -> Result<Self, Error> {
         let shown = mask_password(text);
-        parse(text, &shown).map_err(|reason| Error::InvalidUri { uri: shown, reason })
+        parse(text, &shown).map_err(|reason| Error::invalid_uri(shown, reason))
     }
 
     /// Whether it means the session daemon, which belongs to the user; for root the system's.

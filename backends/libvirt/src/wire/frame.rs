@@ -61,28 +61,33 @@ pub struct Header {
 
 impl Header {
     /// The header of a call.
+    #[must_use]
     pub fn call(procedure: i32, serial: u32) -> Self {
         Self::remote(procedure, kind::CALL, serial, status::OK)
     }
 
     /// The header of the reply to a call that succeeded.
+    #[must_use]
     pub fn reply(procedure: i32, serial: u32) -> Self {
         Self::remote(procedure, kind::REPLY, serial, status::OK)
     }
 
     /// The header of the reply to a call that failed.
+    #[must_use]
     pub fn error(procedure: i32, serial: u32) -> Self {
         Self::remote(procedure, kind::REPLY, serial, status::ERROR)
     }
 
     /// The header of an event. Its serial is 1, as libvirtd 9.0 sends it, although libvirt's
     /// documentation says 0.
+    #[must_use]
     pub fn event(procedure: i32) -> Self {
         Self::remote(procedure, kind::MESSAGE, 1, status::OK)
     }
 
     /// The header of a keepalive message: [`procs::PING`](super::procs::PING) or
     /// [`procs::PONG`](super::procs::PONG). They have no body.
+    #[must_use]
     pub fn keepalive(procedure: i32) -> Self {
         Self {
             program: program::KEEPALIVE,
@@ -165,6 +170,7 @@ pub struct Frames {
 
 impl Frames {
     /// A stream of which nothing has been read.
+    #[must_use]
     pub fn new() -> Self {
         Self { buffer: ReadBuffer::new(BUFFER_SIZE, MAX_LENGTH) }
     }

@@ -144,6 +144,7 @@ pub static EVENTS: [Event; 30] = [
 
 /// The event whose messages have this procedure, and whether they are legacy ones without a
 /// callback id.
+#[must_use]
 pub fn event_of(procedure: i32) -> Option<(&'static Event, bool)> {
     EVENTS.iter().find_map(|event| {
         let legacy = event.legacy == Some(procedure);

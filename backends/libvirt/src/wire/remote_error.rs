@@ -101,6 +101,7 @@ pub struct ErrorClass {
 /// What an error number means to a client. A call that failed with one that is not in the table may
 /// succeed later.
 #[rustfmt::skip]
+#[must_use] 
 pub fn classify(code: i32) -> ErrorClass {
     use self::code as c;
     let (is_refusal, help) = match code {

@@ -24,11 +24,13 @@ pub struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// Reads `body` from its start.
+    #[must_use]
     pub fn new(body: &'a [u8]) -> Self {
         Self { rest: body }
     }
 
     /// The bytes that have not been read.
+    #[must_use]
     pub fn rest(&self) -> &'a [u8] {
         self.rest
     }

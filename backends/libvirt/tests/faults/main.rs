@@ -20,7 +20,7 @@ use virevent::{DomainEvent, Error, EventSource, EventStream, FaultKind, GapKind,
 use virevent_libvirt::Libvirt;
 use virevent_testkit::Host;
 use virevent_testkit::assert::{Fold, next_within, until_synced};
-use virevent_testkit::libvirtd::FakeLibvirtd;
+use virevent_testkit::fakes::libvirtd::FakeLibvirtd;
 
 /// Far longer than any step of these tests takes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -59,7 +59,7 @@ async fn subscribe_error(source: &Driver) -> (Error, String) {
 async fn next_gap(events: &mut EventStream) -> FaultKind {
     match next_within(events, PATIENCE).await.unwrap() {
         DomainEvent::Gap(gap) => match gap.kind {
-            GapKind::Disconnected { fault } => fault.kind(),
+            GapKind::Disconnected { fault, .. } => fault.kind(),
             other => panic!("expected an outage, but got {other:?}"),
         },
         event => panic!("expected a gap, but got: {event}"),

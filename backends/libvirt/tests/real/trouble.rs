@@ -64,7 +64,7 @@ async fn a_daemon_that_hangs_is_a_gap_and_a_recovery() {
     let gap = next_within(&mut events, PATIENCE).await.unwrap();
     let fault = match &gap {
         DomainEvent::Gap(gap) => match &gap.kind {
-            GapKind::Disconnected { fault } => Some(fault),
+            GapKind::Disconnected { fault, .. } => Some(fault),
             _ => None,
         },
         _ => None,

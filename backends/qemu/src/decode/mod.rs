@@ -99,6 +99,7 @@ impl<'a> Data<'a> {
 
 impl RunTracker {
     /// Starts with this run state (`status` of `query-status`).
+    #[must_use]
     pub fn new(status: &str) -> Self {
         let mut tracker = Self {
             state: State::NoState,
@@ -115,21 +116,25 @@ impl RunTracker {
     }
 
     /// Returns the state of the domain.
+    #[must_use]
     pub fn state(&self) -> State {
         self.state
     }
 
     /// Returns the cause of the start: booted, unless the guest migrates in.
+    #[must_use]
     pub fn start_cause(&self) -> StartCause {
         if self.incoming { StartCause::Migrated } else { StartCause::Booted }
     }
 
     /// Returns the cause of the stop once the process has ended: the announced one, else failed.
+    #[must_use]
     pub fn stop_cause(&self) -> StopCause {
         self.announced_cause().unwrap_or(StopCause::Failed)
     }
 
     /// Returns the cause of the stop that was announced.
+    #[must_use]
     pub fn announced_cause(&self) -> Option<StopCause> {
         self.ending
     }
@@ -368,6 +373,7 @@ impl RunTracker {
 
 /// Returns the state of a domain whose QEMU is in this run state (`RunState` in
 /// `qapi/run-state.json`).
+#[must_use]
 pub fn state(status: &str) -> State {
     let paused = match status {
         "running" => return State::Running(RunningReason::Unspecified),

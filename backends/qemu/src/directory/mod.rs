@@ -135,6 +135,7 @@ impl QmpDir {
     }
 
     /// Returns the source. It does no I/O before the first subscription.
+    #[must_use]
     pub fn source(self) -> Driver {
         let deadline = self.connector.config.deadline();
         driver(self.connector, deadline, self.reconnect, self.settings)

@@ -1,14 +1,14 @@
 //! The driver's session on a directory: a host with the QEMUs behind its sockets.
 
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 use virevent::driver::{self, Batch, Connect, Interest};
 use virevent::{Domain, Error, Kind, Uuid};
+use virevent_transport::LazyTimer;
 
 use super::members::{DomainAnswer, Members};
 use super::socket_pattern::SocketPattern;
@@ -50,7 +50,7 @@ impl Connect for DirectoryConnector {
             interest: None,
             list: None,
             question: None,
-            settle_timer: Box::pin(sleep_until(Instant::now())),
+            settle_timer: LazyTimer::new(),
         };
         // A first scan that fails is the error of the first subscription.
         let mut batch = Batch::new(self.uri(), &self.config.host);
@@ -71,7 +71,7 @@ pub(crate) struct DirectorySession {
     list: Option<(u64, Instant)>,
     /// The domain that the driver asks about.
     question: Option<(u64, Uuid)>,
-    settle_timer: Pin<Box<Sleep>>,
+    settle_timer: LazyTimer,
 }
 
 struct WatchedDirectory {
@@ -244,10 +244,7 @@ impl DirectorySession {
             let Some(scanned_at) = directory.scanned_at else { return Poll::Pending };
             let since = since.max(scanned_at);
             let due = (since.max(directory.settled_at) + SETTLE_WAIT).min(since + SETTLE_WAIT_MAX);
-            if self.settle_timer.deadline() != due {
-                self.settle_timer.as_mut().reset(due);
-            }
-            if self.settle_timer.as_mut().poll(cx).is_pending() {
+            if self.settle_timer.poll_until(cx, due).is_pending() {
                 return Poll::Pending;
             }
             directory.members.overdue(&mut Turn { shared: &mut self.shared, out });

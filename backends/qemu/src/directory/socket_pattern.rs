@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use virevent::Error;
+use virevent_transport::MAX_SOCKET_PATH;
 
 use super::pattern::NamePattern;
 use crate::peer::advice::{OUT_OF_FILES, is_out_of_files};
-use crate::uri::{LONGEST_PATH, decoded};
+use crate::uri::decoded;
 
 /// The patterns of a URI that has none.
 const DEFAULT: [&str; 2] = ["*.sock", "*.monitor"];
@@ -26,7 +27,7 @@ impl SocketPattern {
     /// # Errors
     /// [`Error::InvalidUri`]: what is wrong, and what to do.
     pub(crate) fn parse(uri: &str) -> Result<Self, Error> {
-        parse(uri).map_err(|reason| Error::InvalidUri { uri: uri.into(), reason })
+        parse(uri).map_err(|reason| Error::invalid_uri(uri, reason))
     }
 
     /// Whether a file of this name may be a QEMU's socket.
@@ -66,7 +67,7 @@ impl SocketPattern {
         let reason = "the directory does not exist yet: it counts as empty and is watched for; \
                       check the path, or make the directory before the first QEMU starts";
         let source = Arc::new(io::Error::from(io::ErrorKind::NotFound));
-        Error::Unreachable { endpoint, reason: reason.into(), source }
+        Error::unreachable(endpoint, reason, source)
     }
 
     /// The error that `path` is unreadable. May block.
@@ -91,7 +92,7 @@ impl SocketPattern {
             _ => "fix it; the directory is scanned again every second".into(),
         };
         let endpoint = path.display().to_string();
-        Error::Unreachable { endpoint, reason, source: Arc::new(error) }
+        Error::unreachable(endpoint, reason, error)
     }
 }
 
@@ -129,9 +130,9 @@ fn parse(uri: &str) -> Result<SocketPattern, String> {
         None => b"/",
     };
     // The shortest socket adds a slash and a name of one byte.
-    if directory.len() + 2 > LONGEST_PATH {
+    if directory.len() + 2 > MAX_SOCKET_PATH {
         return Err(format!(
-            "a socket's path has at most {LONGEST_PATH} bytes, and the directory's alone has {}",
+            "a socket's path has at most {MAX_SOCKET_PATH} bytes, and the directory's alone has {}",
             directory.len()
         ));
     }

@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::task::{JoinHandle, spawn_blocking};
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 use virevent::Error;
+use virevent_transport::LazyTimer;
 
 use super::inotify::{Inotify, ScanWatches};
 use super::scan::{Scan, scan};
@@ -59,7 +60,7 @@ pub(crate) struct DirectoryWatcher {
     is_blind: bool,
     /// Whether the warning that monitors of libvirt's are passed over was logged.
     is_libvirt_warned: bool,
-    timer: Pin<Box<Sleep>>,
+    timer: LazyTimer,
 }
 
 #[derive(Debug)]
@@ -96,7 +97,7 @@ impl DirectoryWatcher {
             rescan,
             is_blind: false,
             is_libvirt_warned: false,
-            timer: Box::pin(sleep_until(now)),
+            timer: LazyTimer::new(),
         }
     }
 
@@ -131,10 +132,7 @@ impl DirectoryWatcher {
                 self.begin();
                 continue;
             }
-            if next < self.timer.deadline() || self.timer.is_elapsed() {
-                self.timer.as_mut().reset(next);
-            }
-            if self.timer.as_mut().poll(cx).is_pending() {
+            if self.timer.poll_until(cx, next).is_pending() {
                 return Poll::Pending;
             }
         }

@@ -275,7 +275,7 @@ impl Monitor {
              give each a socket of its own",
             self.config.endpoint
         );
-        Error::Protocol { detail }
+        Error::protocol(detail)
     }
 
     fn new_run(

@@ -22,14 +22,14 @@ mod state;
 mod tests;
 mod turn;
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 use virevent::driver::{Batch, Listed};
 use virevent::{Change, Error, StopCause, Uuid};
+use virevent_transport::LazyTimer;
 
 use self::backoff::Backoff;
 use self::connected::ReadOutcome;
@@ -71,7 +71,7 @@ pub(crate) struct Monitor {
     is_warned: bool,
     /// How many runs there have been.
     runs: u32,
-    timer: Pin<Box<Sleep>>,
+    timer: LazyTimer,
 }
 
 impl Monitor {
@@ -88,7 +88,7 @@ impl Monitor {
             is_unlinked: false,
             is_warned: false,
             runs: 0,
-            timer: Box::pin(sleep_until(now)),
+            timer: LazyTimer::new(),
         }
     }
 
@@ -265,11 +265,7 @@ impl Monitor {
                 return Poll::Ready(Ok(()));
             }
             let Some(next) = self.next_deadline(turn.shared) else { return Poll::Pending };
-            // Setting a timer costs more than having it fire early now and then.
-            if next < self.timer.deadline() || self.timer.is_elapsed() {
-                self.timer.as_mut().reset(next);
-            }
-            if self.timer.as_mut().poll(cx).is_pending() {
+            if self.timer.poll_until(cx, next).is_pending() {
                 return Poll::Pending;
             }
         }

@@ -68,7 +68,7 @@ impl Questions {
 
     /// Asks. Where too many questions are open, this one is [owed](Self::take_owed).
     pub(super) fn ask(&mut self, subject: Subject, link: &mut QmpLink, now: Instant) {
-        let is_full = self.open.len() >= MAX_OPEN || link.unsent.len() >= MAX_UNSENT;
+        let is_full = self.open.len() >= MAX_OPEN || link.outbox.unwritten().len() >= MAX_UNSENT;
         // The time counts even if the question is owed: else it would be asked again at each poll.
         if subject == Subject::Status {
             self.asked_at = now;

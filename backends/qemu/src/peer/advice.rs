@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use virevent::Error;
+use virevent_transport::MAX_SOCKET_PATH;
 
 use crate::config::MonitorConfig;
-use crate::uri::{Endpoint, LONGEST_PATH};
+use crate::uri::Endpoint;
 
 /// Whether there is no socket, or no process listens on it.
 pub(crate) fn is_absent_or_refused(error: &Error) -> bool {
@@ -49,7 +50,7 @@ pub(crate) fn unreachable(endpoint: &Endpoint, error: io::Error) -> Error {
         Endpoint::Tcp(..) => tcp(endpoint, &error),
     };
     let endpoint = endpoint.to_string();
-    Error::Unreachable { endpoint, reason, source: Arc::new(error) }
+    Error::unreachable(endpoint, reason, error)
 }
 
 fn unix(path: &Path, error: &io::Error) -> String {
@@ -85,7 +86,7 @@ fn unix(path: &Path, error: &io::Error) -> String {
             "this user may not open the socket: run as the user that runs QEMU, or as root".into()
         }
         io::ErrorKind::InvalidInput => format!(
-            "a socket's path has at most {LONGEST_PATH} bytes, and this has {}: move it up, or \
+            "a socket's path has at most {MAX_SOCKET_PATH} bytes, and this has {}: move it up, or \
              give its directories shorter names",
             path.as_os_str().len()
         ),
@@ -157,7 +158,7 @@ impl MonitorConfig {
 
     fn timed_out(&self, reason: String) -> Error {
         let source = Arc::new(io::Error::from(io::ErrorKind::TimedOut));
-        Error::Unreachable { endpoint: self.endpoint.to_string(), reason, source }
+        Error::unreachable(self.endpoint.to_string(), reason, source)
     }
 }
 

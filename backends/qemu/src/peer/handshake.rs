@@ -143,7 +143,7 @@ impl Opened {
         }
         let Some(StatusInfo { status }) = status else {
             let detail = format!("{} does not report its run state", link.endpoint());
-            return Err(Error::Protocol { detail });
+            return Err(Error::protocol(detail));
         };
         let reported = |answer: NameInfo| answer.name.filter(|name| !name.is_empty());
         let identity = RunIdentity {
@@ -199,7 +199,7 @@ async fn call(
 ) -> Result<Option<String>, Error> {
     let asked = link.send(name);
     let endpoint = link.endpoint().clone();
-    let broke = |detail: String| Err(Error::Protocol { detail });
+    let broke = |detail: String| Err(Error::protocol(detail));
     loop {
         while let Some(line) = link.next_line()? {
             match Message::read(line).map_err(|error| broken(&error))? {
@@ -235,9 +235,7 @@ async fn call(
 
 async fn read(link: &mut QmpLink, when_closed: &str) -> Result<(), Error> {
     match poll_fn(|cx| link.poll_io(cx)).await {
-        Err(Error::Closed { endpoint, .. }) => {
-            Err(Error::Closed { endpoint, detail: when_closed.into() })
-        }
+        Err(Error::Closed { endpoint, .. }) => Err(Error::closed(endpoint, when_closed)),
         outcome => outcome,
     }
 }
@@ -251,7 +249,7 @@ fn foreign(endpoint: &Endpoint, sent: &[u8], progress: &Progress) -> Error {
          -monitor or -serial), without pretty=on",
         String::from_utf8_lossy(&sent[..sent.len().min(60)]),
     );
-    Error::Protocol { detail }
+    Error::protocol(detail)
 }
 
 /// The error that a peer speaks QMP and has no run state: a storage daemon answers nothing about a
@@ -261,7 +259,7 @@ fn not_a_machine(endpoint: &Endpoint) -> Error {
                   likely a storage daemon (qemu-storage-daemon); give the socket of a QEMU's -qmp, \
                   or in a directory a pattern that leaves this one out (?pattern=*.qmp)";
     let source = Arc::new(io::Error::from(io::ErrorKind::Unsupported));
-    Error::Unreachable { endpoint: endpoint.to_string(), reason: reason.into(), source }
+    Error::unreachable(endpoint.to_string(), reason, source)
 }
 
 /// Whether it may be the beginning of a JSON object, as all of QMP is.

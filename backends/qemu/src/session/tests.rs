@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 use virevent::driver::{Batch, Connect, Interest, Session};
 use virevent::{Kind, Uuid};
-use virevent_testkit::qmp::FakeQemu;
+use virevent_testkit::fakes::qemu::FakeQemu;
 
 use super::SocketConnector;
 use crate::directory::QmpDir;

@@ -41,6 +41,7 @@ impl Default for Lines {
 
 impl Lines {
     /// Makes an empty buffer.
+    #[must_use]
     pub fn new() -> Self {
         Self { buffer: vec![0; BUFFER], start: 0, searched: 0, end: 0 }
     }
@@ -85,6 +86,7 @@ impl Lines {
     }
 
     /// Returns what was read and is not in a line yet.
+    #[must_use]
     pub fn rest(&self) -> &[u8] {
         &self.buffer[self.start..self.end]
     }

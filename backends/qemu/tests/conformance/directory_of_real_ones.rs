@@ -91,7 +91,7 @@ virevent_testkit::conformance_tests!(
     #[ignore = "needs qemu"]
     ignore = [
         "a QEMU is there for as long as it runs: nothing is defined":
-            a_definition_and_its_removal_are_told
+            a_definition_and_its_removal_are_delivered
             a_definition_persists_until_it_is_removed,
         "a QEMU ends with its connection: no end is silent":
             a_silent_end_is_corrected_by_verification,

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use virevent::EventSource;
 use virevent_testkit::Failure;
 use virevent_testkit::conformance::Rig;
-use virevent_testkit::qmp::FakeQemu;
+use virevent_testkit::fakes::qemu::FakeQemu;
 
 use super::{A_TURN, Watched, one_at_a_time, source};
 
@@ -81,7 +81,7 @@ impl Rig for FakeRig {
 virevent_testkit::conformance_tests!(
     ignore = [
         "a QEMU is there for as long as it runs: nothing is defined":
-            a_definition_and_its_removal_are_told
+            a_definition_and_its_removal_are_delivered
             a_definition_persists_until_it_is_removed,
         "a QEMU ends with its connection: no end is silent":
             a_silent_end_is_corrected_by_verification,

@@ -79,7 +79,7 @@ virevent_testkit::conformance_tests!(
     #[ignore = "needs qemu"]
     ignore = [
         "a QEMU is there for as long as it runs: nothing is defined":
-            a_definition_and_its_removal_are_told
+            a_definition_and_its_removal_are_delivered
             a_definition_persists_until_it_is_removed,
         "a QEMU ends with its connection: no end is silent":
             a_silent_end_is_corrected_by_verification,
@@ -87,13 +87,13 @@ virevent_testkit::conformance_tests!(
             a_domain_filter_passes_only_its_domain
             a_table_folded_from_events_equals_the_list,
         "the socket is QEMU's own: it cannot be taken away and brought back":
-            an_outage_is_a_gap_then_inferred_then_synced
+            an_outage_is_a_gap_then_inferred_events_then_synced
             a_restart_in_an_outage_is_a_stop_and_a_start
-            a_pause_in_an_outage_is_delivered_and_then_listed
-            a_paused_domain_is_the_same_after_an_outage
+            a_pause_in_an_outage_is_delivered_once_and_listed
+            an_outage_does_not_change_a_paused_domain
             unreachable_is_never_stopped
             subscribing_in_an_outage_opens_with_disconnected
-            a_first_subscription_to_a_source_out_of_reach_fails_unless_it_asks_to_wait,
+            first_subscribe_to_an_unreachable_source_fails_without_wait,
     ],
     RealRig::new().await
 );

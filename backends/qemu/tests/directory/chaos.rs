@@ -5,7 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use virevent_testkit::assert::{Fold, next_within};
-use virevent_testkit::qmp::FakeQemu;
+use virevent_testkit::fakes::qemu::FakeQemu;
 
 use super::{PATIENCE, TestDirectory};
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use virevent::{EventSource, EventStream, Options};
 use virevent_qemu::QmpDir;
 use virevent_testkit::assert::{next_within, until_synced};
-use virevent_testkit::qmp::FakeQemu;
+use virevent_testkit::fakes::qemu::FakeQemu;
 
 use super::{TestDirectory, in_short, next};
 

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use virevent::{EventSource, EventStream, Options};
 use virevent_qemu::QmpDir;
 use virevent_testkit::assert::{self, next_within, until_synced};
-use virevent_testkit::qmp::FakeQemu;
+use virevent_testkit::fakes::qemu::FakeQemu;
 
 /// Far longer than anything here takes, and shorter than the interval of scans without a
 /// notification: a change that is only found by such a scan fails the test.

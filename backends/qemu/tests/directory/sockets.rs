@@ -6,7 +6,7 @@ use std::os::unix::net::UnixListener;
 
 use virevent_qemu::QmpDir;
 use virevent_testkit::assert::nothing_within;
-use virevent_testkit::qmp::FakeQemu;
+use virevent_testkit::fakes::qemu::FakeQemu;
 
 use super::{SILENCE, TestDirectory, goes_on, next, some, watch};
 

@@ -12,7 +12,7 @@ use virevent::driver::Settings;
 use virevent::{EventSource, Options};
 use virevent_qemu::QmpDir;
 use virevent_testkit::assert::{next_within, nothing_within};
-use virevent_testkit::qmp::FakeQemu;
+use virevent_testkit::fakes::qemu::FakeQemu;
 
 use super::{PATIENCE, SILENCE, TestDirectory, goes_on, in_short, next, watch};
 

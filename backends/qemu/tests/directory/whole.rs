@@ -9,7 +9,7 @@ use std::time::Duration;
 use virevent::{DomainEvent, EventSource, Gap, GapKind, Options, Status};
 use virevent_qemu::QmpDir;
 use virevent_testkit::assert::{next_within, nothing_within, until_synced};
-use virevent_testkit::qmp::FakeQemu;
+use virevent_testkit::fakes::qemu::FakeQemu;
 
 use super::{PATIENCE, SILENCE, TestDirectory, goes_on, next, some, watch};
 
@@ -44,7 +44,7 @@ async fn an_absent_directory_is_a_gap_with_a_reason() {
         let delivered = until_synced(&mut events).await.unwrap();
         assert!(delivered.is_empty(), "{delivered:?}");
         let event = next_within(&mut events, PATIENCE).await.unwrap();
-        let DomainEvent::Gap(Gap { kind: GapKind::Disconnected { fault }, .. }) = event else {
+        let DomainEvent::Gap(Gap { kind: GapKind::Disconnected { fault, .. }, .. }) = event else {
             panic!("{event}");
         };
         assert!(fault.to_string().contains("the directory does not exist yet"), "{fault}");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use virevent::{EventSource, FaultKind, Kind, Options};
 use virevent_testkit::assert::{next_within, until_synced};
-use virevent_testkit::qmp::FakeQemu;
+use virevent_testkit::fakes::qemu::FakeQemu;
 
 use super::{PATIENCE, SHORT, all, client, gap, goes_on, next, watched};
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use virevent::{DomainEvent, EventSource, EventStream, FaultKind, Gap, GapKind, Kind, Options};
 use virevent_qemu::Qmp;
 use virevent_testkit::assert::{in_short, next_within, until_synced};
-use virevent_testkit::qmp::FakeQemu;
+use virevent_testkit::fakes::qemu::FakeQemu;
 
 /// Far longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -48,7 +48,7 @@ async fn next(events: &mut EventStream) -> String {
 /// The kind of the gap that comes next.
 async fn gap(events: &mut EventStream) -> FaultKind {
     match next_within(events, PATIENCE).await.unwrap() {
-        DomainEvent::Gap(Gap { kind: GapKind::Disconnected { fault }, .. }) => fault.kind(),
+        DomainEvent::Gap(Gap { kind: GapKind::Disconnected { fault, .. }, .. }) => fault.kind(),
         event => panic!("expected a gap, but got: {event}"),
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use virevent::{EventSource, FaultKind, Options};
 use virevent_qemu::Qmp;
 use virevent_testkit::assert::{next_within, until_synced};
-use virevent_testkit::qmp::FakeQemu;
+use virevent_testkit::fakes::qemu::FakeQemu;
 
 use super::{SHORT, all, client, gap, goes_on, next, watched};
 

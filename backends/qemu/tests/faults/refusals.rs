@@ -2,7 +2,7 @@
 
 use virevent::{EventSource, Options};
 use virevent_qemu::Qmp;
-use virevent_testkit::qmp::FakeQemu;
+use virevent_testkit::fakes::qemu::FakeQemu;
 
 use super::refusal;
 

@@ -4,7 +4,7 @@ use virevent::driver::{Driver, Settings};
 use virevent::{EventSource, EventStream};
 use virevent_qemu::Qmp;
 use virevent_testkit::assert::until_synced;
-use virevent_testkit::qmp::FakeQemu;
+use virevent_testkit::fakes::qemu::FakeQemu;
 
 use super::{PATIENCE, SHORT, all, client, next};
 

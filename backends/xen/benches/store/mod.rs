@@ -1,4 +1,4 @@
-//! A store of 64 domains of which nothing ever changes but what they are asked, on a thread of its own.
+//! A store of 64 domains, on a thread of its own. Nothing of them changes but `control/shutdown`.
 
 #![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::panic)]
 
@@ -9,29 +9,29 @@ use virevent_xen::wire::{Decoder, Header, Operation, packet, strings};
 
 pub(crate) const DOMAINS: usize = 64;
 
-pub(crate) struct Store {
+pub(crate) struct BenchStore {
     socket: UnixStream,
     decoder: Decoder,
     out: Vec<u8>,
     /// The value of every `control/shutdown`.
     request: &'static str,
-    /// How many of them were read since it was last another.
-    looked: usize,
+    /// How many of them were read since the value last changed.
+    read: usize,
 }
 
-impl Store {
+impl BenchStore {
     pub(crate) fn new(socket: UnixStream) -> Self {
-        Self { socket, decoder: Decoder::new(), out: Vec::new(), request: "", looked: 0 }
+        Self { socket, decoder: Decoder::new(), out: Vec::new(), request: "", read: 0 }
     }
 
-    /// Answers until every `control/shutdown` was read, the last of what is read of a domain.
-    pub(crate) fn until_looked(&mut self) {
-        while self.looked < DOMAINS {
-            assert!(self.answer(), "hung up");
+    /// Answers until every `control/shutdown` was read, which is read last of a domain.
+    pub(crate) fn until_first_look(&mut self) {
+        while self.read < DOMAINS {
+            assert!(self.answer(), "the client disconnected");
         }
     }
 
-    /// Sends so many events at once, of nothing, and answers what was asked meanwhile.
+    /// Sends so many events at once, without a change, and answers the requests that came meanwhile.
     pub(crate) fn flood(&mut self, events: usize) {
         self.socket.set_nonblocking(true).unwrap();
         (0..events).for_each(|n| event(&mut self.out, n % DOMAINS + 1));
@@ -40,16 +40,16 @@ impl Store {
         self.socket.set_nonblocking(false).unwrap();
     }
 
-    /// Asks every domain for something else than before, and answers until the client knows.
+    /// Changes the request to every domain, and answers until the client has read it.
     pub(crate) fn request(&mut self) {
         self.request = if self.request == "halt" { "poweroff" } else { "halt" };
-        self.looked = 0;
+        self.read = 0;
         (1..=DOMAINS).for_each(|domid| event(&mut self.out, domid));
         self.write();
-        while self.looked < DOMAINS && self.answer() {}
+        while self.read < DOMAINS && self.answer() {}
     }
 
-    /// Sends so many events, and the answers that a client would get which reads once what changed.
+    /// Sends so many events, and the replies that a client would get for one read of each domain.
     pub(crate) fn recite(&mut self, events: usize) {
         (0..events).for_each(|n| event(&mut self.out, n % DOMAINS + 1));
         for request in 1..=DOMAINS {
@@ -72,7 +72,7 @@ impl Store {
         self.out.clear();
     }
 
-    /// Reads once, and answers what there is. False at the end.
+    /// Reads once, and answers the requests. False at the end.
     pub(crate) fn answer(&mut self) -> bool {
         match self.socket.read(self.decoder.spare()) {
             Ok(0) => return false,
@@ -99,7 +99,7 @@ impl Store {
                     format!("/vm/00000000-0000-4000-8000-{domid:0>12}")
                 }
                 Operation::READ if path.ends_with(b"/shutdown") => {
-                    self.looked += 1;
+                    self.read += 1;
                     self.request.to_owned()
                 }
                 Operation::READ => "web".to_owned(),
@@ -116,7 +116,7 @@ impl Store {
 }
 
 fn event(out: &mut Vec<u8>, domid: usize) {
-    let (path, token) =
-        (format!("/local/domain/{domid}/control/shutdown\0"), format!("s{domid}\0"));
+    let path = format!("/local/domain/{domid}/control/shutdown\0");
+    let token = format!("s{domid}\0");
     packet(out, &Header::watch_event(), &[path.as_bytes(), token.as_bytes()]).unwrap();
 }

@@ -1,7 +1,7 @@
-//! The XenStore protocol as bytes, without I/O: packets, operations, and what is in their payloads.
+//! The XenStore protocol as bytes, without I/O: packets, operations and payloads.
 //!
-//! Everything here goes both ways, so that a client, a toolstack and a fake server share one codec.
-//! Numbers are in the byte order of the machine: a store is never reached over a network.
+//! Everything encodes and decodes, so that a client, a toolstack and a fake server share one codec.
+//! Numbers are in the byte order of the machine, for a store is never reached over a network.
 //!
 //! ```text
 //!   0           4         8             12       16
@@ -12,9 +12,9 @@
 //!                 copied into the reply    payload or a value, as it is
 //! ```
 //!
-//! A reply has the operation of its request, or [`Operation::ERROR`]. What a server says on its own,
-//! [`Operation::WATCH_EVENT`], stands anywhere between replies, and is told by its operation alone: a
-//! client may number a request 0 as well.
+//! A reply has the operation of its request, or [`Operation::ERROR`]. A watch event,
+//! [`Operation::WATCH_EVENT`], comes anywhere between replies. Only its operation identifies it, for a
+//! client may number a request 0, too.
 //!
 //! The layout is that of Xen's `docs/misc/xenstore.txt` and `xen/include/public/io/xs_wire.h`.
 //!

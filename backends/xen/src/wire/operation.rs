@@ -1,10 +1,10 @@
-//! What a packet asks for, or answers.
+//! The operations of packets.
 
 use std::fmt;
 
-/// What a packet asks for, or answers: `enum xsd_sockmsg_type` in Xen's `xs_wire.h`.
+/// The operation of a packet: `enum xsd_sockmsg_type` in Xen's `xs_wire.h`.
 ///
-/// Any number can be carried; those that have a name here are the ones known up to Xen 4.21.
+/// It can hold any number. Those known up to Xen 4.21 have names.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Operation(pub u32);
 
@@ -13,7 +13,7 @@ macro_rules! operations {
         impl Operation {
             $( $(#[$doc])+ pub const $name: Self = Self($number); )+
 
-            /// Xen's name, without its `XS_`; `None` for a number that has none here.
+            /// Xen's name, without its `XS_`; `None` for an unknown number.
             pub fn name(self) -> Option<&'static str> {
                 match self {
                     $( Self::$name => Some(stringify!($name)), )+
@@ -25,11 +25,11 @@ macro_rules! operations {
 }
 
 operations! {
-    /// To the daemon itself: `command`, arguments. Reply: text.
+    /// Controls the daemon itself: `command`, arguments. Reply: text.
     0 = CONTROL
     /// `path`. Reply: the names of the children, or E2BIG if they do not fit in one packet.
     1 = DIRECTORY
-    /// `path`. Reply: the value as it is, without a NUL.
+    /// `path`. Reply: the bytes of the value, without a NUL.
     2 = READ
     /// `path`. Reply: permissions, the owner's first: `n0`, `r5`.
     3 = GET_PERMS
@@ -42,13 +42,13 @@ operations! {
     6 = TRANSACTION_START
     /// `T` to commit, `F` to abort. Reply: `OK`, or EAGAIN after a conflict.
     7 = TRANSACTION_END
-    /// `domid`, `gfn`, `event channel`: the domain may use the store from now on. Reply: `OK`.
+    /// `domid`, `gfn`, `event channel`: introduces a domain, which may use the store from then on. Reply: `OK`.
     8 = INTRODUCE
     /// `domid`. Reply: `OK`.
     9 = RELEASE
     /// `domid`. Reply: `/local/domain/domid`, whether there is such a domain or not.
     10 = GET_DOMAIN_PATH
-    /// `path` and, after its NUL, the value as it is. Reply: `OK`.
+    /// `path` and, after its NUL, the bytes of the value. Reply: `OK`.
     11 = WRITE
     /// `path`. Reply: `OK`, also if it exists.
     12 = MKDIR
@@ -56,13 +56,13 @@ operations! {
     13 = RM
     /// `path`, permissions. Reply: `OK`.
     14 = SET_PERMS
-    /// From the server, unasked: `path`, `token`. Something changed at the path, or may have.
+    /// From the server, without a request: `path`, `token`. The node at the path changed, or may have.
     15 = WATCH_EVENT
     /// From the server: the name of the error, see [`error`](super::error).
     16 = ERROR
     /// `domid`. Reply: `T` or `F`.
     17 = IS_DOMAIN_INTRODUCED
-    /// `domid`: it goes on after a suspend. Reply: `OK`.
+    /// `domid`: the domain continues after a suspend. Reply: `OK`.
     18 = RESUME
     /// `domid`, `target domid`. Reply: `OK`.
     19 = SET_TARGET

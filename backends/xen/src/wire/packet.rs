@@ -1,11 +1,11 @@
-//! Packets: cutting them out of a stream of bytes, and making them.
+//! Packets: their headers, and the decoder that finds them in a stream of bytes.
 
 use super::Operation;
 
 /// The bytes of a packet before its payload.
 pub const HEADER_LENGTH: usize = 16;
 
-/// The longest payload there can be, both ways: `XENSTORE_PAYLOAD_MAX` in Xen's `xs_wire.h`.
+/// The longest payload, in both directions: `XENSTORE_PAYLOAD_MAX` in Xen's `xs_wire.h`.
 pub const MAX_PAYLOAD: usize = 4096;
 
 /// The longest reply to a `DIRECTORY` that a client accepts. oxenstored sends a list of any length in one
@@ -13,46 +13,49 @@ pub const MAX_PAYLOAD: usize = 4096;
 /// names with their NULs take 196,512 bytes: a longer list is not one of domains.
 pub const MAX_DIRECTORY: usize = 256 * 1024;
 
-/// What one read takes in at most: some two thousand watch events.
+/// The most bytes that one read takes: some two thousand watch events.
 const ROOM: usize = 64 * 1024;
 
-/// What stands before the payload, but for its length.
+/// The header of a packet, without its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// What is asked for or answered.
+    /// The operation of the request, or the reply's.
     pub operation: Operation,
     /// Chosen by the client, copied into the reply. 0 in a watch event.
     pub request: u32,
-    /// The transaction that it belongs to; 0 for none.
+    /// The transaction; 0 for none.
     pub transaction: u32,
 }
 
 impl Header {
-    /// Of a request outside of any transaction, or of the reply to it.
+    /// The header of a request outside of any transaction, or of the reply to it.
+    #[must_use]
     pub fn request(operation: Operation, request: u32) -> Self {
         Self { operation, request, transaction: 0 }
     }
 
-    /// Of a watch event.
+    /// The header of a watch event.
+    #[must_use]
     pub fn watch_event() -> Self {
         Self::request(Operation::WATCH_EVENT, 0)
     }
 
-    /// The same within a transaction.
+    /// The same header within a transaction.
     #[must_use]
     pub fn within(self, transaction: u32) -> Self {
         Self { transaction, ..self }
     }
 
-    /// Of the error that answers a request with this header.
+    /// The header of the error that answers a request with this header.
     #[must_use]
     pub fn error(self) -> Self {
         Self { operation: Operation::ERROR, ..self }
     }
 
-    /// The bytes of a header that says that so many bytes of payload follow. [`packet`] makes a whole
-    /// packet; this is for a fake that lies about the length.
-    pub fn to_bytes(&self, length: u32) -> [u8; HEADER_LENGTH] {
+    /// The bytes of a header with this length of the payload. [`packet`] makes a whole packet; this is for a
+    /// fake that sends a wrong length.
+    #[must_use]
+    pub fn to_bytes(self, length: u32) -> [u8; HEADER_LENGTH] {
         let mut bytes = [0; HEADER_LENGTH];
         let words = [self.operation.0, self.request, self.transaction, length];
         for (place, word) in bytes.chunks_exact_mut(4).zip(words) {
@@ -65,20 +68,20 @@ impl Header {
 /// One packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet<'a> {
-    /// What it is.
+    /// The header.
     pub header: Header,
-    /// What it says, at most [`MAX_PAYLOAD`] bytes; of the reply to a `DIRECTORY` [`MAX_DIRECTORY`].
+    /// The payload: at most [`MAX_PAYLOAD`] bytes, in the reply to a `DIRECTORY` [`MAX_DIRECTORY`].
     pub payload: &'a [u8],
 }
 
-/// A payload is longer than it may be. Of one that was received, what follows cannot be made sense of;
-/// one that is to be sent would make the server hang up.
+/// A payload is too long. A stream that has one cannot be decoded further; a server that receives one closes the
+/// connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a payload of {length} bytes, where {most} is the most")]
 pub struct TooLong {
-    /// The length that was given, in bytes.
+    /// The length of the payload, in bytes.
     pub length: usize,
-    /// The length that is allowed.
+    /// The greatest length that is allowed.
     pub most: usize,
 }
 
@@ -86,7 +89,7 @@ pub struct TooLong {
 /// is a piece with its NUL, or one piece and `b"\0"`.
 ///
 /// # Errors
-/// [`TooLong`]: all the pieces together are. `out` is as it was.
+/// [`TooLong`]: all the pieces together are. `out` is unchanged.
 pub fn packet(out: &mut Vec<u8>, header: &Header, pieces: &[&[u8]]) -> Result<(), TooLong> {
     let length = pieces.iter().map(|piece| piece.len()).sum();
     if length > MAX_PAYLOAD {
@@ -97,17 +100,17 @@ pub fn packet(out: &mut Vec<u8>, header: &Header, pieces: &[&[u8]]) -> Result<()
     Ok(())
 }
 
-/// Cuts a stream of bytes into packets. Its memory does not grow, but for a long list while that comes.
+/// Decodes a stream of bytes into packets. Its memory does not grow, except for a long list until that is read.
 #[derive(Debug)]
 pub struct Decoder {
     buffer: Vec<u8>,
     /// The longest payload of a `DIRECTORY`.
     max_directory: usize,
-    /// The bytes of the packet that has begun, as far as its header has come.
+    /// The length of the packet that is incomplete, once its header is there.
     begun: usize,
-    /// The first byte that was not given out.
+    /// The first byte that was not returned in a packet.
     start: usize,
-    /// As far as it is filled.
+    /// The end of the bytes that were read.
     end: usize,
 }
 
@@ -118,27 +121,29 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// Nothing yet. No payload may be longer than [`MAX_PAYLOAD`].
+    /// An empty decoder. No payload may be longer than [`MAX_PAYLOAD`].
+    #[must_use]
     pub fn new() -> Self {
         Self { buffer: vec![0; ROOM], max_directory: MAX_PAYLOAD, begun: 0, start: 0, end: 0 }
     }
 
-    /// Of the packets that a server sends to a client: the reply to a `DIRECTORY` may be as long as
-    /// [`MAX_DIRECTORY`].
+    /// A decoder of what a server sends: the reply to a `DIRECTORY` may be as long as [`MAX_DIRECTORY`].
+    #[must_use]
     pub fn of_replies() -> Self {
         Self { max_directory: MAX_DIRECTORY, ..Self::new() }
     }
 
-    /// Room for the next read. Never empty, once [`next_packet`](Self::next_packet) has given out all
-    /// there is.
+    /// The buffer for the next read. Never empty, once [`next_packet`](Self::next_packet) has returned
+    /// `None`.
     pub fn spare(&mut self) -> &mut [u8] {
+        // Bytes are moved only when there is little room left: a move for each read would cost more than the read.
         let is_cramped = self.buffer.len() - self.end < HEADER_LENGTH + MAX_PAYLOAD;
         if self.start == self.end || is_cramped || self.begun > self.buffer.len() - self.start {
             self.buffer.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;
         }
-        // A long list has a buffer of its length until it has been given out.
+        // A long list has a buffer of its length until it was returned.
         if self.begun > self.buffer.len() {
             self.buffer.resize(self.begun, 0);
         } else if self.begun <= ROOM && self.end < ROOM && self.buffer.len() > ROOM {
@@ -148,12 +153,12 @@ impl Decoder {
         &mut self.buffer[self.end..]
     }
 
-    /// So many bytes were read into [`spare`](Self::spare).
+    /// Notes that so many bytes were read into [`spare`](Self::spare).
     pub fn filled(&mut self, bytes: usize) {
         self.end = (self.end + bytes).min(self.buffer.len());
     }
 
-    /// Takes in bytes that were read elsewhere, as many as there is room for; returns how many.
+    /// Copies bytes into the buffer, as many as there is room for. Returns their number.
     pub fn push(&mut self, bytes: &[u8]) -> usize {
         let spare = self.spare();
         let now = bytes.len().min(spare.len());
@@ -165,7 +170,7 @@ impl Decoder {
     /// The next packet; `None` until more is read.
     ///
     /// # Errors
-    /// [`TooLong`]: the stream is of no use any more.
+    /// [`TooLong`]: the stream cannot be decoded further.
     #[inline]
     pub fn next_packet(&mut self) -> Result<Option<Packet<'_>>, TooLong> {
         let bytes = &self.buffer[self.start..self.end];
@@ -178,6 +183,7 @@ impl Decoder {
         let length = word(12) as usize;
         let is_list = operation == Operation::DIRECTORY;
         let most = if is_list { self.max_directory } else { MAX_PAYLOAD };
+        // Refused before anything is allocated or awaited: a wrong length would make the decoder wait for ever.
         if length > most {
             return Err(TooLong { length, most });
         }
@@ -189,7 +195,8 @@ impl Decoder {
         Ok(Some(Packet { header, payload }))
     }
 
-    /// Whether a packet has begun whose end is still to come.
+    /// Whether there are bytes of an incomplete packet.
+    #[must_use]
     pub fn is_midway(&self) -> bool {
         self.start < self.end
     }
@@ -202,9 +209,10 @@ mod tests {
     const READ: Header =
         Header { operation: Operation::READ, request: 4, transaction: 0x0102_0304 };
 
-    /// All packets of a stream that comes in pieces of these lengths.
+    /// The packets of a stream that is read in pieces of these lengths.
     fn packets(mut bytes: &[u8], mut piece: impl FnMut() -> usize) -> Vec<(Header, Vec<u8>)> {
-        let (mut decoder, mut found) = (Decoder::new(), Vec::new());
+        let mut decoder = Decoder::new();
+        let mut found = Vec::new();
         while !bytes.is_empty() {
             let taken = decoder.push(&bytes[..piece().clamp(1, bytes.len())]);
             assert!(taken > 0);
@@ -237,7 +245,8 @@ mod tests {
     fn packets_are_found_wherever_the_bytes_are_cut() {
         let mut random = fastrand::Rng::with_seed(4);
         for _ in 0..50 {
-            let (mut bytes, mut sent) = (Vec::new(), Vec::new());
+            let mut bytes = Vec::new();
+            let mut sent = Vec::new();
             for request in 0..random.u32(1..200) {
                 let header = Header { operation: Operation(random.u32(..)), request, ..READ };
                 let length = match random.u8(0..8) {
@@ -255,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_is_refused_both_ways_and_never_cut_short() {
+    fn a_payload_too_long_is_refused_and_never_truncated() {
         let mut bytes = vec![7];
         let much = [0; MAX_PAYLOAD];
         let most = MAX_PAYLOAD;
@@ -270,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_accepts_a_long_list_and_a_server_no_long_request() {
+    fn only_replies_to_a_list_may_be_long() {
         let list = Header::request(Operation::DIRECTORY, 4);
         for length in [MAX_PAYLOAD + 1, ROOM - HEADER_LENGTH, ROOM, MAX_DIRECTORY] {
             let names = vec![b'7'; length];
@@ -291,7 +300,7 @@ mod tests {
                 }
                 assert_eq!(found, [(list, names.clone()), (READ, b"web".to_vec())]);
                 decoder.spare();
-                assert_eq!(decoder.buffer.capacity(), ROOM, "the list's buffer is given back");
+                assert_eq!(decoder.buffer.capacity(), ROOM, "the list's buffer is freed");
             }
         }
         let mut decoder = Decoder::of_replies();

@@ -1,15 +1,15 @@
-//! What is in a payload.
+//! Payloads.
 
 use super::{Operation, Packet};
 
-/// The names of errors, as the payload of [`Operation::ERROR`] has them before its NUL. They are those
-/// of errno.h; a server may send others.
+/// The names of errors in the payload of [`Operation::ERROR`], without the NUL. They are those of errno.h; a
+/// server may send others.
 pub mod error {
-    /// The request makes no sense, or a path has a form that no path has.
+    /// The request is invalid, or a path is.
     pub const EINVAL: &str = "EINVAL";
-    /// The node is not for us.
+    /// The client may not access the node.
     pub const EACCES: &str = "EACCES";
-    /// There is such a watch already.
+    /// The watch exists already.
     pub const EEXIST: &str = "EEXIST";
     /// There is no such node, watch or transaction.
     pub const ENOENT: &str = "ENOENT";
@@ -23,30 +23,30 @@ pub mod error {
     pub const ENOSYS: &str = "ENOSYS";
     /// A transaction within a transaction.
     pub const EBUSY: &str = "EBUSY";
-    /// The transaction met a conflict: do it all again.
+    /// The transaction met a conflict, and is to be repeated.
     pub const EAGAIN: &str = "EAGAIN";
-    /// There is such a domain already.
+    /// The domain exists already.
     pub const EISCONN: &str = "EISCONN";
     /// The answer does not fit in one packet.
     pub const E2BIG: &str = "E2BIG";
-    /// Only the privileged may do that.
+    /// Only a privileged client may send the request.
     pub const EPERM: &str = "EPERM";
     /// The server is read-only.
     pub const EROFS: &str = "EROFS";
 }
 
-/// A payload is not what its operation says it is.
+/// A payload does not have the form that its operation requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} in a packet of {operation}")]
 pub struct Malformed {
-    /// Whose packet it is.
+    /// The operation of the packet.
     pub operation: Operation,
     /// What is wrong.
     pub what: &'static str,
 }
 
-/// The strings of a payload, without their NULs. Bytes after the last NUL are a string too: the value
-/// of a [`Operation::WRITE`].
+/// The strings of a payload, without their NULs. The bytes after the last NUL are a string, too: the value of an
+/// [`Operation::WRITE`].
 pub fn strings(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = payload;
     std::iter::from_fn(move || {
@@ -64,27 +64,29 @@ pub fn strings(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 impl<'a> Packet<'a> {
     /// The payload without its last NUL, if it has one: of an `OK`, of the name of an error.
+    #[must_use]
     pub fn text(&self) -> &'a [u8] {
         self.payload.strip_suffix(b"\0").unwrap_or(self.payload)
     }
 
-    /// Something that is wrong with the payload.
+    /// The error that says what is wrong with this payload.
+    #[must_use]
     pub fn malformed(&self, what: &'static str) -> Malformed {
         Malformed { operation: self.header.operation, what }
     }
 }
 
-/// What a [`Operation::WATCH_EVENT`] says.
+/// The payload of an [`Operation::WATCH_EVENT`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WatchEvent<'a> {
-    /// What changed: the path that is watched, or one below it.
+    /// The path of the node that changed: the watched one, or one below it.
     pub path: &'a [u8],
-    /// The watch's token, as it was given.
+    /// The token that was sent with the watch.
     pub token: &'a [u8],
 }
 
 impl<'a> WatchEvent<'a> {
-    /// Reads one. What may follow the token in servers to come is left alone.
+    /// Reads the payload. Bytes after the token, which later servers may send, are ignored.
     ///
     /// # Errors
     /// [`Malformed`]: there are not two strings that end with a NUL.
@@ -98,14 +100,14 @@ impl<'a> WatchEvent<'a> {
     }
 }
 
-/// What a reply to [`Operation::DIRECTORY_PART`] says.
+/// The payload of a reply to [`Operation::DIRECTORY_PART`].
 ///
-/// The offset that was asked for counts bytes of the whole list, each name with its NUL; the next is
-/// that and the length of [`names`](Self::names). If the generation is not that of the part before, the
-/// directory has changed: begin again at 0.
+/// The requested offset counts bytes of the whole list, each name with its NUL. The next offset is the sum of it and
+/// the length of [`names`](Self::names). A generation that differs from that of the part before says that the
+/// directory has changed: the client begins again at 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DirectoryPart<'a> {
-    /// Counts the changes of the directory.
+    /// The number of changes of the directory so far.
     pub generation: &'a [u8],
     /// Whole names, each with its NUL.
     pub names: &'a [u8],
@@ -114,7 +116,7 @@ pub struct DirectoryPart<'a> {
 }
 
 impl<'a> DirectoryPart<'a> {
-    /// Reads one.
+    /// Reads the payload.
     ///
     /// # Errors
     /// [`Malformed`]: it has no generation, or a name without an end.
@@ -122,7 +124,8 @@ impl<'a> DirectoryPart<'a> {
         let payload = packet.payload;
         let end = payload.iter().position(|byte| *byte == 0);
         let end = end.ok_or_else(|| packet.malformed("a generation without an end"))?;
-        let (generation, rest) = (&payload[..end], &payload[end + 1..]);
+        let generation = &payload[..end];
+        let rest = &payload[end + 1..];
         // The last part ends with an empty name.
         let (names, is_last) = match rest {
             [0] => (&rest[..0], true),
@@ -154,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watch_event_has_a_path_and_a_token_which_may_be_empty() {
+    fn a_watch_event_has_a_path_and_a_token() {
         let read = |payload| WatchEvent::read(&packet(Operation::WATCH_EVENT, payload));
         assert_eq!(read(b"/a\0\0"), Ok(WatchEvent { path: b"/a", token: b"" }));
         assert_eq!(read(b"/a\0a b\0more\0"), Ok(WatchEvent { path: b"/a", token: b"a b" }));

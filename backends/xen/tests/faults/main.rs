@@ -1,4 +1,4 @@
-//! A store that does wrong, or does right in an awkward way.
+//! A fake xenstored that breaks the protocol, or keeps it in an unusual way.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod answers;
@@ -10,17 +10,18 @@ use std::time::Duration;
 use virevent::driver::{Driver, Reconnect};
 use virevent::{DomainEvent, Error, EventSource, EventStream, Kind, Options};
 use virevent_testkit::assert::{next_within, nothing_within, until_synced};
-use virevent_testkit::xen::{Blueprint, Power, RunState};
-use virevent_testkit::xenstored::{FakeXenstored, Faults};
+use virevent_testkit::fakes::xenstored::{FakeXenstored, Faults};
+use virevent_testkit::toolstack::{Blueprint, Power, RunState};
 use virevent_xen::XenStore;
 use virevent_xen::wire::Operation;
 
-struct Rig {
+/// A fake store, and a source of its domains.
+struct FaultyStore {
     fake: FakeXenstored,
     source: Driver,
 }
 
-impl Rig {
+impl FaultyStore {
     fn new() -> Self {
         let fake = FakeXenstored::start().unwrap();
         let quick = Reconnect::local().max(Duration::from_millis(100));
@@ -30,9 +31,9 @@ impl Rig {
     }
 
     fn with(change: impl FnOnce(&mut Faults)) -> Self {
-        let rig = Self::new();
-        rig.fake.change(change);
-        rig
+        let faulty = Self::new();
+        faulty.fake.change(change);
+        faulty
     }
 
     async fn subscribe(&self) -> Result<EventStream, Error> {
@@ -40,20 +41,20 @@ impl Rig {
         self.source.subscribe_with(options).await
     }
 
-    /// With the patience of every day.
+    /// A store whose source has the default timeouts.
     fn patient() -> Self {
-        let mut rig = Self::new();
-        rig.source = XenStore::new(&rig.fake.uri()).unwrap().source();
-        rig
+        let mut faulty = Self::new();
+        faulty.source = XenStore::new(&faulty.fake.uri()).unwrap().source();
+        faulty
     }
 
-    async fn synced(&self) -> Told {
-        let mut told = Told(self.subscribe().await.unwrap());
-        until_synced(&mut told.0).await.unwrap();
-        told
+    async fn synced(&self) -> EventLines {
+        let mut events = EventLines(self.subscribe().await.unwrap());
+        until_synced(&mut events.0).await.unwrap();
+        events
     }
 
-    /// What a client that comes now is told.
+    /// The error that a new client gets.
     async fn refusal_to_list(&self) -> String {
         let store = XenStore::new(&self.fake.uri()).unwrap();
         store.source().subscribe_with(Options::default()).await.unwrap_err().to_line()
@@ -64,8 +65,8 @@ impl Rig {
     }
 }
 
-/// Nothing that any of these tests does may have written to the store.
-impl Drop for Rig {
+/// No test may have written to the store.
+impl Drop for FaultyStore {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             assert_eq!(self.fake.meddling(), 0);
@@ -73,9 +74,9 @@ impl Drop for Rig {
     }
 }
 
-struct Told(EventStream);
+struct EventLines(EventStream);
 
-impl Told {
+impl EventLines {
     async fn next(&mut self) -> String {
         let event = next_within(&mut self.0, Duration::from_secs(10)).await.unwrap();
         event.to_string()
@@ -91,27 +92,27 @@ impl Told {
         nothing_within(&mut self.0, Duration::from_millis(100)).await.unwrap();
     }
 
-    /// The stream breaks for this reason, and is whole again.
+    /// Checks that a gap with this reason comes next.
     async fn gap(&mut self, reason: &str) {
         let event = next_within(&mut self.0, Duration::from_secs(10)).await.unwrap();
         let DomainEvent::Gap(gap) = &event else { panic!("{event}") };
-        let said = format!("{gap:?}");
-        assert!(said.contains(reason), "{said}");
+        let text = format!("{gap:?}");
+        assert!(text.contains(reason), "{text}");
     }
 }
 
-/// A life, told as on any other store.
-async fn a_life(rig: &Rig, told: &mut Told) {
-    let xl = rig.fake.toolstack();
+/// Checks that one domain is reported from start to end.
+async fn a_life(faulty: &FaultyStore, events: &mut EventLines) {
+    let xl = faulty.fake.toolstack();
     let web = xl.introduce("web").unwrap();
-    told.expect(&["web[1] started"]).await;
+    events.expect(&["web[1] started"]).await;
     xl.rename(web, "www").unwrap();
-    told.expect(&["web[1] undefined (renamed)", "www[1] defined (renamed)"]).await;
+    events.expect(&["web[1] undefined (renamed)", "www[1] defined (renamed)"]).await;
     xl.request(web, Power::Halt).unwrap();
-    told.expect(&["www[1] shutting_down (host)"]).await;
-    told.expect(&["www[1] event control/shutdown {\"request\":\"halt\"}"]).await;
+    events.expect(&["www[1] shutting_down (host)"]).await;
+    events.expect(&["www[1] event control/shutdown {\"request\":\"halt\"}"]).await;
     xl.acknowledge(web).unwrap();
     xl.destroy(web).unwrap();
-    told.expect(&["www[1] stopped (shutdown)"]).await;
-    told.nothing().await;
+    events.expect(&["www[1] stopped (shutdown)"]).await;
+    events.nothing().await;
 }

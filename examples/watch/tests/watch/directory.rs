@@ -11,7 +11,7 @@ use virevent_testkit::servers::{Qemu, QemuConfig};
 
 use super::run::{Run, start};
 
-/// The processes that are alive, by name, and what was printed of them.
+/// The running processes, by name, and the fold of the printed events.
 struct World {
     home: tempfile::TempDir,
     qemus: BTreeMap<String, Qemu>,
@@ -23,7 +23,7 @@ impl World {
     fn new() -> Self {
         let home = tempfile::Builder::new().prefix("vd").tempdir().unwrap();
         let uri = format!("qmp-dir:{}", home.path().display());
-        // So that the test cannot hang.
+        // With a time limit, so that a failing test does not hang.
         let mut watch = start(&["--json", "--for", "120", &uri]);
         watch.until_synced();
         Self { home, qemus: BTreeMap::new(), watch, fold: Fold::default() }
@@ -44,20 +44,20 @@ impl World {
         qemu.wait().await.unwrap();
     }
 
-    /// Reads until what was printed adds up to the processes that are alive.
+    /// Reads until the fold of the printed events equals the running processes.
     fn settle(&mut self) {
         let truth: BTreeMap<_, _> =
             self.qemus.iter().map(|(name, qemu)| (name.as_str(), qemu.pid())).collect();
         loop {
             let runs = self.fold.active().values();
-            let belief: BTreeMap<_, _> =
+            let folded: BTreeMap<_, _> =
                 runs.map(|run| (run.domain.name(), run.domain.id())).collect();
-            if truth == belief {
+            if truth == folded {
                 return;
             }
             let line = self.watch.line();
             let event: DomainEvent = serde_json::from_str(&line)
-                .unwrap_or_else(|error| panic!("{error} in {line:?}: {belief:?}, not {truth:?}"));
+                .unwrap_or_else(|error| panic!("{error} in {line:?}: {folded:?}, not {truth:?}"));
             self.fold.apply(&event);
         }
     }
@@ -65,8 +65,9 @@ impl World {
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn what_is_printed_of_a_directory_adds_up_to_the_processes_that_are_alive() {
-    let (mut random, mut world) = (Rng::with_seed(20), World::new());
+async fn the_fold_of_a_directory_equals_its_running_processes() {
+    let mut random = Rng::with_seed(20);
+    let mut world = World::new();
     let names: Vec<_> = (0..20).map(|number| format!("vm{number}")).collect();
     for name in &names {
         world.start(name).await;
@@ -77,7 +78,7 @@ async fn what_is_printed_of_a_directory_adds_up_to_the_processes_that_are_alive(
         if world.qemus.contains_key(name) {
             world.end(name, random.bool()).await;
         }
-        // Under a name that was used before; sometimes before the end of the last was printed.
+        // Under a name that was used before, sometimes before the end of its last run was printed.
         if random.bool() {
             world.start(name).await;
         }

@@ -13,7 +13,7 @@ fn watch(daemon: &Libvirtd, uri: &str, args: &[&str]) -> Run {
 
 #[tokio::test]
 #[ignore = "needs libvirtd"]
-async fn what_another_client_does_is_printed_in_order_with_its_causes() {
+async fn changes_by_another_client_are_printed_in_order() {
     let daemon = Libvirtd::start().await.unwrap();
     let virsh = daemon.virsh("test:///default");
     let run = watch(&daemon, "test:///default", &["--count", "6"]);
@@ -23,7 +23,7 @@ async fn what_another_client_does_is_printed_in_order_with_its_causes() {
     let outcome = run.end();
     assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""));
     assert_eq!(
-        outcome.told(),
+        outcome.in_short(),
         [
             "suspended paused",
             "resumed unpaused",
@@ -46,7 +46,7 @@ async fn the_life_of_a_qemu_guest_is_printed_with_its_reboot() {
     let outcome = run.end();
     assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""));
     assert_eq!(
-        outcome.told(),
+        outcome.in_short(),
         [
             "defined added",
             "resumed unpaused",
@@ -60,7 +60,7 @@ async fn the_life_of_a_qemu_guest_is_printed_with_its_reboot() {
 
 #[tokio::test]
 #[ignore = "needs libvirtd"]
-async fn the_stream_lives_through_the_death_of_the_daemon() {
+async fn the_stream_survives_a_kill_of_the_daemon() {
     let mut daemon = Libvirtd::start().await.unwrap();
     let mut run = watch(&daemon, "test:///default", &[]);
     daemon.kill9().await;

@@ -1,4 +1,4 @@
-//! The program as its users know it: what it prints, when it ends, and with which status.
+//! The built program: its output, its end and its exit status.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -21,7 +21,7 @@ use self::run::{path, read, run, script, start, start_into, start_with};
 
 const NOWHERE: &str = "test+unix:///default?socket=/nonexistent/libvirt-sock";
 
-/// The changes of domains and `synced`, `gap`, as words.
+/// The events as words: a domain and its change, `synced`, `gap`.
 fn words(events: &[DomainEvent]) -> Vec<String> {
     let word = |event: &DomainEvent| match event {
         DomainEvent::Lifecycle(event) => {
@@ -36,7 +36,7 @@ fn words(events: &[DomainEvent]) -> Vec<String> {
 }
 
 #[test]
-fn without_a_uri_a_demo_plays_and_ends_within_ten_seconds() {
+fn without_a_uri_the_demo_ends_within_ten_seconds() {
     let began = Instant::now();
     let outcome = run(&["--json"]);
     assert!(began.elapsed() < Duration::from_secs(10));
@@ -48,7 +48,7 @@ fn without_a_uri_a_demo_plays_and_ends_within_ten_seconds() {
 }
 
 #[test]
-fn for_people_it_prints_an_aligned_line_an_event_and_no_colours_into_a_pipe() {
+fn a_pipe_gets_aligned_lines_without_colours() {
     let script = script(true, &[r#"define = "web""#, "after = \"50ms\"\nstart = \"web\""]);
     let outcome = run(&["--script", path(&script)]);
     let lines: Vec<_> = outcome.stdout.lines().collect();
@@ -59,7 +59,7 @@ fn for_people_it_prints_an_aligned_line_an_event_and_no_colours_into_a_pipe() {
 }
 
 #[test]
-fn a_script_in_a_file_plays_in_place_of_the_demo_and_in_the_fakes_own_name() {
+fn a_script_plays_in_place_of_the_demo_and_of_the_fake_uri() {
     let script = script(true, &[r#"create = "x""#]);
     for args in [
         &["--json", "--script", path(&script)][..],
@@ -70,7 +70,7 @@ fn a_script_in_a_file_plays_in_place_of_the_demo_and_in_the_fakes_own_name() {
 }
 
 #[test]
-fn count_ends_it_after_so_many_events_without_those_that_exist_and_markers() {
+fn count_ignores_existing_domains_and_markers() {
     let outcome = run(&["--json", "--count", "2", "--stats"]);
     assert_eq!(outcome.status, 0);
     let events = outcome.events();
@@ -84,7 +84,7 @@ fn count_ends_it_after_so_many_events_without_those_that_exist_and_markers() {
 }
 
 #[test]
-fn count_is_over_all_uris() {
+fn count_includes_the_events_of_all_uris() {
     let outcome = run(&["--json", "--count", "3", "fake:", "fake:"]);
     let events = outcome.events();
     assert_eq!(events.iter().filter(|event| event.is_happening()).count(), 3);
@@ -92,7 +92,7 @@ fn count_is_over_all_uris() {
 }
 
 #[test]
-fn for_ends_it_that_long_after_the_start() {
+fn for_ends_the_program_after_its_time() {
     let script = script(false, &[r#"define = "web""#]);
     let began = Instant::now();
     let outcome = run(&["--json", "--for", "0.3", "--script", path(&script)]);
@@ -117,12 +117,15 @@ fn only_domain_and_no_existing_choose_the_events() {
         r#"reboot = "b""#,
     ];
     let script = script(true, &steps);
-    let told = |args: &[&str]| {
+    let printed = |args: &[&str]| {
         words(&run(&[args, &["--json", "--script", path(&script)]].concat()).events())
     };
-    assert_eq!(told(&["--only", "reboot"]), ["synced", "b reboot"]);
-    assert_eq!(told(&["--domain", "b"]), ["b existing", "synced", "b started", "b reboot"]);
-    assert_eq!(told(&["--only=lifecycle", "--no-existing", "--domain=a"]), ["synced", "a started"]);
+    assert_eq!(printed(&["--only", "reboot"]), ["synced", "b reboot"]);
+    assert_eq!(printed(&["--domain", "b"]), ["b existing", "synced", "b started", "b reboot"]);
+    assert_eq!(
+        printed(&["--only=lifecycle", "--no-existing", "--domain=a"]),
+        ["synced", "a started"]
+    );
 }
 
 #[test]
@@ -132,7 +135,7 @@ fn help_and_version_are_on_standard_output() {
 }
 
 #[test]
-fn a_wrong_command_line_exits_with_2_and_says_what_to_do() {
+fn a_wrong_command_line_exits_with_2_and_names_the_fix() {
     run(&["foo:///system"]).assert_failed(2, "use one of qemu:");
     run(&["--frobnicate"]).assert_failed(2, "--help");
     run(&["--count", "none"]).assert_failed(2, "give a whole number");
@@ -151,13 +154,13 @@ fn a_wrong_script_exits_with_2_and_names_file_and_line() {
 }
 
 #[test]
-fn an_unreachable_hypervisor_exits_with_1_and_so_it_does_among_others() {
+fn an_unreachable_hypervisor_exits_with_1_even_among_others() {
     run(&[NOWHERE]).assert_failed(1, "/nonexistent/libvirt-sock");
     run(&["fake:", NOWHERE]).assert_failed(1, "/nonexistent/libvirt-sock");
 }
 
 #[test]
-fn what_the_library_logs_is_on_standard_error_if_it_is_asked_for() {
+fn virevent_log_prints_the_librarys_log_on_stderr() {
     let script = script(true, &[r#"define = "web""#, "after = \"20ms\"\nlose_connection = true"]);
     let args = ["--json", "--script", path(&script)];
     let logged = start_with(&[("VIREVENT_LOG", "debug")], &args).end();
@@ -170,7 +173,7 @@ fn what_the_library_logs_is_on_standard_error_if_it_is_asked_for() {
 }
 
 #[test]
-fn a_directory_that_is_not_there_is_said_once_on_standard_error() {
+fn a_missing_directory_is_reported_once_on_stderr() {
     let home = tempfile::tempdir().unwrap();
     let uri = format!("qmp-dir:{}/qemu", home.path().display());
     let outcome = run(&["--quiet", "--for", "0.5", &uri]);
@@ -182,14 +185,14 @@ fn a_directory_that_is_not_there_is_said_once_on_standard_error() {
 }
 
 #[test]
-fn who_waits_is_told_of_a_gap_where_nothing_can_be_reached() {
+fn wait_prints_a_gap_if_the_hypervisor_is_unreachable() {
     let outcome = run(&["--json", "--wait", "--for", "0.5", NOWHERE]);
     assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""));
-    assert_eq!(outcome.told(), ["gap"]);
+    assert_eq!(outcome.in_short(), ["gap"]);
 }
 
 #[test]
-fn a_closed_pipe_ends_it_quietly_even_when_nothing_happens() {
+fn a_closed_pipe_ends_the_program_without_an_event() {
     let script = script(false, &[r#"define = "web""#]);
     let mut watch = start(&["--json", "--script", path(&script)]);
     watch.until_synced();
@@ -199,7 +202,7 @@ fn a_closed_pipe_ends_it_quietly_even_when_nothing_happens() {
 }
 
 #[test]
-fn ctrl_c_and_sigterm_end_it_with_0() {
+fn ctrl_c_and_sigterm_end_the_program_with_0() {
     let script = script(false, &[r#"define = "web""#]);
     for signal in [Signal::INT, Signal::TERM] {
         let mut watch = start(&["--json", "--stats", "--script", path(&script)]);
@@ -211,7 +214,7 @@ fn ctrl_c_and_sigterm_end_it_with_0() {
     }
 }
 
-/// 1,000 runs of a domain in 200 ms, and then a domain that is defined last.
+/// A script of 1,000 runs of a domain in 200 ms, and the definition of another domain at its end.
 fn busy_script(ends: bool) -> tempfile::NamedTempFile {
     let mut steps = vec![r#"define = "web""#.to_owned(), "after = \"100ms\"".to_owned()];
     for run in 0..1000 {
@@ -224,7 +227,7 @@ fn busy_script(ends: bool) -> tempfile::NamedTempFile {
 }
 
 #[test]
-fn a_blocked_output_stops_no_driver_and_loses_nothing_unannounced() {
+fn a_blocked_output_loses_no_event_without_a_gap() {
     let script = busy_script(true);
     let mut watch = start(&["--json", "--capacity", "16", "--script", path(&script)]);
     watch.until_synced();
@@ -241,9 +244,9 @@ fn a_blocked_output_stops_no_driver_and_loses_nothing_unannounced() {
             _ => 0,
         })
         .sum();
-    let told = events.iter().filter(|event| event.is_happening()).count() as u64;
-    assert!(missed > 100, "only {missed} missed, of {told} told");
-    assert_eq!(missed + told, 2001);
+    let printed = events.iter().filter(|event| event.is_happening()).count() as u64;
+    assert!(missed > 100, "only {missed} missed, and {printed} printed");
+    assert_eq!(missed + printed, 2001);
     let last = |name: &str| {
         let changes =
             events.iter().filter(|event| event.domain().is_some_and(|d| d.name() == name));
@@ -254,7 +257,7 @@ fn a_blocked_output_stops_no_driver_and_loses_nothing_unannounced() {
 }
 
 #[test]
-fn a_blocked_output_does_not_hold_up_the_end_that_was_asked_for() {
+fn a_blocked_output_does_not_delay_a_requested_end() {
     let script = busy_script(false);
     let mut timed = start(&["--json", "--for", "0.5", "--script", path(&script)]);
     let mut interrupted = start(&["--json", "--script", path(&script)]);
@@ -266,23 +269,23 @@ fn a_blocked_output_does_not_hold_up_the_end_that_was_asked_for() {
 }
 
 #[test]
-fn an_output_that_somebody_made_non_blocking_loses_nothing() {
+fn a_non_blocking_output_loses_nothing() {
     let script = script(true, &[r#"define = "web""#, r#"start = "web""#]);
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     theirs.set_nonblocking(true).unwrap();
     while theirs.write(&[b'\n'; 4096]).is_ok() {}
     let watch = start_into(&["--json", "--script", path(&script)], OwnedFd::from(theirs));
-    // It has long met the full socket by then.
+    // By then the program has long found the socket full.
     sleep(Duration::from_millis(500));
     let stdout = thread::spawn(move || read(ours));
     let outcome = watch.end();
     assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""));
-    let told = stdout.join().unwrap();
-    assert_eq!(told.lines().filter(|line| !line.is_empty()).count(), 2, "{}", told.trim());
+    let printed = stdout.join().unwrap();
+    assert_eq!(printed.lines().filter(|line| !line.is_empty()).count(), 2, "{}", printed.trim());
 }
 
 #[test]
-fn a_hypervisor_that_does_not_confirm_the_end_is_named_and_a_second_ctrl_c_does_not_wait() {
+fn a_second_ctrl_c_ends_the_wait_for_a_silent_hypervisor() {
     let script = script(false, &[r#"create = "web""#, "after = \"50ms\"\ngo_silent = true"]);
     let mut watch = start(&["--json", "--script", path(&script)]);
     watch.until_synced();

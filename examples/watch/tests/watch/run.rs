@@ -1,4 +1,4 @@
-//! Runs the built program.
+//! Runs of the built program.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write as _};
@@ -10,17 +10,17 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::NamedTempFile;
 use virevent::{DomainEvent, GapKind};
 
-/// How long a run may take before the test fails.
+/// The time limit of a run.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A run of the program; killed when dropped.
+/// A run of the program. Dropping it kills the program.
 pub(crate) struct Run {
     child: Child,
     stdout: Option<BufReader<ChildStdout>>,
     stderr: Option<JoinHandle<String>>,
 }
 
-/// What a run left.
+/// The outcome of a run.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) status: i32,
@@ -33,12 +33,12 @@ pub(crate) fn start(args: &[&str]) -> Run {
     start_into(args, Stdio::piped())
 }
 
-/// The same with another standard output than a pipe to us.
+/// Starts `watch` with this standard output in place of a pipe.
 pub(crate) fn start_into(args: &[&str], stdout: impl Into<Stdio>) -> Run {
     spawn(&[], args, stdout.into())
 }
 
-/// The same with these variables in its environment.
+/// Starts `watch` with these variables in its environment.
 pub(crate) fn start_with(variables: &[(&str, &str)], args: &[&str]) -> Run {
     spawn(variables, args, Stdio::piped())
 }
@@ -71,18 +71,18 @@ impl Run {
         line
     }
 
-    /// The next event, [in short](Outcome::told).
+    /// The next event, [in short](Outcome::in_short).
     pub(crate) fn next(&mut self) -> String {
         let line = self.line();
-        assert!(!line.is_empty(), "its output has ended");
+        assert!(!line.is_empty(), "the output has ended");
         in_short(&serde_json::from_str(&line).unwrap())
     }
 
-    /// Reads until it has told all that exists.
+    /// Reads up to the first `synced`.
     pub(crate) fn until_synced(&mut self) {
         loop {
             let line = self.line();
-            assert!(!line.is_empty(), "its output has ended");
+            assert!(!line.is_empty(), "the output has ended");
             if line.contains("synced") {
                 break;
             }
@@ -97,19 +97,19 @@ impl Run {
         self.stdout = None;
     }
 
-    /// Waits for its end without reading what it prints.
+    /// Waits for its end without reading its output.
     pub(crate) fn status(&mut self) -> i32 {
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code().expect("it was killed by a signal");
+                return status.code().expect("killed by a signal");
             }
-            assert!(start.elapsed() < PATIENCE, "it does not end");
+            assert!(start.elapsed() < PATIENCE, "the program does not end");
             thread::sleep(Duration::from_millis(5));
         }
     }
 
-    /// Reads what it prints until its end.
+    /// Reads its output to the end.
     pub(crate) fn end(mut self) -> Outcome {
         let stdout = self.stdout.take().map(|pipe| thread::spawn(move || read(pipe)));
         let status = self.status();
@@ -128,21 +128,21 @@ impl Drop for Run {
 }
 
 impl Outcome {
-    /// The lines of its output, read as events.
+    /// The lines of its output, as events.
     pub(crate) fn events(&self) -> Vec<DomainEvent> {
         self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// The same in short: `started booted`, `gap`, `synced`.
-    pub(crate) fn told(&self) -> Vec<String> {
+    /// The events in short: `started booted`, `gap`, `synced`.
+    pub(crate) fn in_short(&self) -> Vec<String> {
         self.events().iter().map(in_short).collect()
     }
 
-    /// That it failed with this status, said so in one line, and printed nothing.
-    pub(crate) fn assert_failed(&self, status: i32, said: &str) {
+    /// Asserts that it failed with this status and a message of one line, and printed nothing else.
+    pub(crate) fn assert_failed(&self, status: i32, expected: &str) {
         assert_eq!(self.status, status, "{self:?}");
         assert_eq!(self.stderr.lines().count(), 1, "{self:?}");
-        assert!(self.stderr.starts_with("watch: ") && self.stderr.contains(said), "{self:?}");
+        assert!(self.stderr.starts_with("watch: ") && self.stderr.contains(expected), "{self:?}");
         assert_eq!(self.stdout, "", "{self:?}");
     }
 }

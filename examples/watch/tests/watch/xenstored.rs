@@ -2,7 +2,7 @@
 
 use virevent::DomainEvent;
 use virevent_testkit::servers::{Store, Xenstored};
-use virevent_testkit::xen::Power;
+use virevent_testkit::toolstack::Power;
 
 use super::run::{Run, start};
 use super::words;
@@ -14,7 +14,7 @@ fn watch(daemon: &Xenstored, args: &[&str]) -> Run {
 }
 
 impl Run {
-    /// What is told next.
+    /// The next printed event.
     fn event(&mut self) -> DomainEvent {
         serde_json::from_str(&self.line()).unwrap()
     }
@@ -22,11 +22,12 @@ impl Run {
 
 #[tokio::test]
 #[ignore = "needs xenstored"]
-async fn of_200_domains_of_a_xen_host_each_step_is_printed_once() {
+async fn each_step_of_200_domains_is_printed_once() {
     let daemon = Xenstored::start().await.unwrap();
     let mut run = watch(&daemon, &["--only", "lifecycle,other"]);
-    let (xl, mut lines) = (daemon.toolstack(), Vec::new());
-    // The last is not stopped: with it alone it would be clear which one shuts down.
+    let xl = daemon.toolstack();
+    let mut lines = Vec::new();
+    // The last domain is not stopped: so at each shutdown the source has to find out which it is.
     let domains: Vec<_> =
         (0..201).map(|n| (n, xl.introduce(&*format!("vm{n}")).unwrap())).collect();
     while lines.len() < 201 {
@@ -54,18 +55,18 @@ async fn of_200_domains_of_a_xen_host_each_step_is_printed_once() {
         expected.push(format!("vm{n} stopped"));
     }
     expected.extend(["vm200 undefined".into(), "last defined".into()]);
-    let mut told = words(&lines);
-    // In which order the first look finds those that came at once is its own affair.
-    told[..201].sort();
+    let mut printed = words(&lines);
+    // The order of domains that start together is not defined.
+    printed[..201].sort();
     expected[..201].sort();
-    assert_eq!(told, expected);
+    assert_eq!(printed, expected);
     let stops = lines.iter().filter_map(DomainEvent::change);
     assert_eq!(stops.filter(|change| change.to_string() == "stopped (shutdown)").count(), 200);
 }
 
 #[tokio::test]
 #[ignore = "needs xenstored"]
-async fn the_stream_lives_through_the_death_of_the_store_daemon() {
+async fn the_stream_survives_kills_of_the_store_daemon() {
     let mut daemon = Xenstored::start().await.unwrap();
     daemon.toolstack().introduce("web").unwrap();
     let mut run = watch(&daemon, &["--count", "1"]);

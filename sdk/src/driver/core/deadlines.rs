@@ -82,7 +82,7 @@ impl Core {
     ) -> Result<(), Error> {
         let after = self.call_timeout;
         let is_due = |since: Instant| since.checked_add(after).is_some_and(|due| due <= now);
-        let timeout = |call| Error::Timeout { call, after };
+        let timeout = |call| Error::timeout(call, after);
         if self.fatal_registration(has_keepalive).is_some_and(is_due) {
             return Err(timeout("the registration"));
         }

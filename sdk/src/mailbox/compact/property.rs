@@ -105,7 +105,7 @@ fn event() -> impl Strategy<Value = DomainEvent> {
         (domain(), change(), persistent).prop_map(move |(domain, change, persistent)| {
             DomainEvent::from(Lifecycle { persistent, ..Lifecycle::new(domain, change, at) })
         });
-    let disconnected = GapKind::Disconnected { fault: Fault::new(FaultKind::Closed, "it closed") };
+    let disconnected = GapKind::disconnected(Fault::new(FaultKind::Closed, "it closed"));
     prop_oneof![
         20 => lifecycle,
         1 => domain().prop_map(move |domain| Reboot::new(domain, at).into()),
@@ -113,7 +113,7 @@ fn event() -> impl Strategy<Value = DomainEvent> {
         1 => scope().prop_map(move |scope| Gap::new(scope, disconnected.clone()).into()),
         // As a relay passes on what it missed itself.
         1 => (scope(), 1..4u64, any::<bool>()).prop_map(|(scope, missed, reset)| {
-            Gap::new(scope, GapKind::Lagged { missed, reset }).into()
+            Gap::new(scope, GapKind::lagged(missed, reset)).into()
         }),
     ]
 }

@@ -117,11 +117,11 @@ fn synced(scope: &Scope, domains: u64) -> DomainEvent {
 
 fn broke(scope: &Scope, message: &str) -> DomainEvent {
     let fault = Fault::new(FaultKind::Closed, message);
-    Gap::new(scope.clone(), GapKind::Disconnected { fault }).into()
+    Gap::new(scope.clone(), GapKind::disconnected(fault)).into()
 }
 
 fn lagged(scope: &Scope, missed: u64, reset: bool) -> DomainEvent {
-    Gap::new(scope.clone(), GapKind::Lagged { missed, reset }).into()
+    Gap::new(scope.clone(), GapKind::lagged(missed, reset)).into()
 }
 
 #[test]

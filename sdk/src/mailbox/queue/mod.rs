@@ -121,7 +121,7 @@ impl Queue {
         let reset = std::mem::take(&mut self.is_reset);
         let missed = self.drain(out);
         if missed > 0 {
-            let kind = GapKind::Lagged { missed, reset };
+            let kind = GapKind::lagged(missed, reset);
             out.push_front(Gap::new(Scope::Source(Arc::clone(&self.source)), kind).into());
         }
     }

@@ -25,7 +25,8 @@ fn missed_counts_exactly_what_was_dropped() {
         queue.push(event(1, id, Change::Stopped(StopCause::Shutdown)));
     }
     let delivered = drain(&mut queue);
-    let DomainEvent::Gap(Gap { kind: GapKind::Lagged { missed, reset: false }, .. }) = delivered[0]
+    let DomainEvent::Gap(Gap { kind: GapKind::Lagged { missed, reset: false, .. }, .. }) =
+        delivered[0]
     else {
         panic!("{:?}", delivered[0])
     };
@@ -46,7 +47,7 @@ fn a_queue_beyond_its_slack_goes_stale_and_only_counts() {
     queue.push(event(7, 9, Change::Resumed(ResumeCause::Unpaused)));
     let delivered = drain(&mut queue);
     assert_eq!(delivered.len(), 2);
-    let missed = GapKind::Lagged { missed: total as u64, reset: true };
+    let missed = GapKind::lagged(total as u64, true);
     assert!(
         matches!(&delivered[0], DomainEvent::Gap(gap) if gap.kind == missed),
         "{:?}",
@@ -75,7 +76,7 @@ fn the_data_of_untyped_events_is_bounded_too() {
         assert!(queue.events.len() <= 4);
     }
     let delivered = drain(&mut queue);
-    let missed = GapKind::Lagged { missed: 22 - delivered.len() as u64, reset: false };
+    let missed = GapKind::lagged(22 - delivered.len() as u64, false);
     assert!(
         matches!(&delivered[0], DomainEvent::Gap(gap) if gap.kind == missed),
         "{}",
@@ -190,7 +191,7 @@ fn what_was_missed_elsewhere_alone_is_something_to_read() {
     queue.add_missed(3);
     assert!(!queue.is_empty());
     let delivered = drain(&mut queue);
-    let missed = GapKind::Lagged { missed: 3, reset: false };
+    let missed = GapKind::lagged(3, false);
     assert!(
         matches!(&delivered[..], [DomainEvent::Gap(gap)] if gap.kind == missed),
         "{delivered:?}"

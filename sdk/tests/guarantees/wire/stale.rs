@@ -294,7 +294,7 @@ async fn a_list_older_than_a_dropped_event_is_stale() {
 }
 
 fn refusal() -> Error {
-    Error::Protocol { detail: "no list for you".into() }
+    Error::protocol("no list for you")
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,24 +1,26 @@
-//! How a libvirtd is started.
+//! The configuration of a libvirtd.
 
 use std::fmt::Write as _;
 
 use super::Home;
 
-/// How to start a [`Libvirtd`](super::Libvirtd). By value: `Config::default().max_clients(2)`.
+/// The configuration of a [`Libvirtd`](super::Libvirtd), by value:
+/// `Config::default().max_clients(2)`.
 #[non_exhaustive]
 #[derive(Clone, Debug, Default)]
 pub struct Config {
-    /// How many clients it serves; the next one waits until another leaves. Default: libvirtd's own,
-    /// 5,000.
+    /// The number of clients that it serves; the next one waits until another leaves. Default:
+    /// libvirtd's own, 5,000.
     pub max_clients: Option<u32>,
-    /// After how many seconds of a client's silence the daemon asks whether it lives, and how many
-    /// times, before it hangs up. Default: libvirtd's own, 5 s and 5 times.
+    /// The seconds of a client's silence before a ping, and the number of pings without a reply
+    /// before the daemon hangs up. Default: libvirtd's own, 5 s and 5.
     pub keepalive: Option<(u32, u32)>,
-    /// Whether to listen on a port of the loopback address too, without authentication. Default: no.
+    /// Whether it also listens on a port of the loopback address, without authentication. Default:
+    /// no.
     pub tcp: bool,
-    /// Whether it is to run containers (`lxc:///`), for which it needs root. Default: no.
+    /// Whether it runs containers (`lxc:///`), which needs root. Default: no.
     pub lxc: bool,
-    /// What it calls its host, for which it needs root: two daemons of different names can migrate guests
+    /// The name of its host, which needs root: two daemons with different names can migrate guests
     /// to each other. Default: the machine's name.
     pub host: Option<String>,
     /// Whether it runs a hook at each step of a QEMU guest's life:
@@ -85,7 +87,8 @@ impl Config {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{line}");
         };
-        // One that is known keeps dmidecode out of it; hosts that migrate to each other have two.
+        // A configured uuid saves a run of dmidecode. It depends on the name, since libvirt refuses
+        // to migrate between hosts of the same uuid.
         let number = self
             .host
             .iter()
@@ -96,12 +99,14 @@ impl Config {
         set(format_args!("log_outputs = \"3:file:{}\"", home.path("log/daemon").display()));
         if let Some(clients) = self.max_clients {
             set(format_args!("max_clients = {clients}"));
+            // A separate limit, for clients that have not authenticated yet. Its default is 20.
             set(format_args!("max_anonymous_clients = {clients}"));
         }
         if let Some((seconds, count)) = self.keepalive {
             set(format_args!("keepalive_interval = {seconds}\nkeepalive_count = {count}"));
         }
         if let Some(port) = port {
+            // TLS is on by default when it listens, and without certificates libvirtd exits.
             set(format_args!("listen_tls = 0\nlisten_tcp = 1\nauth_tcp = \"none\""));
             set(format_args!("listen_addr = \"127.0.0.1\"\ntcp_port = \"{port}\""));
         }

@@ -1,4 +1,4 @@
-//! The daemon's program, and the library that stands in for the hypervisor's.
+//! The daemon's program, and the library that replaces the hypervisor's.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -9,13 +9,13 @@ use tokio::process::Command;
 
 use crate::servers::{LaunchError, target_directory};
 
-/// Names the program, where it is not at one of the usual places.
+/// The environment variable with the path of the program.
 const VARIABLE: &str = "VIREVENT_XENSTORED";
 
-/// Where Debian's package has it, installed or unpacked.
+/// The path of the program in Debian's package.
 const PLACE: &str = "usr/lib/xen-4.17/bin/xenstored";
 
-/// The libraries that [`SHIM`] stands in for.
+/// The libraries that [`SHIM`] replaces.
 const LIBRARIES: [&str; 3] = ["libxenctrl.so.4.17", "libxenevtchn.so.1", "libxengnttab.so.1"];
 
 const SHIM: &str = include_str!("shim.c");
@@ -34,13 +34,14 @@ pub(super) fn find() -> Result<PathBuf, LaunchError> {
     places.find(|place| place.is_file()).ok_or(LaunchError::NoXenstored)
 }
 
-/// Makes a directory with the libraries in it.
+/// Makes a directory with the replaced libraries in it.
 pub(super) async fn lay_libraries(directory: &Path) -> Result<(), LaunchError> {
     fs::create_dir(directory).map_err(LaunchError::io("make a directory"))?;
     let mut hasher = DefaultHasher::new();
+    // In the name, so that a changed source is compiled again.
     SHIM.hash(&mut hasher);
     let name = format!("xenstored-shim-{:016x}.so", hasher.finish());
-    // It takes a fifth of a second: once per machine is enough.
+    // Compiling takes 0.2 s, so the library is kept for later tests.
     let kept = target_directory().map_or_else(|| directory.into(), |target| target.join("tmp"));
     let library = kept.join(name);
     if !library.exists() {
@@ -56,7 +57,8 @@ async fn compile(directory: &Path, library: &Path) -> Result<(), LaunchError> {
     fs::create_dir_all(directory).map_err(LaunchError::io("make a directory"))?;
     let work = tempfile::Builder::new().prefix("shim").tempdir_in(directory);
     let work = work.map_err(LaunchError::io("make a temporary directory"))?;
-    let (source, made) = (work.path().join("shim.c"), work.path().join("shim.so"));
+    let source = work.path().join("shim.c");
+    let made = work.path().join("shim.so");
     fs::write(&source, SHIM).map_err(LaunchError::io("write the library's source"))?;
     let output = Command::new("cc")
         .args(["-shared", "-fPIC", "-O1", "-o"])
@@ -68,6 +70,6 @@ async fn compile(directory: &Path, library: &Path) -> Result<(), LaunchError> {
         let message = String::from_utf8_lossy(&output.stderr).into_owned();
         return Err(LaunchError::Command { command: "cc -shared shim.c".into(), message });
     }
-    // In one step, since other tests may look on.
+    // By rename, since another test may be about to load it.
     fs::rename(&made, library).map_err(LaunchError::io("move the library to its place"))
 }

@@ -1,16 +1,17 @@
 /*
- * The three libraries through which a C xenstored of Xen 4.17 talks to the hypervisor, without one.
+ * A replacement, without Xen, for the three libraries through which the C xenstored of Xen 4.17 talks
+ * to the hypervisor.
  *
- * The daemon asks two things of Xen: how a domain fares, and to be woken when that may have changed
- * (the VIRQ_DOM_EXC). Both come from the test here:
+ * The daemon needs two things of Xen: the state of a domain, and a wakeup when a state may have changed
+ * (the VIRQ_DOM_EXC). Here the test provides both:
  *
  *   $XENSTORED_ORACLE/<domid>   a file with the domain's state: "running", "shutdown", "crashed" or
  *                               "dying"; no file, no such domain
  *   SIGUSR1                     raises the VIRQ
  *
- * The rest (event channels to guests, grants of their pages) succeeds and does nothing: guests do
- * not talk to this daemon. It stands in for libxenctrl, libxenevtchn and libxengnttab by their names,
- * in a directory of LD_LIBRARY_PATH, and defines what the daemon takes from them and no more.
+ * All else (event channels to guests, grants of their pages) succeeds and does nothing, since guests do
+ * not talk to this daemon. It is linked as libxenctrl, libxenevtchn and libxengnttab in a directory of
+ * LD_LIBRARY_PATH, and defines only the functions that the daemon uses.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -29,15 +30,15 @@
 #define PAGE 4096
 #define VIRQ_PORT 7
 
-static int dummy;       /* what every handle points to */
-static int virqs = -1;  /* an eventfd: VIRQs that the daemon has not taken yet */
+static int dummy;       /* the target of every handle */
+static int virqs = -1;  /* an eventfd: VIRQs that the daemon has not read yet */
 
 static void raise_virq(int number)
 {
     eventfd_write(virqs, 1);
 }
 
-/* Before main: a test may signal as soon as there is a process. */
+/* Before main: a test may send the signal as soon as the process exists. */
 __attribute__((constructor)) static void prepare(void)
 {
     struct sigaction action = { .sa_handler = raise_virq, .sa_flags = SA_RESTART };
@@ -46,7 +47,7 @@ __attribute__((constructor)) static void prepare(void)
     sigaction(SIGUSR1, &action, NULL);
 }
 
-/* A file without a name, in the place of one in /proc/xen. */
+/* A file without a name that replaces one in /proc/xen. */
 static int fake_file(const char *text, off_t size)
 {
     int fd = memfd_create("xen", 0);
@@ -61,10 +62,10 @@ static int fake_file(const char *text, off_t size)
 }
 
 /*
- * Dom0's own ring: the number of its event channel is read from one file, its page is mapped from
- * another. The page stays zero: an idle ring.
+ * The daemon reads the event channel of dom0's ring from one file and maps its page from another. The
+ * page stays zero: an idle ring.
  *
- * The daemon finds this `open` before libc's, which openat() stands in for.
+ * The dynamic linker finds this `open` before libc's, so other files are opened by openat().
  */
 int open(const char *path, int flags, ...)
 {
@@ -85,7 +86,7 @@ int open(const char *path, int flags, ...)
 
 int open64(const char *path, int flags, ...) __attribute__((alias("open")));
 
-/* What the test says of a domain. Of dom0, which always runs, it says nothing. */
+/* Reads the state that the test has set. Dom0 has none: it always runs. */
 static bool read_state(uint32_t domid, char *state, size_t size)
 {
     const char *oracle = getenv("XENSTORED_ORACLE");
@@ -105,7 +106,7 @@ static bool read_state(uint32_t domid, char *state, size_t size)
     return length > 0;
 }
 
-/* libxenctrl: how domains fare. */
+/* libxenctrl: the states of domains. */
 
 void *xc_interface_open(void *ignored, void *ignored_too, unsigned int flags)
 {
@@ -118,8 +119,8 @@ int xc_interface_close(void *handle)
 }
 
 /*
- * Of the first domain from `domid` on. `answer` begins with these words: the domain's id, a label, and
- * a word of bits. Says 0 (none from there on), and another id, when there is no such domain.
+ * The state of the first domain from `domid` on. `answer` begins with the domain's id, a label, and a
+ * word of bits. Returns 0 and another id if there is no such domain.
  */
 int xc_domain_getinfo(void *handle, uint32_t domid, unsigned int max, uint32_t *answer)
 {
@@ -168,7 +169,7 @@ int xenevtchn_bind_virq(void *handle, unsigned int virq)
     return VIRQ_PORT;
 }
 
-/* Each guest's port is another: the daemon tells its domains apart by them. */
+/* A different port for each guest, since the daemon finds domains by their port. */
 int xenevtchn_bind_interdomain(void *handle, uint32_t domid, uint32_t its_port)
 {
     static int last = 100;
@@ -198,7 +199,7 @@ int xenevtchn_unmask(void *handle, uint32_t port)
     return 0;
 }
 
-/* libxengnttab: a page of zeroes for the ring of each guest that exists. */
+/* libxengnttab: a page of zeros as the ring of each guest that exists. */
 
 void *xengnttab_open(void *ignored, unsigned int flags)
 {

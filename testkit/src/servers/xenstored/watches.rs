@@ -1,4 +1,4 @@
-//! What a daemon's report of its memory says of its clients.
+//! A daemon's clients and their watches, from its memory report.
 //!
 //! The report is an indented tree of what is allocated: a line has a name and, from a fixed column
 //! on, "contains N bytes in M blocks". A connection has its watches below it, and a watch its path
@@ -14,7 +14,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::xen::{Hands, ToolstackError, terminated};
+use crate::toolstack::{ToolstackBackend, ToolstackError, terminated};
 
 const CONTROL: u32 = 0;
 
@@ -22,7 +22,7 @@ const CONTROL: u32 = 0;
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Watch {
-    /// Whose it is: a number that is the same for watches of one connection, within one report.
+    /// The connection, by a number that is the same for all its watches within one report.
     pub connection: usize,
     /// The path that is watched.
     pub path: String,
@@ -30,20 +30,26 @@ pub struct Watch {
     pub token: String,
 }
 
-/// The watches of all connections, by way of a report in this file.
-pub(super) fn read(hands: &dyn Hands, file: &Path) -> Result<Vec<Watch>, ToolstackError> {
-    Ok(parse(&report(hands, file)?).1)
+/// The watches of all connections. The daemon writes its report to `file`.
+pub(super) fn read(
+    backend: &dyn ToolstackBackend,
+    file: &Path,
+) -> Result<Vec<Watch>, ToolstackError> {
+    Ok(parse(&report(backend, file)?).1)
 }
 
-/// How many connections there are, but for the one that asks.
-pub(super) fn connections(hands: &dyn Hands, file: &Path) -> Result<usize, ToolstackError> {
-    Ok(parse(&report(hands, file)?).0.saturating_sub(1))
+/// The number of connections, without the one that asks.
+pub(super) fn connections(
+    backend: &dyn ToolstackBackend,
+    file: &Path,
+) -> Result<usize, ToolstackError> {
+    Ok(parse(&report(backend, file)?).0.saturating_sub(1))
 }
 
-fn report(hands: &dyn Hands, file: &Path) -> Result<String, ToolstackError> {
-    // The daemon appends, and has closed the file when it answers.
+fn report(backend: &dyn ToolstackBackend, file: &Path) -> Result<String, ToolstackError> {
+    // The daemon appends to the file, and has closed it when it replies.
     let _ = fs::remove_file(file);
-    hands.call(CONTROL, 0, &terminated(&["memreport", &file.display().to_string()]))?;
+    backend.call(CONTROL, 0, &terminated(&["memreport", &file.display().to_string()]))?;
     fs::read(file).map(|text| String::from_utf8_lossy(&text).into_owned()).map_err(|source| {
         ToolstackError::Unreachable { request: "the daemon's report".into(), source }
     })
@@ -51,7 +57,9 @@ fn report(hands: &dyn Hands, file: &Path) -> Result<String, ToolstackError> {
 
 /// The connections to a socket, and the watches.
 fn parse(report: &str) -> (usize, Vec<Watch>) {
-    let (mut connections, mut of_domains, mut watches) = (0, 0, Vec::new());
+    let mut connections = 0;
+    let mut of_domains = 0;
+    let mut watches = Vec::new();
     let mut lines = report.lines().map(name);
     while let Some(line) = lines.next() {
         match line {
@@ -61,16 +69,18 @@ fn parse(report: &str) -> (usize, Vec<Watch>) {
             "struct watch" => {
                 // Each was allocated before the one above it: the token last.
                 let mut next = || lines.next().unwrap_or_default().to_owned();
-                let (token, path) = (next(), next());
+                let token = next();
+                let path = next();
                 watches.push(Watch { connection: connections, path, token });
             }
             _ => {}
         }
     }
+    // The rings of domains, dom0's included, are connections too, but none of a client.
     (connections - of_domains.min(connections), watches)
 }
 
-/// What a line is about.
+/// The name in a line of the report.
 fn name(line: &str) -> &str {
     let name = line.rsplit_once(" contains ").map_or(line, |(name, _)| name);
     name.trim()
@@ -80,7 +90,7 @@ fn name(line: &str) -> &str {
 mod tests {
     use super::*;
 
-    /// As xenstored 4.17 reports.
+    /// A report of xenstored 4.17.
     const REPORT: &str = "\
 full talloc report on 'null_context' (total 34067 bytes in 25 blocks)
     autofree_context               contains  34020 bytes in  19 blocks (ref 0)
@@ -100,7 +110,7 @@ full talloc report on 'null_context' (total 34067 bytes in 25 blocks)
 ";
 
     #[test]
-    fn a_report_tells_connections_and_their_watches() {
+    fn report_yields_connections_and_their_watches() {
         let watch = |path: &str, token: &str| Watch {
             connection: 2,
             path: path.into(),

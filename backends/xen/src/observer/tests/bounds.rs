@@ -1,46 +1,45 @@
-//! What an observer holds while nothing is answered.
+//! The bounds of an observer's memory while no reply comes.
 
 use super::*;
-use crate::observer::phase::Phase;
 use crate::wire::{Header, packet};
 
-/// An observer on its own that has listed `domains`, with its store and what it emits.
-pub(super) struct Bench {
-    pub(super) store: Store,
+/// An observer and its store, without a driver. The batch has what it reports.
+pub(super) struct ObserverHarness {
+    pub(super) store: MemoryStore,
     pub(super) observer: Observer,
     pub(super) batch: Batch,
     decoder: Decoder,
     reversed: bool,
 }
 
-impl Bench {
+impl ObserverHarness {
     pub(super) fn synced(domains: u16) -> Self {
-        let rig = Rig::default();
-        rig.fill(domains);
-        let store = std::mem::take(&mut *rig.store.lock().unwrap());
+        let harness = Harness::default();
+        harness.fill(domains);
+        let store = std::mem::take(&mut *harness.store.lock().unwrap());
         Self::of(store, false)
     }
 
-    /// With `reversed` of all that waits what was sent last is read first.
-    pub(super) fn of(store: Store, reversed: bool) -> Self {
-        let observer = Observer::new("h".into(), false, false, Past::default());
-        let mut bench = Self {
+    /// With `reversed`, of all queued packets the newest is read first.
+    pub(super) fn of(store: MemoryStore, reversed: bool) -> Self {
+        let observer = Observer::new("h".into(), false, false, PreviousRuns::default());
+        let mut harness = Self {
             reversed,
             store,
             observer,
             batch: Batch::new("xenstore:", "h"),
             decoder: Decoder::of_replies(),
         };
-        bench.observer.set_interest(&[Kind::Lifecycle].into_iter().collect(), 1);
-        bench.observer.request_list(2);
-        bench.serve();
-        assert_eq!(bench.observer.phase, Phase::Telling);
-        // The looks that follow an introduction, as setting the watch seems to be, are over.
-        while let Some(at) = bench.observer.deadline(TIMEOUT) {
-            bench.observer.ring(at, TIMEOUT).unwrap();
-            bench.serve();
+        harness.observer.set_interest(&[Kind::Lifecycle].into_iter().collect(), 1);
+        harness.observer.request_list(2);
+        harness.serve();
+        assert_eq!(harness.observer.state(), "live");
+        // Setting the watch fires an event like that of an introduction. The lists that follow it are read here.
+        while let Some(at) = harness.observer.deadline(TIMEOUT) {
+            harness.observer.ring(at, TIMEOUT).unwrap();
+            harness.serve();
         }
-        bench
+        harness
     }
 
     /// Lets the store answer, and the observer ask, until there is nothing more to ask.
@@ -62,18 +61,18 @@ impl Bench {
         }
     }
 
-    /// The observer asks what it can.
+    /// Lets the observer send its requests.
     pub(super) fn write(&mut self) {
-        // The first may end a phase of registration, the second begins the next.
+        // The first pump may end a stage, and the second begins the next.
         self.observer.pump(Instant::now(), &mut self.batch);
         self.observer.pump(Instant::now(), &mut self.batch);
-        let unwritten = self.observer.client.unwritten();
+        let unwritten = self.observer.pipeline.unwritten();
         self.store.take(unwritten);
         let bytes = unwritten.len();
-        self.observer.client.wrote(bytes);
+        self.observer.pipeline.wrote(bytes);
     }
 
-    /// These bytes come from the store.
+    /// Lets the observer read these bytes.
     pub(super) fn read(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             bytes = &bytes[self.decoder.push(bytes)..];
@@ -86,7 +85,7 @@ impl Bench {
 
 #[test]
 fn events_take_no_memory_while_requests_are_unanswered() {
-    let mut bench = Bench::synced(200);
+    let mut harness = ObserverHarness::synced(200);
     for round in 0..20_000_u32 {
         let domid = round % 200 + 1;
         let mut bytes = Vec::new();
@@ -96,12 +95,12 @@ fn events_take_no_memory_while_requests_are_unanswered() {
             let pieces = [path.as_bytes(), token.as_bytes()];
             packet(&mut bytes, &Header::watch_event(), &pieces).unwrap();
         }
-        bench.read(&bytes);
-        bench.write();
+        harness.read(&bytes);
+        harness.write();
     }
-    assert_eq!(bench.store.inbox.len(), 64, "as many requests as may be unanswered");
-    let waiting = bench.observer.queue.len() + bench.observer.urgent.len();
+    assert_eq!(harness.store.inbox.len(), 64, "as many requests as may be pending");
+    let waiting = harness.observer.domains.queued();
     assert!(waiting <= 400, "{waiting} entries for 200 domains");
-    bench.serve();
-    assert!(bench.observer.queue.is_empty() && bench.observer.urgent.is_empty());
+    harness.serve();
+    assert_eq!(harness.observer.domains.queued(), 0);
 }

@@ -1,196 +1,199 @@
-//! Domains that come, go, and are written bit by bit.
+//! Domains that start, end, and are written in steps.
 
-use super::bounds::Bench;
+use super::bounds::ObserverHarness;
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn what_is_there_is_told_first_and_then_what_changes() {
-    let rig = Rig::default();
-    rig.act(|store| store.start(3, 3, "web"));
-    rig.act(|store| store.write_down(4, 4, "being-built"));
-    let mut told = Told(rig.events().await);
+async fn existing_domains_come_first_and_then_changes() {
+    let harness = Harness::default();
+    harness.act(|store| store.start(3, 3, "web"));
+    harness.act(|store| store.write_down(4, 4, "being-built"));
+    let mut events = EventLines(harness.events().await);
     assert_eq!(
-        told.lines().await,
+        events.lines().await,
         ["web[3] existing (running)", "synced with xenstore: (1 domain)"]
     );
-    rig.act(|store| store.introduce(4));
-    assert_eq!(told.lines().await, ["being-built[4] started"]);
-    rig.act(|store| store.destroy(3));
-    assert_eq!(told.lines().await, ["web[3] stopped"]);
+    harness.act(|store| store.introduce(4));
+    assert_eq!(events.lines().await, ["being-built[4] started"]);
+    harness.act(|store| store.destroy(3));
+    assert_eq!(events.lines().await, ["web[3] stopped"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_half_written_when_the_stream_begins_is_told_as_started_once_it_is_whole() {
-    let rig = Rig::default();
-    rig.act(|store| {
+async fn a_domain_incomplete_at_first_is_started_once_complete() {
+    let harness = Harness::default();
+    harness.act(|store| {
         store.start(3, 3, "web");
         store.request(3, "poweroff");
         store.write("/local/domain/4/name", "half");
         store.introduce(4);
     });
-    let mut told = Told(rig.events().await);
+    let mut events = EventLines(harness.events().await);
     let existing = ["web[3] existing (shutting_down (user))", "synced with xenstore: (1 domain)"];
-    assert_eq!(told.lines().await, existing);
-    rig.act(|store| store.write("/local/domain/4/vm", "/vm/00000000-0000-0000-0000-000000000004"));
-    assert_eq!(told.lines().await, ["half[4] started"]);
-    rig.act(|store| store.destroy(3));
-    assert_eq!(told.lines().await, ["web[3] stopped (shutdown)"]);
+    assert_eq!(events.lines().await, existing);
+    harness
+        .act(|store| store.write("/local/domain/4/vm", "/vm/00000000-0000-0000-0000-000000000004"));
+    assert_eq!(events.lines().await, ["half[4] started"]);
+    harness.act(|store| store.destroy(3));
+    assert_eq!(events.lines().await, ["web[3] stopped (shutdown)"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_id_that_another_domain_has_got_is_a_stop_and_a_start_and_no_rename() {
-    let rig = Rig::default();
-    rig.act(|store| store.start(3, 3, "web"));
-    let mut told = rig.synced().await;
-    rig.act(|store| store.write_down(3, 4, "db"));
-    assert_eq!(told.lines().await, ["web[3] stopped", "db[3] started"]);
+async fn a_reused_id_is_a_stop_and_a_start() {
+    let harness = Harness::default();
+    harness.act(|store| store.start(3, 3, "web"));
+    let mut events = harness.synced().await;
+    harness.act(|store| store.write_down(3, 4, "db"));
+    assert_eq!(events.lines().await, ["web[3] stopped", "db[3] started"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_that_is_written_anew_long_after_it_went_is_found_although_nothing_is_introduced() {
-    let rig = Rig::default();
-    rig.act(|store| store.start(3, 3, "web"));
-    let mut told = rig.synced().await;
-    assert!(told.within(Duration::from_secs(10)).await.is_empty());
-    rig.act(|store| store.remove("/local/domain/3"));
-    assert_eq!(told.lines().await, ["web[3] stopped"]);
-    assert!(told.within(Duration::from_secs(10)).await.is_empty());
-    rig.act(|store| store.write_down(3, 4, "db"));
-    assert_eq!(told.within(Duration::from_secs(20)).await, ["db[3] started"]);
+async fn a_directory_written_again_is_found_without_an_introduction() {
+    let harness = Harness::default();
+    harness.act(|store| store.start(3, 3, "web"));
+    let mut events = harness.synced().await;
+    assert!(events.within(Duration::from_secs(10)).await.is_empty());
+    harness.act(|store| store.remove("/local/domain/3"));
+    assert_eq!(events.lines().await, ["web[3] stopped"]);
+    assert!(events.within(Duration::from_secs(10)).await.is_empty());
+    harness.act(|store| store.write_down(3, 4, "db"));
+    assert_eq!(events.within(Duration::from_secs(20)).await, ["db[3] started"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_domain_that_came_and_went_between_two_looks_is_told_as_a_new_run() {
-    let rig = Rig::default();
-    rig.act(|store| store.start(3, 1, "web"));
-    let mut told = rig.synced().await;
-    rig.act(|store| {
+async fn a_restart_between_two_looks_is_a_new_run() {
+    let harness = Harness::default();
+    harness.act(|store| store.start(3, 1, "web"));
+    let mut events = harness.synced().await;
+    harness.act(|store| {
         store.destroy(3);
         store.start(4, 1, "web");
     });
-    assert_eq!(told.lines().await, ["web[3] stopped", "web[4] started"]);
-    rig.act(|store| {
+    assert_eq!(events.lines().await, ["web[3] stopped", "web[4] started"]);
+    harness.act(|store| {
         store.start(5, 5, "unseen");
         store.destroy(5);
     });
-    assert!(told.lines().await.is_empty());
+    assert!(events.lines().await.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_partly_written_domain_is_told_once_it_is_whole() {
-    let rig = Rig::default();
-    let mut told = rig.synced().await;
-    rig.act(|store| {
+async fn an_incomplete_domain_starts_once_it_is_complete() {
+    let harness = Harness::default();
+    let mut events = harness.synced().await;
+    harness.act(|store| {
         store.write("/local/domain/3/domid", "3");
         store.introduce(3);
     });
-    assert!(told.lines().await.is_empty());
-    rig.act(|store| store.write("/local/domain/3/name", "web"));
-    assert!(told.lines().await.is_empty());
-    rig.act(|store| store.write("/local/domain/3/vm", "/vm/00000000-0000-0000-0000-000000000007"));
-    assert_eq!(told.lines().await, ["web[3] started"]);
+    assert!(events.lines().await.is_empty());
+    harness.act(|store| store.write("/local/domain/3/name", "web"));
+    assert!(events.lines().await.is_empty());
+    harness
+        .act(|store| store.write("/local/domain/3/vm", "/vm/00000000-0000-0000-0000-000000000007"));
+    assert_eq!(events.lines().await, ["web[3] started"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_domain_that_nobody_completes_is_told_after_5_s_and_not_before() {
-    let rig = Rig::default();
-    let mut told = rig.synced().await;
-    rig.act(|store| {
+async fn an_incomplete_domain_starts_after_5_s_and_not_before() {
+    let harness = Harness::default();
+    let mut events = harness.synced().await;
+    harness.act(|store| {
         store.write("/local/domain/3/domid", "3");
         store.introduce(3);
     });
-    assert!(told.within(LIMIT - Duration::from_millis(100)).await.is_empty());
-    assert_eq!(told.lines().await.len(), 0);
-    assert_eq!(told.within(Duration::from_secs(1)).await, ["Domain-3[3] started"]);
-    rig.act(|store| store.write("/local/domain/3/name", "web"));
+    assert!(events.within(INCOMPLETE_LIMIT - Duration::from_millis(100)).await.is_empty());
+    assert_eq!(events.lines().await.len(), 0);
+    assert_eq!(events.within(Duration::from_secs(1)).await, ["Domain-3[3] started"]);
+    harness.act(|store| store.write("/local/domain/3/name", "web"));
     let renamed = ["Domain-3[3] undefined (renamed)", "web[3] defined (renamed)"];
-    assert_eq!(told.lines().await, renamed);
-    rig.act(|store| store.write("/local/domain/3/vm", "/vm/00000000-0000-0000-0000-000000000007"));
-    assert_eq!(told.lines().await, ["web[3] stopped", "web[3] started"]);
+    assert_eq!(events.lines().await, renamed);
+    harness
+        .act(|store| store.write("/local/domain/3/vm", "/vm/00000000-0000-0000-0000-000000000007"));
+    assert_eq!(events.lines().await, ["web[3] stopped", "web[3] started"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_domain_that_gets_its_place_only_after_it_was_introduced_is_found() {
-    let rig = Rig::default();
-    let mut told = rig.synced().await;
-    rig.act(|store| store.introduce(3));
-    assert!(told.within(Duration::from_secs(1)).await.is_empty());
-    rig.act(|store| store.write_down(3, 3, "web"));
-    assert_eq!(told.within(Duration::from_secs(3)).await, ["web[3] started"]);
+async fn a_directory_made_after_the_introduction_is_found() {
+    let harness = Harness::default();
+    let mut events = harness.synced().await;
+    harness.act(|store| store.introduce(3));
+    assert!(events.within(Duration::from_secs(1)).await.is_empty());
+    harness.act(|store| store.write_down(3, 3, "web"));
+    assert_eq!(events.within(Duration::from_secs(3)).await, ["web[3] started"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_is_looked_for_until_5_s_after_an_introduction_however_it_is_made() {
+async fn a_directory_is_searched_for_5_s_after_an_introduction() {
     for has_depth in [false, true] {
-        let rig = Rig::default();
-        rig.act(|store| store.has_depth = has_depth);
-        let mut told = rig.synced().await;
-        rig.act(|store| store.introduce(3));
-        assert!(told.within(LIMIT - Duration::from_millis(100)).await.is_empty());
-        // What is written into a place makes the place, and that fires no watch of the place itself.
-        rig.act(|store| {
+        let harness = Harness::default();
+        harness.act(|store| store.has_depth = has_depth);
+        let mut events = harness.synced().await;
+        harness.act(|store| store.introduce(3));
+        assert!(events.within(INCOMPLETE_LIMIT - Duration::from_millis(100)).await.is_empty());
+        // A write below a missing directory makes the directory, and fires no watch of the directory itself.
+        harness.act(|store| {
             store.write("/local/domain/3/vm", "/vm/00000000-0000-0000-0000-000000000007");
             store.write("/local/domain/3/name", "web");
         });
-        assert_eq!(told.within(Duration::from_secs(600)).await, ["web[3] started"]);
+        assert_eq!(events.within(Duration::from_secs(600)).await, ["web[3] started"]);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_migration_within_the_host_is_told_as_where_it_went_to() {
-    let rig = Rig::default();
-    rig.act(|store| store.start(3, 1, "web"));
-    let mut told = rig.synced().await;
-    rig.act(|store| store.start(4, 1, "web--incoming"));
-    // As one look finds it, they change places.
-    let lines = told.lines().await;
+async fn a_local_migration_moves_to_the_new_domain() {
+    let harness = Harness::default();
+    harness.act(|store| store.start(3, 1, "web"));
+    let mut events = harness.synced().await;
+    harness.act(|store| store.start(4, 1, "web--incoming"));
+    // One look finds both changes.
+    let lines = events.lines().await;
     assert!(lines.contains(&"web[3] stopped".into()), "{lines:?}");
     assert_eq!(lines.last().unwrap(), "web--incoming[4] started");
-    // It fails, and the domain runs on where it was.
-    rig.act(|store| store.destroy(4));
-    assert_eq!(told.lines().await, ["web--incoming[4] stopped", "web[3] started"]);
-    rig.act(|store| store.destroy(3));
-    assert_eq!(told.lines().await, ["web[3] stopped"]);
+    // The migration fails, and the domain runs on where it was.
+    harness.act(|store| store.destroy(4));
+    assert_eq!(events.lines().await, ["web--incoming[4] stopped", "web[3] started"]);
+    harness.act(|store| store.destroy(3));
+    assert_eq!(events.lines().await, ["web[3] stopped"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_two_domains_with_one_uuid_all_report_the_later() {
-    // Whichever number it has, and whichever comes first in the alphabet.
+async fn all_sources_report_the_later_domain_of_one_uuid() {
+    // Neither the numbers decide nor their order as text.
     for (first, second) in [(3, 4), (4, 3), (10, 9)] {
         for is_late in [false, true] {
-            let rig = Rig::default();
-            rig.act(|store| store.start(first, 1, "web"));
-            let mut told = if is_late { None } else { Some(rig.synced().await) };
-            rig.act(|store| store.start(second, 1, "copy"));
-            if let Some(told) = &mut told {
-                let lines = told.lines().await;
+            let harness = Harness::default();
+            harness.act(|store| store.start(first, 1, "web"));
+            let mut events = if is_late { None } else { Some(harness.synced().await) };
+            harness.act(|store| store.start(second, 1, "copy"));
+            if let Some(events) = &mut events {
+                let lines = events.lines().await;
                 assert_eq!(lines.last().unwrap(), &format!("copy[{second}] started"));
             }
-            let mut told = match told {
-                Some(told) => told,
+            let mut events = match events {
+                Some(events) => events,
                 None => {
-                    let mut told = Told(rig.events().await);
-                    let lines = told.lines().await;
+                    let mut events = EventLines(harness.events().await);
+                    let lines = events.lines().await;
                     assert_eq!(lines[0], format!("copy[{second}] existing (running)"));
-                    told
+                    events
                 }
             };
-            // The other is reported once the later one has ended.
-            rig.act(|store| store.destroy(second));
+            // The earlier one is reported once the later one has ended.
+            harness.act(|store| store.destroy(second));
             let expected = [format!("copy[{second}] stopped"), format!("web[{first}] started")];
-            assert_eq!(told.lines().await, expected);
+            assert_eq!(events.lines().await, expected);
         }
     }
 }
 
 #[test]
-fn the_later_of_one_uuid_is_found_whichever_answers_first() {
+fn the_later_domain_of_one_uuid_is_listed_in_any_order() {
     for reversed in [false, true] {
-        let mut store = Store::default();
+        let mut store = MemoryStore::default();
         store.start(4, 1, "web");
         store.start(3, 1, "copy");
-        let bench = Bench::of(store, reversed);
-        let listed = bench.observer.listed();
+        let harness = ObserverHarness::of(store, reversed);
+        let listed = harness.observer.domains.listed();
         assert_eq!(listed.len(), 1);
         assert_eq!(listed[0].domain.name(), "copy");
     }

@@ -1,10 +1,11 @@
-//! The whole way from a store to a stream, without a socket and on paused time, in whatever order the
-//! test wants requests served and packets read.
+//! The observer between a store in memory and a driver, without a socket and on paused time. The test decides in
+//! which order requests are served and packets are read.
 
 mod bounds;
 mod lives;
 mod random;
 mod requests;
+mod states;
 mod store;
 mod verify;
 
@@ -16,37 +17,38 @@ use tokio::time::Instant;
 use virevent::driver::{self, Batch, Connect, Driver, Interest, Reconnect};
 use virevent::{DomainEvent, Error, EventSource, EventStream, Kind, Kinds, Options};
 
-use self::store::Store;
-use super::{LIMIT, Observer, Past};
+use self::store::MemoryStore;
+use super::domains::INCOMPLETE_LIMIT;
+use super::{Observer, PreviousRuns};
 use crate::wire::Decoder;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A store, and how it and its client take turns.
+/// A store and its client, which take turns.
 #[derive(Clone, Debug, Default)]
-struct Rig {
-    store: Arc<Mutex<Store>>,
+struct Harness {
+    store: Arc<Mutex<MemoryStore>>,
     changed: Arc<Notify>,
-    past: Arc<Mutex<Past>>,
-    /// Decides whose turn it is; without it all is served at once and read at once.
+    previous: Arc<Mutex<PreviousRuns>>,
+    /// Decides whose turn it is. Without it everything is served at once and read at once.
     random: Option<Arc<Mutex<fastrand::Rng>>>,
     with_dom0: bool,
     is_device: bool,
-    /// How often the driver verifies; never if it is zero.
+    /// The driver's interval of verification; zero disables it.
     verify: Duration,
-    /// Of the driver's jitter.
+    /// The seed of the driver's jitter.
     seed: u64,
 }
 
-impl Rig {
-    /// Does something to the store.
-    fn act<T>(&self, act: impl FnOnce(&mut Store) -> T) -> T {
+impl Harness {
+    /// Changes the store, and wakes its client.
+    fn act<T>(&self, act: impl FnOnce(&mut MemoryStore) -> T) -> T {
         let done = act(&mut self.store.lock().unwrap());
         self.changed.notify_one();
         done
     }
 
-    /// Has so many domains run as if they had always been there.
+    /// Adds running domains without any event.
     fn fill(&self, domains: u16) {
         self.act(|store| {
             store.nodes.insert("/local/domain".into(), Vec::new());
@@ -71,29 +73,29 @@ impl Rig {
         self.source().subscribe_with(options).await.unwrap()
     }
 
-    /// A stream that has told what there is.
-    async fn synced(&self) -> Told {
-        let mut told = Told(self.events().await);
-        let lines = told.lines().await;
+    /// A stream that is synced.
+    async fn synced(&self) -> EventLines {
+        let mut events = EventLines(self.events().await);
+        let lines = events.lines().await;
         assert!(lines.last().unwrap().starts_with("synced"), "{lines:?}");
-        told
+        events
     }
 }
 
-struct Told(EventStream);
+struct EventLines(EventStream);
 
-impl Told {
-    /// All that is told until nothing more comes, in far less than a second.
+impl EventLines {
+    /// The events until none comes for 50 ms, as text.
     async fn lines(&mut self) -> Vec<String> {
         self.within(Duration::from_millis(50)).await
     }
 
-    /// All that is told until nothing more comes for so long.
+    /// The events until none comes for so long, as text.
     async fn within(&mut self, time: Duration) -> Vec<String> {
-        self.events(time).await.iter().map(ToString::to_string).collect()
+        self.received(time).await.iter().map(ToString::to_string).collect()
     }
 
-    async fn events(&mut self, time: Duration) -> Vec<DomainEvent> {
+    async fn received(&mut self, time: Duration) -> Vec<DomainEvent> {
         use futures::StreamExt;
         let mut events = Vec::new();
         while let Ok(event) = tokio::time::timeout(time, self.0.next()).await {
@@ -103,7 +105,7 @@ impl Told {
     }
 }
 
-impl Connect for Rig {
+impl Connect for Harness {
     type Session = Session;
 
     fn uri(&self) -> &str {
@@ -115,27 +117,27 @@ impl Connect for Rig {
     }
 
     async fn connect(&self) -> Result<Session, Error> {
-        let past = std::mem::take(&mut *self.past.lock().unwrap());
-        let observer = Observer::new("h".into(), self.with_dom0, self.is_device, past);
-        Ok(Session { rig: self.clone(), observer, decoder: Decoder::new() })
+        let previous = std::mem::take(&mut *self.previous.lock().unwrap());
+        let observer = Observer::new("h".into(), self.with_dom0, self.is_device, previous);
+        Ok(Session { harness: self.clone(), observer, decoder: Decoder::new() })
     }
 }
 
 struct Session {
-    rig: Rig,
+    harness: Harness,
     observer: Observer,
     decoder: Decoder,
 }
 
 impl Session {
-    /// Lets the store serve and the client read, one of each at a time or all there is.
+    /// Lets the store serve and the client read: one of each at random, or everything.
     fn turn(&mut self) -> (bool, Option<usize>) {
-        let mut store = self.rig.store.lock().unwrap();
-        let unwritten = self.observer.client.unwritten();
+        let mut store = self.harness.store.lock().unwrap();
+        let unwritten = self.observer.pipeline.unwritten();
         let bytes = unwritten.len();
         store.take(unwritten);
-        self.observer.client.wrote(bytes);
-        let Some(random) = &self.rig.random else {
+        self.observer.pipeline.wrote(bytes);
+        let Some(random) = &self.harness.random else {
             while store.serve() {}
             let mut read = 0;
             while let Some(bytes) = store.give() {
@@ -178,8 +180,7 @@ impl driver::Session for Session {
     async fn advance(&mut self, out: &mut Batch) -> Result<(), Error> {
         loop {
             let now = Instant::now();
-            self.observer.pump(now, out);
-            if self.observer.take_told() {
+            if self.observer.pump(now, out) {
                 return Ok(());
             }
             match self.turn() {
@@ -188,14 +189,13 @@ impl driver::Session for Session {
                         self.observer.receive(&packet, now, out)?;
                     }
                     self.observer.pump(now, out);
-                    self.observer.take_told();
                     return Ok(());
                 }
                 (true, None) => tokio::task::yield_now().await,
                 (false, None) => {
                     let at = self.observer.deadline(TIMEOUT).unwrap_or(now + TIMEOUT);
                     tokio::select! {
-                        () = self.rig.changed.notified() => {}
+                        () = self.harness.changed.notified() => {}
                         () = tokio::time::sleep_until(at) => {
                             self.observer.ring(Instant::now(), TIMEOUT)?;
                         }
@@ -208,16 +208,16 @@ impl driver::Session for Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        *self.rig.past.lock().unwrap() = self.observer.take_past();
+        *self.harness.previous.lock().unwrap() = self.observer.take_previous();
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn spurious_events_and_the_same_value_again_are_no_events() {
-    let rig = Rig::default();
-    rig.act(|store| store.start(3, 3, "web"));
-    let mut told = rig.synced().await;
-    rig.act(|store| {
+async fn spurious_watch_events_report_nothing() {
+    let harness = Harness::default();
+    harness.act(|store| store.start(3, 3, "web"));
+    let mut events = harness.synced().await;
+    harness.act(|store| {
         for path in ["vm", "name", "control/shutdown"] {
             let path = format!("/local/domain/3/{path}");
             let value = String::from_utf8(store.nodes[&path].clone()).unwrap();
@@ -225,55 +225,55 @@ async fn spurious_events_and_the_same_value_again_are_no_events() {
         }
         store.special_events();
     });
-    assert!(told.within(Duration::from_secs(6)).await.is_empty());
+    assert!(events.within(Duration::from_secs(6)).await.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
-async fn domain_0_is_told_with_the_nil_uuid_where_it_is_asked_for() {
-    let rig = Rig { with_dom0: true, ..Rig::default() };
-    let mut told = Told(rig.events().await);
-    let events = told.events(Duration::from_millis(50)).await;
-    assert_eq!(events[0].to_string(), "Domain-0[0] existing (running)");
-    assert!(events[0].domain().unwrap().uuid().is_nil());
-    rig.act(|store| store.write("/local/domain/0/name", "Domain-zero"));
-    assert_eq!(told.lines().await.len(), 2);
-    // A guest that has the same is one without: it is told with one that is derived.
-    rig.act(|store| store.start(3, 0, "nil"));
-    assert_eq!(told.within(Duration::from_secs(8)).await, ["nil[3] started"]);
+async fn domain_0_has_the_nil_uuid() {
+    let harness = Harness { with_dom0: true, ..Harness::default() };
+    let mut events = EventLines(harness.events().await);
+    let first = events.received(Duration::from_millis(50)).await;
+    assert_eq!(first[0].to_string(), "Domain-0[0] existing (running)");
+    assert!(first[0].domain().unwrap().uuid().is_nil());
+    harness.act(|store| store.write("/local/domain/0/name", "Domain-zero"));
+    assert_eq!(events.lines().await.len(), 2);
+    // A guest with the nil uuid counts as one without: it gets a derived one.
+    harness.act(|store| store.start(3, 0, "nil"));
+    assert_eq!(events.within(Duration::from_secs(8)).await, ["nil[3] started"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_10_000_domains_all_are_listed_and_their_watches_dropped() {
-    let rig = Rig::default();
-    rig.fill(10_000);
-    let mut told = Told(rig.events().await);
-    assert_eq!(told.lines().await.len(), 10_001);
-    assert_eq!(rig.act(|store| store.watches.len()), 30_002);
-    told.0.close().await;
-    assert!(rig.act(|store| store.watches.is_empty()));
+async fn all_of_10_000_domains_are_listed_and_unwatched() {
+    let harness = Harness::default();
+    harness.fill(10_000);
+    let mut events = EventLines(harness.events().await);
+    assert_eq!(events.lines().await.len(), 10_001);
+    assert_eq!(harness.act(|store| store.watches.len()), 30_002);
+    events.0.close().await;
+    assert!(harness.act(|store| store.watches.is_empty()));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_device_is_asked_one_thing_at_a_time_and_its_watches_are_dropped_one_by_one() {
-    let rig = Rig { is_device: true, ..Rig::default() };
-    rig.act(|store| store.start(3, 3, "web"));
-    let mut told = rig.synced().await;
-    rig.act(|store| store.start(4, 4, "db"));
-    assert_eq!(told.lines().await, ["db[4] started"]);
-    told.0.close().await;
-    assert!(rig.act(|store| store.watches.is_empty()));
-    assert!(!rig.act(|store| store.asked.contains(&crate::wire::Operation::RESET_WATCHES)));
+async fn a_device_gets_one_request_at_a_time_and_no_reset() {
+    let harness = Harness { is_device: true, ..Harness::default() };
+    harness.act(|store| store.start(3, 3, "web"));
+    let mut events = harness.synced().await;
+    harness.act(|store| store.start(4, 4, "db"));
+    assert_eq!(events.lines().await, ["db[4] started"]);
+    events.0.close().await;
+    assert!(harness.act(|store| store.watches.is_empty()));
+    assert!(!harness.act(|store| store.asked.contains(&crate::wire::Operation::RESET_WATCHES)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropping_watches_one_by_one_takes_no_longer_for_each_the_more_there_are() {
-    let rig = Rig { is_device: true, ..Rig::default() };
-    rig.fill(4_000);
-    let mut told = Told(rig.events().await);
-    assert_eq!(told.lines().await.len(), 4_001);
+async fn dropping_watches_one_by_one_takes_linear_time() {
+    let harness = Harness { is_device: true, ..Harness::default() };
+    harness.fill(4_000);
+    let mut events = EventLines(harness.events().await);
+    assert_eq!(events.lines().await.len(), 4_001);
     let begun = std::time::Instant::now();
-    told.0.close().await;
-    assert!(rig.act(|store| store.watches.is_empty()));
-    // A tenth of a second, where a look at all domains for each watch takes more than ten.
+    events.0.close().await;
+    assert!(harness.act(|store| store.watches.is_empty()));
+    // It takes a tenth of a second. Going through all domains for each watch takes more than ten.
     assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
 }

@@ -1,35 +1,36 @@
-//! A store in memory, that does what it is asked one request at a time and when the test says so. Its
-//! rules are those of the C xenstored.
+//! A store in memory that serves one request at a time, when the test says so. Its rules are those of the C
+//! xenstored.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::wire::{Decoder, Header, MAX_PAYLOAD, Operation, Packet, error, packet, strings};
 
-/// What one connection sees of a store, and what a toolstack does to it.
+/// A store with one connection, and what a toolstack does to it.
 #[derive(Debug, Default)]
-pub(super) struct Store {
+pub(super) struct MemoryStore {
     pub(super) nodes: BTreeMap<String, Vec<u8>>,
-    /// When a node was made: children are listed in that order.
+    /// The generation in which a node was made: children are listed in that order.
     made: BTreeMap<String, u64>,
     pub(super) introduced: BTreeSet<u16>,
     pub(super) watches: BTreeSet<(String, String)>,
-    /// Requests that wait, and packets that were not read yet.
+    /// The requests that are not served yet.
     pub(super) inbox: VecDeque<(Header, Vec<u8>)>,
+    /// The packets that the client has not read yet.
     pub(super) outbox: VecDeque<(Header, Vec<u8>)>,
-    /// What was asked so far.
+    /// The operations of all requests that were served.
     pub(super) asked: Vec<Operation>,
-    /// Whether watches can be held to a depth.
+    /// Whether the store offers watches with a depth.
     pub(super) has_depth: bool,
-    /// Whether nothing that happens fires a watch.
+    /// Whether no change fires a watch.
     pub(super) is_silent: bool,
-    /// What guests are asked for, each once so many requests in all have been served.
+    /// Requests to guests: each is made once so many requests in all have been served.
     pub(super) script: VecDeque<(usize, u16, &'static str)>,
     generation: u64,
 }
 
 type Answer = Result<Vec<u8>, &'static str>;
 
-impl Store {
+impl MemoryStore {
     /// The client has written these packets.
     pub(super) fn take(&mut self, bytes: &[u8]) {
         let mut decoder = Decoder::new();
@@ -59,7 +60,7 @@ impl Store {
         true
     }
 
-    /// An event overtakes the reply that came before it, as it may.
+    /// An event overtakes the reply before it, as the protocol allows.
     pub(super) fn overtake(&mut self) {
         let is_event = |at: usize| {
             self.outbox.get(at).map(|(header, _)| header.operation == Operation::WATCH_EVENT)
@@ -69,7 +70,7 @@ impl Store {
         }
     }
 
-    /// What the client reads next, as bytes.
+    /// The next packet that the client reads.
     pub(super) fn give(&mut self) -> Option<Vec<u8>> {
         let (header, payload) = self.outbox.pop_front()?;
         let mut bytes = Vec::new();
@@ -142,13 +143,14 @@ impl Store {
 
     fn event(&mut self, path: &str, token: &str) {
         let event = (Header::watch_event(), format!("{path}\0{token}\0").into_bytes());
-        // One that waits already says it all. Only of those without a path each is told.
+        // As the C xenstored does since its security fixes: an event equal to a queued one is dropped, but for
+        // those of the special watches.
         if path.starts_with('@') || !self.outbox.contains(&event) {
             self.outbox.push_back(event);
         }
     }
 
-    /// Fires what watches `path` or anything above it, and if it was removed, anything below it.
+    /// Fires the watches of `path` and of all above it; if it was removed, those below it as well.
     fn fire(&mut self, path: &str, removed: bool) {
         let is_below = |one: &str, other: &str| {
             one == other || one.strip_prefix(other).is_some_and(|rest| rest.starts_with('/'))
@@ -165,7 +167,7 @@ impl Store {
         }
     }
 
-    /// Writes a node, and those above it that are not there.
+    /// Writes a node, and makes those above it that are missing.
     pub(super) fn write(&mut self, path: &str, value: &str) {
         self.generation += 1;
         for (at, _) in path.match_indices('/').skip(1) {
@@ -187,7 +189,7 @@ impl Store {
         }
     }
 
-    /// Writes a domain down, as one transaction: what it fires comes when all is written.
+    /// Writes a domain's directory in one transaction: its watches fire when everything is written.
     pub(super) fn write_down(&mut self, domid: u16, uuid: u128, name: &str) {
         let home = format!("/local/domain/{domid}");
         let watches = std::mem::take(&mut self.watches);
@@ -216,7 +218,7 @@ impl Store {
         self.write(&format!("/local/domain/{domid}/control/shutdown"), request);
     }
 
-    /// A domain shut down, and is still there.
+    /// A domain shuts down, and still exists.
     pub(super) fn shut_down(&mut self, domid: u16) {
         self.special("@releaseDomain", domid);
     }
@@ -232,7 +234,7 @@ impl Store {
         self.release(domid);
     }
 
-    /// Something happens, and no watch fires.
+    /// Changes the store, and fires no watch.
     pub(super) fn silently(&mut self, act: impl FnOnce(&mut Self)) {
         self.is_silent = true;
         act(self);
@@ -240,30 +242,30 @@ impl Store {
     }
 
     fn special(&mut self, path: &str, domid: u16) {
-        let told = if self.has_depth { format!("{path}/{domid}") } else { path.into() };
+        let fired = if self.has_depth { format!("{path}/{domid}") } else { path.into() };
         if self.is_silent {
             return;
         }
         for (watched, token) in self.watches.clone() {
             if watched == path {
-                self.event(&told, &token);
+                self.event(&fired, &token);
             }
         }
     }
 }
 
-/// What may always come, and means nothing.
-impl Store {
+/// Events that may come at any time, and mean nothing.
+impl MemoryStore {
     pub(super) fn special_events(&mut self) {
         for (path, token) in self.watches.clone() {
             self.event(&path, &token);
             self.event(&path, &token);
         }
-        self.event("/nobody/s", "x");
+        self.event("/unknown", "x");
         self.event("/local/domain/77/name", "n77");
     }
 
-    pub(super) fn release_of_nobody(&mut self) {
+    pub(super) fn stray_release(&mut self) {
         self.event("@releaseDomain", "R");
     }
 }

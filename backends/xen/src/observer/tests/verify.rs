@@ -1,20 +1,20 @@
-//! A list that is asked for while changes are delivered.
+//! Lists that are requested while changes are reported.
 
-use super::bounds::Bench;
+use super::bounds::ObserverHarness;
 use super::*;
 
-impl Bench {
-    /// What the answer to a list says now.
+impl ObserverHarness {
+    /// The list of a verification.
     fn verified(&mut self) -> Vec<String> {
         self.observer.request_list(9);
         self.serve();
-        assert!(self.observer.verification.is_none(), "the list is answered");
+        assert_eq!(self.observer.state(), "live", "the list is answered");
         self.listed()
     }
 
-    /// What a list would say without reading.
+    /// The list that would be reported without reading.
     fn listed(&self) -> Vec<String> {
-        let listed = self.observer.listed();
+        let listed = self.observer.domains.listed();
         assert!(listed.iter().all(|entry| entry.persistent == Some(false)));
         let mut lines: Vec<_> =
             listed.iter().map(|entry| format!("{} {}", entry.domain, entry.state)).collect();
@@ -27,7 +27,7 @@ const RUNNING: [&str; 2] = ["vm1[1] running", "vm2[2] running"];
 
 #[test]
 fn a_verifying_list_is_read_from_the_store() {
-    type Act = fn(&mut Store);
+    type Act = fn(&mut MemoryStore);
     let table: [(Act, &[&str]); 7] = [
         (|_| {}, &RUNNING),
         (|store| store.write("/local/domain/2/name", "db"), &["db[2] running", "vm1[1] running"]),
@@ -38,82 +38,82 @@ fn a_verifying_list_is_read_from_the_store() {
         (|store| store.start(7, 7, "db"), &["db[7] running", "vm1[1] running", "vm2[2] running"]),
     ];
     for (act, expected) in table {
-        let mut bench = Bench::synced(2);
-        bench.store.silently(act);
-        bench.serve();
-        assert_eq!(bench.listed(), RUNNING, "nothing announces it");
-        assert_eq!(bench.verified(), expected);
-        let batch = format!("{:?}", bench.batch);
+        let mut harness = ObserverHarness::synced(2);
+        harness.store.silently(act);
+        harness.serve();
+        assert_eq!(harness.listed(), RUNNING, "no event announces it");
+        assert_eq!(harness.verified(), expected);
+        let batch = format!("{:?}", harness.batch);
         let is_left = !batch.contains("Gone(") && !batch.contains(" State(");
         assert!(is_left, "a difference is left to the list: {batch}");
-        // The watches are there and work: what comes next is seen without a list.
-        bench.store.start(9, 9, "web");
-        bench.serve();
-        assert!(bench.listed().contains(&"web[9] running".into()));
+        // The watches are set: the next change is found without a list.
+        harness.store.start(9, 9, "web");
+        harness.serve();
+        assert!(harness.listed().contains(&"web[9] running".into()));
     }
 }
 
 #[test]
-fn a_verification_asks_four_questions_of_each_domain() {
-    let mut bench = Bench::synced(1_000);
-    bench.store.asked.clear();
-    assert_eq!(bench.verified().len(), 1_000);
-    assert_eq!(bench.store.asked.len(), 4 * 1_000 + 1);
+fn a_verification_takes_four_requests_a_domain() {
+    let mut harness = ObserverHarness::synced(1_000);
+    harness.store.asked.clear();
+    assert_eq!(harness.verified().len(), 1_000);
+    assert_eq!(harness.store.asked.len(), 4 * 1_000 + 1);
 }
 
-/// The rest of a verification waits for what an event asks, not the other way round.
+/// The facts that an event marks are read before the rest of a verification.
 #[test]
 fn an_event_is_answered_before_the_rest_of_a_verification() {
-    let mut bench = Bench::synced(1_000);
-    bench.store.asked.clear();
-    bench.observer.request_list(9);
-    bench.write();
-    bench.store.write("/local/domain/1000/name", "db");
-    bench.store.start(2_000, 2_000, "new");
+    let mut harness = ObserverHarness::synced(1_000);
+    harness.store.asked.clear();
+    harness.observer.request_list(9);
+    harness.write();
+    harness.store.write("/local/domain/1000/name", "db");
+    harness.store.start(2_000, 2_000, "new");
     for _ in 0..5 {
-        while bench.store.serve() {}
-        while let Some(bytes) = bench.store.give() {
-            bench.read(&bytes);
+        while harness.store.serve() {}
+        while let Some(bytes) = harness.store.give() {
+            harness.read(&bytes);
         }
-        bench.write();
+        harness.write();
     }
-    let batch = format!("{:?}", bench.batch);
+    let batch = format!("{:?}", harness.batch);
     assert!(batch.contains("\"db\"") && batch.contains("\"new\""), "{batch}");
-    assert!(bench.observer.verification.is_some(), "it is far from its end");
+    assert_eq!(harness.observer.state(), "verifying", "it is far from its end");
 }
 
 /// Guests may write their request all the time, and domains may end all the time.
 #[test]
 fn a_verification_ends_while_events_never_do() {
-    let mut bench = Bench::synced(100);
-    bench.observer.request_list(9);
+    let mut harness = ObserverHarness::synced(100);
+    harness.observer.request_list(9);
     for round in 0..200 {
         for domid in 1..=100 {
-            bench.store.request(domid, if round % 2 == 0 { "dance" } else { "" });
+            harness.store.request(domid, if round % 2 == 0 { "dance" } else { "" });
         }
-        bench.store.release_of_nobody();
-        bench.store.introduce(200 + round);
-        bench.store.write_down(200 + round, u128::from(200 + round), "web");
-        bench.write();
-        while bench.store.serve() {}
-        // As many packets as one request of each domain may have: the events go on in between.
+        harness.store.stray_release();
+        harness.store.introduce(200 + round);
+        harness.store.write_down(200 + round, u128::from(200 + round), "web");
+        harness.write();
+        while harness.store.serve() {}
+        // As many packets as one request of each domain has: the events go on in between.
         for _ in 0..200 {
-            let Some(bytes) = bench.store.give() else { break };
-            bench.read(&bytes);
+            let Some(bytes) = harness.store.give() else { break };
+            harness.read(&bytes);
         }
-        if bench.observer.verification.is_none() {
+        if harness.observer.state() == "live" {
             return;
         }
     }
     panic!("the list is not answered");
 }
 
-/// How often the driver verifies here.
+/// The interval of verification.
 const VERIFY: Duration = Duration::from_secs(60);
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_change_is_corrected_at_the_next_verification() {
-    type Act = fn(&mut Store);
+    type Act = fn(&mut MemoryStore);
     let table: [(Act, &[&str]); 6] = [
         (
             |store| store.write("/local/domain/2/name", "db"),
@@ -129,55 +129,55 @@ async fn a_silent_change_is_corrected_at_the_next_verification() {
         (|store| store.start(7, 7, "db"), &["db[7] started [inferred]"]),
     ];
     for (act, expected) in table {
-        let rig = Rig { verify: VERIFY, ..Rig::default() };
-        rig.fill(2);
-        let source = rig.source();
-        let mut told = Told(source.subscribe_with(Options::default()).await.unwrap());
-        assert_eq!(told.within(Duration::from_secs(10)).await.len(), 3);
-        rig.act(|store| store.silently(act));
-        assert_eq!(told.within(2 * VERIFY).await, expected);
+        let harness = Harness { verify: VERIFY, ..Harness::default() };
+        harness.fill(2);
+        let source = harness.source();
+        let mut events = EventLines(source.subscribe_with(Options::default()).await.unwrap());
+        assert_eq!(events.within(Duration::from_secs(10)).await.len(), 3);
+        harness.act(|store| store.silently(act));
+        assert_eq!(events.within(2 * VERIFY).await, expected);
         let corrected = source.counters().corrected;
         let domains = if expected.len() == 2 && expected[1].contains("started") { 2 } else { 1 };
         assert_eq!(corrected, domains, "{expected:?}");
-        assert!(told.within(10 * VERIFY).await.is_empty());
+        assert!(events.within(10 * VERIFY).await.is_empty());
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_does_not_change_is_verified_in_silence() {
-    let rig = Rig { verify: VERIFY, with_dom0: true, ..Rig::default() };
-    rig.fill(20);
-    // One that is written and never introduced, and one that is introduced and has no name.
-    rig.act(|store| store.write_down(30, 30, "prepared"));
-    rig.act(|store| {
+async fn verification_of_an_unchanged_store_reports_nothing() {
+    let harness = Harness { verify: VERIFY, with_dom0: true, ..Harness::default() };
+    harness.fill(20);
+    // One domain that is written and never introduced, and one that is introduced and has no name.
+    harness.act(|store| store.write_down(30, 30, "prepared"));
+    harness.act(|store| {
         store.write("/local/domain/31/domid", "31");
         store.introduce(31);
     });
-    let source = rig.source();
-    let mut told = Told(source.subscribe_with(Options::default()).await.unwrap());
-    told.within(Duration::from_secs(10)).await;
-    rig.act(|store| store.asked.clear());
-    assert!(told.within(11 * VERIFY).await.is_empty());
-    let lists = rig.act(|store| {
+    let source = harness.source();
+    let mut events = EventLines(source.subscribe_with(Options::default()).await.unwrap());
+    events.within(Duration::from_secs(10)).await;
+    harness.act(|store| store.asked.clear());
+    assert!(events.within(11 * VERIFY).await.is_empty());
+    let lists = harness.act(|store| {
         store.asked.iter().filter(|asked| **asked == crate::wire::Operation::DIRECTORY).count()
     });
     assert!((9..=12).contains(&lists), "{lists} lists in 11 intervals");
     assert_eq!(source.counters().corrected, 0);
 }
 
-/// What comes while everything is read is observed, and does not wait for the list.
+/// A change while everything is read is observed, and does not wait for the list.
 #[tokio::test(start_paused = true)]
 async fn an_event_during_a_verification_is_no_correction() {
-    let rig = Rig { verify: VERIFY, ..Rig::default() };
-    rig.fill(300);
-    let source = rig.source();
-    let mut told = Told(source.subscribe_with(Options::default()).await.unwrap());
-    assert_eq!(told.within(Duration::from_secs(10)).await.len(), 301);
-    rig.act(|store| {
+    let harness = Harness { verify: VERIFY, ..Harness::default() };
+    harness.fill(300);
+    let source = harness.source();
+    let mut events = EventLines(source.subscribe_with(Options::default()).await.unwrap());
+    assert_eq!(events.within(Duration::from_secs(10)).await.len(), 301);
+    harness.act(|store| {
         store.asked.clear();
-        // The list is asked for, and some of the domains; the last are asked much later.
+        // By then the list is read, and some of the domains; the last are read much later.
         store.script = [(100, 299, "poweroff")].into();
     });
-    assert_eq!(told.within(2 * VERIFY).await, ["vm299[299] shutting_down (host)"]);
+    assert_eq!(events.within(2 * VERIFY).await, ["vm299[299] shutting_down (host)"]);
     assert_eq!(source.counters().corrected, 0);
 }
