@@ -33,7 +33,7 @@ pub enum Error {
         /// The value given.
         value: String,
         /// What the option takes.
-        expected: &'static str,
+        expected: String,
     },
     /// No connection could be made, or it broke.
     #[non_exhaustive]
@@ -165,7 +165,7 @@ impl From<ServerError> for Error {
 
 impl From<ParseKindError> for Error {
     fn from(error: ParseKindError) -> Self {
-        Self::invalid_option("kind", error.text(), ParseKindError::EXPECTED)
+        Self::invalid_option("kind", error.text(), error.expected())
     }
 }
 
@@ -186,9 +186,9 @@ impl Error {
     pub fn invalid_option(
         option: &'static str,
         value: impl Into<String>,
-        expected: &'static str,
+        expected: impl Into<String>,
     ) -> Self {
-        Self::InvalidOption { option, value: value.into(), expected }
+        Self::InvalidOption { option, value: value.into(), expected: expected.into() }
     }
 
     /// Makes an [`Unreachable`](Self::Unreachable).

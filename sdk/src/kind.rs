@@ -35,30 +35,112 @@ impl From<&str> for EventName {
     }
 }
 
-/// A kind of event.
-///
-/// In text: `lifecycle`, `reboot`, `other` (every event that the crate has no type for), or one
-/// such event by its number or name, `other:8`, `other:RTC_CHANGE`.
-#[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    /// [`DomainEvent::Lifecycle`](crate::DomainEvent::Lifecycle).
-    Lifecycle,
-    /// [`DomainEvent::Reboot`](crate::DomainEvent::Reboot).
-    Reboot,
-    /// [`DomainEvent::Other`](crate::DomainEvent::Other), all of them.
-    Other,
-    /// One [`DomainEvent::Other`](crate::DomainEvent::Other), by its name.
-    Named(EventName),
+/// Defines [`Kind`]: each kind with its name, and the numbers of libvirt's events that are of it
+/// (`virDomainEventID`).
+macro_rules! kinds {
+    ($( $(#[$meta:meta])* $variant:ident $name:literal [$($id:literal),*] )+) => {
+        /// A kind of event.
+        ///
+        /// In text: libvirt's own name (`virsh event --list`), such as `lifecycle`, `reboot` or `io-error`
+        /// (where libvirt has two events for one kind, either name is read);
+        /// `other` (every event that the crate has no type for), or one such event by its number or name:
+        /// `other:99`, `other:SPICE_CONNECTED`.
+        #[non_exhaustive]
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Kind {
+            $( $(#[$meta])* $variant, )+
+            /// [`DomainEvent::Other`](crate::DomainEvent::Other), all of them.
+            Other,
+            /// One [`DomainEvent::Other`](crate::DomainEvent::Other), by its name.
+            Named(EventName),
+        }
+
+        impl Kind {
+            /// The kinds with a type of their own.
+            pub const TYPED: &[Self] = &[$( Self::$variant ),+];
+
+            /// The name of a kind with a type of its own.
+            fn typed_name(&self) -> Option<&'static str> {
+                match self {
+                    $( Self::$variant => Some($name), )+
+                    Self::Other | Self::Named(_) => None,
+                }
+            }
+
+            /// The kind of libvirt's event with this number (`virDomainEventID`), if it has a type.
+            #[must_use]
+            pub fn of_libvirt(id: u32) -> Option<Self> {
+                match id {
+                    $( $( $id => Some(Self::$variant), )* )+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// A change of a domain's run or definition.
+    Lifecycle "lifecycle" [0]
+    /// The guest rebooted within its run.
+    Reboot "reboot" [1]
+    /// The guest set its real-time clock.
+    RtcChange "rtc-change" [2]
+    /// The guest's watchdog fired.
+    Watchdog "watchdog" [3]
+    /// A read or write of a disk failed on the host.
+    IoError "io-error" [4, 6]
+    /// A client of a graphical console connects, authenticates or disconnects.
+    Graphics "graphics" [5]
+    /// The management daemon cannot control the hypervisor's process.
+    ControlError "control-error" [7]
+    /// A job that works on a disk changed its status.
+    BlockJob "block-job" [8, 16]
+    /// The source of a removable disk was changed at the start of a run.
+    DiskChange "disk-change" [9]
+    /// The tray of a removable drive was opened or closed.
+    TrayChange "tray-change" [10]
+    /// The guest woke up from a sleep.
+    PmWakeup "pm-wakeup" [11]
+    /// The guest put itself to sleep.
+    PmSuspend "pm-suspend" [12, 14]
+    /// The guest's balloon changed its size.
+    BalloonChange "balloon-change" [13]
+    /// A device was removed.
+    DeviceRemoved "device-removed" [15]
+    /// Tunable parameters were changed.
+    Tunable "tunable" [17]
+    /// The guest agent connected or disconnected.
+    AgentLifecycle "agent-lifecycle" [18]
+    /// A device was added.
+    DeviceAdded "device-added" [19]
+    /// A migration begins another pass over the guest's memory.
+    MigrationIteration "migration-iteration" [20]
+    /// A long-running job completed.
+    JobCompleted "job-completed" [21]
+    /// The guest refused to release a device.
+    DeviceRemovalFailed "device-removal-failed" [22]
+    /// The metadata of the domain were changed.
+    MetadataChange "metadata-change" [23]
+    /// A write passed a threshold that was set on a disk's image.
+    BlockThreshold "block-threshold" [24]
+    /// The host reported a failure of memory that the domain uses.
+    MemoryFailure "memory-failure" [25]
+    /// The guest changed the size of a memory device.
+    MemoryDeviceSizeChange "memory-device-size-change" [26]
+    /// The guest changed the address of a network interface.
+    NicMacChange "nic-mac-change" [27]
+    /// The guest released a virtual processor.
+    VcpuRemoved "vcpu-removed" [28]
+    /// A channel between guest and host was opened or closed in the guest.
+    ChannelLifecycle "channel-lifecycle" [29]
 }
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Lifecycle => f.write_str("lifecycle"),
-            Self::Reboot => f.write_str("reboot"),
-            Self::Other => f.write_str("other"),
             Self::Named(name) => write!(f, "other:{name}"),
+            kind => f.write_str(kind.typed_name().unwrap_or("other")),
         }
     }
 }
@@ -67,42 +149,104 @@ impl FromStr for Kind {
     type Err = ParseKindError;
 
     fn from_str(text: &str) -> Result<Self, ParseKindError> {
-        match text {
-            "lifecycle" => Ok(Self::Lifecycle),
-            "reboot" => Ok(Self::Reboot),
-            "other" => Ok(Self::Other),
-            _ => match text.strip_prefix("other:") {
-                Some(name) if !name.is_empty() => Ok(Self::Named(name.into())),
-                _ => Err(ParseKindError(text.into())),
-            },
+        if text == "other" {
+            return Ok(Self::Other);
+        }
+        if let Some(name) = text.strip_prefix("other:").filter(|name| !name.is_empty()) {
+            let name = EventName::from(name);
+            let typed = match name {
+                EventName::Number(number) => Self::of_libvirt(number),
+                EventName::Name(_) => None,
+            };
+            return match typed {
+                Some(kind) => Err(ParseKindError { text: text.into(), typed: Some(kind) }),
+                None => Ok(Self::Named(name)),
+            };
+        }
+        let name = match FORMS.iter().find(|(form, _)| names_match(form, text)) {
+            Some((_, name)) => name,
+            None => text,
+        };
+        let mut typed = Self::TYPED.iter();
+        let kind =
+            typed.find(|kind| kind.typed_name().is_some_and(|typed| names_match(typed, name)));
+        kind.cloned().ok_or_else(|| ParseKindError { text: text.into(), typed: None })
+    }
+}
+
+/// libvirt's names for the second form of an event, and the kind that has both.
+const FORMS: [(&str, &str); 3] = [
+    ("io-error-reason", "io-error"),
+    ("block-job-2", "block-job"),
+    ("pm-suspend-disk", "pm-suspend"),
+];
+
+/// Whether a text is this name, as virsh has it or as the JSON form has it (with `_`).
+fn names_match(name: &str, text: &str) -> bool {
+    name.len() == text.len()
+        && name.bytes().zip(text.bytes()).all(|(a, b)| a == b || (a == b'-' && b == b'_'))
+}
+
+/// A text that names no kind of event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParseKindError {
+    text: Box<str>,
+    /// The kind of the event that was asked for by its number.
+    typed: Option<Kind>,
+}
+
+impl ParseKindError {
+    /// The text.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// What to give instead.
+    pub(crate) fn expected(&self) -> String {
+        match &self.typed {
+            Some(kind) => format!("{kind}, which is the type of that event"),
+            None => {
+                let names = Kind::TYPED.iter().map(Kind::to_string).collect::<Vec<_>>();
+                format!("other, other:NAME, or one of {}", names.join(", "))
+            }
         }
     }
 }
 
-/// A text that names no kind of event.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a kind: give {expected}", expected = Self::EXPECTED)]
-pub struct ParseKindError(Box<str>);
-
-impl ParseKindError {
-    pub(crate) const EXPECTED: &str = "lifecycle, reboot, other, or other:NAME";
-
-    /// The text.
-    #[must_use]
-    pub fn text(&self) -> &str {
-        &self.0
+impl fmt::Display for ParseKindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} is not a kind: give {}", self.text, self.expected())
     }
 }
+
+impl std::error::Error for ParseKindError {}
 
 /// A set of kinds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kinds(BTreeSet<Kind>);
 
 impl Kinds {
-    /// The kinds that have a type of their own in this version of the crate.
+    /// What a subscriber gets that asks for no kind, as far as the source can report it: lifecycle and
+    /// reboot.
     #[must_use]
-    pub fn typed() -> Self {
+    pub fn common() -> Self {
         [Kind::Lifecycle, Kind::Reboot].into_iter().collect()
+    }
+
+    /// Every kind: those with a type of their own, and all others. A subscriber that asks for all of them
+    /// gets what the source can report; what it lacks is no error.
+    #[must_use]
+    pub fn all() -> Self {
+        Kind::TYPED.iter().cloned().chain([Kind::Other]).collect()
+    }
+
+    /// Whether every kind is in the set.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        self.0.len() > Kind::TYPED.len()
+            && self.0.contains(&Kind::Other)
+            && Kind::TYPED.iter().all(|kind| self.0.contains(kind))
     }
 
     /// Whether `kind` is in the set. A named kind is in every set that holds [`Kind::Other`].
@@ -160,17 +304,56 @@ mod tests {
 
     #[test]
     fn a_kind_reads_back_from_its_text() {
-        for text in ["lifecycle", "reboot", "other", "other:8", "other:RTC_CHANGE"] {
+        let typed = Kind::TYPED.iter().map(Kind::to_string);
+        let others = ["other", "other:99", "other:SPICE_CONNECTED"].map(str::to_owned);
+        for text in typed.chain(others) {
             assert_eq!(text.parse::<Kind>().unwrap().to_string(), text);
         }
+        assert_eq!("io_error".parse::<Kind>().unwrap(), Kind::IoError);
         let error = "lifecyle".parse::<Kind>().unwrap_err().to_string();
-        assert!(error.contains("lifecyle") && error.contains("reboot"), "{error}");
+        assert!(error.contains("lifecycle") && error.contains("vcpu-removed"), "{error}");
+    }
+
+    #[test]
+    fn libvirts_name_of_a_second_form_is_its_kind() {
+        let forms = [
+            ("io-error-reason", Kind::IoError),
+            ("block-job-2", Kind::BlockJob),
+            ("pm_suspend_disk", Kind::PmSuspend),
+        ];
+        for (text, kind) in forms {
+            assert_eq!(text.parse(), Ok(kind));
+        }
+    }
+
+    #[test]
+    fn a_number_that_has_a_type_is_an_error_with_its_kind() {
+        let typed = [("other:8", "block-job"), ("other:16", "block-job"), ("other:0", "lifecycle")];
+        for (text, kind) in typed {
+            let error = text.parse::<Kind>().unwrap_err().to_string();
+            assert!(error.contains(&format!("give {kind},")), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_number_of_libvirt_up_to_29_has_a_type() {
+        assert!((0..30).all(|id| Kind::of_libvirt(id).is_some()));
+        assert_eq!(Kind::of_libvirt(30), None);
+    }
+
+    #[test]
+    fn all_kinds_are_all_only_together() {
+        let mut kinds = Kinds::all();
+        assert!(kinds.is_all());
+        kinds.remove(&Kind::VcpuRemoved);
+        kinds.insert(Kind::Named("99".into()));
+        assert!(!kinds.is_all());
     }
 
     #[test]
     fn a_set_with_other_holds_every_named_kind() {
         let kinds: Kinds = [Kind::Other].into_iter().collect();
-        assert!(kinds.contains(&"other:8".parse().unwrap()));
+        assert!(kinds.contains(&"other:99".parse().unwrap()));
         assert!(!kinds.contains(&Kind::Reboot));
     }
 }

@@ -75,10 +75,13 @@ pub use self::domain::{Domain, Selector};
 pub use self::end::End;
 pub use self::error::{Error, ServerError};
 pub use self::event::{
-    Change, CrashCause, CrashedReason, DefineCause, DomainEvent, EventData, Gap, GapKind,
-    Lifecycle, Origin, PausedReason, PmSuspendCause, RawEvent, Reboot, ResumeCause, RunningReason,
+    AddressFamily, BlockJobStatus, BlockJobType, Change, ChannelReason, ChannelState, CrashCause,
+    CrashedReason, DefineCause, DiskChangeReason, DomainEvent, EventData, Gap, GapKind,
+    GraphicsAddress, GraphicsIdentity, GraphicsPhase, IoErrorAction, Lifecycle,
+    MemoryFailureAction, MemoryFailureRecipient, MetadataType, Notice, NoticeBody, Origin,
+    ParamValue, Params, PausedReason, PmSuspendCause, RawEvent, Reboot, ResumeCause, RunningReason,
     Scope, ShutdownCause, ShutoffReason, ShuttingDownReason, StartCause, State, StopCause,
-    SuspendCause, Synced, UndefineCause,
+    SuspendCause, Synced, Text, TrayChangeReason, UndefineCause, WatchdogAction,
 };
 pub use self::ext::{DomainEvents, EventSourceExt, Lifecycles, OfDomain, Waited};
 pub use self::fault::{Fault, FaultKind};

@@ -16,7 +16,7 @@ pub struct Options {
     /// that exists and `Synced` follow. Default: 65,536, which no reader should ever meet; a test
     /// of a reset sets a few.
     pub slack: usize,
-    /// Which events to receive. Default: all that the source has types for.
+    /// Which events to receive. Default: lifecycle and reboot, of all domains.
     pub filter: Filter,
     /// Whether the stream begins with an [`Existing`](crate::Change::Existing) event for each
     /// domain in the filter. Default: yes, since without it a subscriber does not know what runs.
@@ -63,7 +63,8 @@ impl Options {
         self.kinds([kind])
     }
 
-    /// Asks for these kinds of event, as [`kind`](Options::kind) does for one.
+    /// Asks for these kinds of event, as [`kind`](Options::kind) does for one. With [`Kinds::all`] for all that
+    /// the source can report.
     #[must_use]
     pub fn kinds(mut self, kinds: impl IntoIterator<Item = Kind>) -> Self {
         self.filter.kinds.get_or_insert_default().extend(kinds);
@@ -96,11 +97,7 @@ impl Options {
     pub(crate) fn check(&self) -> Result<(), Error> {
         match self.capacity {
             // A mailbox of none could hold no marker either, so a gap would never be seen.
-            0 => Err(Error::InvalidOption {
-                option: "capacity",
-                value: "0".into(),
-                expected: "1 or more",
-            }),
+            0 => Err(Error::invalid_option("capacity", "0", "1 or more")),
             _ => Ok(()),
         }
     }
@@ -111,7 +108,7 @@ impl Options {
 #[non_exhaustive]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// The kinds; `None` for all that the source has types for.
+    /// The kinds; `None` for lifecycle and reboot, as far as the source can report them.
     pub kinds: Option<Kinds>,
     /// The domains; empty for all.
     pub domains: Vec<Selector>,

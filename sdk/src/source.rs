@@ -89,7 +89,7 @@ delegate!(Box);
 #[non_exhaustive]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
-    /// The kinds that a subscription without a filter of kinds gets.
+    /// The kinds that the source can report.
     pub kinds: Kinds,
     /// The kinds that the server turned out to lack, as far as they were asked for.
     pub lacking: Kinds,

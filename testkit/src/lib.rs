@@ -51,6 +51,7 @@ mod host;
     feature = "servers"
 ))]
 mod listener;
+mod notices;
 mod script;
 #[cfg(feature = "servers")]
 pub mod servers;
@@ -60,4 +61,5 @@ pub mod toolstack;
 pub use self::assert::Failure;
 pub use self::fake::{Asked, Builder, FakeHypervisor};
 pub use self::host::{Emitted, Host, Observer, OpError};
+pub use self::notices::notices;
 pub use self::script::{Script, ScriptError, ScriptedSource, Step, scripted, scripted_with};

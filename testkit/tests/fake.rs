@@ -8,11 +8,11 @@ use futures::{FutureExt, StreamExt};
 use tokio::time::Instant;
 use virevent::{
     Change, DomainEvent, End, Error, EventData, EventName, EventSource, EventStream, Fault,
-    FaultKind, GapKind, Kind, Kinds, Options, RawEvent, Scope, StartCause, Status, StopCause,
-    SuspendCause,
+    FaultKind, GapKind, Kind, Kinds, Notice, Options, RawEvent, Scope, StartCause, Status,
+    StopCause, SuspendCause,
 };
 use virevent_testkit::assert::{Fold, expect_sequence, next_within, nothing_within, until_synced};
-use virevent_testkit::{Asked, FakeHypervisor};
+use virevent_testkit::{Asked, FakeHypervisor, notices};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -46,8 +46,8 @@ async fn a_stop_has_the_id_of_the_run_that_ended() {
 async fn the_journal_has_the_drivers_requests_in_order() {
     let fake = FakeHypervisor::builder().idle_timeout(30 * SECOND).build();
     let events = synced(&fake, Options::default()).await;
-    assert_eq!(fake.journal(), [Asked::Connect, Asked::Register(Kinds::typed()), Asked::List]);
-    assert_eq!(fake.registered(), Kinds::typed());
+    assert_eq!(fake.journal(), [Asked::Connect, Asked::Register(Kinds::common()), Asked::List]);
+    assert_eq!(fake.registered(), Kinds::common());
     fake.clear_journal();
 
     let start = Instant::now();
@@ -213,18 +213,40 @@ async fn a_lacking_kind_is_an_error_only_if_asked_for_by_name() {
 async fn emit_delivers_any_event_to_subscribers_of_its_kind() {
     let fake = FakeHypervisor::new();
     let mut lifecycle = synced(&fake, Options::default()).await;
-    let named = Kind::Named(EventName::Number(8));
+    let named = Kind::Named(EventName::Number(99));
     let mut other = synced(&fake, Options::default().kind(named)).await;
     let web = fake.create("web").unwrap();
     let data = EventData::Bytes(Box::from([0; 4]));
     let at = std::time::SystemTime::UNIX_EPOCH;
-    fake.emit(RawEvent::new("fake:", Some(web), EventName::Number(8), data, at));
+    fake.emit(RawEvent::new("fake:", Some(web), EventName::Number(99), data, at));
     fake.lifecycle("web", Change::Unknown { event: 42, detail: 1 }).unwrap();
-    expect_sequence(&mut other, &["web[1] event 8 (4 bytes)"]).await.unwrap();
+    expect_sequence(&mut other, &["web[1] event 99 (4 bytes)"]).await.unwrap();
     nothing_within(&mut other, SECOND).await.unwrap();
     expect_sequence(&mut lifecycle, &["web[1] started (booted)", "web[1] unknown(42, 1)"])
         .await
         .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_emitted_notice_reaches_those_who_asked_for_its_kind() {
+    let fake = FakeHypervisor::new();
+    let mut common = synced(&fake, Options::default()).await;
+    let mut all = synced(&fake, Options::default().kinds(Kinds::all().iter().cloned())).await;
+    let mut io_errors = synced(&fake, Options::default().kind(Kind::IoError)).await;
+    let web = fake.create("web").unwrap();
+    for body in notices() {
+        fake.emit(Notice::new(web.clone(), body, std::time::SystemTime::UNIX_EPOCH));
+    }
+    fake.stop("web").unwrap();
+    let whole = ["web[1] started (booted)", "web[1] stopped (destroyed)"];
+    expect_sequence(&mut common, &whole).await.unwrap();
+    let lines: Vec<String> = notices().iter().map(|b| format!("web[1] {} {b}", b.kind())).collect();
+    let lines = lines.iter().map(|line| line.trim_end());
+    let lines: Vec<&str> = [whole[0]].into_iter().chain(lines).chain([whole[1]]).collect();
+    expect_sequence(&mut all, &lines).await.unwrap();
+    let io_error = "web[1] io-error virtio-disk0: paused, no space left (*)";
+    expect_sequence(&mut io_errors, &[io_error]).await.unwrap();
+    nothing_within(&mut io_errors, SECOND).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,10 +12,9 @@ use std::collections::HashSet;
 
 use virevent::driver::Listed;
 use virevent::{
-    Change, CrashCause, Domain, DomainEvent, EventName, Scope, StartCause, State, Uuid,
+    Change, CrashCause, Domain, DomainEvent, NoticeBody, Scope, StartCause, State, Uuid,
 };
 
-use crate::registrations::CONTROL_ERROR;
 use crate::wire::MAX_DOMAINS;
 
 /// The most crashed domains that are remembered: as many as libvirt lists. The reset of a further
@@ -67,9 +66,8 @@ impl Doubts {
                 (&event.domain, event.change == Change::Started(StartCause::Migrated))
             }
             DomainEvent::Reboot(event) => (&event.domain, self.is_crashed(&event.domain)),
-            DomainEvent::Other(event) => {
-                let is_control_error = *event.name() == EventName::Number(CONTROL_ERROR);
-                (event.domain.as_ref()?, is_control_error)
+            DomainEvent::Notice(event) => {
+                (&event.domain, matches!(*event.body, NoticeBody::ControlError {}))
             }
             _ => return None,
         };
@@ -99,7 +97,7 @@ impl Doubts {
 mod tests {
     use std::time::SystemTime;
 
-    use virevent::{EventData, Lifecycle, RawEvent, Reboot, ResumeCause, StopCause};
+    use virevent::{Lifecycle, Notice, Reboot, ResumeCause, StopCause};
 
     use super::*;
 
@@ -117,15 +115,12 @@ mod tests {
     #[test]
     fn a_control_error_raises_a_doubt_of_its_domain() {
         let domain = Domain::new("s:", "h", Uuid::from_u128(1), "web", Some(3));
-        let doubted = |id, about: Option<&Domain>| {
-            let data = EventData::Bytes([].into());
-            let name = EventName::Number(id);
-            let at = SystemTime::UNIX_EPOCH;
-            Doubts::default().on_event(&RawEvent::new("s:", about.cloned(), name, data, at).into())
+        let doubted = |body| {
+            let notice = Notice::new(domain.clone(), body, SystemTime::UNIX_EPOCH);
+            Doubts::default().on_event(&notice.into())
         };
-        assert_eq!(doubted(7, Some(&domain)), Some(Scope::Domain(domain.clone())));
-        assert_eq!(doubted(8, Some(&domain)), None);
-        assert_eq!(doubted(7, None), None);
+        assert_eq!(doubted(NoticeBody::ControlError {}), Some(Scope::Domain(domain.clone())));
+        assert_eq!(doubted(NoticeBody::RtcChange { offset: 0 }), None);
     }
 
     #[test]

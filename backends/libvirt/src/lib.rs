@@ -45,13 +45,14 @@
 //!
 //! # What it reports
 //!
-//! Lifecycle and reboot have types. Every other event of libvirt can be subscribed to by libvirt's
-//! number (`virDomainEventID`) and is delivered as
-//! [`DomainEvent::Other`](virevent::DomainEvent::Other): see `decode`.
-//! [`Kind::Other`](virevent::Kind::Other) means every number from 2 to 31 that the daemon accepts;
-//! each is tried, because no call returns which there are. `other:32` and above can be subscribed
-//! to one by one. Two pairs of numbers report the same thing twice: io-error (4) and
-//! io-error-reason (6), block-job (8) and block-job-2 (16). Subscribe to one of each pair.
+//! Every event of libvirt up to 29 has a type: [`Lifecycle`](virevent::Lifecycle),
+//! [`Reboot`](virevent::Reboot), and for each other [`Kind`](virevent::Kind) a
+//! [`Notice`](virevent::Notice); `docs/libvirt.md` has the table. Only the kinds that someone asks
+//! for are registered. A newer event, and a message in a layout that this crate does not know, is
+//! delivered as [`DomainEvent::Other`](virevent::DomainEvent::Other): see `decode`.
+//! [`Kind::Other`](virevent::Kind::Other) means every number from 30 to 33 that the daemon accepts;
+//! each is tried, because no call returns which there are. `other:34` and above can be subscribed
+//! to one by one.
 //!
 //! The session registers reboot and control-error for itself as well, and asks the daemon for the
 //! state of a domain after an event that leaves it uncertain; see `docs/libvirt.md`. These kinds

@@ -6,9 +6,18 @@
 //!
 //! While anything is wanted the session also registers the events that it needs itself: [`OWN`].
 //!
-//! [`Kind::Other`] means every event id from 2 to [`LAST_PROBED`] that the server accepts. No call
-//! returns which there are, so each is tried, and one that was refused is not tried again on the
-//! same connection.
+//! A kind is one event id, but for these:
+//!
+//! | kind | event ids |
+//! |---|---|
+//! | io-error | 6, which has a reason; 4 if the server refuses 6 |
+//! | block-job | 16, which names the disk by its target; 8 if the server refuses 16 |
+//! | pm-suspend | 12 (memory) and 14 (disk) |
+//! | other | every id from 30 to [`LAST_PROBED`] that the server accepts |
+//!
+//! libvirt sends both events of a pair to a client that registered for both, so only one of them is
+//! registered. No call returns which ids there are, so each is tried, and one that was refused is
+//! not tried again on the same connection.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,17 +28,13 @@ use crate::calls::{Calls, Purpose};
 use crate::wire::{Register, procs};
 
 /// The last event id that is tried for [`Kind::Other`]. The last one that libvirt 12.8 has is 29.
-const LAST_PROBED: u32 = 31;
+const LAST_PROBED: u32 = 33;
 
 /// The last event id of servers before 1.2.1.
 const LAST_LEGACY: u32 = 15;
 
-/// The event ids that have kinds of their own, and so are not part of [`Kind::Other`].
-const LIFECYCLE: u32 = 0;
 const REBOOT: u32 = 1;
-
-/// Sent when libvirt cannot communicate with the hypervisor of a run.
-pub(crate) const CONTROL_ERROR: u32 = 7;
+const CONTROL_ERROR: u32 = 7;
 
 /// The events that the session needs itself. A reboot can give a run another id and can end a
 /// crash; a control error can be the only event at the end of a run. A server need not have them.
@@ -60,18 +65,15 @@ struct InterestChange {
 impl Registrations {
     /// Makes the calls that lead from what is registered to what is wanted.
     pub(crate) fn change(&mut self, interest: &Interest, tag: u64, calls: &mut Calls) {
-        let last = if self.legacy { LAST_LEGACY } else { i32::MAX as u32 };
         let mut wanted: BTreeSet<u32> = BTreeSet::new();
         for kind in interest.kinds().iter() {
-            match kind {
-                Kind::Other => wanted.extend(REBOOT + 1..=LAST_PROBED.min(last)),
-                kind => wanted.extend(event_id(kind).filter(|id| *id <= last)),
-            }
+            let ids = event_ids(kind).into_iter().filter(|id| self.may_have(*id));
+            wanted.extend(ids.take(if is_one_of_two(kind) { 1 } else { usize::MAX }));
         }
         if !wanted.is_empty() {
             wanted.extend(OWN);
         }
-        wanted.retain(|id| !self.lacking.contains(id));
+        wanted.retain(|id| self.may_have(*id));
 
         // libvirt refuses a second registration of an event id on one connection (error 8, "already
         // tracked"), so only the difference is sent.
@@ -88,6 +90,11 @@ impl Registrations {
             pending += 1;
         }
         self.change = Some(InterestChange { tag, interest: interest.clone(), pending });
+    }
+
+    /// Whether the server has the event id, as far as is known.
+    fn may_have(&self, id: u32) -> bool {
+        (!self.legacy || id <= LAST_LEGACY) && !self.lacking.contains(&id)
     }
 
     fn register(&self, id: u32, calls: &mut Calls) {
@@ -112,14 +119,19 @@ impl Registrations {
     }
 
     /// The server replied to a registration: with a callback id, or without one if it has no such
-    /// event.
-    pub(crate) fn on_registered(&mut self, id: u32, callback: Option<i32>) {
+    /// event. Then its older form is registered, where there is one.
+    pub(crate) fn on_registered(&mut self, id: u32, callback: Option<i32>, calls: &mut Calls) {
         match callback {
             Some(callback) => {
                 self.registered.insert(id, callback);
             }
             None => {
                 self.lacking.insert(id);
+                if let Some(older) = older_form(id).filter(|id| self.may_have(*id)) {
+                    self.register(older, calls);
+                    // In place of the registration that was refused: as many replies are pending.
+                    return;
+                }
             }
         }
         self.on_reply();
@@ -142,18 +154,16 @@ impl Registrations {
     pub(crate) fn take_confirmed(&mut self) -> Option<(u64, Vec<Kind>)> {
         let confirmed = self.change.take_if(|change| change.pending == 0)?;
         let InterestChange { tag, interest, .. } = confirmed;
-        let lacks = |kind: &&Kind| match kind {
-            Kind::Other => self.registered.keys().all(|id| *id <= REBOOT),
-            kind => event_id(kind).is_none_or(|id| !self.registered.contains_key(&id)),
-        };
+        let lacks =
+            |kind: &&Kind| !event_ids(kind).iter().any(|id| self.registered.contains_key(id));
         Some((tag, interest.kinds().iter().filter(lacks).cloned().collect()))
     }
 
     /// Whether no subscriber wants the event id, only the session.
     pub(crate) fn is_own(&self, id: u32) -> bool {
+        let kind = Kind::of_libvirt(id);
         let is_wanted = |change: &InterestChange| {
-            let kind = if id == REBOOT { Kind::Reboot } else { Kind::Named(EventName::Number(id)) };
-            change.interest.contains(&kind)
+            kind.as_ref().is_some_and(|kind| change.interest.contains(kind))
         };
         // Without a pending change no subscriber waits for the reply.
         OWN.contains(&id) && !self.change.as_ref().is_some_and(is_wanted)
@@ -167,19 +177,33 @@ impl Registrations {
     }
 }
 
-/// The one event id of a kind. `None` for names, which libvirt does not use, and for numbers that
-/// have a kind of their own.
-fn event_id(kind: &Kind) -> Option<u32> {
+/// The event ids of a kind, the newest first. None for names, which libvirt does not use, and for
+/// numbers that have a kind of their own.
+fn event_ids(kind: &Kind) -> Vec<u32> {
+    let typed = 0..procs::EVENTS.len() as u32;
     match kind {
-        Kind::Lifecycle => Some(LIFECYCLE),
-        Kind::Reboot => Some(REBOOT),
-        Kind::Named(EventName::Number(id)) if *id > REBOOT => Some(*id),
-        _ => None,
+        Kind::Other => (typed.end..=LAST_PROBED).collect(),
+        Kind::Named(EventName::Number(id)) if !typed.contains(id) => vec![*id],
+        Kind::Named(_) => Vec::new(),
+        kind => typed.rev().filter(|id| Kind::of_libvirt(*id).as_ref() == Some(kind)).collect(),
     }
+}
+
+/// Whether the event ids of a kind are two forms of the same event, of which one is registered.
+fn is_one_of_two(kind: &Kind) -> bool {
+    matches!(kind, Kind::IoError | Kind::BlockJob)
+}
+
+/// The id under which an older server sends an event, if it is another one.
+fn older_form(id: u32) -> Option<u32> {
+    let kind = Kind::of_libvirt(id).filter(is_one_of_two)?;
+    event_ids(&kind).into_iter().find(|older| *older < id)
 }
 
 #[cfg(test)]
 mod tests {
+    use virevent::Kinds;
+
     use super::*;
     use crate::wire::xdr::Reader;
     use crate::wire::{Frames, kind};
@@ -231,7 +255,7 @@ mod tests {
                 Purpose::Register(id) => {
                     self.callback += 1;
                     let callback = (id < self.knows).then_some(self.callback);
-                    self.registrations.on_registered(id, callback);
+                    self.registrations.on_registered(id, callback, &mut self.calls);
                 }
                 Purpose::Deregister(id) => self.registrations.on_deregistered(id),
                 purpose => panic!("{purpose:?}"),
@@ -242,11 +266,39 @@ mod tests {
     #[test]
     fn only_the_difference_is_registered_or_deregistered() {
         let mut peer = Peer::new(27, false);
-        assert_eq!(peer.change("lifecycle other:7").0, ["316(0)", "316(1)", "316(7)"]);
-        assert_eq!(peer.change("lifecycle reboot other:8").0, ["316(8)"]);
-        assert_eq!(peer.change("lifecycle other:9").0, ["316(9)", "317(224)"]);
-        assert_eq!(peer.change("lifecycle other:9").0.len(), 0);
+        assert_eq!(peer.change("lifecycle control-error").0, ["316(0)", "316(1)", "316(7)"]);
+        assert_eq!(peer.change("lifecycle reboot watchdog").0, ["316(3)"]);
+        assert_eq!(peer.change("lifecycle disk-change").0, ["316(9)", "317(224)"]);
+        assert_eq!(peer.change("lifecycle disk-change").0.len(), 0);
         assert_eq!(peer.change("").0, ["317(221)", "317(222)", "317(223)", "317(225)"]);
+    }
+
+    #[test]
+    fn of_two_forms_of_an_event_the_newer_is_registered() {
+        let mut peer = Peer::new(27, false);
+        let (asked, refused) = peer.change("lifecycle io-error block-job pm-suspend");
+        let ids = [0, 1, 6, 7, 12, 14, 16].map(|id| format!("316({id})"));
+        assert_eq!(asked, ids);
+        assert_eq!(refused, "");
+    }
+
+    #[test]
+    fn the_older_form_is_registered_where_the_newer_is_refused() {
+        let mut peer = Peer::new(13, false);
+        let (asked, refused) = peer.change("lifecycle io-error block-job pm-suspend");
+        let ids = [0, 1, 6, 7, 12, 14, 16, 8].map(|id| format!("316({id})"));
+        assert_eq!(asked, ids);
+        assert_eq!(refused, "", "of pm-suspend it has one of two");
+        assert!(!peer.registrations.registered.contains_key(&4));
+        // Deregistered under the id that was accepted; and the refused id is not tried again.
+        assert_eq!(peer.change("lifecycle").0.len(), 3);
+        assert_eq!(peer.change("lifecycle block-job").0, ["316(8)"]);
+
+        let mut bare = Peer::new(5, false);
+        let (asked, refused) = bare.change("lifecycle io-error block-job pm-suspend");
+        let ids = [0, 1, 6, 7, 12, 14, 16, 4, 8].map(|id| format!("316({id})"));
+        assert_eq!(asked, ids);
+        assert_eq!(refused, "block-job pm-suspend ");
     }
 
     #[test]
@@ -254,37 +306,64 @@ mod tests {
         let mut peer = Peer::new(1, false);
         let asked = ["316(0)", "316(1)", "316(7)"].map(Into::into).to_vec();
         assert_eq!(peer.change("lifecycle"), (asked, String::new()));
-        assert_eq!(peer.change("lifecycle other:7"), (vec![], "other:7 ".into()));
+        assert_eq!(peer.change("lifecycle control-error"), (vec![], "control-error ".into()));
     }
 
     #[test]
-    fn other_means_every_event_id_that_the_server_has() {
-        let mut peer = Peer::new(27, false);
+    fn other_means_every_id_without_a_type_that_the_server_has() {
+        let mut peer = Peer::new(32, false);
         let (asked, refused) = peer.change("lifecycle other");
-        assert_eq!((asked.len(), &*refused), (32, ""));
-        assert_eq!(peer.change("lifecycle").0.len(), 24);
-        assert_eq!(peer.change("lifecycle other").0.len(), 24);
-        assert_eq!(peer.registrations.registered.len(), 27);
+        assert_eq!(asked[3..], ["316(30)", "316(31)", "316(32)", "316(33)"]);
+        assert_eq!(refused, "");
+        assert_eq!(peer.change("lifecycle").0, ["317(224)", "317(225)"]);
+        assert_eq!(peer.change("lifecycle other").0, ["316(30)", "316(31)"]);
+        assert_eq!(Peer::new(27, false).change("lifecycle other").1, "other ");
+    }
+
+    #[test]
+    fn every_kind_together_registers_each_id_once() {
+        let mut peer = Peer::new(27, false);
+        let kinds: Vec<_> = Kinds::all().iter().map(Kind::to_string).collect();
+        let (asked, refused) = peer.change(&kinds.join(" "));
+        let both = ["316(4)", "316(8)"].map(String::from);
+        let ids = (0..=33).map(|id| format!("316({id})")).filter(|call| !both.contains(call));
+        assert_eq!(asked, ids.collect::<Vec<_>>());
+        assert_eq!(refused, "nic-mac-change vcpu-removed channel-lifecycle other ");
     }
 
     #[test]
     fn kinds_that_the_server_does_not_have_are_refused() {
         let mut peer = Peer::new(27, false);
-        let kinds = "lifecycle other:0 other:1 other:27 other:26 other:RTC_CHANGE other:4294967295";
+        let kinds = "lifecycle nic-mac-change memory-device-size-change other:99 \
+                     other:RTC_CHANGE other:4294967295";
         let (asked, refused) = peer.change(kinds);
-        assert_eq!(asked, ["316(0)", "316(1)", "316(7)", "316(26)", "316(27)"]);
-        assert_eq!(refused, "other:0 other:1 other:27 other:4294967295 other:RTC_CHANGE ");
+        assert_eq!(
+            asked,
+            ["316(0)", "316(1)", "316(7)", "316(26)", "316(27)", "316(99)", "316(-1)"]
+        );
+        assert_eq!(refused, "nic-mac-change other:99 other:4294967295 other:RTC_CHANGE ");
 
         let mut bare = Peer::new(1, false);
         assert_eq!(bare.change("lifecycle reboot other").1, "reboot other ");
     }
 
     #[test]
+    fn a_number_that_has_a_type_is_refused_as_a_number() {
+        let eight = Kind::Named(EventName::Number(8));
+        let mut peer = Peer::new(27, false);
+        let interest = [Kind::Lifecycle, eight.clone()].into_iter().collect();
+        peer.registrations.change(&interest, 5, &mut peer.calls);
+        (1..=3).for_each(|serial| peer.answer(serial));
+        assert_eq!(peer.registrations.take_confirmed(), Some((5, vec![eight])));
+    }
+
+    #[test]
     fn a_server_before_1_2_1_gets_the_legacy_procedures() {
         let mut peer = Peer::new(16, true);
-        let (asked, refused) = peer.change("lifecycle other other:16");
-        assert_eq!((asked.len(), &*refused), (16, "other:16 "));
-        assert_eq!(asked[..3], ["167(0)", "167(1)", "167(2)"]);
-        assert_eq!(peer.change("lifecycle other:2").0[0], "168(3)");
+        let (asked, refused) =
+            peer.change("lifecycle io-error block-job device-removed tunable other other:99");
+        let ids = ["167(0)", "167(1)", "167(6)", "167(7)", "167(8)", "167(15)"];
+        assert_eq!((asked, &*refused), (ids.map(Into::into).to_vec(), "tunable other other:99 "));
+        assert_eq!(peer.change("lifecycle io-error device-removed").0, ["168(8)"]);
     }
 }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use lexopt::prelude::*;
-use virevent::{Kind, Options};
+use virevent::{Kind, Kinds, Options};
 use virevent_backends::Settings;
 
 pub(crate) const HELP: &str = "\
@@ -23,9 +23,11 @@ Usage: watch [OPTIONS] [URI]...
         Without a URI, a fake hypervisor plays a demo that ends by itself.
 
 What to watch:
-  --only KIND,...     only these kinds of event: lifecycle, reboot,
-                      other:NUMBER or other:NAME (one that has no type of its
-                      own), other (all of those); default: lifecycle,reboot
+  --only KIND,...     only these kinds of event, by the names of
+                      virsh event --list: lifecycle, reboot, io-error,
+                      block-job ...; other:NUMBER or other:NAME (one without a
+                      type of its own), other (all of those), all (whatever the
+                      hypervisor can report); default: lifecycle,reboot
   --domain NAME|UUID  only this domain; may be given several times
   --no-existing       do not begin with the existing domains
   --wait              if a hypervisor is unreachable at the start, do not fail:
@@ -95,8 +97,13 @@ fn read(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
             Value(uri) => args.uris.push(utf8("the URI", uri)?),
             Long("only") => {
                 for kind in utf8("--only", parser.value()?)?.split(',') {
-                    let kind = kind.trim().parse::<Kind>().map_err(|e| e.to_string())?;
-                    args.options = args.options.kind(kind);
+                    args.options = match kind.trim() {
+                        "all" => args.options.kinds(Kinds::all().iter().cloned()),
+                        name => {
+                            let kind = name.parse::<Kind>().map_err(|error| error.to_string())?;
+                            args.options.kind(kind)
+                        }
+                    };
                 }
             }
             Long("domain") => match utf8("--domain", parser.value()?)? {
@@ -172,7 +179,7 @@ mod tests {
     #[test]
     fn options_and_uris_come_in_any_order() {
         let args = args(
-            "test:///default --only lifecycle,other:8 --domain a --count=3 fake: --domain b --for 0.5 \
+            "test:///default --only lifecycle,io-error,other:99 --domain a --count=3 fake: --domain b --for 0.5 \
              --wait --verify 5",
         );
         assert_eq!(args.settings.verify, Some(Some(Duration::from_secs(5))));
@@ -180,8 +187,22 @@ mod tests {
         assert_eq!(args.count, Some(3));
         assert_eq!(args.duration, Some(Duration::from_millis(500)));
         let wanted = Options::default().domain("a").domain("b").wait(true);
-        let wanted = wanted.kind(Kind::Lifecycle).kind("other:8".parse().unwrap());
+        let wanted = wanted.kind(Kind::Lifecycle).kind(Kind::IoError);
+        let wanted = wanted.kind("other:99".parse().unwrap());
         assert_eq!(args.options, wanted);
+    }
+
+    #[test]
+    fn only_takes_every_name_of_virsh_and_all() {
+        let names = "lifecycle,reboot,rtc-change,watchdog,io-error,graphics,io-error-reason,\
+            control-error,block-job,disk-change,tray-change,pm-wakeup,pm-suspend,balloon-change,\
+            pm-suspend-disk,device-removed,block-job-2,tunable,agent-lifecycle,device-added,\
+            migration-iteration,job-completed,device-removal-failed,metadata-change,\
+            block-threshold,memory-failure,memory-device-size-change,nic-mac-change,vcpu-removed,\
+            channel-lifecycle";
+        let kinds = args(&format!("--only {names},other")).options.filter.kinds.unwrap();
+        assert!(kinds.is_all());
+        assert_eq!(args("--only all").options.filter.kinds, Some(kinds));
     }
 
     #[test]
@@ -212,7 +233,11 @@ mod tests {
             ("--for nan", "--for nan"),
             ("--for 1e300", "--for 1e300"),
             ("--only lifecycle,,reboot", "\"\""),
-            ("--only started", "\"started\" is not a kind: give lifecycle"),
+            (
+                "--only started",
+                "\"started\" is not a kind: give other, other:NAME, or one of lifecycle",
+            ),
+            ("--only other:8", "\"other:8\" is not a kind: give block-job"),
             ("--domain ", "give a name"),
             ("--json=yes", "--json"),
         ] {

@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 use std::io::IsTerminal;
 use std::time::SystemTime;
 
-use virevent::{Change, Domain, DomainEvent, Origin, RawEvent};
+use virevent::{BlockJobStatus, Change, Domain, DomainEvent, NoticeBody, Origin, RawEvent};
 
 /// A printer that turns events into lines and keeps them until they are taken.
 #[derive(Debug)]
@@ -81,6 +81,7 @@ impl Table {
         let (at, origin) = match event {
             DomainEvent::Lifecycle(event) => (event.at, event.origin),
             DomainEvent::Reboot(event) => (event.at, event.origin),
+            DomainEvent::Notice(event) => (event.at, event.origin),
             DomainEvent::Other(event) => (event.at, Origin::Observed),
             _ => (SystemTime::now(), Origin::Observed),
         };
@@ -96,6 +97,10 @@ impl Table {
                 change => write!(self.line, "{}", Words(change)),
             },
             DomainEvent::Reboot(_) => write!(self.line, "rebooted"),
+            DomainEvent::Notice(event) => {
+                let line = format!("{} {}", event.kind(), event.body);
+                write!(self.line, "{}", printable(line.trim_end()))
+            }
             DomainEvent::Other(event) => write!(self.line, "{}", printable(&without_domain(event))),
             marker => write!(self.line, "{}", printable(&marker.to_string())),
         };
@@ -158,6 +163,16 @@ fn colour(event: &DomainEvent) -> &'static str {
             Change::Existing(_) => GREY,
             _ => "",
         },
+        DomainEvent::Notice(event) => match &*event.body {
+            NoticeBody::ControlError {}
+            | NoticeBody::IoError { .. }
+            | NoticeBody::MemoryFailure { .. }
+            | NoticeBody::BlockJob { status: BlockJobStatus::Failed, .. } => RED,
+            NoticeBody::Watchdog { .. }
+            | NoticeBody::DeviceRemovalFailed { .. }
+            | NoticeBody::BlockThreshold { .. } => YELLOW,
+            _ => "",
+        },
         DomainEvent::Synced(_) => GREY,
         _ => "",
     }
@@ -189,7 +204,8 @@ mod tests {
     use std::time::Duration;
 
     use virevent::{
-        Lifecycle, PmSuspendCause, Scope, ShutdownCause, StartCause, State, StopCause, Synced, Uuid,
+        BlockJobType, Lifecycle, Notice, PmSuspendCause, Scope, ShutdownCause, StartCause, State,
+        StopCause, Synced, Uuid,
     };
 
     use super::*;
@@ -230,6 +246,23 @@ mod tests {
             let row = table(false, false).row(&event).to_owned();
             assert!(row.ends_with(line) && row.contains("a_b[3]"), "{row}");
         }
+    }
+
+    #[test]
+    fn a_notice_has_its_kind_and_its_fields() {
+        let domain = Domain::new("fake:", "h1", Uuid::from_u128(1), "web", Some(3));
+        let notice = |body| Notice::new(domain.clone(), body, SystemTime::UNIX_EPOCH).into();
+        let block_job = NoticeBody::BlockJob {
+            disk: "v\x1bda".into(),
+            job: BlockJobType::Copy,
+            status: BlockJobStatus::Failed,
+        };
+        assert_eq!(
+            table(false, true).row(&notice(block_job)),
+            "00:00:00.000Z  web[3]    \x1b[31mblock-job v\\u{1b}da: copy failed\x1b[0m"
+        );
+        let row = table(false, false).row(&notice(NoticeBody::ControlError {})).to_owned();
+        assert!(row.ends_with("web[3]    control-error"), "{row}");
     }
 
     #[test]

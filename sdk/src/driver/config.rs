@@ -140,12 +140,12 @@ impl<C: Connect> Builder<C> {
     /// Makes the source. Does no I/O, and needs no runtime yet.
     pub fn build(self) -> Driver {
         let uri: Arc<str> = Arc::from(self.connect.uri());
-        let typed = self.connect.kinds();
+        let kinds = self.connect.kinds();
         let facts = Arc::new(Facts::default());
-        facts.change_capabilities(|capabilities| capabilities.kinds = typed.clone());
+        facts.change_capabilities(|capabilities| capabilities.kinds = kinds.clone());
         let (publisher, status) = watch::channel(Status::Idle);
         let (commands, receiver) = CommandSender::channel();
-        let core = Core::new(Arc::clone(&uri), typed, &self.config, publisher, Arc::clone(&facts));
+        let core = Core::new(Arc::clone(&uri), kinds, &self.config, publisher, Arc::clone(&facts));
         let task = Task::new(self.connect, self.config, receiver, core);
         // Not spawned here: a source can be made before there is a runtime, and one that is never
         // used costs no task.

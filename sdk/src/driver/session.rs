@@ -14,9 +14,9 @@ pub trait Connect: Debug + Send + Sync + 'static {
     /// The source's URI, without secrets.
     fn uri(&self) -> &str;
 
-    /// The kinds that a subscription without a filter of kinds gets.
+    /// The kinds that the source can report, as far as that is known before the server is asked.
     fn kinds(&self) -> Kinds {
-        Kinds::typed()
+        Kinds::common()
     }
 
     /// Connects, and does all that must come before the first registration. The driver drops the

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::mailbox::Mailbox;
-use crate::{DomainEvent, Kind, Kinds, Options, Selector};
+use crate::{DomainEvent, EventName, Kind, Kinds, Options, Selector};
 
 /// A subscriber, as the driver sees it.
 #[derive(Debug)]
@@ -32,6 +32,7 @@ struct WantedKinds {
     lifecycle: bool,
     reboot: bool,
     other: bool,
+    /// The kinds of notices, and events without a type by their names.
     named: Kinds,
 }
 
@@ -41,7 +42,11 @@ impl WantedKinds {
             lifecycle: kinds.contains(&Kind::Lifecycle),
             reboot: kinds.contains(&Kind::Reboot),
             other: kinds.contains(&Kind::Other),
-            named: kinds.iter().filter(|kind| matches!(kind, Kind::Named(_))).cloned().collect(),
+            named: kinds
+                .iter()
+                .filter(|kind| !matches!(kind, Kind::Lifecycle | Kind::Reboot | Kind::Other))
+                .cloned()
+                .collect(),
         }
     }
 
@@ -49,20 +54,30 @@ impl WantedKinds {
         match event {
             DomainEvent::Lifecycle(_) => self.lifecycle,
             DomainEvent::Reboot(_) => self.reboot,
+            DomainEvent::Notice(notice) => {
+                !self.named.is_empty() && self.named.contains(&notice.kind())
+            }
             DomainEvent::Other(event) => {
-                self.other
-                    || (!self.named.is_empty()
-                        && self.named.contains(&Kind::Named(event.name().clone())))
+                self.other || (!self.named.is_empty() && self.has_name(event.name()))
             }
             DomainEvent::Synced(_) | DomainEvent::Gap(_) => true,
         }
     }
+
+    fn has_name(&self, name: &EventName) -> bool {
+        // An event of a known kind whose message has an unknown layout: a subscriber that asked for
+        // the kind gets what the hypervisor sent.
+        let typed = match name {
+            EventName::Number(id) => Kind::of_libvirt(*id),
+            EventName::Name(_) => None,
+        };
+        self.named.contains(&typed.unwrap_or_else(|| Kind::Named(name.clone())))
+    }
 }
 
 impl Subscriber {
-    /// `typed` are the kinds that a subscriber without a filter of kinds gets.
-    pub(super) fn new(id: u64, mailbox: Arc<Mailbox>, options: Options, typed: &Kinds) -> Self {
-        let wanted = WantedKinds::new(options.filter.kinds.as_ref().unwrap_or(typed));
+    pub(super) fn new(id: u64, mailbox: Arc<Mailbox>, options: Options) -> Self {
+        let wanted = WantedKinds::new(options.filter.kinds.as_ref().unwrap_or(&Kinds::common()));
         Self {
             id,
             mailbox,
@@ -76,7 +91,19 @@ impl Subscriber {
 
     /// The first of the `refused` kinds that the subscriber asked for by name.
     pub(super) fn misses(&self, refused: &Kinds) -> Option<Kind> {
-        self.options.filter.kinds.as_ref()?.iter().find(|kind| refused.contains(kind)).cloned()
+        let named = self.options.filter.kinds.as_ref().filter(|kinds| !kinds.is_all())?;
+        named.iter().find(|kind| refused.contains(kind)).cloned()
+    }
+
+    /// The kinds to register for it, of a source that can report `possible`.
+    pub(super) fn needs(&self, possible: &Kinds) -> Kinds {
+        match &self.options.filter.kinds {
+            Some(kinds) if !kinds.is_all() => kinds.clone(),
+            Some(_) => possible.clone(),
+            None => {
+                Kinds::common().iter().filter(|kind| possible.contains(kind)).cloned().collect()
+            }
+        }
     }
 
     pub(super) fn wants_lifecycle(&self) -> bool {
@@ -215,7 +242,25 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
+    use crate::{EventData, RawEvent};
+
+    #[test]
+    fn an_event_of_unknown_layout_reaches_those_that_want_its_kind() {
+        let event = |id| -> DomainEvent {
+            let name = EventName::Number(id);
+            let data = EventData::Bytes([].into());
+            RawEvent::new("s:", None, name, data, SystemTime::UNIX_EPOCH).into()
+        };
+        let wanted = |kinds: &[Kind]| WantedKinds::new(&kinds.iter().cloned().collect());
+        let block_jobs = wanted(&[Kind::BlockJob]);
+        assert!(block_jobs.has(&event(8)) && block_jobs.has(&event(16)));
+        assert!(!block_jobs.has(&event(4)) && !block_jobs.has(&event(99)));
+        let others = wanted(&[Kind::Named(EventName::Number(99))]);
+        assert!(others.has(&event(99)) && !others.has(&event(8)));
+    }
 
     #[test]
     fn a_removed_subscriber_leaves_no_trace_in_the_index() {
@@ -226,7 +271,7 @@ mod tests {
                 _ => Options::default().domain("web").domain(Uuid::from_u128(id.into())),
             };
             let mailbox = Arc::new(Mailbox::new("s:".into(), 1));
-            subscribers.insert(Subscriber::new(id, mailbox, options, &Kinds::typed()));
+            subscribers.insert(Subscriber::new(id, mailbox, options));
         }
         subscribers.remove(1);
         assert_eq!(subscribers.by_name["web"], [2, 3]);

@@ -5,6 +5,7 @@ mod codes;
 #[cfg(feature = "serde")]
 mod json;
 mod marker;
+mod notice;
 mod raw;
 mod state;
 
@@ -17,6 +18,12 @@ pub use self::change::{
 };
 pub(crate) use self::marker::ScopeKey;
 pub use self::marker::{Gap, GapKind, Scope, Synced};
+pub use self::notice::{
+    AddressFamily, BlockJobStatus, BlockJobType, ChannelReason, ChannelState, DiskChangeReason,
+    GraphicsAddress, GraphicsIdentity, GraphicsPhase, IoErrorAction, MemoryFailureAction,
+    MemoryFailureRecipient, MetadataType, Notice, NoticeBody, ParamValue, Params, Text,
+    TrayChangeReason, WatchdogAction,
+};
 pub use self::raw::{EventData, RawEvent};
 pub use self::state::{
     CrashedReason, PausedReason, RunningReason, ShutoffReason, ShuttingDownReason, State,
@@ -33,6 +40,8 @@ pub enum DomainEvent {
     Lifecycle(Lifecycle),
     /// The guest rebooted within its run.
     Reboot(Reboot),
+    /// Any other event that has a type: what happens to a domain's devices, jobs, memory, guest agent.
+    Notice(Notice),
     /// An event that this crate has no type for, passed on whole.
     Other(RawEvent),
     /// From here on, what the stream delivered is complete and true for a scope.
@@ -50,6 +59,7 @@ impl DomainEvent {
         match self {
             Self::Lifecycle(event) => Some(&event.domain),
             Self::Reboot(event) => Some(&event.domain),
+            Self::Notice(notice) => Some(&notice.domain),
             Self::Other(event) => event.domain.as_ref(),
             Self::Synced(Synced { scope, .. }) | Self::Gap(Gap { scope, .. }) => scope.domain(),
         }
@@ -61,6 +71,7 @@ impl DomainEvent {
         match self {
             Self::Lifecycle(event) => event.domain.source(),
             Self::Reboot(event) => event.domain.source(),
+            Self::Notice(notice) => notice.domain.source(),
             Self::Other(event) => event.source(),
             Self::Synced(Synced { scope, .. }) | Self::Gap(Gap { scope, .. }) => scope.source(),
         }
@@ -73,6 +84,7 @@ impl DomainEvent {
         match self {
             Self::Lifecycle(_) => Some(Kind::Lifecycle),
             Self::Reboot(_) => Some(Kind::Reboot),
+            Self::Notice(notice) => Some(notice.kind()),
             Self::Other(event) => Some(Kind::Named(event.name().clone())),
             Self::Synced(_) | Self::Gap(_) => None,
         }
@@ -106,7 +118,7 @@ impl DomainEvent {
         match self {
             Self::Synced(_) | Self::Gap(_) => false,
             Self::Lifecycle(event) => !matches!(event.change, Change::Existing(_)),
-            Self::Reboot(_) | Self::Other(_) => true,
+            Self::Reboot(_) | Self::Notice(_) | Self::Other(_) => true,
         }
     }
 }
@@ -123,6 +135,7 @@ impl fmt::Display for DomainEvent {
                 }
             }
             Self::Reboot(event) => write!(f, "{} rebooted", event.domain),
+            Self::Notice(notice) => write!(f, "{notice}"),
             Self::Other(event) => write!(f, "{event}"),
             Self::Synced(synced) => write!(f, "{synced}"),
             Self::Gap(gap) => write!(f, "{gap}"),
@@ -235,7 +248,14 @@ macro_rules! wrap {
     };
 }
 
-wrap!(Lifecycle(Lifecycle), Reboot(Reboot), Other(RawEvent), Synced(Synced), Gap(Gap));
+wrap!(
+    Lifecycle(Lifecycle),
+    Reboot(Reboot),
+    Notice(Notice),
+    Other(RawEvent),
+    Synced(Synced),
+    Gap(Gap)
+);
 
 #[cfg(test)]
 mod tests {

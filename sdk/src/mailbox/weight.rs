@@ -12,6 +12,7 @@ pub(super) fn weight(event: &DomainEvent) -> usize {
     let rest = match event {
         DomainEvent::Lifecycle(event) => event.domain.weight(),
         DomainEvent::Reboot(event) => event.domain.weight(),
+        DomainEvent::Notice(notice) => notice.weight(),
         DomainEvent::Other(event) => event.weight(),
         DomainEvent::Synced(Synced { scope, .. }) => scope_weight(scope),
         DomainEvent::Gap(Gap { scope, kind, .. }) => {

@@ -47,7 +47,17 @@ impl Schema {
                     for (field, rule) in rule.as_object().unwrap() {
                         described.push(field.clone());
                         if let Some(value) = value.get(field) {
-                            self.valid(rule, value).map_err(|e| format!("{field}: {e}"))?;
+                            let inner =
+                                self.valid(rule, value).map_err(|e| format!("{field}: {e}"))?;
+                            let mut fields = value.as_object().into_iter().flat_map(|o| o.keys());
+                            let is_described = |key: &&String| inner.contains(key);
+                            if rule.get("properties").is_some()
+                                && !fields.all(|key| is_described(&key))
+                            {
+                                return Err(format!(
+                                    "{field} has a field that is not described: {value}"
+                                ));
+                            }
                         }
                     }
                     true
@@ -59,6 +69,16 @@ impl Schema {
                         return Err(format!("{} of oneOf match; {errors:?}", valid.len()));
                     }
                     described.extend(valid.into_iter().flatten().flatten());
+                    true
+                }
+                "items" => {
+                    let mut items = value.as_array().into_iter().flatten();
+                    items.try_for_each(|item| self.valid(rule, item).map(drop))?;
+                    true
+                }
+                "additionalProperties" => {
+                    let mut fields = value.as_object().into_iter().flat_map(|o| o.values());
+                    fields.try_for_each(|field| self.valid(rule, field).map(drop))?;
                     true
                 }
                 other => panic!("the checker does not know {other}"),
@@ -74,8 +94,26 @@ impl Schema {
     /// the others).
     pub(crate) fn enums(&self) -> Vec<(String, String, String)> {
         let mut found = Vec::new();
-        collect(&self.0, &mut found);
+        let mut schema = self.0.clone();
+        schema["$defs"]["notice"] = Value::Null;
+        collect(&schema, &mut found);
         assert!(found.len() > 80, "{}", found.len());
+        found
+    }
+
+    /// Every name in an enum of a notice's data, with the kind and the field.
+    pub(crate) fn notice_enums(&self) -> Vec<(String, String, String)> {
+        let mut found = Vec::new();
+        for notice in self.0["$defs"]["notice"]["oneOf"].as_array().unwrap() {
+            let properties = &notice["properties"];
+            let kind = properties["kind"]["const"].as_str().unwrap();
+            for (field, rule) in properties["data"]["properties"].as_object().unwrap() {
+                for name in rule["enum"].as_array().into_iter().flatten() {
+                    found.push((kind.to_owned(), field.clone(), name.as_str().unwrap().to_owned()));
+                }
+            }
+        }
+        assert!(found.len() > 50, "{}", found.len());
         found
     }
 
@@ -106,6 +144,8 @@ fn is_type(name: &Value, value: &Value) -> bool {
         "string" => value.is_string(),
         "boolean" => value.is_boolean(),
         "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        "array" => value.is_array(),
         other => panic!("the checker does not know the type {other}"),
     }
 }

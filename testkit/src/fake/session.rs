@@ -35,7 +35,7 @@ impl Connect for FakeConnect {
     }
 
     fn kinds(&self) -> Kinds {
-        Kinds::typed()
+        Kinds::all()
     }
 
     async fn connect(&self) -> Result<FakeSession, Error> {

@@ -33,6 +33,10 @@ pub enum Deed {
     Starve,
     /// Reads a sector that fails, in a QEMU that pauses a guest on I/O errors.
     Misread,
+    /// Sets the year of its clock to 2030.
+    SetClock,
+    /// Writes a sector of its disk.
+    Write,
 }
 
 impl Guest {
@@ -132,6 +136,19 @@ impl Guest {
                 code.extend([0xb8, 0x01, 0x02]); // mov ax, 0201h (read one sector)
                 code.extend([0xbb, 0x00, 0x7e]); // mov bx, 7e00h (to behind this one)
                 code.extend([0xb9, 0x02, 0x00]); // mov cx, 2 (cylinder 0, the second sector)
+                code.extend([0xba, 0x80, 0x00]); // mov dx, 80h (head 0, the first disk)
+                code.extend([0xcd, 0x13]); // int 13h
+            }
+            Deed::SetClock => {
+                code.extend([0xb0, 0x09]); // mov al, 9 (the year)
+                code.extend([0xe6, 0x70]); // out 70h, al
+                code.extend([0xb0, 0x30]); // mov al, 30h
+                code.extend([0xe6, 0x71]); // out 71h, al
+            }
+            Deed::Write => {
+                code.extend([0xb8, 0x01, 0x03]); // mov ax, 0301h (write one sector)
+                code.extend([0xbb, 0x00, 0x7e]); // mov bx, 7e00h (from behind this one)
+                code.extend([0xb9, 0x05, 0x00]); // mov cx, 5 (cylinder 0, the fifth sector)
                 code.extend([0xba, 0x80, 0x00]); // mov dx, 80h (head 0, the first disk)
                 code.extend([0xcd, 0x13]); // int 13h
             }

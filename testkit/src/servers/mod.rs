@@ -48,7 +48,7 @@ pub use self::libvirtd::{Config, Hook, Libvirtd, Seen, Tap};
 pub use self::process::rss_kib;
 pub use self::proxy::Proxy;
 pub use self::qemu::{Qemu, QemuConfig};
-pub use self::virsh::{Virsh, VirshSession};
+pub use self::virsh::{Virsh, VirshEvents, VirshSession};
 pub use self::xenstored::{Store, StoreSeen, StoreTap, Watch, Xenstored};
 
 /// The failure of a server, or of a program that acts on it.

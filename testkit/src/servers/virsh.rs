@@ -111,6 +111,26 @@ impl Virsh {
         })
     }
 
+    /// A `virsh event --all --loop`, to compare a stream with. It has registered for each event once it
+    /// has printed the first of a later id.
+    ///
+    /// # Errors
+    /// That virsh cannot be started.
+    pub fn events(&self) -> Result<VirshEvents, LaunchError> {
+        // Into a pipe virsh writes when a block is full.
+        let mut child = Command::new("stdbuf")
+            .args(["-oL", "virsh", "--quiet", "--connect", &self.uri, "event", "--all", "--loop"])
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(LaunchError::spawn("stdbuf", "coreutils"))?;
+        let stdout = child.stdout.take();
+        Ok(VirshEvents { _child: child, lines: stdout.map(|out| BufReader::new(out).lines()) })
+    }
+
     fn spawn(&self, command: &[&str], stderr: Stdio) -> Result<Child, LaunchError> {
         Command::new("virsh")
             .args(["--quiet", "--connect", &self.uri])
@@ -154,4 +174,21 @@ pub struct VirshSession {
     _stdin: ChildStdin,
     /// Kept open, since virsh writes prompts: a closed pipe would end it.
     _stdout: Lines<BufReader<ChildStdout>>,
+}
+
+/// A virsh that prints events: see [`Virsh::events`]. Dropping it kills it.
+#[derive(Debug)]
+pub struct VirshEvents {
+    _child: Child,
+    lines: Option<Lines<BufReader<ChildStdout>>>,
+}
+
+impl VirshEvents {
+    /// The next line: an event, or what belongs to the event before it. `None` when virsh has ended.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn next_line(&mut self) -> Option<String> {
+        self.lines.as_mut()?.next_line().await.ok().flatten()
+    }
 }

@@ -6,7 +6,9 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
 use virevent::Uuid;
-use virevent_libvirt::wire::{Domain, Frames, Header, Lifecycle, StateStats, kind, message, procs};
+use virevent_libvirt::wire::{
+    Domain, Frames, Header, Lifecycle, StateStats, kind, message, procs, xdr,
+};
 
 /// How many domains the events are about.
 const DOMAINS: u128 = 100;
@@ -21,6 +23,25 @@ pub(crate) fn events(count: usize) -> Vec<u8> {
         message(&mut bytes, &Header::event(procs::EVENT_LIFECYCLE), |body| {
             body.i32(0);
             Lifecycle { domain, event, detail: 0 }.write(body);
+        });
+    }
+    bytes
+}
+
+/// The bytes of `count` events of this procedure, with the same bytes after the domain.
+#[allow(dead_code)]
+pub(crate) fn notices(
+    procedure: i32,
+    count: usize,
+    tail: impl Fn(&mut xdr::Writer<'_>),
+) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for n in 0..count as u128 {
+        let name = name(n % DOMAINS);
+        message(&mut bytes, &Header::event(procedure), |body| {
+            body.i32(0);
+            domain(&name, n % DOMAINS).write(body);
+            tail(body);
         });
     }
     bytes

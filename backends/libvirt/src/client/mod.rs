@@ -169,7 +169,7 @@ impl Client {
             Purpose::Register(id) => {
                 // A legacy reply has no callback id, and legacy messages name none.
                 let callback = if self.registrations.legacy { 0 } else { body.i32()? };
-                self.registrations.on_registered(id, Some(callback));
+                self.registrations.on_registered(id, Some(callback), &mut self.calls);
                 self.report_interest(out);
             }
             Purpose::Deregister(id) => {
@@ -215,7 +215,7 @@ impl Client {
                     message = error.message,
                     "the server does not have an event"
                 );
-                self.registrations.on_registered(id, None);
+                self.registrations.on_registered(id, None, &mut self.calls);
                 self.report_interest(out);
                 return Ok(());
             }

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use tokio::time::timeout_at;
 use virevent::driver::{self, Batch, Connect, Interest};
-use virevent::{Domain, Error};
+use virevent::{Domain, Error, Kinds};
 use virevent_transport::{ConnectError, Endpoint, Socket, deadline_after};
 
 use crate::client::{Client, malformed};
@@ -39,6 +39,10 @@ impl Connect for Opener {
 
     fn uri(&self) -> &str {
         &self.uri.shown
+    }
+
+    fn kinds(&self) -> Kinds {
+        Kinds::all()
     }
 
     async fn connect(&self) -> Result<Session, Error> {

@@ -73,6 +73,14 @@ impl<'a> Reader<'a> {
         self.fixed().map(|bytes| u64::from_be_bytes(*bytes))
     }
 
+    /// Reads a hyper.
+    ///
+    /// # Errors
+    /// The body is too short.
+    pub fn i64(&mut self) -> Result<i64, Malformed> {
+        self.fixed().map(|bytes| i64::from_be_bytes(*bytes))
+    }
+
     /// Reads a uuid.
     ///
     /// # Errors
@@ -161,6 +169,11 @@ impl<'a> Writer<'a> {
         self.raw(&value.to_be_bytes());
     }
 
+    /// Appends a hyper.
+    pub fn i64(&mut self, value: i64) {
+        self.raw(&value.to_be_bytes());
+    }
+
     /// Appends a uuid.
     pub fn uuid(&mut self, uuid: Uuid) {
         self.raw(uuid.as_bytes());
@@ -194,6 +207,7 @@ mod tests {
         let mut writer = Writer::new(&mut out);
         writer.i32(-1);
         writer.u64(u64::MAX - 1);
+        writer.i64(-5);
         for text in ["", "a", "ab", "abc", "abcd"] {
             writer.string(text);
         }
@@ -205,6 +219,7 @@ mod tests {
         let mut reader = Reader::new(&out);
         assert_eq!(reader.i32(), Ok(-1));
         assert_eq!(reader.u64(), Ok(u64::MAX - 1));
+        assert_eq!(reader.i64(), Ok(-5));
         for text in ["", "a", "ab", "abc", "abcd"] {
             assert_eq!(reader.string(), Ok(text.as_bytes()));
         }

@@ -88,12 +88,12 @@ async fn registrations_are_sent_beside_an_unanswered_list() {
     let (source, subscribed) = daemon.subscribe(Options::default().kind(Kind::Lifecycle));
     let mut peer = daemon.accept().await;
     peer.until(procs::CONNECT_GET_ALL_DOMAIN_STATS).await;
-    let kinds = ["other:8", "other:9", "other:10", "other:13", "other:15"];
+    let kinds = ["watchdog", "disk-change", "tray-change", "balloon-change", "device-removed"];
     let options = Options::default();
     let options = kinds.iter().fold(options, |options, kind| options.kind(kind.parse().unwrap()));
     let other = tokio::spawn(async move { source.subscribe_with(options).await });
     let register = procs::CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY;
-    for id in [8, 9, 10, 13, 15] {
+    for id in [3, 9, 10, 13, 15] {
         let call = peer.until(register).await;
         assert_eq!(Register::read(&mut Reader::new(&call.1)).unwrap().event, id);
         peer.answer(&call).await;
@@ -107,7 +107,7 @@ async fn control_errors_are_delivered_only_to_their_subscribers() {
     for asked in [false, true] {
         let daemon = Daemon::new();
         let options = Options::default().kind(Kind::Lifecycle);
-        let options = if asked { options.kind("other:7".parse().unwrap()) } else { options };
+        let options = if asked { options.kind(Kind::ControlError) } else { options };
         let (_source, subscribed) = daemon.subscribe(options);
         let mut peer = daemon.accept().await;
         let last = peer.until(procs::CONNECT_LIST_ALL_DOMAINS).await;
@@ -123,7 +123,7 @@ async fn control_errors_are_delivered_only_to_their_subscribers() {
         .await;
         peer.lifecycle(3, 0).await;
         let lines = take(&mut events, 1 + usize::from(asked)).await;
-        let has_error = lines.iter().any(|line| line.starts_with("web[3] event 7"));
+        let has_error = lines.iter().any(|line| line == "web[3] control-error");
         assert_eq!(has_error, asked, "{lines:?}");
         assert_eq!(lines.last().unwrap(), "web[3] suspended (paused)");
     }

@@ -10,6 +10,7 @@ mod calls;
 mod chaos;
 mod handshake;
 mod timing;
+mod typed;
 mod verification;
 
 use std::time::Duration;

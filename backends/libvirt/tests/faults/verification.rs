@@ -1,7 +1,7 @@
 //! Verification: the known state is compared with the daemon's.
 
 use virevent::driver::Settings;
-use virevent::{EventData, RawEvent};
+use virevent::{Kind, Notice, NoticeBody};
 use virevent_libvirt::wire::{code, procs};
 use virevent_testkit::assert::{expect_sequence, nothing_within};
 
@@ -30,10 +30,9 @@ fn stop_silently(daemon: &FakeLibvirtd) {
 }
 
 fn control_error(daemon: &FakeLibvirtd) {
-    let domain = daemon.host().domain("web");
-    let data = EventData::Bytes([].into());
+    let domain = daemon.host().domain("web").unwrap();
     let at = std::time::SystemTime::now();
-    daemon.host().emit(RawEvent::new("", domain, "7".into(), data, at));
+    daemon.host().emit(Notice::new(domain, NoticeBody::ControlError {}, at));
 }
 
 #[tokio::test]
@@ -73,12 +72,11 @@ async fn a_state_request_finds_that_a_domain_is_gone() {
     let (daemon, _source, mut events) = verified(Duration::from_secs(3600)).await;
     daemon.host().create("db").unwrap();
     next_within(&mut events, PATIENCE).await.unwrap();
-    let domain = daemon.host().domain("db");
+    let domain = daemon.host().domain("db").unwrap();
     daemon.change(|faults| faults.mute.insert(0));
     daemon.host().stop("db").unwrap();
     let at = std::time::SystemTime::now();
-    let data = EventData::Bytes([].into());
-    daemon.host().emit(RawEvent::new("", domain, "7".into(), data, at));
+    daemon.host().emit(Notice::new(domain, NoticeBody::ControlError {}, at));
     let event = next_within(&mut events, PATIENCE).await.unwrap();
     assert_eq!(event.to_string(), "db[2] stopped [inferred]");
     assert!(event.lifecycle().is_some_and(virevent::Lifecycle::is_gone));
@@ -121,9 +119,8 @@ async fn an_unanswered_list_delays_neither_close_nor_events() {
     let lists = daemon.calls(STATS);
     daemon.change(|faults| faults.held.insert(STATS));
     daemon.until(|daemon| daemon.calls(STATS) > lists).await;
-    let kind = "other:8".parse().unwrap();
-    let late = source.subscribe_with(Options::default().kind(kind)).await.unwrap();
-    assert_eq!(daemon.registered(), [0, 1, 7, 8]);
+    let late = source.subscribe_with(Options::default().kind(Kind::Watchdog)).await.unwrap();
+    assert_eq!(daemon.registered(), [0, 1, 3, 7]);
     late.close().await;
     assert_eq!(daemon.registered(), [0, 1, 7]);
     assert_delivers(&mut events, daemon.host()).await;

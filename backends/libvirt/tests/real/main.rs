@@ -10,6 +10,7 @@ mod silent;
 mod stories;
 mod table;
 mod trouble;
+mod typed;
 mod watcher;
 mod window;
 

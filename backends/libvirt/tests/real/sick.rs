@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use virevent::{Change, StartCause, StopCause};
+use virevent::{Change, Kind, StartCause, StopCause};
 use virevent_testkit::servers::{Config, Guest, Hook, Libvirtd, Virsh};
 
 use super::watcher::{CALL_TIMEOUT, Watcher};
@@ -69,8 +69,7 @@ async fn a_locked_domain_occupies_one_worker_for_each_watcher() {
 
     // Another subscriber occupies no further worker, and its end is confirmed.
     let registered = watchers[1].tap.seen().registered;
-    let kind = "other:8".parse().unwrap();
-    let late = watchers[1].source.subscribe_with(Options::default().kind(kind)).await;
+    let late = watchers[1].source.subscribe_with(Options::default().kind(Kind::BlockJob)).await;
     tokio::time::timeout(CALL_TIMEOUT * 2, late.unwrap().close()).await.unwrap();
     assert_eq!(watchers[1].tap.seen().registered, registered);
     most(fair, CALL_TIMEOUT).await;

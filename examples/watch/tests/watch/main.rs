@@ -139,7 +139,7 @@ fn a_wrong_command_line_exits_with_2_and_names_the_fix() {
     run(&["foo:///system"]).assert_failed(2, "use one of qemu:");
     run(&["--frobnicate"]).assert_failed(2, "--help");
     run(&["--count", "none"]).assert_failed(2, "give a whole number");
-    run(&["--only", "lifecycl"]).assert_failed(2, "give lifecycle, reboot");
+    run(&["--only", "lifecycl"]).assert_failed(2, "one of lifecycle, reboot");
     run(&["--script", "/nonexistent.toml"])
         .assert_failed(2, "cannot read the script /nonexistent.toml: No such file");
     run(&["--script", "/"]).assert_failed(2, "cannot read the script /: Is a directory");

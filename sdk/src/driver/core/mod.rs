@@ -36,8 +36,8 @@ use crate::{Capabilities, End, Error, Fault, Kind, Kinds, Scope, Status};
 #[derive(Debug)]
 pub(super) struct Core {
     source: Arc<str>,
-    /// The kinds that the backend has types for.
-    typed: Kinds,
+    /// The kinds that the backend can report.
+    kinds: Kinds,
     call_timeout: Duration,
     stage: Stage,
     /// Why the source is unreachable, as its streams have been delivered.
@@ -126,13 +126,13 @@ impl Calls {
 impl Core {
     pub(super) fn new(
         source: Arc<str>,
-        typed: Kinds,
+        kinds: Kinds,
         config: &Config,
         status: watch::Sender<Status>,
         facts: Arc<Facts>,
     ) -> Self {
         Self {
-            typed,
+            kinds,
             call_timeout: config.call_timeout,
             stage: Stage::Idle,
             outage: None,
@@ -222,7 +222,7 @@ impl Core {
         self.waiting.iter_mut().for_each(|waiting| waiting.since = now);
         // The server may be another one than last time, with other capabilities.
         self.facts.change_capabilities(|capabilities| {
-            *capabilities = Capabilities { kinds: self.typed.clone(), lacking: Kinds::default() };
+            *capabilities = Capabilities { kinds: self.kinds.clone(), lacking: Kinds::default() };
         });
         self.enter(Stage::Syncing);
         self.steer(session);

@@ -92,17 +92,11 @@ impl Core {
     }
 
     fn interest(&self) -> Interest {
+        let possible = self.facts.capabilities().kinds;
         let mut kinds = Kinds::default();
-        let mut typed = false;
         let waiting = self.waiting.iter().map(|waiting| &waiting.subscriber);
         for subscriber in self.fanout.subscribers.iter().chain(waiting) {
-            match &subscriber.options.filter.kinds {
-                Some(named) => kinds.extend(named.iter().cloned()),
-                None => typed = true,
-            }
-        }
-        if typed {
-            kinds.extend(self.facts.capabilities().kinds.iter().cloned());
+            kinds.extend(subscriber.needs(&possible).iter().cloned());
         }
         if self.is_wanted() {
             kinds.insert(Kind::Lifecycle);

@@ -25,11 +25,11 @@ impl Core {
         if !self.stage.is_synced() || self.waiting.is_empty() {
             return;
         }
-        let typed = self.facts.capabilities().kinds;
+        let possible = self.facts.capabilities().kinds;
         for waiting in std::mem::take(&mut self.waiting) {
-            let wanted = waiting.subscriber.options.filter.kinds.as_ref().unwrap_or(&typed);
+            let needed = waiting.subscriber.needs(&possible);
             // Otherwise `Synced` would promise events of a kind that the server does not send yet.
-            if wanted.iter().all(|kind| self.calls.is_registered(kind)) {
+            if needed.iter().all(|kind| self.calls.is_registered(kind)) {
                 self.fanout.admit(waiting.subscriber, &self.roster, &self.scopes);
                 answer(waiting.ready, Ok(()));
             } else {

@@ -203,7 +203,7 @@ impl<C: Connect> Task<C> {
                 if mailbox.is_cancelled() {
                     return connection;
                 }
-                let subscriber = Subscriber::new(id, mailbox, options, &self.connect.kinds());
+                let subscriber = Subscriber::new(id, mailbox, options);
                 self.core.subscribe(subscriber, ready);
             }
             Command::Cancel { id, done } => self.core.cancel(id, done),

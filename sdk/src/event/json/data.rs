@@ -1,7 +1,8 @@
-//! The data of an event that has no type: a JSON value, kept as the text that it came as.
+//! The data of an event: the fields of a notice, or the JSON value of an event without a type.
 //!
-//! A parsed value would lose what a hypervisor may well send: `1e999` is no `f64`, an integer may
-//! have more than 64 bits, nesting more levels than a parser follows.
+//! That value is kept as the text that it came as. A parsed value would lose what a hypervisor may
+//! well send: `1e999` is no `f64`, an integer may have more than 64 bits, nesting more levels than a
+//! parser follows.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,8 +14,15 @@ use serde::ser::{Error as _, Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// The text of a JSON value, on one line.
-pub(super) struct Data<'a>(Cow<'a, str>);
+use crate::NoticeBody;
+
+/// What stands in `data`.
+pub(super) enum Data<'a> {
+    /// The text of a JSON value, on one line.
+    Text(Cow<'a, str>),
+    /// The fields of a notice, to be written.
+    Fields(&'a NoticeBody),
+}
 
 impl<'a> Data<'a> {
     /// The value without the spaces and line ends around and in it.
@@ -23,7 +31,7 @@ impl<'a> Data<'a> {
         // QEMU writes a space behind each colon and comma, but other writers do not, and their text
         // is passed on without a copy.
         if !text.bytes().any(is_space) {
-            return Self(Cow::Borrowed(text));
+            return Self::Text(Cow::Borrowed(text));
         }
         let mut compact = String::with_capacity(text.len());
         let mut is_quoted = false;
@@ -35,23 +43,31 @@ impl<'a> Data<'a> {
             is_quoted ^= letter == '"' && !is_escaped;
             is_escaped = is_quoted && letter == '\\' && !is_escaped;
         }
-        Self(Cow::Owned(compact))
+        Self::Text(Cow::Owned(compact))
     }
 
+    /// The text, of what was read.
     pub(super) fn text(&self) -> &str {
-        &self.0
+        match self {
+            Self::Text(text) => text,
+            Self::Fields(_) => "",
+        }
     }
 }
 
 /// Fails where the text is no JSON.
 impl Serialize for Data<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = match self {
+            Self::Text(text) => text,
+            Self::Fields(body) => return body.serialize(serializer),
+        };
         if serializer.is_human_readable() {
-            let raw: &RawValue = serde_json::from_str(&self.0).map_err(S::Error::custom)?;
+            let raw: &RawValue = serde_json::from_str(text).map_err(S::Error::custom)?;
             return raw.serialize(serializer);
         }
         // A form that has no place for JSON text.
-        serde_json::from_str::<Value>(&self.0).map_err(S::Error::custom)?.serialize(serializer)
+        serde_json::from_str::<Value>(text).map_err(S::Error::custom)?.serialize(serializer)
     }
 }
 
@@ -59,7 +75,7 @@ impl<'de> Deserialize<'de> for Data<'_> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // Boxed: a borrowed one fails on input that is not a slice, as from a reader.
         let raw = Box::<RawValue>::deserialize(Lenient(deserializer))?;
-        Ok(Self(Cow::Owned(raw.get().to_owned())))
+        Ok(Self::Text(Cow::Owned(raw.get().to_owned())))
     }
 }
 

@@ -7,9 +7,10 @@ use super::text::{Stamp, Text};
 use super::{Flat, FlatName};
 use crate::{
     Change, CrashCause, CrashedReason, DefineCause, Domain, DomainEvent, EventData, EventName,
-    Fault, FaultKind, Gap, GapKind, Lifecycle, Origin, PausedReason, PmSuspendCause, RawEvent,
-    Reboot, ResumeCause, RunningReason, Scope, ShutdownCause, ShutoffReason, ShuttingDownReason,
-    StartCause, State, StopCause, SuspendCause, Synced, UndefineCause,
+    Fault, FaultKind, Gap, GapKind, Kind, Lifecycle, Notice, NoticeBody, Origin, PausedReason,
+    PmSuspendCause, RawEvent, Reboot, ResumeCause, RunningReason, Scope, ShutdownCause,
+    ShutoffReason, ShuttingDownReason, StartCause, State, StopCause, SuspendCause, Synced,
+    UndefineCause,
 };
 
 impl Flat<'_> {
@@ -32,12 +33,22 @@ impl Flat<'_> {
                     .into()
             }
             "gap" => Gap { scope: self.scope()?, kind: self.gap()? }.into(),
-            kind => {
-                return Err(format!(
-                    "unknown kind {kind:?}: expected lifecycle, reboot, other, synced or gap"
-                ));
-            }
+            kind => self.notice(kind)?.into(),
         })
+    }
+
+    fn notice(&self, kind: &str) -> Result<Notice, String> {
+        let unknown = || {
+            let names = Kind::TYPED.iter().map(|kind| kind.to_string().replace('-', "_"));
+            let names = names.collect::<Vec<_>>().join(", ");
+            format!("unknown kind {kind:?}: expected {names}, other, synced or gap")
+        };
+        let kind = kind.parse::<Kind>().map_err(|_| unknown())?;
+        let data = self.needs("data", self.data.as_ref())?;
+        let body = NoticeBody::from_json(&kind, data.text()).ok_or_else(unknown)??;
+        let mut notice = Notice::new(self.domain()?, body, self.at()?);
+        notice.origin = self.origin()?;
+        Ok(notice)
     }
 
     fn change(&self) -> Result<Change, String> {

@@ -26,6 +26,15 @@ impl<'a> Flat<'a> {
                 at: Some(Text(Stamp(event.at))),
                 ..Self::default()
             },
+            DomainEvent::Notice(notice) => Self {
+                kind: notice.kind().to_string().replace('-', "_").into(),
+                data: Some(Data::Fields(&notice.body)),
+                source: Some(notice.domain.source().into()),
+                domain: Some(FlatDomain::of(&notice.domain)),
+                origin: Some(notice.origin.as_str().into()),
+                at: Some(Text(Stamp(notice.at))),
+                ..Self::default()
+            },
             DomainEvent::Other(event) => Self::from_raw(event),
             DomainEvent::Synced(synced) => Self {
                 kind: "synced".into(),

@@ -100,7 +100,7 @@ pub(super) fn compact(events: &mut VecDeque<DomainEvent>) -> u64 {
                 domains.entry(key(&event.domain)).or_default().keeps(event)
             }
             // They change no state, so no table needs them.
-            DomainEvent::Reboot(_) | DomainEvent::Other(_) => false,
+            DomainEvent::Reboot(_) | DomainEvent::Notice(_) | DomainEvent::Other(_) => false,
             // There may be many domains, so one marker each: the newer one says how the domain is.
             // The Synced of a wider scope ended the gaps of its domains, too.
             DomainEvent::Synced(Synced { scope: scope @ Scope::Domain(_), .. }) => {

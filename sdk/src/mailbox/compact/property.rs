@@ -45,7 +45,7 @@ impl Table {
             DomainEvent::Synced(Synced { scope, .. }) => {
                 self.unseen.retain(|unseen| !scope.includes(unseen));
             }
-            DomainEvent::Reboot(_) | DomainEvent::Other(_) => {}
+            DomainEvent::Reboot(_) | DomainEvent::Notice(_) | DomainEvent::Other(_) => {}
         }
     }
 

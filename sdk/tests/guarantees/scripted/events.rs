@@ -117,17 +117,17 @@ async fn a_kind_by_name_brings_no_other_kind() {
     use virevent::{EventData, RawEvent};
 
     let (server, source) = ScriptedServer::new();
-    let options = Options::default().kind("other:8".parse().unwrap());
+    let options = Options::default().kind("other:99".parse().unwrap());
     let mut events = subscribe_with(&server, &source, options, &[]).await;
     let raw = |name: &str| {
         let data = EventData::Bytes([1].into());
         RawEvent::new("scripted:", None, name.into(), data, SystemTime::UNIX_EPOCH)
     };
-    for name in ["9", "8", "7"] {
+    for name in ["98", "99", "7"] {
         let event = raw(name);
         server.send(|batch| batch.event(event));
     }
-    assert_eq!(events.next().await.unwrap(), DomainEvent::Other(raw("8")));
+    assert_eq!(events.next().await.unwrap(), DomainEvent::Other(raw("99")));
     nothing_within(&mut events, secs(1)).await.unwrap();
 }
 

@@ -151,9 +151,9 @@ async fn without_keepalives_a_list_that_hangs_ends_the_connection() {
 async fn each_close_has_five_seconds_of_its_own() {
     let (server, source) = ScriptedServer::with_keepalive();
     let _keeping = subscribe(&server, &source, &[running(3)]).await;
-    let eights = Options::default().kind("other:8".parse().unwrap());
+    let eights = Options::default().kind("other:99".parse().unwrap());
     let eights = source.subscribe_with(eights).await.unwrap();
-    let nines = Options::default().kind("other:9".parse().unwrap());
+    let nines = Options::default().kind("other:98".parse().unwrap());
     let nines = source.subscribe_with(nines).await.unwrap();
     server.state(|state| state.unconfirmed = Some(Vec::new()));
     let began = Instant::now();

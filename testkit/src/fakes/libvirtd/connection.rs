@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use virevent_libvirt::wire::{Frames, Header, RemoteError, code, kind, message, procs, program};
 
 use super::answer::Client;
-use super::event::{event_id, event_message};
+use super::event::{event_ids, event_message};
 use super::faults::{Faults, remote_error};
 use super::state::{Open, Order, Shared};
 use crate::fakes::pieces::write_in_pieces;
@@ -172,12 +172,14 @@ impl Connection {
     }
 
     fn emit(&mut self, emitted: &Emitted) {
-        let Some(id) = event_id(&emitted.event) else { return };
-        if self.shared.state.lock().faults.mute.contains(&id) {
-            return;
-        }
-        for known in self.client.registered.of(id) {
-            self.out.extend(event_message(&emitted.event, known.callback).unwrap_or_default());
+        for id in event_ids(&emitted.event) {
+            if self.shared.state.lock().faults.mute.contains(&id) {
+                continue;
+            }
+            for known in self.client.registered.of(id) {
+                let message = event_message(&emitted.event, id, known.callback);
+                self.out.extend(message.unwrap_or_default());
+            }
         }
     }
 

@@ -1,28 +1,44 @@
 //! Event messages, as libvirtd sends them.
 
-use virevent::{DomainEvent, EventData, EventName, RawEvent};
+use virevent::{DomainEvent, EventData, EventName, NoticeBody, PmSuspendCause, RawEvent};
 use virevent_libvirt::wire::xdr::Writer;
 use virevent_libvirt::wire::{Header, Lifecycle, message, procs};
 
 use super::encode::wire_domain;
+use super::notice;
 
-/// The libvirt event id of an event; `None` if libvirt has none for it.
-pub(super) fn event_id(event: &DomainEvent) -> Option<i32> {
+/// The event ids of an event: none of what libvirt has no event for, two where it sends an event in
+/// an older form, too.
+pub(super) fn event_ids(event: &DomainEvent) -> Vec<i32> {
     match event {
-        DomainEvent::Lifecycle(event) => event.change.codes().map(|_| 0),
-        DomainEvent::Reboot(_) => Some(1),
-        DomainEvent::Other(event) => match event.name() {
-            EventName::Number(id) => i32::try_from(*id).ok(),
-            _ => None,
+        DomainEvent::Lifecycle(event) if event.change.codes().is_some() => vec![0],
+        DomainEvent::Reboot(_) => vec![1],
+        DomainEvent::Notice(event) => match &*event.body {
+            // A domain sleeps either in memory or on disk.
+            NoticeBody::PmSuspend { target: PmSuspendCause::Disk, .. } => vec![14],
+            NoticeBody::PmSuspend { .. } => vec![12],
+            _ => {
+                let kind = Some(event.kind());
+                let ids = procs::EVENTS.iter().map(|known| known.id);
+                let of_kind = ids.filter(|id| virevent::Kind::of_libvirt(*id) == kind);
+                of_kind.map(|id| id as i32).collect()
+            }
         },
-        _ => None,
+        DomainEvent::Other(event) => match event.name() {
+            EventName::Number(id) => i32::try_from(*id).into_iter().collect(),
+            _ => Vec::new(),
+        },
+        _ => Vec::new(),
     }
 }
 
-/// The message of an event for a registration with this callback id, or for a legacy one without.
-/// `None` if there is no such message.
-pub(super) fn event_message(event: &DomainEvent, callback: Option<i32>) -> Option<Vec<u8>> {
-    let id = event_id(event)?;
+/// The message of an event under this id, for the registration with this callback id; for a legacy
+/// one without. `None` for what has no such message.
+pub(super) fn event_message(
+    event: &DomainEvent,
+    id: i32,
+    callback: Option<i32>,
+) -> Option<Vec<u8>> {
     let known = usize::try_from(id).ok().and_then(|id| procs::EVENTS.get(id));
     let procedure = match (known, callback) {
         (Some(known), Some(_)) => known.procedure,
@@ -39,7 +55,10 @@ pub(super) fn event_message(event: &DomainEvent, callback: Option<i32>) -> Optio
             body.i32(callback);
         }
         if reason_first {
-            body.i32(0);
+            body.i32(match event {
+                DomainEvent::Notice(event) => notice::reason(&event.body),
+                _ => 0,
+            });
         }
         match event {
             DomainEvent::Lifecycle(event) => {
@@ -48,6 +67,10 @@ pub(super) fn event_message(event: &DomainEvent, callback: Option<i32>) -> Optio
                 Lifecycle { domain, event: event_code, detail }.write(body);
             }
             DomainEvent::Reboot(event) => wire_domain(&event.domain).write(body),
+            DomainEvent::Notice(event) => {
+                wire_domain(&event.domain).write(body);
+                notice::write(&event.body, id, body);
+            }
             DomainEvent::Other(event) => other(event, body),
             _ => {}
         }

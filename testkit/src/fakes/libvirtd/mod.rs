@@ -32,6 +32,7 @@ mod connection;
 mod encode;
 mod event;
 mod faults;
+mod notice;
 mod registrations;
 mod state;
 

@@ -78,7 +78,7 @@ async fn requests_are_reported_only_if_asked_for() {
     events.lines().await;
     harness.act(|store| store.request(3, "halt"));
     assert_eq!(events.lines().await, ["web[3] shutting_down (host)"]);
-    for kind in ["reboot", "other:control/shutdow", "other:7"] {
+    for kind in ["reboot", "other:control/shutdow", "other:99"] {
         let options = Options::default().kind(kind.parse().unwrap());
         let error = source.subscribe_with(options).await.unwrap_err();
         assert!(error.to_string().contains(kind), "{error}");

@@ -1,0 +1,250 @@
+//! The `data` of a notice in JSON: one entry a field.
+//!
+//! An enumeration is its name; a number without a name is `"unknown"`, with the number in `FIELD_raw`.
+
+use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
+use serde_json::Value;
+
+use super::{
+    AddressFamily, BlockJobStatus, BlockJobType, ChannelReason, ChannelState, DiskChangeReason,
+    GraphicsAddress, GraphicsIdentity, GraphicsPhase, IoErrorAction, MemoryFailureAction,
+    MemoryFailureRecipient, MetadataType, NoticeBody, ParamValue, Params, Text, TrayChangeReason,
+    WatchdogAction,
+};
+use crate::{Kind, PmSuspendCause};
+
+/// The object that fields are read from.
+pub(super) type Fields = serde_json::Map<String, Value>;
+
+/// The fields of a notice, as an object.
+impl Serialize for NoticeBody {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        self.write_fields(&mut map)?;
+        map.end()
+    }
+}
+
+impl NoticeBody {
+    /// From the kind and the text of `data`. `None`: the kind is no notice's.
+    pub(crate) fn from_json(kind: &Kind, data: &str) -> Option<Result<Self, String>> {
+        let fields = match serde_json::from_str::<Fields>(data) {
+            Ok(fields) => fields,
+            Err(error) => return Some(Err(format!("the data of {kind}: {error}"))),
+        };
+        Some(
+            Self::read_fields(kind, &fields)?
+                .map_err(|error| format!("the data of {kind}: {error}")),
+        )
+    }
+}
+
+/// A field of a notice.
+pub(super) trait Field: Sized {
+    fn write<M: SerializeMap>(&self, name: &str, map: &mut M) -> Result<(), M::Error>;
+
+    /// # Errors
+    /// The field is missing, or of another type.
+    fn read(name: &str, fields: &Fields) -> Result<Self, String>;
+}
+
+fn present<'a>(name: &str, fields: &'a Fields) -> Result<&'a Value, String> {
+    fields.get(name).ok_or_else(|| format!("the field \"{name}\" is missing"))
+}
+
+fn wrong(name: &str, expected: &str, value: &Value) -> String {
+    format!("the field \"{name}\" is {value}: expected {expected}")
+}
+
+macro_rules! plain {
+    ($($type:ty, $as:ident, $expected:literal;)+) => { $(
+        impl Field for $type {
+            fn write<M: SerializeMap>(&self, name: &str, map: &mut M) -> Result<(), M::Error> {
+                map.serialize_entry(name, self)
+            }
+
+            fn read(name: &str, fields: &Fields) -> Result<Self, String> {
+                let value = present(name, fields)?;
+                let number = value.$as().and_then(|value| Self::try_from(value).ok());
+                number.ok_or_else(|| wrong(name, $expected, value))
+            }
+        }
+    )+ };
+}
+
+plain! {
+    bool, as_bool, "true or false";
+    i32, as_i64, "a number of 32 bits";
+    i64, as_i64, "a number of 64 bits";
+    u32, as_u64, "a number of 32 bits, not negative";
+    u64, as_u64, "a number of 64 bits, not negative";
+}
+
+impl Field for Text {
+    fn write<M: SerializeMap>(&self, name: &str, map: &mut M) -> Result<(), M::Error> {
+        map.serialize_entry(name, &**self)
+    }
+
+    fn read(name: &str, fields: &Fields) -> Result<Self, String> {
+        let value = present(name, fields)?;
+        value.as_str().map(Self::from).ok_or_else(|| wrong(name, "a text", value))
+    }
+}
+
+/// Left out where there is none.
+impl Field for Option<Text> {
+    fn write<M: SerializeMap>(&self, name: &str, map: &mut M) -> Result<(), M::Error> {
+        self.as_ref().map_or(Ok(()), |text| text.write(name, map))
+    }
+
+    fn read(name: &str, fields: &Fields) -> Result<Self, String> {
+        fields.get(name).map(|_| Field::read(name, fields)).transpose()
+    }
+}
+
+macro_rules! named {
+    ($($type:ident),+ $(,)?) => { $(
+        impl Field for $type {
+            fn write<M: SerializeMap>(&self, name: &str, map: &mut M) -> Result<(), M::Error> {
+                if *self != Self::Unspecified {
+                    map.serialize_entry(name, self.as_str())?;
+                }
+                match self {
+                    Self::Unknown(raw) => map.serialize_entry(&format!("{name}_raw"), raw),
+                    _ => Ok(()),
+                }
+            }
+
+            fn read(name: &str, fields: &Fields) -> Result<Self, String> {
+                let Some(value) = fields.get(name) else { return Ok(Self::Unspecified) };
+                match value.as_str() {
+                    Some("unknown") => i32::read(&format!("{name}_raw"), fields).map(Self::from_code),
+                    Some(text) => {
+                        Self::from_name(text).ok_or_else(|| wrong(name, "a known name", value))
+                    }
+                    None => Err(wrong(name, "a name", value)),
+                }
+            }
+        }
+    )+ };
+}
+
+named!(
+    AddressFamily,
+    BlockJobStatus,
+    BlockJobType,
+    ChannelReason,
+    ChannelState,
+    DiskChangeReason,
+    GraphicsPhase,
+    IoErrorAction,
+    MemoryFailureAction,
+    MemoryFailureRecipient,
+    MetadataType,
+    PmSuspendCause,
+    TrayChangeReason,
+    WatchdogAction,
+);
+
+/// Gives a field of a part: an object of its own.
+struct Part<T>(T);
+
+impl Serialize for Part<&GraphicsAddress> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        self.0.family.write("family", &mut map)?;
+        self.0.node.write("node", &mut map)?;
+        self.0.service.write("service", &mut map)?;
+        map.end()
+    }
+}
+
+impl Field for GraphicsAddress {
+    fn write<M: SerializeMap>(&self, name: &str, map: &mut M) -> Result<(), M::Error> {
+        map.serialize_entry(name, &Part(self))
+    }
+
+    fn read(name: &str, fields: &Fields) -> Result<Self, String> {
+        let value = present(name, fields)?;
+        let address = value.as_object().ok_or_else(|| wrong(name, "an object", value))?;
+        Ok(Self {
+            family: Field::read("family", address)?,
+            node: Field::read("node", address)?,
+            service: Field::read("service", address)?,
+        })
+    }
+}
+
+impl Serialize for Part<&GraphicsIdentity> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        self.0.kind.write("type", &mut map)?;
+        self.0.name.write("name", &mut map)?;
+        map.end()
+    }
+}
+
+impl Serialize for Part<&Vec<GraphicsIdentity>> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut list = serializer.serialize_seq(Some(self.0.len()))?;
+        self.0.iter().try_for_each(|identity| list.serialize_element(&Part(identity)))?;
+        list.end()
+    }
+}
+
+impl Field for Vec<GraphicsIdentity> {
+    fn write<M: SerializeMap>(&self, name: &str, map: &mut M) -> Result<(), M::Error> {
+        map.serialize_entry(name, &Part(self))
+    }
+
+    fn read(name: &str, fields: &Fields) -> Result<Self, String> {
+        let value = present(name, fields)?;
+        let list = value.as_array().ok_or_else(|| wrong(name, "a list", value))?;
+        let identity = |item: &Value| {
+            let item = item.as_object().ok_or_else(|| wrong(name, "a list of objects", item))?;
+            let kind = Field::read("type", item)?;
+            Ok(GraphicsIdentity { kind, name: Field::read("name", item)? })
+        };
+        list.iter().map(identity).collect()
+    }
+}
+
+impl Serialize for Part<&Params> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.0.len()))?;
+        for (name, value) in &self.0.0 {
+            match value {
+                ParamValue::Int(number) => map.serialize_entry(&**name, number)?,
+                ParamValue::Double(number) => map.serialize_entry(&**name, number)?,
+                ParamValue::Bool(value) => map.serialize_entry(&**name, value)?,
+                ParamValue::Text(text) => map.serialize_entry(&**name, &**text)?,
+            }
+        }
+        map.end()
+    }
+}
+
+/// An object, in which each parameter is an entry.
+impl Field for Params {
+    fn write<M: SerializeMap>(&self, name: &str, map: &mut M) -> Result<(), M::Error> {
+        map.serialize_entry(name, &Part(self))
+    }
+
+    fn read(name: &str, fields: &Fields) -> Result<Self, String> {
+        let value = present(name, fields)?;
+        let params = value.as_object().ok_or_else(|| wrong(name, "an object", value))?;
+        let param = |(name, value): (&String, &Value)| {
+            let param = match value {
+                Value::Bool(value) => ParamValue::Bool(*value),
+                Value::String(text) => ParamValue::Text(text.as_str().into()),
+                Value::Number(number) => match number.as_i128() {
+                    Some(number) => ParamValue::Int(number),
+                    None => ParamValue::Double(number.as_f64().unwrap_or(f64::NAN)),
+                },
+                _ => return Err(wrong(name, "a number, a text, true or false", value)),
+            };
+            Ok((name.as_str().into(), param))
+        };
+        params.iter().map(param).collect()
+    }
+}
