@@ -258,7 +258,10 @@ impl Core {
                 inference.correct(roster, key, found);
                 self.facts.add(|facts| &facts.corrected, 1);
                 let source = &self.source;
-                tracing::warn!(%source, "a domain changed without an event: corrected");
+                tracing::warn!(
+                    %source,
+                    "the hypervisor changed a domain without an event: corrected"
+                );
             }
         }
     }
