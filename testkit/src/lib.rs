@@ -46,6 +46,8 @@ pub mod qmp;
 mod script;
 #[cfg(feature = "servers")]
 pub mod servers;
+#[cfg(feature = "tls")]
+pub mod tls;
 #[cfg(any(feature = "servers", feature = "fake-xenstored"))]
 pub mod xen;
 #[cfg(feature = "fake-xenstored")]

@@ -42,6 +42,26 @@ pub struct Socket {
     stream: Stream,
     /// Writing failed, so that nothing more is written.
     is_write_failed: bool,
+    pieces: Option<Pieces>,
+}
+
+/// Where one write ends and the next begins.
+#[derive(Debug)]
+struct Pieces {
+    /// The length of the piece that the bytes begin with.
+    length: fn(&[u8]) -> usize,
+    /// How much of a piece that was begun is still to be written.
+    left: usize,
+}
+
+impl Pieces {
+    /// What of `unwritten` belongs to one piece.
+    fn next<'a>(&mut self, unwritten: &'a [u8]) -> &'a [u8] {
+        if self.left == 0 {
+            self.left = (self.length)(unwritten).max(1);
+        }
+        &unwritten[..self.left.min(unwritten.len())]
+    }
 }
 
 impl Socket {
@@ -82,7 +102,7 @@ impl Socket {
     }
 
     fn new(stream: Stream) -> Self {
-        Self { stream, is_write_failed: false }
+        Self { stream, is_write_failed: false, pieces: None }
     }
 
     /// The unix socket, if it is one.
@@ -93,6 +113,13 @@ impl Socket {
             #[cfg(feature = "tls")]
             Stream::Tls(_) => None,
         }
+    }
+
+    /// Writes bytes piece by piece: `length` is the length of the piece that bytes begin with. Over
+    /// TLS each write is a record of its own, or several where it is longer than 16 KiB, so that no
+    /// record has bytes of two pieces.
+    pub fn write_in_pieces(&mut self, length: fn(&[u8]) -> usize) {
+        self.pieces = Some(Pieces { length, left: 0 });
     }
 
     /// Writes what can be written, and reads once into `spare`. Ready with how many bytes were
@@ -112,8 +139,18 @@ impl Socket {
     ) -> Poll<io::Result<usize>> {
         // Before reading: the peer may be waiting for these bytes.
         while !self.is_write_failed && !outbox.unwritten().is_empty() {
-            match self.stream.poll_write(cx, outbox.unwritten()) {
-                Poll::Ready(Ok(count)) => outbox.wrote(count),
+            let unwritten = outbox.unwritten();
+            let bytes = match &mut self.pieces {
+                Some(pieces) => pieces.next(unwritten),
+                None => unwritten,
+            };
+            match self.stream.poll_write(cx, bytes) {
+                Poll::Ready(Ok(count)) => {
+                    outbox.wrote(count);
+                    if let Some(pieces) = &mut self.pieces {
+                        pieces.left = pieces.left.saturating_sub(count);
+                    }
+                }
                 Poll::Ready(Err(_)) => self.is_write_failed = true,
                 Poll::Pending => break,
             }

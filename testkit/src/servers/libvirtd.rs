@@ -30,7 +30,26 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Libvirtd {
     child: Option<Child>,
     home: Home,
-    port: Option<u16>,
+    ports: Ports,
+}
+
+/// Its ports of the loopback address.
+#[derive(Clone, Copy, Debug)]
+struct Ports {
+    tcp: Option<u16>,
+    tls: Option<u16>,
+}
+
+impl Ports {
+    fn free(config: &Config) -> Result<Self, LaunchError> {
+        let tcp = config.tcp.then(free_port).transpose()?;
+        let tls = config.tls.as_ref().map(|_| free_port()).transpose()?;
+        Ok(Self { tcp, tls })
+    }
+
+    fn listens(self) -> bool {
+        self.tcp.is_some() || self.tls.is_some()
+    }
 }
 
 impl Libvirtd {
@@ -57,7 +76,8 @@ impl Libvirtd {
         loop {
             match Self::start_once(&config).await {
                 // Somebody else may have taken the port that was free when we looked.
-                Err(LaunchError::NotReady { .. }) if config.tcp && tries.next().is_some() => {}
+                Err(LaunchError::NotReady { .. })
+                    if (config.tcp || config.tls.is_some()) && tries.next().is_some() => {}
                 outcome => return outcome,
             }
         }
@@ -65,14 +85,14 @@ impl Libvirtd {
 
     async fn start_once(config: &Config) -> Result<Self, LaunchError> {
         let home = Home::new(config.lxc, config.host.as_deref()).await?;
-        let port = config.tcp.then(free_port).transpose()?;
-        fs::write(home.path("libvirtd.conf"), config.to_text(&home, port))
+        let ports = Ports::free(config)?;
+        fs::write(home.path("libvirtd.conf"), config.to_text(&home, ports))
             .map_err(LaunchError::io("write libvirtd.conf"))?;
         if config.hook {
             hook::install(&home.path("etc"), &home.path("steps"))
                 .map_err(LaunchError::io("write the hook"))?;
         }
-        let mut daemon = Self { child: None, home, port };
+        let mut daemon = Self { child: None, home, ports };
         daemon.start_again().await?;
         Ok(daemon)
     }
@@ -95,7 +115,7 @@ impl Libvirtd {
         let mut command = self.home.command("libvirtd");
         command.arg("-f").arg(self.home.path("libvirtd.conf"));
         command.arg("-p").arg(self.home.path("run/libvirtd.pid"));
-        if self.port.is_some() {
+        if self.ports.listens() {
             command.arg("--listen");
         }
         command.stdin(Stdio::null()).stdout(output).stderr(errors).kill_on_drop(true);
@@ -108,11 +128,11 @@ impl Libvirtd {
     /// Whether somebody listens wherever it is to.
     async fn listens(&self) -> bool {
         // The file is there before anybody listens, and the port comes after the file.
-        let unix = UnixStream::connect(self.socket()).await.is_ok();
-        match self.port {
-            Some(port) => unix && TcpStream::connect(("127.0.0.1", port)).await.is_ok(),
-            None => unix,
+        let mut listens = UnixStream::connect(self.socket()).await.is_ok();
+        for port in [self.ports.tcp, self.ports.tls].into_iter().flatten() {
+            listens = listens && TcpStream::connect(("127.0.0.1", port)).await.is_ok();
         }
+        listens
     }
 
     /// Waits until it answers.
@@ -279,7 +299,12 @@ impl Libvirtd {
     /// `uri` by way of its TCP port; `None` when it was not told to listen there.
     pub fn tcp_uri(&self, uri: &str) -> Option<String> {
         let (driver, path) = uri.split_once("://")?;
-        Some(format!("{driver}+tcp://127.0.0.1:{}{path}", self.port?))
+        Some(format!("{driver}+tcp://127.0.0.1:{}{path}", self.ports.tcp?))
+    }
+
+    /// Its port for TLS; `None` when it was not told to listen there.
+    pub fn tls_port(&self) -> Option<u16> {
+        self.ports.tls
     }
 
     /// The URI of its QEMU driver: `qemu:///system`, or `qemu:///session` where we are not root.

@@ -101,7 +101,10 @@ impl Opener {
         match timeout_at(deadline, reading).await {
             Err(_) => Err(self.timed_out(advice::VERDICT)),
             Ok(Ok(0)) => Ok(Verdict::Closed),
-            Ok(Ok(_)) if verdict == [1] => Ok(Verdict::Accepted(socket)),
+            Ok(Ok(_)) if verdict == [1] => {
+                socket.write_in_pieces(message_length);
+                Ok(Verdict::Accepted(socket))
+            }
             Ok(Ok(_)) => Err(Error::protocol(format!(
                 "after the TLS handshake the byte 1 is expected, not {}; check that a libvirt \
                  daemon listens on {endpoint}",
@@ -112,5 +115,17 @@ impl Opener {
                 failure => Err(failed(failure)),
             },
         }
+    }
+}
+
+/// The length of the message that the bytes begin with: its first word.
+///
+/// libvirtd takes one message from a record of TLS, waits until the socket is readable, and only
+/// then takes the next one, also if GnuTLS has that decrypted already (`virNetSocketHasCachedData`
+/// knows of SASL only). Two calls in one record would leave the second without a reply.
+fn message_length(bytes: &[u8]) -> usize {
+    match bytes.first_chunk() {
+        Some(word) => u32::from_be_bytes(*word) as usize,
+        None => bytes.len(),
     }
 }

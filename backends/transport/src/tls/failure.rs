@@ -97,7 +97,8 @@ impl TlsFailure {
                 Self::NotYetValid { seconds: not_before.as_secs().saturating_sub(time.as_secs()) }
             }
             C::NotValidYet => Self::NotYetValid { seconds: 0 },
-            C::UnknownIssuer => Self::UnknownIssuer,
+            // A CA that was made again has the old one's name, but another key.
+            C::UnknownIssuer | C::BadSignature => Self::UnknownIssuer,
             C::Revoked => Self::Revoked,
             C::ExpiredRevocationList | C::ExpiredRevocationListContext { .. } => {
                 Self::ExpiredRevocationList

@@ -1,5 +1,7 @@
 //! The texts of TLS errors: what is wrong, and what to do.
 
+use std::path::Path;
+
 use virevent::Error;
 use virevent_transport::tls::TlsFailure;
 use virevent_transport::{Endpoint, TlsFiles};
@@ -7,6 +9,11 @@ use virevent_transport::{Endpoint, TlsFiles};
 /// What had no reply, for the text of a timeout.
 pub(super) const HANDSHAKE: &str = "the TLS handshake (does this port speak TLS?)";
 pub(super) const VERDICT: &str = "the TLS handshake (the server has not yet accepted the client)";
+
+/// A libvirtd that is asked for TLS on its plain port closes the connection, and so does one that
+/// stops.
+const CLOSED: &str = "during the TLS handshake: does this port speak TLS? libvirtd does with \
+                      listen_tls = 1, on port 16514";
 
 /// The error for a handshake that failed. It is a refusal where only a new certificate or a change
 /// of the configuration can help.
@@ -17,61 +24,50 @@ pub(super) fn failed(
     failure: TlsFailure,
 ) -> Error {
     use TlsFailure as F;
-    let shown = |file: &Option<std::path::PathBuf>| {
-        file.as_ref().map(|path| path.display().to_string()).unwrap_or_default()
-    };
-    let advice = match &failure {
+    let what = failure.to_string();
+    let detail = match failure {
         F::WrongHost { .. } => format!(
-            "not for {host:?}: connect by a name that it has, or reissue it with {host} in \
-             subjectAltName"
-        ),
-        F::NoNames => format!(
-            "and its common name does not count: reissue it with subjectAltName = {}",
+            "{what}, not for {host}: connect by a name that it has, or reissue it with \
+             subjectAltName = {}",
             alt_name(host)
         ),
-        F::Expired { .. } => "renew it on that host, and restart its daemon".into(),
-        F::NotYetValid { .. } => "check the clocks of both hosts".into(),
-        F::UnknownIssuer => format!(
-            "put the certificate of its CA into {}, or give its directory as pkipath=",
-            shown(&files.ca)
+        F::NoNames => format!(
+            "{what}, and its common name does not count: reissue it with subjectAltName = {}",
+            alt_name(host)
         ),
-        F::Revoked => format!("by {}: issue a new one for that host", shown(&files.crl)),
-        F::ExpiredRevocationList => {
-            format!("get a new {} from the CA", shown(&files.crl))
+        F::Expired { .. } => format!("{what}: renew it on that host, and restart the daemon"),
+        F::NotYetValid { .. } => format!("{what}: check the clocks of both hosts"),
+        F::UnknownIssuer => format!(
+            "{what}: put the certificate of its CA into {}, or give its directory as pkipath=",
+            shown(files.ca.as_deref())
+        ),
+        F::Revoked => {
+            format!("{what} by {}: issue a new one for that host", shown(files.crl.as_deref()))
         }
-        F::BadCertificate(_) => "reissue it".into(),
-        F::Incompatible(_) => "this client has TLS 1.3 and 1.2: update the daemon's host".into(),
-        F::ClientRefused(why) => return refused_client(endpoint, files, Some(why)),
-        F::NotTls => {
+        F::ExpiredRevocationList => {
+            format!("{what}: get a new {} from the CA", shown(files.crl.as_deref()))
+        }
+        F::BadCertificate(_) => format!("{what}: reissue it"),
+        F::Incompatible(_) => {
+            format!("{what}: this client has TLS 1.3 and 1.2; update the daemon's host")
+        }
+        F::ClientRefused(why) => return refused_client(endpoint, files, Some(&why)),
+        F::Closed => return Error::closed(endpoint.to_string(), CLOSED),
+        F::Io(error) => {
+            return Error::unreachable(endpoint.to_string(), "the TLS handshake failed", error);
+        }
+        // NotTls, and failures that are new.
+        _ => {
             return Error::protocol(format!(
-                "{failure}; check that {endpoint} is the TLS port of a libvirt daemon"
+                "{what}; check that {endpoint} is the TLS port of a libvirt daemon"
             ));
         }
-        F::Closed => {
-            return Error::closed(
-                endpoint.to_string(),
-                "during the TLS handshake: does this port speak TLS? libvirtd does with listen_tls \
-                 = 1, on port 16514",
-            );
-        }
-        _ => {
-            let Some(source) = std::error::Error::source(&failure).is_none().then_some(failure)
-            else {
-                return Error::protocol("the TLS handshake failed".to_owned());
-            };
-            return Error::unreachable(
-                endpoint.to_string(),
-                "the TLS handshake failed",
-                std::io::Error::other(source),
-            );
-        }
     };
-    let separator = match &failure {
-        F::WrongHost { .. } | F::NoNames | F::Revoked => " ",
-        _ => "; ",
-    };
-    let comma = if matches!(failure, F::WrongHost { .. } | F::NoNames) { "," } else { "" };
-    Error::untrusted(endpoint.to_string(), format!("{failure}{comma}{separator}{advice}"))
+    Error::untrusted(endpoint.to_string(), detail)
+}
+
+fn shown(file: Option<&Path>) -> String {
+    file.map(|path| path.display().to_string()).unwrap_or_default()
 }
 
 /// The error for a server that accepts no client without a certificate, or not this certificate.
