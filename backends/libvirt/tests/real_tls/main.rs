@@ -12,7 +12,7 @@ use virevent::driver::{Driver, Reconnect};
 use virevent::{Error, EventSource, EventSourceExt, EventStream, Options};
 use virevent_libvirt::Libvirt;
 use virevent_testkit::assert::until_synced;
-use virevent_testkit::servers::{Config, Libvirtd};
+use virevent_testkit::servers::{Config, Libvirtd, Virsh};
 use virevent_testkit::tls::{Leaf, Pki};
 
 /// libvirt's test driver, whose domains are simulated.
