@@ -3,12 +3,12 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
-use tokio::io::{AsyncWriteExt, copy_bidirectional};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::client::danger::HandshakeSignatureValid;
 use tokio_rustls::rustls::crypto::{
     CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature,
 };
@@ -18,6 +18,7 @@ use tokio_rustls::rustls::server::danger::{ClientCertVerified, ClientCertVerifie
 use tokio_rustls::rustls::{
     DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme,
 };
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 /// Which clients a [`TlsFront`] accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,7 @@ pub enum Clients {
 pub struct TlsFront {
     port: u16,
     refusals: Arc<AtomicU32>,
+    greeting: Arc<AtomicU8>,
     accepting: AbortHandle,
 }
 
@@ -61,14 +63,16 @@ impl TlsFront {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let port = listener.local_addr()?.port();
         let refusals = Arc::new(AtomicU32::new(0));
+        let greeting = Arc::new(AtomicU8::new(1));
         let server = Server {
             acceptor: TlsAcceptor::from(Arc::new(config)),
             socket: socket.into(),
             clients,
             refusals: Arc::clone(&refusals),
+            greeting: Arc::clone(&greeting),
         };
         let accepting = tokio::spawn(accept(listener, Arc::new(server))).abort_handle();
-        Ok(Self { port, refusals, accepting })
+        Ok(Self { port, refusals, greeting, accepting })
     }
 
     /// Its port.
@@ -80,6 +84,17 @@ impl TlsFront {
     /// Refuses so many of the next connections, after the handshake, whatever their certificate.
     pub fn refuse(&self, connections: u32) {
         self.refusals.store(connections, Ordering::Relaxed);
+    }
+
+    /// How many connections it will still refuse because of [`refuse`](Self::refuse).
+    #[must_use]
+    pub fn refusals_left(&self) -> u32 {
+        self.refusals.load(Ordering::Relaxed)
+    }
+
+    /// Sends this byte to each client that it accepts, in place of 1.
+    pub fn greet_with(&self, byte: u8) {
+        self.greeting.store(byte, Ordering::Relaxed);
     }
 }
 
@@ -94,6 +109,7 @@ struct Server {
     socket: PathBuf,
     clients: Clients,
     refusals: Arc<AtomicU32>,
+    greeting: Arc<AtomicU8>,
 }
 
 async fn accept(listener: TcpListener, server: Arc<Server>) {
@@ -123,10 +139,51 @@ impl Server {
             return Ok(());
         }
         let mut daemon = UnixStream::connect(&self.socket).await?;
-        client.write_all(&[1]).await?;
+        client.write_all(&[self.greeting.load(Ordering::Relaxed)]).await?;
         client.flush().await?;
-        copy_bidirectional(&mut client, &mut daemon).await.map(drop)
+        relay(&mut client, &mut daemon).await
     }
+}
+
+/// Passes on what each side sends, until either closes its connection.
+///
+/// libvirtd reads one message, and then waits until the socket is readable, also when GnuTLS has
+/// more of the record (seen with 9.0). So one message a record is passed on, and what else was in
+/// the record only with the next one.
+async fn relay(client: &mut TlsStream<TcpStream>, daemon: &mut UnixStream) -> io::Result<()> {
+    let mut calls = Vec::new();
+    let mut replies = vec![0; 65_536];
+    loop {
+        tokio::select! {
+            record = client.fill_buf() => {
+                let record = record?;
+                let count = record.len();
+                if count == 0 {
+                    return Ok(());
+                }
+                calls.extend_from_slice(record);
+                client.consume(count);
+                if let Some(length) = first_message(&calls) {
+                    daemon.write_all(&calls[..length]).await?;
+                    calls.drain(..length);
+                }
+            }
+            count = daemon.read(&mut replies) => {
+                let count = count?;
+                if count == 0 {
+                    return client.shutdown().await;
+                }
+                client.write_all(&replies[..count]).await?;
+                client.flush().await?;
+            }
+        }
+    }
+}
+
+/// The length of the message that the bytes begin with, if it is whole.
+fn first_message(bytes: &[u8]) -> Option<usize> {
+    let length = u32::from_be_bytes(*bytes.first_chunk()?) as usize;
+    (4..=bytes.len()).contains(&length).then_some(length)
 }
 
 fn provider() -> Arc<CryptoProvider> {
@@ -160,7 +217,7 @@ impl ClientCertVerifier for AskOnly {
         message: &[u8],
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
-    ) -> Result<tokio_rustls::rustls::client::danger::HandshakeSignatureValid, Error> {
+    ) -> Result<HandshakeSignatureValid, Error> {
         let algorithms = ring::default_provider().signature_verification_algorithms;
         verify_tls12_signature(message, certificate, signature, &algorithms)
     }
@@ -170,7 +227,7 @@ impl ClientCertVerifier for AskOnly {
         message: &[u8],
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
-    ) -> Result<tokio_rustls::rustls::client::danger::HandshakeSignatureValid, Error> {
+    ) -> Result<HandshakeSignatureValid, Error> {
         let algorithms = ring::default_provider().signature_verification_algorithms;
         verify_tls13_signature(message, certificate, signature, &algorithms)
     }

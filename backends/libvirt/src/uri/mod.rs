@@ -192,8 +192,8 @@ fn supported_transport(
 /// What to do about a transport that was left out of this build.
 fn without(feature: &str) -> String {
     format!(
-        "this build has no {feature}: build it with the feature {feature:?} of virevent-libvirt or \
-         virevent-backends"
+        "this build has no {feature}: build it with the feature {feature:?}, which \
+         virevent-backends and virevent-libvirt have"
     )
 }
 
