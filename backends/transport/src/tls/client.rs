@@ -77,6 +77,7 @@ impl TlsClient {
     ) -> Result<TlsSocket, TlsError> {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| TlsError::HostName(host.to_owned()))?;
+        let tcp = TlsSocket::buffered(tcp);
         let handshake = TlsConnector::from(Arc::clone(&self.config)).connect(name, tcp);
         match timeout_at(deadline, handshake).await {
             Ok(Ok(stream)) => Ok(TlsSocket::new(stream)),

@@ -4,20 +4,28 @@ use std::io::{self, Read, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+/// How much one read of the socket takes. rustls itself reads 4 KiB at a time.
+const READ: usize = 32 * 1024;
+
 #[derive(Debug)]
 pub(crate) struct TlsSocket {
-    stream: TlsStream<TcpStream>,
+    stream: TlsStream<BufReader<TcpStream>>,
     /// Whether the socket has all that was written. What rustls took may still be in its buffer.
     is_flushed: bool,
 }
 
 impl TlsSocket {
-    pub(super) fn new(stream: TlsStream<TcpStream>) -> Self {
+    pub(super) fn new(stream: TlsStream<BufReader<TcpStream>>) -> Self {
         Self { stream, is_flushed: true }
+    }
+
+    /// The TCP connection, as the handshake and this socket need it.
+    pub(super) fn buffered(tcp: TcpStream) -> BufReader<TcpStream> {
+        BufReader::with_capacity(READ, tcp)
     }
 
     /// Reads what one read of the socket brought. An end without close_notify is an end like any
@@ -28,20 +36,35 @@ impl TlsSocket {
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = into.filled().len();
-        match ready!(Pin::new(&mut self.stream).poll_read(cx, into)) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Poll::Ready(Ok(())),
-            outcome => outcome?,
-        }
         // tokio-rustls returns one record. A server writes each event as a record of its own, and
         // one read of the socket brings many: they are one batch.
-        while into.remaining() > 0 && into.filled().len() > before {
-            match self.stream.get_mut().1.reader().read(into.initialize_unfilled()) {
-                Ok(count) if count > 0 => into.advance(count),
-                // None is left. The next poll finds out whether that is the end.
-                Ok(_) | Err(_) => break,
+        loop {
+            let start = into.filled().len();
+            match Pin::new(&mut self.stream).poll_read(cx, into) {
+                Poll::Ready(Ok(())) => {}
+                // What was read first is returned first. The next poll meets the same end: rustls
+                // keeps its errors, and a closed socket stays closed.
+                _ if start > before => return Poll::Ready(Ok(())),
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return Poll::Ready(Ok(()));
+                }
+                outcome => return outcome,
+            }
+            if into.filled().len() == start {
+                return Poll::Ready(Ok(()));
+            }
+            let (socket, session) = self.stream.get_mut();
+            while into.remaining() > 0 {
+                match session.reader().read(into.initialize_unfilled()) {
+                    Ok(count) if count > 0 => into.advance(count),
+                    // None is left. The next poll finds out whether that is the end.
+                    Ok(_) | Err(_) => break,
+                }
+            }
+            if into.remaining() == 0 || socket.buffer().is_empty() {
+                return Poll::Ready(Ok(()));
             }
         }
-        Poll::Ready(Ok(()))
     }
 
     pub(crate) fn poll_write(
@@ -65,10 +88,10 @@ impl TlsSocket {
 /// Sends close_notify, as far as the socket takes it at once: dropping cannot wait.
 impl Drop for TlsSocket {
     fn drop(&mut self) {
-        let (tcp, session) = self.stream.get_mut();
+        let (socket, session) = self.stream.get_mut();
         session.send_close_notify();
         while session.wants_write() {
-            match session.write_tls(&mut AtOnce(tcp)) {
+            match session.write_tls(&mut AtOnce(socket.get_ref())) {
                 Ok(count) if count > 0 => {}
                 Ok(_) | Err(_) => break,
             }
