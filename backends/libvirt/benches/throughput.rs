@@ -148,7 +148,7 @@ async fn virevent(path: std::path::PathBuf) -> Duration {
 
 fn serve(mut socket: &UnixStream, block: &[u8], handshake: bool) {
     if handshake {
-        daemon::answer_until_listed(&mut socket);
+        daemon::answer_until_listed(socket);
     }
     for _ in 0..BLOCKS {
         if socket.write_all(block).is_err() {

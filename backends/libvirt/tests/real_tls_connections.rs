@@ -37,8 +37,7 @@ async fn a_hundred_connections_leave_no_descriptor_and_no_task() {
     let pkipath = pki.client_directory("client", Some(&certificate)).unwrap();
     // The path has a task a connection, which ends when both sides have closed it.
     let path = NetworkPath::to(daemon.tls_port().unwrap()).await.unwrap();
-    let uri =
-        format!("test+tls://localhost:{}/default?pkipath={}", path.port(), pkipath.display());
+    let uri = format!("test+tls://localhost:{}/default?pkipath={}", path.port(), pkipath.display());
     let before = Held::now();
     for _ in 0..100 {
         let source = Libvirt::new(&uri).unwrap().source();

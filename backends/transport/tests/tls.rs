@@ -376,14 +376,18 @@ fn a_file_that_cannot_be_used_is_named_with_its_problem() {
     assert!(path == empty && matches!(found, FileProblem::Without("revocation list")), "{found}");
     let (_, found) = problem(&with_key(&empty));
     assert!(matches!(found, FileProblem::Without("private key")), "{found}");
-    let encrypted = write("encrypted", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n\
-                                        -----END ENCRYPTED PRIVATE KEY-----\n");
+    let encrypted = write(
+        "encrypted",
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n\
+                                        -----END ENCRYPTED PRIVATE KEY-----\n",
+    );
     let (_, found) = problem(&with_key(&encrypted));
     assert!(matches!(found, FileProblem::Encrypted), "{found}");
     let other = write("other", &pki.issue(&Leaf::client("other")).unwrap().key);
     let (path, found) = problem(&with_key(&other));
     assert!(path == other && matches!(found, FileProblem::OtherCertificate), "{found}");
-    let damaged = write("damaged", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    let damaged =
+        write("damaged", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     let (path, found) = problem(&TlsFiles { ca: Some(damaged.clone()), ..TlsFiles::default() });
     assert!(path == damaged && matches!(found, FileProblem::Unusable(_)), "{found}");
 }

@@ -34,7 +34,7 @@ fn domain(name: &str, number: u128) -> Domain<'_> {
 }
 
 /// Serves a client until it has asked for the list of domains.
-pub(crate) fn answer_until_listed(socket: &mut (impl Read + Write)) {
+pub(crate) fn answer_until_listed(mut socket: impl Read + Write) {
     let names: Vec<String> = (0..DOMAINS).map(name).collect();
     let domains: Vec<Domain<'_>> =
         (0..).zip(&names).map(|(number, name)| domain(name, number)).collect();

@@ -56,7 +56,9 @@ impl Connect for Opener {
         match timeout_at(deadline, session.handshake(&self.uri.name, self.read_only)).await {
             Ok(Ok(())) => Ok(session),
             Ok(Err(error)) => Err(session.with_endpoint(error)),
-            Err(_) => Err(self.timed_out(advice::unanswered(session.client.calls.oldest_procedure()))),
+            Err(_) => {
+                Err(self.timed_out(advice::unanswered(session.client.calls.oldest_procedure())))
+            }
         }
     }
 }

@@ -22,7 +22,10 @@ async fn with_certificate(secured: &Secured, name: &str, certificate: &Certifica
 async fn a_daemon_refuses_a_client_without_a_certificate() {
     let secured = Secured::start().await;
     let error = error(&secured.uri(&secured.pki.directory("client").unwrap())).await;
-    assert_refusal(&error, &["requires authentication", "wants a client certificate", "clientcert"]);
+    assert_refusal(
+        &error,
+        &["requires authentication", "wants a client certificate", "clientcert"],
+    );
 }
 
 #[tokio::test]
@@ -84,7 +87,10 @@ async fn a_daemon_that_is_not_the_one_that_is_meant_is_not_trusted() {
     let parts = ["cannot trust localhost:", "is for vmhost.example, not for localhost", "reissue"];
     assert_refusal(&error, &parts);
     let error = with_server(&Leaf::server(&[])).await;
-    assert_refusal(&error, &["no subjectAltName", "reissue it with subjectAltName = DNS:localhost"]);
+    assert_refusal(
+        &error,
+        &["no subjectAltName", "reissue it with subjectAltName = DNS:localhost"],
+    );
     let error = with_server(&Leaf::server(&["localhost"]).validity(Validity::Past)).await;
     assert_refusal(&error, &["expired", "renew it"]);
 }
