@@ -88,6 +88,15 @@ pub enum Error {
         /// Which, and what to do.
         detail: String,
     },
+    /// The server cannot prove that it is the one that is meant: its certificate is of another host,
+    /// of an unknown CA, expired or revoked. Or it offers no connection that is secure.
+    #[error("cannot trust {endpoint}: {detail}")]
+    Untrusted {
+        /// The address.
+        endpoint: String,
+        /// Why not, and what to do.
+        detail: String,
+    },
     /// A kind of event was asked for by name, and the hypervisor cannot report it.
     #[non_exhaustive]
     #[error("{uri} cannot report events of kind {kind}: leave it out")]
@@ -232,6 +241,11 @@ impl Error {
     pub fn authentication(detail: impl Into<String>) -> Self {
         Self::Authentication { detail: detail.into() }
     }
+
+    /// Makes an [`Untrusted`](Self::Untrusted).
+    pub fn untrusted(endpoint: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::Untrusted { endpoint: endpoint.into(), detail: detail.into() }
+    }
 }
 
 impl Error {
@@ -246,6 +260,7 @@ impl Error {
             Self::InvalidUri { .. }
             | Self::InvalidOption { .. }
             | Self::Authentication { .. }
+            | Self::Untrusted { .. }
             | Self::Unsupported { .. }
             | Self::LimitExceeded { .. }
             | Self::Shutdown
@@ -267,9 +282,10 @@ impl Error {
             Self::Closed { .. } => FaultKind::Closed,
             Self::Timeout { .. } => FaultKind::Timeout,
             Self::Protocol { .. } => FaultKind::Protocol,
-            Self::Server(_) | Self::Authentication { .. } | Self::Unsupported { .. } => {
-                FaultKind::Refused
-            }
+            Self::Server(_)
+            | Self::Authentication { .. }
+            | Self::Untrusted { .. }
+            | Self::Unsupported { .. } => FaultKind::Refused,
             _ => FaultKind::Other,
         };
         Fault::new(kind, &self.to_line())
