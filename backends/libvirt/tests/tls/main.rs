@@ -13,7 +13,7 @@ use virevent::driver::{Driver, Reconnect};
 use virevent::{Error, EventSource, EventSourceExt, EventStream, Options};
 use virevent_libvirt::Libvirt;
 use virevent_testkit::assert::until_synced;
-use virevent_testkit::libvirtd::FakeLibvirtd;
+use virevent_testkit::fakes::libvirtd::FakeLibvirtd;
 use virevent_testkit::tls::{Clients, Leaf, Pki, TlsFront};
 
 /// A daemon behind a TLS server, and a client's directory with the CA's certificate only.
