@@ -88,8 +88,8 @@ pub enum Error {
         /// Which, and what to do.
         detail: String,
     },
-    /// The server cannot prove that it is the one that is meant: its certificate is of another host,
-    /// of an unknown CA, expired or revoked. Or it offers no connection that is secure.
+    /// The server cannot prove that it is the one that is meant: its certificate is of another
+    /// host, of an unknown CA, expired or revoked. Or it offers no connection that is secure.
     #[error("cannot trust {endpoint}: {detail}")]
     Untrusted {
         /// The address.

@@ -63,8 +63,8 @@ impl Options {
         self.kinds([kind])
     }
 
-    /// Asks for these kinds of event, as [`kind`](Options::kind) does for one. With [`Kinds::all`] for all that
-    /// the source can report.
+    /// Asks for these kinds of event, as [`kind`](Options::kind) does for one. With [`Kinds::all`]
+    /// for all that the source can report.
     #[must_use]
     pub fn kinds(mut self, kinds: impl IntoIterator<Item = Kind>) -> Self {
         self.filter.kinds.get_or_insert_default().extend(kinds);

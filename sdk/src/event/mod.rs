@@ -40,7 +40,8 @@ pub enum DomainEvent {
     Lifecycle(Lifecycle),
     /// The guest rebooted within its run.
     Reboot(Reboot),
-    /// Any other event that has a type: what happens to a domain's devices, jobs, memory, guest agent.
+    /// Any other event that has a type: what happens to a domain's devices, jobs, memory, guest
+    /// agent.
     Notice(Notice),
     /// An event that this crate has no type for, passed on whole.
     Other(RawEvent),

@@ -1,8 +1,8 @@
 //! The data of an event: the fields of a notice, or the JSON value of an event without a type.
 //!
 //! That value is kept as the text that it came as. A parsed value would lose what a hypervisor may
-//! well send: `1e999` is no `f64`, an integer may have more than 64 bits, nesting more levels than a
-//! parser follows.
+//! well send: `1e999` is no `f64`, an integer may have more than 64 bits, nesting more levels than
+//! a parser follows.
 
 use std::borrow::Cow;
 use std::fmt;
