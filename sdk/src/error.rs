@@ -81,12 +81,21 @@ pub enum Error {
     /// The hypervisor answered with an error.
     #[error(transparent)]
     Server(Box<ServerError>),
-    /// The server requires an authentication that this version does not support.
+    /// The server requires an authentication that this source cannot give.
     #[non_exhaustive]
     #[error("the server requires authentication: {detail}")]
     Authentication {
         /// Which, and what to do.
         detail: String,
+    },
+    /// The server refused a user and password. Which of the two is wrong it does not say.
+    #[non_exhaustive]
+    #[error("the server refused the user and password of {origin}: {message}")]
+    Credentials {
+        /// Where user and password come from, without the password.
+        origin: String,
+        /// The server's message, and what to do.
+        message: String,
     },
     /// A kind of event was asked for by name, and the hypervisor cannot report it.
     #[non_exhaustive]
@@ -232,6 +241,11 @@ impl Error {
     pub fn authentication(detail: impl Into<String>) -> Self {
         Self::Authentication { detail: detail.into() }
     }
+
+    /// Makes a [`Credentials`](Self::Credentials). Neither text may contain the password.
+    pub fn credentials(origin: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Credentials { origin: origin.into(), message: message.into() }
+    }
 }
 
 impl Error {
@@ -246,6 +260,7 @@ impl Error {
             Self::InvalidUri { .. }
             | Self::InvalidOption { .. }
             | Self::Authentication { .. }
+            | Self::Credentials { .. }
             | Self::Unsupported { .. }
             | Self::LimitExceeded { .. }
             | Self::Shutdown
@@ -267,9 +282,10 @@ impl Error {
             Self::Closed { .. } => FaultKind::Closed,
             Self::Timeout { .. } => FaultKind::Timeout,
             Self::Protocol { .. } => FaultKind::Protocol,
-            Self::Server(_) | Self::Authentication { .. } | Self::Unsupported { .. } => {
-                FaultKind::Refused
-            }
+            Self::Server(_)
+            | Self::Authentication { .. }
+            | Self::Credentials { .. }
+            | Self::Unsupported { .. } => FaultKind::Refused,
             _ => FaultKind::Other,
         };
         Fault::new(kind, &self.to_line())

@@ -64,6 +64,8 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "sasl")]
+mod auth;
 mod calls;
 mod client;
 #[cfg(feature = "unstable-codec")]
@@ -89,6 +91,10 @@ use std::time::Duration;
 use virevent::Error;
 use virevent::driver::{Driver, Reconnect, Settings};
 
+#[cfg(feature = "sasl")]
+pub use crate::auth::{
+    Credentials, CredentialsCallback, CredentialsRequest, PASSWORD_VARIABLE, USER_VARIABLE,
+};
 use crate::session::Opener;
 use crate::uri::LibvirtUri;
 
@@ -114,7 +120,13 @@ impl Libvirt {
         let uri = LibvirtUri::parse(uri)?;
         let reconnect = if uri.is_remote() { Reconnect::remote() } else { Reconnect::local() };
         Ok(Self {
-            opener: Opener { uri, read_only: true, timeout: Duration::from_secs(10) },
+            opener: Opener {
+                uri,
+                read_only: true,
+                timeout: Duration::from_secs(10),
+                #[cfg(feature = "sasl")]
+                credentials: None,
+            },
             keepalive: (Duration::from_secs(5), 5),
             call_timeout: Duration::from_secs(10),
             reconnect,
@@ -149,6 +161,16 @@ impl Libvirt {
     /// where polkit asks a user for a password.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.opener.timeout = timeout;
+        self
+    }
+
+    /// Who gives user and password when the daemon demands SASL: a callback, or fixed
+    /// [`Credentials`]. Default: libvirt's auth file, then [`USER_VARIABLE`] and
+    /// [`PASSWORD_VARIABLE`] of the environment, which also follow a callback that has none.
+    #[cfg(feature = "sasl")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "sasl")))]
+    pub fn credentials(mut self, callback: impl CredentialsCallback) -> Self {
+        self.opener.credentials = Some(auth::Callback(std::sync::Arc::new(callback)));
         self
     }
 

@@ -44,7 +44,7 @@ use std::path::{Path, PathBuf};
 
 pub use self::container::{Container, Order};
 pub use self::guest::{Deed, Guest};
-pub use self::libvirtd::{Config, Hook, Libvirtd, Seen, Tap};
+pub use self::libvirtd::{Config, Hook, Libvirtd, Sasl, Seen, Tap};
 pub use self::process::rss_kib;
 pub use self::proxy::Proxy;
 pub use self::qemu::{Qemu, QemuConfig};

@@ -27,6 +27,9 @@ pub(crate) struct LibvirtUri {
     pub(crate) transport: Transport,
     /// The URI that the server is to open.
     pub(crate) name: String,
+    /// The path of libvirt's auth file, if the URI has one.
+    #[cfg_attr(not(feature = "sasl"), allow(dead_code, reason = "only SASL needs it"))]
+    pub(crate) authfile: Option<String>,
 }
 
 /// Where to connect, as the URI says it.
@@ -60,6 +63,24 @@ impl LibvirtUri {
     /// Whether it means the session daemon, which belongs to the user; for root the system's.
     pub(crate) fn means_session_daemon(&self) -> bool {
         self.path == "/session" || self.driver == "test"
+    }
+
+    /// The host by which libvirt's auth file knows the daemon.
+    #[cfg(feature = "sasl")]
+    pub(crate) fn host(&self) -> &str {
+        match &self.transport {
+            Transport::Unix { .. } => "localhost",
+            Transport::Tcp { host, .. } => host,
+        }
+    }
+
+    /// Whether nobody on the network can read what is sent, so that a password may be.
+    #[cfg(feature = "sasl")]
+    pub(crate) fn is_private(&self) -> bool {
+        match &self.transport {
+            Transport::Unix { .. } => true,
+            Transport::Tcp { .. } => false,
+        }
     }
 
     /// Whether it leads to another host.
@@ -103,7 +124,8 @@ fn parse(text: &str, shown: &str) -> Result<LibvirtUri, String> {
             .into());
     }
 
-    let Params { name, socket, mode, others } = Params::parse(&query[query.len().min(1)..])?;
+    let Params { name, socket, mode, authfile, others } =
+        Params::parse(&query[query.len().min(1)..])?;
     let transport = match transport {
         "unix" => Transport::Unix { socket, mode: mode.unwrap_or(Mode::Auto) },
         _ => {
@@ -130,6 +152,7 @@ fn parse(text: &str, shown: &str) -> Result<LibvirtUri, String> {
         path: path.into(),
         transport,
         name,
+        authfile,
     })
 }
 

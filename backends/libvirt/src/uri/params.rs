@@ -11,7 +11,7 @@ use virevent_transport::uri::percent_decode;
 use super::Mode;
 
 /// Parameters of libvirt's client that this backend does not support, and what they are for.
-const UNSUPPORTED: [(&str, &str); 13] = [
+const UNSUPPORTED: [(&str, &str); 12] = [
     ("netcat", "the transport ssh"),
     ("proxy", "the transport ssh"),
     ("command", "the transports ssh and ext"),
@@ -24,11 +24,10 @@ const UNSUPPORTED: [(&str, &str); 13] = [
     ("known_hosts", "the transport ssh"),
     ("known_hosts_verify", "the transport ssh"),
     ("sshauth", "the transport ssh"),
-    ("authfile", "authentication by SASL, which this version does not support"),
 ];
 
 /// The parameters that this backend supports.
-const SUPPORTED: [&str; 3] = ["name", "socket", "mode"];
+const SUPPORTED: [&str; 4] = ["name", "socket", "mode", "authfile"];
 
 /// The parsed parameters.
 #[derive(Default)]
@@ -36,6 +35,7 @@ pub(super) struct Params {
     pub(super) name: Option<String>,
     pub(super) socket: Option<String>,
     pub(super) mode: Option<Mode>,
+    pub(super) authfile: Option<String>,
     /// Those for the daemon, as they were written.
     pub(super) others: Vec<String>,
 }
@@ -54,6 +54,10 @@ impl Params {
                     path => params.socket = Some(path),
                 },
                 "mode" => params.mode = Some(mode(value)?),
+                "authfile" => match decoded(value)? {
+                    path if path.is_empty() => return Err("authfile= needs a path".into()),
+                    path => params.authfile = Some(path),
+                },
                 key => {
                     refuse_unsupported(key)?;
                     refuse_typo(key)?;

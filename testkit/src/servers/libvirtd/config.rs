@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::Home;
+use super::{Home, Sasl};
 
 /// The configuration of a [`Libvirtd`](super::Libvirtd), by value:
 /// `Config::default().max_clients(2)`.
@@ -26,6 +26,8 @@ pub struct Config {
     /// Whether it runs a hook at each step of a QEMU guest's life:
     /// [`Libvirtd::set_hook`](super::Libvirtd::set_hook). Default: no.
     pub hook: bool,
+    /// The authentication by SASL that it demands of every client. Default: none.
+    pub sasl: Option<Sasl>,
     /// More lines for `libvirtd.conf`. Default: none.
     pub extra: String,
 }
@@ -73,6 +75,13 @@ impl Config {
         self
     }
 
+    /// Sets [`sasl`](Self::sasl).
+    #[must_use]
+    pub fn sasl(mut self, sasl: Sasl) -> Self {
+        self.sasl = Some(sasl);
+        self
+    }
+
     /// Sets [`extra`](Self::extra).
     #[must_use]
     pub fn extra(mut self, lines: &str) -> Self {
@@ -82,11 +91,12 @@ impl Config {
 
     pub(super) fn to_text(&self, home: &Home, port: Option<u16>) -> String {
         let mut text = home.socket_config();
-        text.push_str("auth_unix_rw = \"none\"\nauth_unix_ro = \"none\"\n");
+        let auth = if self.sasl.is_some() { "sasl" } else { "none" };
         let mut set = |line: std::fmt::Arguments<'_>| {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{line}");
         };
+        set(format_args!("auth_unix_rw = \"{auth}\"\nauth_unix_ro = \"{auth}\""));
         // A configured uuid saves a run of dmidecode. It depends on the name, since libvirt refuses
         // to migrate between hosts of the same uuid.
         let number = self
@@ -107,7 +117,7 @@ impl Config {
         }
         if let Some(port) = port {
             // TLS is on by default when it listens, and without certificates libvirtd exits.
-            set(format_args!("listen_tls = 0\nlisten_tcp = 1\nauth_tcp = \"none\""));
+            set(format_args!("listen_tls = 0\nlisten_tcp = 1\nauth_tcp = \"{auth}\""));
             set(format_args!("listen_addr = \"127.0.0.1\"\ntcp_port = \"{port}\""));
         }
         text + &self.extra
