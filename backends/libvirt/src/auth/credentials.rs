@@ -7,6 +7,9 @@ use async_trait::async_trait;
 use virevent::Error;
 use zeroize::Zeroizing;
 
+/// The most bytes of user and password. Less than libvirt's limit for SASL data, 64 KiB.
+const MAX_SIZE: usize = 16 * 1024;
+
 /// A user and a password for a libvirt daemon that demands SASL.
 ///
 /// The password is overwritten when the value is dropped, and `Debug` does not show it. Copies that
@@ -34,6 +37,11 @@ impl Credentials {
         &self.password
     }
 
+    /// How many bytes both have.
+    pub(crate) fn size(&self) -> usize {
+        self.user.len() + self.password.len()
+    }
+
     /// Why no server can accept them; `None` if one may.
     fn problem(&self) -> Option<&'static str> {
         match (&*self.user, &**self.password) {
@@ -41,6 +49,7 @@ impl Credentials {
             (_, "") => Some("the password is empty"),
             (user, _) if user.contains('\0') => Some("the user contains a NUL"),
             (_, password) if password.contains('\0') => Some("the password contains a NUL"),
+            _ if self.size() > MAX_SIZE => Some("user and password have more than 16 KiB"),
             _ => None,
         }
     }
@@ -166,7 +175,9 @@ mod tests {
             ("fr\0ed", "s3cr3t", "the user contains a NUL"),
             ("fred", "s3cr3t\0", "the password contains a NUL"),
         ];
-        for (user, password, problem) in table {
+        let long = "s3cr3t".repeat(MAX_SIZE / 6 + 1);
+        let long = [("fred", &*long, "more than 16 KiB")];
+        for (user, password, problem) in table.into_iter().chain(long) {
             let error = Candidate::new(Credentials::new(user, password), "the file").unwrap_err();
             let line = error.to_line();
             assert!(line.contains(problem) && line.contains("in the file"), "{line}");

@@ -36,6 +36,9 @@ pub(super) enum Failure {
 pub(super) struct Exchange {
     session: rsasl::prelude::Session,
     mechanism: Mechanism,
+    /// The size of the one message with a password in it, PLAIN's. A buffer that grows would leave
+    /// a copy of it behind.
+    secret_size: usize,
     /// Whether the client has nothing more to say.
     done: bool,
 }
@@ -66,6 +69,7 @@ impl fmt::Debug for Exchange {
 
 impl Exchange {
     pub(super) fn new(mechanism: Mechanism, credentials: Credentials) -> Result<Self, Failure> {
+        let secret_size = credentials.size() + 2;
         let unavailable = |error: &dyn fmt::Display| Failure::Protocol(error.to_string());
         let config: Arc<SASLConfig> = SASLConfig::builder()
             .with_registry(Registry::with_mechanisms(&MECHANISMS))
@@ -74,7 +78,7 @@ impl Exchange {
         let name = Mechname::parse(mechanism.name().as_bytes()).map_err(|e| unavailable(&e))?;
         let session =
             SASLClient::new(config).start_suggested(&[name]).map_err(|e| unavailable(&e))?;
-        Ok(Self { session, mechanism, done: false })
+        Ok(Self { session, mechanism, secret_size, done: false })
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -97,17 +101,12 @@ impl Exchange {
                 check_scram(input)?;
             }
         }
-        // With room for any message of these mechanisms: a buffer that grows would leave a copy of
-        // the password behind.
-        let mut out = Zeroizing::new(Vec::with_capacity(MAX_INPUT));
+        let mut out = Zeroizing::new(Vec::with_capacity(self.secret_size));
         let state = self.session.step(input, &mut *out).map_err(|error| failure(&error))?;
         self.done = state.is_finished();
         Ok(state.has_sent_message().then_some(out))
     }
 }
-
-/// How many bytes of user and password fit into a message without growing it.
-const MAX_INPUT: usize = 4096;
 
 /// Checks a SCRAM message of the server before rsasl reads it.
 ///
