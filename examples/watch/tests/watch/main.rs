@@ -6,6 +6,8 @@ mod directory;
 mod libvirtd;
 mod qemu;
 mod run;
+#[cfg(feature = "sasl")]
+mod sasl;
 mod xenstored;
 
 use std::io::Write;

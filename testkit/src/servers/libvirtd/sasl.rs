@@ -38,22 +38,17 @@ impl Sasl {
     pub(super) async fn install(&self, home: &Home) -> Result<(), LaunchError> {
         let directory = directory(home);
         fs::create_dir_all(&directory).map_err(LaunchError::io("make a directory"))?;
-        self.write_mechanisms(home)?;
+        let text = format!(
+            "mech_list: {}\npwcheck_method: auxprop\nauxprop_plugin: sasldb\nsasldb_path: {}\n",
+            self.mechanisms,
+            database(home).display()
+        );
+        fs::write(directory.join("libvirt.conf"), text)
+            .map_err(LaunchError::io("write the configuration of SASL"))?;
         for (name, password) in &self.users {
             set_password(home, name, password).await?;
         }
         home.hand_over(&directory).map_err(LaunchError::io("give a directory to its user"))
-    }
-
-    fn write_mechanisms(&self, home: &Home) -> Result<(), LaunchError> {
-        let database = database(home);
-        let text = format!(
-            "mech_list: {}\npwcheck_method: auxprop\nauxprop_plugin: sasldb\nsasldb_path: {}\n",
-            self.mechanisms,
-            database.display()
-        );
-        fs::write(directory(home).join("libvirt.conf"), text)
-            .map_err(LaunchError::io("write the configuration of SASL"))
     }
 }
 
@@ -110,13 +105,5 @@ impl Libvirtd {
     /// Dropped midway the user is as before, or not.
     pub async fn set_password(&self, user: &str, password: &str) -> Result<(), LaunchError> {
         set_password(&self.home, user, password).await
-    }
-
-    /// Changes the mechanisms that it offers to new clients.
-    ///
-    /// # Errors
-    /// That the configuration cannot be written.
-    pub fn set_mechanisms(&self, mechanisms: &str) -> Result<(), LaunchError> {
-        Sasl::new(mechanisms).write_mechanisms(&self.home)
     }
 }
