@@ -26,8 +26,8 @@
 //! It connects to a daemon: libvirtd, or a modular one such as virtqemud. That holds for
 //! `test:///default` as well, which libvirt's own clients run inside their process. The transports
 //! are unix and tcp, tcp without encryption and authentication. URIs are libvirt's, with the
-//! parameters `socket`, `mode` and `name`. Parameters of other transports are refused; all others
-//! are passed on to the daemon.
+//! parameters `socket`, `mode`, `name` and `authfile`. Parameters of other transports are refused;
+//! all others are passed on to the daemon.
 //!
 //! The connection is read-only unless [`read_write`](Libvirt::read_write) is called. It is opened
 //! with libvirt's flag for that, and on the socket that ends in `-ro` if the URI names none. There
@@ -42,6 +42,12 @@
 //! | `...?socket=PATH` | `PATH` |
 //! | `...?mode=legacy`, `mode=direct` | only libvirtd's, only that of the driver's modular daemon |
 //! | `test+tcp://host[:16509]/default` | the port |
+//!
+//! # Authentication
+//!
+//! None and polkit, and with the feature `sasl` also SASL: SCRAM-SHA-256, SCRAM-SHA-1, and PLAIN on
+//! unix sockets. User and password come from a callback (`Libvirt::credentials`), libvirt's auth
+//! file, or the environment (`VIREVENT_LIBVIRT_USER`, `VIREVENT_LIBVIRT_PASSWORD`), in this order.
 //!
 //! # What it reports
 //!
