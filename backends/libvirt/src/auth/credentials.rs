@@ -24,11 +24,13 @@ pub struct Credentials {
 
 impl Credentials {
     /// The user is a name as in `fred`, or with its realm as in `fred@vmhost`.
+    #[must_use]
     pub fn new(user: impl Into<String>, password: impl Into<String>) -> Self {
         Self { user: user.into(), password: Zeroizing::new(password.into()) }
     }
 
     /// The user.
+    #[must_use]
     pub fn user(&self) -> &str {
         &self.user
     }

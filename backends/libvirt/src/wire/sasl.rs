@@ -34,6 +34,7 @@ impl fmt::Debug for SaslStart<'_> {
 
 impl SaslStart<'_> {
     /// How many bytes [`write`](Self::write) appends.
+    #[must_use]
     pub fn size(&self) -> usize {
         4 + self.mechanism.len().next_multiple_of(4) + SaslStep { data: self.data }.size()
     }
@@ -61,6 +62,7 @@ impl fmt::Debug for SaslStep<'_> {
 
 impl SaslStep<'_> {
     /// How many bytes [`write`](Self::write) appends.
+    #[must_use]
     pub fn size(&self) -> usize {
         8 + 4 * self.data.map_or(0, <[u8]>::len)
     }

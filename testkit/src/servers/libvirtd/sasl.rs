@@ -23,6 +23,7 @@ pub struct Sasl {
 
 impl Sasl {
     /// With these mechanisms, as Cyrus SASL writes them: `scram-sha-256 plain`.
+    #[must_use]
     pub fn new(mechanisms: &str) -> Self {
         Self { mechanisms: mechanisms.into(), users: Vec::new() }
     }
