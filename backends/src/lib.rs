@@ -16,6 +16,9 @@
 //! | `qmp-dir:/run/qemu`, `qmp-dir:/run/qemu?pattern=*.qmp` | the QEMUs whose monitors are in a directory, as they come and go | `qemu` (default) |
 //! | `xenstore:`, `xenstore:/run/xenstored/socket` | the domains of a Xen host, from its XenStore | `xen` (default) |
 //! | `fake:` | a hypervisor inside the process that plays a short scripted demo | `fake` |
+//!
+//! With the feature `sasl` a libvirt daemon may demand a user and a password: from libvirt's auth file
+//! or the environment. A callback for them is given to `virevent_libvirt::Libvirt`.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

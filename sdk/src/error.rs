@@ -81,7 +81,7 @@ pub enum Error {
     /// The hypervisor answered with an error.
     #[error(transparent)]
     Server(Box<ServerError>),
-    /// The server requires an authentication that this version does not support.
+    /// The server requires an authentication that this source cannot give.
     #[non_exhaustive]
     #[error("the server requires authentication: {detail}")]
     Authentication {
@@ -90,12 +90,22 @@ pub enum Error {
     },
     /// The server cannot prove that it is the one that is meant: its certificate is of another
     /// host, of an unknown CA, expired or revoked. Or it offers no connection that is secure.
+    #[non_exhaustive]
     #[error("cannot trust {endpoint}: {detail}")]
     Untrusted {
         /// The address.
         endpoint: String,
         /// Why not, and what to do.
         detail: String,
+    },
+    /// The server refused a user and password. It does not say which of the two is wrong.
+    #[non_exhaustive]
+    #[error("the server refused the user and password of {origin}: {message}")]
+    Credentials {
+        /// Where user and password come from, without the password.
+        origin: String,
+        /// The server's message, and what to do.
+        message: String,
     },
     /// A kind of event was asked for by name, and the hypervisor cannot report it.
     #[non_exhaustive]
@@ -246,6 +256,11 @@ impl Error {
     pub fn untrusted(endpoint: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::Untrusted { endpoint: endpoint.into(), detail: detail.into() }
     }
+
+    /// Makes a [`Credentials`](Self::Credentials). Neither text may contain the password.
+    pub fn credentials(origin: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Credentials { origin: origin.into(), message: message.into() }
+    }
 }
 
 impl Error {
@@ -261,6 +276,7 @@ impl Error {
             | Self::InvalidOption { .. }
             | Self::Authentication { .. }
             | Self::Untrusted { .. }
+            | Self::Credentials { .. }
             | Self::Unsupported { .. }
             | Self::LimitExceeded { .. }
             | Self::Shutdown
@@ -285,6 +301,7 @@ impl Error {
             Self::Server(_)
             | Self::Authentication { .. }
             | Self::Untrusted { .. }
+            | Self::Credentials { .. }
             | Self::Unsupported { .. } => FaultKind::Refused,
             _ => FaultKind::Other,
         };

@@ -16,6 +16,8 @@ use std::collections::VecDeque;
 
 use virevent_transport::Outbox;
 
+#[cfg(feature = "sasl")]
+use crate::wire::HEADER_LENGTH;
 use crate::wire::xdr::Writer;
 use crate::wire::{Header, message};
 
@@ -117,6 +119,33 @@ impl Calls {
         };
         queue.push_back((Call { procedure, purpose, serial }, bytes));
         self.fill();
+    }
+
+    /// Sends a call of the handshake whose arguments are a secret, of this size: at once, into the
+    /// outbox alone, so that [`wipe_written`](Calls::wipe_written) leaves no copy.
+    #[cfg(feature = "sasl")]
+    pub(crate) fn call_secret(
+        &mut self,
+        procedure: i32,
+        size: usize,
+        args: impl FnOnce(&mut Writer<'_>),
+    ) {
+        self.serial = self.serial.wrapping_add(1);
+        let serial = self.serial;
+        let out = self.outbox.appending();
+        // A buffer that grows while it is written to would leave a copy behind.
+        out.reserve(HEADER_LENGTH + size);
+        message(out, &Header::call(procedure, serial), args);
+        self.pending.push(Call { procedure, purpose: Purpose::Handshake, serial });
+    }
+
+    /// Overwrites the memory of what was written.
+    #[cfg(feature = "sasl")]
+    pub(crate) fn wipe_written(&mut self) {
+        // After the reply to a call all of it was written; a pong may be left.
+        if self.outbox.unwritten().is_empty() {
+            zeroize::Zeroize::zeroize(self.outbox.appending());
+        }
     }
 
     /// Removes the call that a reply with this serial answers. `None` if no such call is pending.

@@ -25,10 +25,10 @@
 //!
 //! It connects to a daemon: libvirtd, or a modular one such as virtqemud. That holds for
 //! `test:///default` as well, which libvirt's own clients run inside their process. The transports
-//! are unix, tls (with the feature `tls`) and tcp, which is without encryption and authentication.
-//! URIs are libvirt's, with the parameters `socket`, `mode` and `name`, and for tls `pkipath`,
-//! `no_verify` and `no_sanity`. Parameters of other transports are refused; all others are passed
-//! on to the daemon.
+//! are unix, tls (with the feature `tls`) and tcp, which is without encryption. URIs are libvirt's,
+//! with the parameters `socket`, `mode`, `name` and `authfile`, and for tls `pkipath`, `no_verify`
+//! and `no_sanity`. Parameters of other transports are refused; all others are passed on to the
+//! daemon.
 //!
 //! The connection is read-only unless [`read_write`](Libvirt::read_write) is called. It is opened
 //! with libvirt's flag for that, and on the socket that ends in `-ro` if the URI names none. There
@@ -44,6 +44,12 @@
 //! | `...?mode=legacy`, `mode=direct` | only libvirtd's, only that of the driver's modular daemon |
 //! | `test://host[:16514]/default`, `test+tls://host[:16514]/default` | the port, with TLS: `docs/libvirt.md` has the files |
 //! | `test+tcp://host[:16509]/default` | the port |
+//!
+//! # Authentication
+//!
+//! None and polkit, and with the feature `sasl` also SASL: SCRAM-SHA-256, SCRAM-SHA-1, and PLAIN on
+//! unix sockets. User and password come from a callback (`Libvirt::credentials`), libvirt's auth
+//! file, or the environment (`VIREVENT_LIBVIRT_USER`, `VIREVENT_LIBVIRT_PASSWORD`), in this order.
 //!
 //! # What it reports
 //!
@@ -66,6 +72,8 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "sasl")]
+mod auth;
 mod calls;
 mod client;
 #[cfg(feature = "unstable-codec")]
@@ -91,6 +99,10 @@ use std::time::Duration;
 use virevent::Error;
 use virevent::driver::{Driver, Reconnect, Settings};
 
+#[cfg(feature = "sasl")]
+pub use crate::auth::{
+    Credentials, CredentialsCallback, CredentialsRequest, PASSWORD_VARIABLE, USER_VARIABLE,
+};
 use crate::session::Opener;
 use crate::uri::LibvirtUri;
 
@@ -116,7 +128,13 @@ impl Libvirt {
         let uri = LibvirtUri::parse(uri)?;
         let reconnect = if uri.is_remote() { Reconnect::remote() } else { Reconnect::local() };
         Ok(Self {
-            opener: Opener { uri, read_only: true, timeout: Duration::from_secs(10) },
+            opener: Opener {
+                uri,
+                read_only: true,
+                timeout: Duration::from_secs(10),
+                #[cfg(feature = "sasl")]
+                credentials: None,
+            },
             keepalive: (Duration::from_secs(5), 5),
             call_timeout: Duration::from_secs(10),
             reconnect,
@@ -151,6 +169,16 @@ impl Libvirt {
     /// where polkit asks a user for a password.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.opener.timeout = timeout;
+        self
+    }
+
+    /// Who gives user and password when the daemon demands SASL: a callback, or fixed
+    /// [`Credentials`]. Default: libvirt's auth file, then [`USER_VARIABLE`] and
+    /// [`PASSWORD_VARIABLE`] of the environment, which also follow a callback that has none.
+    #[cfg(feature = "sasl")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "sasl")))]
+    pub fn credentials(mut self, callback: impl CredentialsCallback) -> Self {
+        self.opener.credentials = Some(auth::Callback(std::sync::Arc::new(callback)));
         self
     }
 

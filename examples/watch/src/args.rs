@@ -56,6 +56,9 @@ What to print:
 Environment:
   VIREVENT_LOG        warn, info or debug: print the library's log on stderr;
                       unset: print only warnings that need an action
+  VIREVENT_LIBVIRT_USER, VIREVENT_LIBVIRT_PASSWORD
+                      for a libvirt daemon that demands SASL (feature sasl),
+                      where libvirt's auth file has no user; nothing is asked
 
 Exit status: 0 after a normal end, 1 if a hypervisor is unreachable or refuses,
 2 if the command line is wrong.

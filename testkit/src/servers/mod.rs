@@ -45,7 +45,7 @@ use std::path::{Path, PathBuf};
 
 pub use self::container::{Container, Order};
 pub use self::guest::{Deed, Guest};
-pub use self::libvirtd::{Config, Hook, Libvirtd, Seen, Tap};
+pub use self::libvirtd::{Config, Hook, Libvirtd, Sasl, Seen, Tap};
 pub use self::network::NetworkPath;
 pub use self::process::rss_kib;
 pub use self::proxy::Proxy;

@@ -74,6 +74,18 @@ impl Client {
         self.calls.call(procedure, Purpose::Handshake, args);
     }
 
+    /// The same for arguments that are a secret; `size` is that of the arguments.
+    #[cfg(feature = "sasl")]
+    pub(crate) fn call_secret(
+        &mut self,
+        procedure: i32,
+        size: usize,
+        args: impl FnOnce(&mut Writer<'_>),
+    ) {
+        self.handshake_reply = None;
+        self.calls.call_secret(procedure, size, args);
+    }
+
     /// The body of the reply to [`call_handshake`](Client::call_handshake), or its error. `None`
     /// until it is there.
     pub(crate) fn take_handshake_reply(&mut self) -> Option<Result<Vec<u8>, Error>> {

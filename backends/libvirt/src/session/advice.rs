@@ -3,6 +3,7 @@
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
+use std::time::Duration;
 
 use virevent::Error;
 use virevent_transport::Endpoint;
@@ -93,6 +94,14 @@ pub(super) fn unanswered(procedure: Option<i32>) -> &'static str {
         Some(procs::AUTH_POLKIT) => "AUTH_POLKIT (polkit may be waiting for a user's password)",
         Some(procedure) => procs::name(procedure),
     }
+}
+
+/// The error when the callback for credentials does not return before the deadline.
+pub(super) fn no_credentials(endpoint: &Endpoint, timeout: Duration) -> Error {
+    Error::authentication(format!(
+        "SASL, on {endpoint}, and the credentials callback gave none within {timeout:?}: raise \
+         connect_timeout if a person is asked"
+    ))
 }
 
 #[cfg(test)]

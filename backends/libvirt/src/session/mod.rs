@@ -1,13 +1,14 @@
 //! One connection: the only module with I/O.
 //!
 //! ```text
-//!   connect ─▶ AUTH_LIST ─▶ [AUTH_POLKIT] ─▶ keepalive? ─▶ CONNECT_OPEN ─▶ callbacks? ─▶ GET_HOSTNAME
+//!   connect ─▶ AUTH_LIST ─▶ [polkit or SASL: auth] ─▶ keepalive? ─▶ CONNECT_OPEN ─▶ callbacks? ─▶ GET_HOSTNAME
 //! ```
 //!
 //! The handshake uses the same loop as everything after it, so that pings during the handshake are
 //! answered.
 
 mod advice;
+mod auth;
 #[cfg(feature = "tls")]
 mod tls;
 
@@ -26,7 +27,7 @@ use crate::endpoint::{Environment, endpoint};
 use crate::uri::LibvirtUri;
 #[cfg(feature = "tls")]
 use crate::uri::Transport;
-use crate::wire::xdr::{Malformed, Reader, Writer};
+use crate::wire::xdr::{Reader, Writer};
 use crate::wire::{Frames, Open, code, procs};
 
 /// Makes connections to one daemon.
@@ -36,6 +37,9 @@ pub(crate) struct Opener {
     pub(crate) read_only: bool,
     /// How long connecting may take, the handshake included.
     pub(crate) timeout: Duration,
+    /// Gives credentials for SASL.
+    #[cfg(feature = "sasl")]
+    pub(crate) credentials: Option<crate::auth::Callback>,
 }
 
 impl Connect for Opener {
@@ -56,9 +60,12 @@ impl Connect for Opener {
         let deadline = deadline_after(self.timeout);
         let socket = self.socket(&endpoint, deadline).await?;
         let mut session = Session::new(socket, endpoint);
-        match timeout_at(deadline, session.handshake(&self.uri.name, self.read_only)).await {
+        match timeout_at(deadline, session.handshake(self)).await {
             Ok(Ok(())) => Ok(session),
             Ok(Err(error)) => Err(session.with_endpoint(error)),
+            Err(_) if session.awaits_credentials => {
+                Err(advice::no_credentials(&session.endpoint, self.timeout))
+            }
             Err(_) => {
                 Err(self.timed_out(advice::unanswered(session.client.calls.oldest_procedure())))
             }
@@ -99,6 +106,8 @@ pub(crate) struct Session {
     has_keepalive: bool,
     /// Whether the handshake is done.
     is_open: bool,
+    /// Whether the handshake waits for the callback that gives credentials.
+    awaits_credentials: bool,
 }
 
 impl driver::Session for Session {
@@ -145,6 +154,7 @@ impl Session {
             client: Client::new(),
             has_keepalive: false,
             is_open: false,
+            awaits_credentials: false,
         }
     }
 
@@ -205,6 +215,10 @@ impl Session {
         args: impl FnOnce(&mut Writer<'_>),
     ) -> Result<Vec<u8>, Error> {
         self.client.call_handshake(procedure, args);
+        self.handshake_reply().await
+    }
+
+    async fn handshake_reply(&mut self) -> Result<Vec<u8>, Error> {
         loop {
             if let Some(reply) = self.client.take_handshake_reply() {
                 return reply;
@@ -215,12 +229,13 @@ impl Session {
         }
     }
 
-    pub(crate) async fn handshake(&mut self, name: &str, read_only: bool) -> Result<(), Error> {
-        self.authenticate().await?;
+    async fn handshake(&mut self, opener: &Opener) -> Result<(), Error> {
+        self.authenticate(opener).await?;
         // The only feature that a server answers before CONNECT_OPEN: any other is an error there.
         // The question also makes the server send pings, which are answered from here on.
         self.has_keepalive = self.supports(procs::feature::KEEPALIVE).await?;
-        let open = Open { name: Some(name.as_bytes()), flags: read_only.into() };
+        let name = opener.uri.name.as_bytes();
+        let open = Open { name: Some(name), flags: opener.read_only.into() };
         self.call(procs::CONNECT_OPEN, |args| open.write(args)).await?;
         let callbacks = self.supports(procs::feature::EVENT_CALLBACK).await?;
         // Before the first registration, which depends on it.
@@ -242,34 +257,6 @@ impl Session {
         Ok(())
     }
 
-    async fn authenticate(&mut self) -> Result<(), Error> {
-        let reply = self.call(procs::AUTH_LIST, |_| {}).await?;
-        let methods = auth_methods(&reply).map_err(|error| malformed(&error, procs::AUTH_LIST))?;
-        // libvirtd accepts root on a unix socket without polkit, and answers AUTH_POLKIT there with
-        // an error: only what the list contains may be called.
-        if methods.is_empty() || methods.contains(&procs::auth::NONE) {
-            return Ok(());
-        }
-        if methods.contains(&procs::auth::POLKIT) {
-            return match self.call(procs::AUTH_POLKIT, |_| {}).await {
-                Err(Error::Server(refusal)) => Err(Error::authentication(format!(
-                    "polkit refused ({}): run as root or in the group libvirt, or allow \
-                         org.libvirt.unix.monitor to this user",
-                    refusal.message
-                ))),
-                outcome => outcome.map(drop),
-            };
-        }
-        let has_sasl = methods.contains(&procs::auth::SASL);
-        let method = if has_sasl { "SASL" } else { "an unknown method" };
-        Err(Error::authentication(format!(
-            "{method}, on {}, which this version does not support: connect to a unix socket, \
-                 or set auth_unix_ro, auth_unix_rw or auth_tcp to \"none\" in the daemon's \
-                 configuration",
-            self.endpoint
-        )))
-    }
-
     async fn supports(&mut self, feature: i32) -> Result<bool, Error> {
         match self.call(procs::CONNECT_SUPPORTS_FEATURE, |args| args.i32(feature)).await {
             Ok(reply) => {
@@ -287,10 +274,4 @@ impl Session {
             Err(error) => Err(error),
         }
     }
-}
-
-/// The methods of authentication that a server accepts: see [`procs::auth`].
-fn auth_methods(reply: &[u8]) -> Result<Vec<i32>, Malformed> {
-    let mut body = Reader::new(reply);
-    (0..body.count(20, 4)?).map(|_| body.i32()).collect()
 }

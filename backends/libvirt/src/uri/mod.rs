@@ -30,6 +30,9 @@ pub(crate) struct LibvirtUri {
     pub(crate) transport: Transport,
     /// The URI that the server is to open.
     pub(crate) name: String,
+    /// The path of libvirt's auth file, if the URI has one.
+    #[cfg_attr(not(feature = "sasl"), allow(dead_code, reason = "only SASL needs it"))]
+    pub(crate) authfile: Option<String>,
 }
 
 /// Where to connect, as the URI says it.
@@ -75,6 +78,26 @@ impl LibvirtUri {
         self.path == "/session" || self.driver == "test"
     }
 
+    /// The host by which libvirt's auth file knows the daemon.
+    #[cfg(feature = "sasl")]
+    pub(crate) fn host(&self) -> &str {
+        match &self.transport {
+            Transport::Unix { .. } => "localhost",
+            Transport::Tcp { host, .. } | Transport::Tls { host, .. } => host,
+        }
+    }
+
+    /// Whether nobody on the network can read what is sent, so that a password may be.
+    #[cfg(feature = "sasl")]
+    pub(crate) fn is_private(&self) -> bool {
+        match &self.transport {
+            Transport::Unix { .. } => true,
+            // Without the check of its certificate, anyone may be the server.
+            Transport::Tls { params, .. } => !params.no_verify,
+            Transport::Tcp { .. } => false,
+        }
+    }
+
     /// Whether it leads to another host.
     pub(crate) fn is_remote(&self) -> bool {
         matches!(self.transport, Transport::Tcp { .. } | Transport::Tls { .. })
@@ -117,7 +140,7 @@ fn parse(text: &str, shown: &str) -> Result<LibvirtUri, String> {
     }
 
     let params = Params::parse(&query[query.len().min(1)..])?;
-    let Params { name, socket, mode, tls, only_tls, others } = params;
+    let Params { name, socket, mode, authfile, tls, only_tls, others } = params;
     if let Some(name) = only_tls.filter(|_| transport != "tls") {
         return Err(format!("{name}= is for the transport tls: leave it out"));
     }
@@ -155,6 +178,7 @@ fn parse(text: &str, shown: &str) -> Result<LibvirtUri, String> {
         path: path.into(),
         transport,
         name,
+        authfile,
     })
 }
 

@@ -11,7 +11,7 @@ use virevent_transport::uri::percent_decode;
 use super::{Mode, TlsParams};
 
 /// Parameters of libvirt's client that this backend does not support, and what they are for.
-const UNSUPPORTED: [(&str, &str); 9] = [
+const UNSUPPORTED: [(&str, &str); 8] = [
     ("netcat", "the transport ssh"),
     ("proxy", "the transport ssh"),
     ("command", "the transports ssh and ext"),
@@ -20,12 +20,11 @@ const UNSUPPORTED: [(&str, &str); 9] = [
     ("known_hosts", "the transport ssh"),
     ("known_hosts_verify", "the transport ssh"),
     ("sshauth", "the transport ssh"),
-    ("authfile", "authentication by SASL, which this version does not support"),
 ];
 
 /// The parameters that this backend supports.
-const SUPPORTED: [&str; 7] =
-    ["name", "socket", "mode", "pkipath", "no_verify", "no_sanity", "tls_priority"];
+const SUPPORTED: [&str; 8] =
+    ["name", "socket", "mode", "authfile", "pkipath", "no_verify", "no_sanity", "tls_priority"];
 
 const TLS_PRIORITY: &str = "tls_priority= chooses among the ciphers of GnuTLS, which this client \
      does not use: leave it out; TLS 1.3 and 1.2 are used, with the ciphers that are safe today";
@@ -36,6 +35,7 @@ pub(super) struct Params {
     pub(super) name: Option<String>,
     pub(super) socket: Option<String>,
     pub(super) mode: Option<Mode>,
+    pub(super) authfile: Option<String>,
     pub(super) tls: TlsParams,
     /// The first parameter that only the transport tls has.
     pub(super) only_tls: Option<&'static str>,
@@ -69,6 +69,10 @@ impl Params {
                     is_set("no_sanity", value)?;
                 }
                 "tls_priority" => return Err(TLS_PRIORITY.into()),
+                "authfile" => match decoded(value)? {
+                    path if path.is_empty() => return Err("authfile= needs a path".into()),
+                    path => params.authfile = Some(path),
+                },
                 key => {
                     refuse_unsupported(key)?;
                     refuse_typo(key)?;

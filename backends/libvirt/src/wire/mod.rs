@@ -32,6 +32,7 @@ mod body;
 mod frame;
 pub mod procs;
 mod remote_error;
+mod sasl;
 pub mod xdr;
 
 pub use self::body::{
@@ -41,3 +42,4 @@ pub use self::frame::{
     Frame, FrameError, Frames, HEADER_LENGTH, Header, MAX_LENGTH, kind, message, program, status,
 };
 pub use self::remote_error::{ErrorClass, RemoteError, classify, code};
+pub use self::sasl::{MAX_MECHANISMS, MAX_SASL_DATA, SaslReply, SaslStart, SaslStep};

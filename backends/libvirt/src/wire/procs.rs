@@ -28,6 +28,12 @@ procedures! {
     CONNECT_SUPPORTS_FEATURE = 60;
     /// → array of int: the methods of authentication that the server accepts; see [`auth`].
     AUTH_LIST = 66;
+    /// → string: the SASL mechanisms that the server accepts, separated by commas.
+    AUTH_SASL_INIT = 67;
+    /// [`SaslStart`](super::SaslStart) → [`SaslReply`](super::SaslReply).
+    AUTH_SASL_START = 68;
+    /// [`SaslStep`](super::SaslStep) → [`SaslReply`](super::SaslReply).
+    AUTH_SASL_STEP = 69;
     /// → bool: authenticates the client by the host's polkit.
     AUTH_POLKIT = 70;
     /// Registers for lifecycle events, at servers before 1.2.1.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use virevent::Error;
 use virevent_libvirt::wire::code;
-use virevent_libvirt::wire::procs::{self, auth, feature};
+use virevent_libvirt::wire::procs::{self, feature};
 
 use super::*;
 
@@ -118,34 +118,6 @@ async fn a_daemon_at_max_clients_is_a_clear_error() {
     assert!(line.contains("max_clients"), "{line}");
     daemon.change(|faults| faults.max_clients = None);
     assert_new_stream_is_true(&source, daemon.host()).await;
-}
-
-#[tokio::test]
-async fn a_daemon_that_demands_sasl_is_a_clear_error() {
-    let daemon = FakeLibvirtd::start().unwrap();
-    daemon.change(|faults| faults.auth = auth::SASL);
-    let (error, line) = subscribe_error(&client(&daemon).source()).await;
-    assert!(matches!(error, Error::Authentication { .. }) && error.is_refusal());
-    assert!(line.contains("SASL"), "{line}");
-}
-
-#[tokio::test]
-async fn a_daemon_with_polkit_accepts_the_client() {
-    let daemon = FakeLibvirtd::start().unwrap();
-    daemon.change(|faults| faults.auth = auth::POLKIT);
-    let source = client(&daemon).source();
-    assert_new_stream_is_true(&source, daemon.host()).await;
-}
-
-#[tokio::test]
-async fn a_refusal_by_polkit_is_a_clear_error() {
-    let daemon = FakeLibvirtd::start().unwrap();
-    daemon.change(|faults| {
-        faults.auth = auth::POLKIT;
-        faults.refuse(procs::AUTH_POLKIT, code::AUTH_UNAVAILABLE, "no polkit agent available");
-    });
-    let (error, line) = subscribe_error(&client(&daemon).source()).await;
-    assert!(error.is_refusal() && line.contains("polkit"), "{line}");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 //! short where a test waits for one, and long everywhere else.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod authentication;
 mod bytes;
 mod calls;
 mod chaos;

@@ -47,6 +47,9 @@ fn spawn(variables: &[(&str, &str)], args: &[&str], stdout: Stdio) -> Run {
     let mut child = Command::new(env!("CARGO_BIN_EXE_watch"))
         .args(args)
         .env_remove("VIREVENT_LOG")
+        .env_remove("VIREVENT_LIBVIRT_USER")
+        .env_remove("VIREVENT_LIBVIRT_PASSWORD")
+        .env_remove("LIBVIRT_AUTH_FILE")
         .envs(variables.iter().copied())
         .stdin(Stdio::null())
         .stdout(stdout)
@@ -91,6 +94,12 @@ impl Run {
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Its process id.
+    #[cfg(feature = "sasl")]
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn close_stdout(&mut self) {

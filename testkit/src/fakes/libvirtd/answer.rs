@@ -6,7 +6,8 @@ use virevent::driver::Listed;
 use virevent_libvirt::wire::procs::{self, auth};
 use virevent_libvirt::wire::xdr::{Malformed, Reader};
 use virevent_libvirt::wire::{
-    Domain, ListAllDomains, Open, Register, RemoteError, StateStats, StatsRequest, code,
+    Domain, ListAllDomains, Open, Register, RemoteError, SaslReply, SaslStart, StateStats,
+    StatsRequest, code,
 };
 
 use super::encode::{ints, string, wire_domain, written};
@@ -80,6 +81,22 @@ impl Client {
             procs::AUTH_POLKIT if faults.auth == auth::POLKIT => {
                 self.authenticated = true;
                 Ok(ints(&[1]))
+            }
+            procs::AUTH_SASL_INIT if faults.auth == auth::SASL => Ok(string(&faults.mechanisms)),
+            procs::AUTH_SASL_START if faults.auth == auth::SASL => {
+                let (mechanism, data) = SaslStart::read(&mut args).map_err(malformed)?;
+                // No identity to act as, the user, the password.
+                let data = data.and_then(|data| String::from_utf8(data).ok()).unwrap_or_default();
+                let user = data.strip_prefix('\0').and_then(|data| data.split_once('\0'));
+                let is_known = user.is_some_and(|(user, password)| {
+                    faults.users.get(user).is_some_and(|known| known == password)
+                });
+                if mechanism != b"PLAIN" || !is_known {
+                    let message = "authentication failed: authentication failed";
+                    return Err(remote_error(code::AUTH_FAILED, message));
+                }
+                self.authenticated = true;
+                Ok(written(|body| SaslReply { complete: true, data: None }.write(body)))
             }
             procs::CONNECT_SUPPORTS_FEATURE => {
                 let feature = args.i32().map_err(malformed)?;

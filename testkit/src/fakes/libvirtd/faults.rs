@@ -38,6 +38,11 @@ pub struct Faults {
     pub max_clients: Option<usize>,
     /// The authentication that it demands: `procs::auth`. Default: none.
     pub auth: i32,
+    /// The SASL mechanisms that it offers. It knows PLAIN alone; a client that starts another one is
+    /// refused. Default: `PLAIN`.
+    pub mechanisms: String,
+    /// The users of SASL, with their passwords. Default: none.
+    pub users: BTreeMap<String, String>,
     /// Its features: `procs::feature`. Default: those of libvirtd 9.0.
     pub features: BTreeSet<i32>,
     /// Procedures that it does not know, as an older daemon.
@@ -61,6 +66,8 @@ impl Default for Faults {
             mute: BTreeSet::new(),
             max_clients: None,
             auth: auth::NONE,
+            mechanisms: "PLAIN".into(),
+            users: BTreeMap::new(),
             // 8, 9 and 15: file descriptors, strings in typed parameters, the close callback.
             features: [8, 9, feature::KEEPALIVE, feature::EVENT_CALLBACK, 15].into(),
             lacks: BTreeSet::new(),

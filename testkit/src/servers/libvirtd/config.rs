@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use super::{Home, Ports};
+use super::{Home, Ports, Sasl};
 
 /// The configuration of a [`Libvirtd`](super::Libvirtd), by value:
 /// `Config::default().max_clients(2)`.
@@ -30,6 +30,8 @@ pub struct Config {
     /// Whether it runs a hook at each step of a QEMU guest's life:
     /// [`Libvirtd::set_hook`](super::Libvirtd::set_hook). Default: no.
     pub hook: bool,
+    /// The authentication by SASL that it demands of every client. Default: none.
+    pub sasl: Option<Sasl>,
     /// More lines for `libvirtd.conf`. Default: none.
     pub extra: String,
 }
@@ -84,6 +86,13 @@ impl Config {
         self
     }
 
+    /// Sets [`sasl`](Self::sasl).
+    #[must_use]
+    pub fn sasl(mut self, sasl: Sasl) -> Self {
+        self.sasl = Some(sasl);
+        self
+    }
+
     /// Sets [`extra`](Self::extra).
     #[must_use]
     pub fn extra(mut self, lines: &str) -> Self {
@@ -93,11 +102,12 @@ impl Config {
 
     pub(super) fn to_text(&self, home: &Home, ports: Ports) -> String {
         let mut text = home.socket_config();
-        text.push_str("auth_unix_rw = \"none\"\nauth_unix_ro = \"none\"\n");
+        let auth = if self.sasl.is_some() { "sasl" } else { "none" };
         let mut set = |line: std::fmt::Arguments<'_>| {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{line}");
         };
+        set(format_args!("auth_unix_rw = \"{auth}\"\nauth_unix_ro = \"{auth}\""));
         // A configured uuid saves a run of dmidecode. It depends on the name, since libvirt refuses
         // to migrate between hosts of the same uuid.
         let number = self
@@ -123,11 +133,11 @@ impl Config {
             set(format_args!("listen_tls = {}", u8::from(ports.tls.is_some())));
         }
         if let Some(port) = ports.tcp {
-            set(format_args!("auth_tcp = \"none\"\ntcp_port = \"{port}\""));
+            set(format_args!("auth_tcp = \"{auth}\"\ntcp_port = \"{port}\""));
         }
         if let (Some(port), Some(directory)) = (ports.tls, &self.tls) {
             let file = |name: &str| directory.join(name);
-            set(format_args!("tls_port = \"{port}\""));
+            set(format_args!("auth_tls = \"{auth}\"\ntls_port = \"{port}\""));
             set(format_args!("ca_file = \"{}\"", file("cacert.pem").display()));
             set(format_args!("cert_file = \"{}\"", file("servercert.pem").display()));
             set(format_args!("key_file = \"{}\"", file("serverkey.pem").display()));

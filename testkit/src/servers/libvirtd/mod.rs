@@ -2,6 +2,7 @@
 
 mod config;
 mod hook;
+mod sasl;
 mod tap;
 
 use std::fs;
@@ -15,6 +16,7 @@ use tokio::time::timeout;
 
 pub use self::config::Config;
 pub use self::hook::Hook;
+pub use self::sasl::Sasl;
 pub use self::tap::{Seen, Tap};
 use super::container::thaw;
 use super::home::Home;
@@ -90,6 +92,9 @@ impl Libvirtd {
             hook::install(&home.path("etc"), &home.path("steps"))
                 .map_err(LaunchError::io("write the hook"))?;
         }
+        if let Some(sasl) = &config.sasl {
+            sasl.install(&home).await?;
+        }
         let mut daemon = Self { child: None, home, ports };
         daemon.start_again().await?;
         Ok(daemon)
@@ -114,6 +119,10 @@ impl Libvirtd {
         // Without it libvirtd ignores the ports in its configuration.
         if self.ports.listens() {
             command.arg("--listen");
+        }
+        // Without that directory it reads the host's own configuration.
+        if sasl::directory(&self.home).is_dir() {
+            command.env("SASL_CONF_PATH", sasl::directory(&self.home));
         }
         let missing = LaunchError::spawn("libvirtd", "libvirt-daemon-system");
         let mut child = spawn_logged(&mut command, &self.home.path("log/output"), missing)?;
