@@ -50,6 +50,13 @@ pub(in crate::session) fn ended(
         return Error::closed(label, ended.to_string());
     }
     let code = ended.status.and_then(|status| status.code());
+    if code == Some(255) && ended.last_line.contains("Host key verification failed") {
+        let detail = format!(
+            "the host's key is not known, or has changed: add it to known_hosts by one ssh by \
+             hand; no_verify=1 accepts unknown keys: {ended}"
+        );
+        return Error::untrusted(label, detail);
+    }
     let (reason, retry) = match (&uri.transport, code) {
         // Whatever it ran says that all is well: it was the daemon that hung up.
         (_, Some(0)) if ended.last_line.is_empty() => {
@@ -74,13 +81,6 @@ pub(in crate::session) fn ended(
 /// ssh's own failures.
 fn ssh_failed(ssh: &Ssh, line: &str) -> (&'static str, Retry) {
     let says = |text: &str| line.contains(text);
-    if says("Host key verification failed") {
-        return (
-            "the host's key is not known, or has changed: add it to known_hosts by one ssh by \
-             hand; no_verify=1 accepts unknown keys",
-            Retry::IsUseless,
-        );
-    }
     // As in "Permission denied (publickey,password)."
     if says("Permission denied (") || says("Too many authentication failures") {
         return match ssh.keyfile {

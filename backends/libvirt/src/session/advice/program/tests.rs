@@ -20,7 +20,6 @@ fn each_end_has_its_advice_and_the_last_line() {
     const NETCAT: &str = "qemu+ssh://host/system?proxy=netcat";
     const EXT: &str = "qemu+ext:///system?command=/c";
     let table = [
-        (AUTO, 255, "Host key verification failed.", "known_hosts", true),
         (AUTO, 255, "root@host: Permission denied (publickey).", "keyfile=PATH", true),
         (KEY, 255, "root@host: Permission denied (publickey).", "check keyfile=", true),
         (AUTO, 255, "ssh: Could not resolve hostname x: Name or ...", "host's name", false),
@@ -47,6 +46,15 @@ fn each_end_has_its_advice_and_the_last_line() {
         assert_eq!(error.is_refusal(), is_refusal, "{line}");
         assert!(line.starts_with("cannot reach ssh host: ") && !line.contains('\n'), "{line}");
     }
+}
+
+#[test]
+fn an_unknown_host_key_is_a_lack_of_trust() {
+    let error = error("qemu+ssh://host/system", Some(255), "Host key verification failed.", false);
+    assert!(matches!(error, Error::Untrusted { .. }) && error.is_refusal());
+    let line = error.to_line();
+    assert!(line.starts_with("cannot trust ssh host: ") && line.contains("known_hosts"), "{line}");
+    assert!(line.ends_with("status 255: Host key verification failed."), "{line}");
 }
 
 #[test]
