@@ -10,7 +10,8 @@
 //!
 //! | URI | what it opens | feature |
 //! |---|---|---|
-//! | `qemu:///system`, `test:///default`, `xen+tcp://host/` ... | libvirt's own, to its daemon | `libvirt` (default) |
+//! | `qemu:///system`, `test:///default`, `xen+ssh://host/` ... | libvirt's own, to its daemon | `libvirt` (default) |
+//! | none, or a name without a colon | libvirt's default URI, or an alias of its `libvirt.conf` | `libvirt` (default) |
 //! | `qemu://host/system`, `qemu+tls://host/system` ... | the same over TLS | `tls` |
 //! | `qmp:/path/vm.sock`, `qmp+tcp://127.0.0.1:4444` | a QEMU's own monitor, without a daemon | `qemu` (default) |
 //! | `qmp-dir:/run/qemu`, `qmp-dir:/run/qemu?pattern=*.qmp` | the QEMUs whose monitors are in a directory, as they come and go | `qemu` (default) |
@@ -32,6 +33,9 @@ use virevent_transport::uri::mask_password;
 const LIBVIRT: [&str; 9] = ["qemu", "xen", "lxc", "bhyve", "ch", "vbox", "vz", "openvz", "test"];
 
 /// Opens the source that `uri` names. Does no I/O: the first subscription connects.
+///
+/// A text without a colon is libvirt's: the empty one means its default URI, any other a name in
+/// `uri_aliases` of its `libvirt.conf`, which is read here.
 ///
 /// # Errors
 /// [`Error::InvalidUri`] for a scheme that this build does not know, and for what the backend of the
@@ -55,7 +59,7 @@ pub fn open(uri: &str) -> Result<Arc<dyn EventSource>, Error> {
 /// As for [`open`].
 pub fn open_with(uri: &str, settings: Settings) -> Result<Arc<dyn EventSource>, Error> {
     let Some((scheme, rest)) = uri.split_once(':') else {
-        return Err(invalid(uri, format!("it has no scheme; {}", known())));
+        return named(uri, settings);
     };
     let driver = scheme.split_once('+').map_or(scheme, |(driver, _transport)| driver);
     match driver {
@@ -69,7 +73,7 @@ pub fn open_with(uri: &str, settings: Settings) -> Result<Arc<dyn EventSource>, 
 }
 
 /// The schemes that this build can [`open`], without the colon. Those of libvirt take a transport
-/// too: `qemu+unix`, `qemu+tcp`, and with the feature `tls` `qemu+tls`.
+/// too: `qemu+unix`, `qemu+ssh`, and with the feature `tls` `qemu+tls`.
 pub fn schemes() -> impl Iterator<Item = &'static str> {
     let libvirt = LIBVIRT.into_iter().filter(|_| cfg!(feature = "libvirt"));
     let qmp = ["qmp", "qmp+tcp", "qmp-dir"].into_iter().filter(|_| cfg!(feature = "qemu"));
@@ -80,6 +84,25 @@ pub fn schemes() -> impl Iterator<Item = &'static str> {
 #[cfg(feature = "libvirt")]
 fn libvirt(uri: &str, settings: Settings) -> Result<Arc<dyn EventSource>, Error> {
     Ok(Arc::new(virevent_libvirt::Libvirt::new(uri)?.settings(settings).source()))
+}
+
+/// libvirt's default URI, or a name in its configuration.
+#[cfg(feature = "libvirt")]
+fn named(name: &str, settings: Settings) -> Result<Arc<dyn EventSource>, Error> {
+    libvirt(name, settings).map_err(|error| match error {
+        // Not where the configuration cannot be read: then the name may well be right.
+        Error::InvalidUri { reason, .. }
+            if reason.contains("has no driver") && !name.is_empty() =>
+        {
+            invalid(name, format!("{reason}; {}", known()))
+        }
+        error => error,
+    })
+}
+
+#[cfg(not(feature = "libvirt"))]
+fn named(name: &str, _: Settings) -> Result<Arc<dyn EventSource>, Error> {
+    Err(invalid(name, format!("it has no scheme; {}", known())))
 }
 
 #[cfg(not(feature = "libvirt"))]
@@ -220,7 +243,13 @@ mod tests {
     #[test]
     #[cfg(feature = "libvirt")]
     fn libvirts_schemes_open_with_and_without_a_transport_and_without_a_daemon() {
-        for uri in ["qemu:///system", "test+unix:///default?socket=/nowhere", "xen+tcp://host/"] {
+        for uri in [
+            "qemu:///system",
+            "test+unix:///default?socket=/nowhere",
+            "xen+tcp://host/",
+            "qemu+ssh://host/system?proxy=netcat",
+            "qemu+ext:///system?command=/nowhere",
+        ] {
             assert_eq!(open(uri).unwrap().uri(), uri);
         }
     }

@@ -2,7 +2,7 @@
 //! RPC, in pure Rust.
 //!
 //! ```text
-//!   libvirtd ──unix, tls, tcp──▶ wire ──frames──▶ decode ──events──▶ virevent's driver ──▶ streams
+//!   libvirtd ──unix, ssh, tls, tcp──▶ wire ──frames──▶ decode ──events──▶ virevent's driver ──▶ streams
 //! ```
 //!
 //! ```no_run
@@ -25,10 +25,10 @@
 //!
 //! It connects to a daemon: libvirtd, or a modular one such as virtqemud. That holds for
 //! `test:///default` as well, which libvirt's own clients run inside their process. The transports
-//! are unix, tls (with the feature `tls`) and tcp, which is without encryption. URIs are libvirt's,
-//! with the parameters `socket`, `mode`, `name` and `authfile`, and for tls `pkipath`, `no_verify`
-//! and `no_sanity`. Parameters of other transports are refused; all others are passed on to the
-//! daemon.
+//! are unix; ssh, by the system's ssh; ext, by a program of the user's; tls (with the feature
+//! `tls`); and tcp, which is without encryption. URIs are libvirt's, with its parameters. One that
+//! is for another transport is refused; those that libvirt's client does not know are passed on to
+//! the daemon.
 //!
 //! The connection is read-only unless [`read_write`](Libvirt::read_write) is called. It is opened
 //! with libvirt's flag for that, and on the socket that ends in `-ro` if the URI names none. There
@@ -44,6 +44,11 @@
 //! | `...?mode=legacy`, `mode=direct` | only libvirtd's, only that of the driver's modular daemon |
 //! | `test://host[:16514]/default`, `test+tls://host[:16514]/default` | the port, with TLS: `docs/libvirt.md` has the files |
 //! | `test+tcp://host[:16509]/default` | the port |
+//! | `qemu+ssh://[user@]host[:port]/system` | what `virt-ssh-helper` there chooses; without it `/var/run/libvirt/libvirt-sock-ro` there, by netcat |
+//! | `qemu+ext:///system?command=PATH` | what the program connects its stdin and stdout with |
+//!
+//! The empty URI means libvirt's default, and a name without a colon an alias of its
+//! `libvirt.conf`: see [`Libvirt::new`].
 //!
 //! # Authentication
 //!
@@ -76,6 +81,7 @@
 mod auth;
 mod calls;
 mod client;
+mod config;
 #[cfg(feature = "unstable-codec")]
 pub mod decode;
 #[cfg(not(feature = "unstable-codec"))]
@@ -85,6 +91,7 @@ mod doubts;
 mod endpoint;
 mod list_request;
 mod registrations;
+mod remote_shell;
 mod session;
 mod state_request;
 mod uri;
@@ -103,6 +110,8 @@ use virevent::driver::{Driver, Reconnect, Settings};
 pub use crate::auth::{
     Credentials, CredentialsCallback, CredentialsRequest, PASSWORD_VARIABLE, USER_VARIABLE,
 };
+use crate::config::resolve;
+use crate::endpoint::Environment;
 use crate::session::Opener;
 use crate::uri::LibvirtUri;
 
@@ -119,13 +128,20 @@ pub struct Libvirt {
 }
 
 impl Libvirt {
-    /// The daemon that a libvirt URI means. Does no I/O: environment variables and sockets are
-    /// examined when it connects.
+    /// The daemon that a libvirt URI means. Does no I/O: environment variables, sockets and
+    /// `libvirt.conf` are examined when it connects.
+    ///
+    /// A text without a colon is no URI. The empty one means the default: `LIBVIRT_DEFAULT_URI`,
+    /// else `uri_default` of `libvirt.conf`, else what the local daemon chooses. Any other is a
+    /// name in `uri_aliases` of `libvirt.conf`; so may the default be. For these the file is read
+    /// here: root's is `/etc/libvirt/libvirt.conf`, everyone else's
+    /// `$XDG_CONFIG_HOME/libvirt/libvirt.conf`.
     ///
     /// # Errors
-    /// [`Error::InvalidUri`]: it is no URI, or needs what this version does not support.
+    /// [`Error::InvalidUri`]: it is no URI and no name, needs what this version does not support,
+    /// or `libvirt.conf` was read for it and cannot be used.
     pub fn new(uri: &str) -> Result<Self, Error> {
-        let uri = LibvirtUri::parse(uri)?;
+        let uri = LibvirtUri::parse(&resolve(uri, &Environment::now())?)?;
         let reconnect = if uri.is_remote() { Reconnect::remote() } else { Reconnect::local() };
         Ok(Self {
             opener: Opener {
@@ -183,7 +199,7 @@ impl Libvirt {
     }
 
     /// How to reconnect. Default: [`Reconnect::local`] for a unix socket, [`Reconnect::remote`] for
-    /// tls and tcp.
+    /// every other transport.
     pub fn reconnect(mut self, reconnect: Reconnect) -> Self {
         self.reconnect = reconnect;
         self

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::child::Program;
+
 /// The most bytes that the path of a unix socket can have: `sun_path` of `sockaddr_un` has 108, and
 /// the last is a NUL.
 pub const MAX_SOCKET_PATH: usize = 107;
@@ -14,15 +16,18 @@ pub enum Endpoint {
     Unix(PathBuf),
     /// Host and port. An IPv6 address has no brackets here.
     Tcp(String, u16),
+    /// A program to connect through.
+    Child(Program),
 }
 
-/// The path, `host:port` or `[address]:port`.
+/// The path, `host:port`, `[address]:port` or the program's label.
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) => write!(f, "{}", path.display()),
             Self::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
             Self::Tcp(host, port) => write!(f, "{host}:{port}"),
+            Self::Child(program) => f.write_str(&program.label),
         }
     }
 }

@@ -8,7 +8,8 @@
 //!
 //! | module | what it has |
 //! |---|---|
-//! | [`endpoint`] | the address of a unix or tcp socket |
+//! | [`endpoint`] | the address of a unix or tcp socket, or the program to connect through |
+//! | [`child`] | a program whose stdin and stdout are a connection |
 //! | [`socket`] | a connection: connecting before a deadline, writing and reading in one poll |
 //! | [`read_buffer`] | the bytes that were read and not yet taken: memory follows what came |
 //! | [`outbox`] | the bytes that are still to be written |
@@ -22,6 +23,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod child;
 pub mod endpoint;
 pub mod host;
 pub mod outbox;

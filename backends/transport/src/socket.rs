@@ -1,4 +1,4 @@
-//! Connections over unix and tcp sockets.
+//! Connections over unix and tcp sockets, and through programs.
 
 use std::io;
 use std::path::Path;
@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use crate::child::{Child, Ended};
 #[cfg(feature = "tls")]
 use crate::tls::{TlsClient, TlsError, TlsSocket};
 use crate::{Endpoint, Outbox};
@@ -34,6 +35,7 @@ enum Stream {
     Tcp(TcpStream),
     #[cfg(feature = "tls")]
     Tls(Box<TlsSocket>),
+    Child(Box<Child>),
 }
 
 /// A connection.
@@ -109,9 +111,30 @@ impl Socket {
     pub fn as_unix(&self) -> Option<&UnixStream> {
         match &self.stream {
             Stream::Unix(stream) => Some(stream),
-            Stream::Tcp(_) => None,
+            Stream::Tcp(_) | Stream::Child(_) => None,
             #[cfg(feature = "tls")]
             Stream::Tls(_) => None,
+        }
+    }
+
+    /// How the program ended through which the connection went, if it went through one. To be called
+    /// after the connection was closed: it waits a second for the program's end, at most.
+    ///
+    /// # Cancel safety
+    /// Dropped midway it can be called again.
+    pub async fn program_ended(&mut self) -> Option<Ended> {
+        match &mut self.stream {
+            Stream::Child(child) => Some(child.ended().await),
+            _ => None,
+        }
+    }
+
+    /// The last line that the program wrote to stderr through which the connection goes, if it goes
+    /// through one; empty if it wrote nothing.
+    pub fn program_wrote(&mut self) -> Option<String> {
+        match &mut self.stream {
+            Stream::Child(child) => Some(child.last_line()),
+            _ => None,
         }
     }
 
@@ -183,6 +206,7 @@ impl Stream {
         match endpoint {
             Endpoint::Unix(path) => UnixStream::connect(path).await.map(Self::Unix),
             Endpoint::Tcp(host, port) => connect_tcp(host, *port).await.map(Self::Tcp),
+            Endpoint::Child(program) => Child::spawn(program).map(Box::new).map(Self::Child),
         }
     }
 
@@ -192,6 +216,7 @@ impl Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, into),
             #[cfg(feature = "tls")]
             Self::Tls(stream) => stream.poll_read(cx, into),
+            Self::Child(child) => child.poll_read(cx, into),
         }
     }
 
@@ -201,6 +226,7 @@ impl Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             #[cfg(feature = "tls")]
             Self::Tls(stream) => stream.poll_write(cx, bytes),
+            Self::Child(child) => child.poll_write(cx, bytes),
         }
     }
 

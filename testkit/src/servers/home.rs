@@ -114,6 +114,12 @@ impl Home {
         }
     }
 
+    /// Whether processes of [`command`](Self::command) see these directories in place of the
+    /// machine's.
+    pub(super) fn has_namespace(&self) -> bool {
+        self.mode == Mode::System
+    }
+
     pub(super) fn path(&self, inside: &str) -> PathBuf {
         self.directory.path().join(inside)
     }

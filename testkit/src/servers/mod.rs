@@ -37,6 +37,7 @@ mod network;
 mod process;
 mod proxy;
 mod qemu;
+mod sshd;
 mod virsh;
 mod xenstored;
 
@@ -50,6 +51,7 @@ pub use self::network::NetworkPath;
 pub use self::process::rss_kib;
 pub use self::proxy::Proxy;
 pub use self::qemu::{Qemu, QemuConfig};
+pub use self::sshd::Sshd;
 pub use self::virsh::{Virsh, VirshEvents, VirshSession};
 pub use self::xenstored::{Store, StoreSeen, StoreTap, Watch, Xenstored};
 

@@ -1,5 +1,7 @@
 //! The texts of connection errors: why there is no connection, and what to do.
 
+pub(super) mod program;
+
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
@@ -27,6 +29,7 @@ pub(super) fn unreachable(uri: &LibvirtUri, endpoint: &Endpoint, error: io::Erro
              libvirtd-tcp.socket or virtproxyd-tcp.socket"
         }
         Endpoint::Tcp(..) => "check the host's name and port, and the network between",
+        Endpoint::Child(_) => return program::not_started(uri, error),
     };
     Error::unreachable(endpoint.to_string(), reason, error)
 }
@@ -67,6 +70,18 @@ fn unix_advice(kind: io::ErrorKind, path: &Path, is_session: bool) -> &'static s
 
 fn is_no_socket(path: &Path) -> bool {
     path.metadata().is_ok_and(|file| !file.file_type().is_socket())
+}
+
+/// What to check where the other end breaks libvirt's protocol.
+pub(super) fn foreign(endpoint: &Endpoint) -> String {
+    match endpoint {
+        Endpoint::Child(program) => format!(
+            "check that a libvirt daemon is behind {program}, and that nothing else there writes \
+             to stdout, such as a start-up file of the shell",
+            program = program.label
+        ),
+        _ => format!("check that a libvirt daemon listens on {endpoint}"),
+    }
 }
 
 /// Why the daemon may have closed the connection.

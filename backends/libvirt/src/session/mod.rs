@@ -23,6 +23,7 @@ use virevent::{Domain, Error, Kinds};
 use virevent_transport::{ConnectError, Endpoint, Socket, deadline_after};
 
 use crate::client::{Client, malformed};
+use crate::config::ClientConfig;
 use crate::endpoint::{Environment, endpoint};
 use crate::uri::LibvirtUri;
 #[cfg(feature = "tls")]
@@ -54,26 +55,38 @@ impl Connect for Opener {
     }
 
     async fn connect(&self) -> Result<Session, Error> {
-        let endpoint = endpoint(&self.uri, self.read_only, &Environment::now())
-            .map_err(|reason| Error::invalid_uri(self.uri.shown.clone(), reason))?;
+        let endpoint = self.endpoint(&Environment::now())?;
         // The driver has a deadline as well, but its error cannot name the call without a reply.
         let deadline = deadline_after(self.timeout);
         let socket = self.socket(&endpoint, deadline).await?;
-        let mut session = Session::new(socket, endpoint);
+        let mut session = Session::new(socket, endpoint, self.uri.clone());
         match timeout_at(deadline, session.handshake(self)).await {
             Ok(Ok(())) => Ok(session),
             Ok(Err(error)) => Err(session.with_endpoint(error)),
             Err(_) if session.awaits_credentials => {
                 Err(advice::no_credentials(&session.endpoint, self.timeout))
             }
-            Err(_) => {
-                Err(self.timed_out(advice::unanswered(session.client.calls.oldest_procedure())))
-            }
+            Err(_) => match session.socket.program_wrote() {
+                Some(line) => {
+                    let label = session.endpoint.to_string();
+                    Err(advice::program::silent(&self.uri, &label, self.timeout, &line))
+                }
+                None => {
+                    Err(self.timed_out(advice::unanswered(session.client.calls.oldest_procedure())))
+                }
+            },
         }
     }
 }
 
 impl Opener {
+    /// Where to connect. Reads libvirt.conf each time: what is changed there holds at once.
+    fn endpoint(&self, environment: &Environment) -> Result<Endpoint, Error> {
+        ClientConfig::load(environment.config_file.as_deref())
+            .and_then(|config| endpoint(&self.uri, self.read_only, environment, config.mode()?))
+            .map_err(|reason| Error::invalid_uri(&*self.uri.shown, reason))
+    }
+
     /// Connects, and for TLS does its handshake.
     async fn socket(&self, endpoint: &Endpoint, deadline: Instant) -> Result<Socket, Error> {
         #[cfg(feature = "tls")]
@@ -99,6 +112,7 @@ impl Opener {
 pub(crate) struct Session {
     socket: Socket,
     endpoint: Endpoint,
+    uri: LibvirtUri,
     host: String,
     frames: Frames,
     client: Client,
@@ -145,10 +159,11 @@ impl driver::Session for Session {
 }
 
 impl Session {
-    pub(crate) fn new(socket: Socket, endpoint: Endpoint) -> Self {
+    pub(crate) fn new(socket: Socket, endpoint: Endpoint, uri: LibvirtUri) -> Self {
         Self {
             socket,
             endpoint,
+            uri,
             host: String::new(),
             frames: Frames::new(),
             client: Client::new(),
@@ -160,7 +175,16 @@ impl Session {
 
     /// Writes what waits to be written, reads once, and handles the frames that are complete.
     async fn exchange(&mut self, out: &mut Batch) -> Result<(), Error> {
-        poll_fn(|cx| self.poll_io(cx)).await?;
+        if let Err(error) = poll_fn(|cx| self.poll_io(cx)).await {
+            // The next attempt to read fails as well, so that this may be dropped midway.
+            return Err(match self.socket.program_ended().await {
+                Some(ended) => {
+                    let label = self.endpoint.to_string();
+                    advice::program::ended(&self.uri, &label, &ended, self.is_open)
+                }
+                None => error,
+            });
+        }
         while let Some(frame) =
             self.frames.next_frame().map_err(|error| Error::protocol(error.to_string()))?
         {
@@ -173,8 +197,7 @@ impl Session {
     fn with_endpoint(&self, error: Error) -> Error {
         match error {
             Error::Protocol { detail, .. } => {
-                let endpoint = &self.endpoint;
-                let advice = format!("check that a libvirt daemon listens on {endpoint}");
+                let advice = advice::foreign(&self.endpoint);
                 Error::protocol(format!("{detail}; {advice}"))
             }
             error => error,
@@ -247,10 +270,7 @@ impl Session {
                 String::from_utf8_lossy(name).into_owned()
             }
             // The hypervisor's driver has no such call: the host is the one that we connected to.
-            Err(Error::Server(_)) => match &self.endpoint {
-                Endpoint::Tcp(host, _) => host.clone(),
-                Endpoint::Unix(_) => "localhost".into(),
-            },
+            Err(Error::Server(_)) => self.uri.host().into(),
             Err(error) => return Err(error),
         };
         self.is_open = true;

@@ -7,15 +7,17 @@
 use virevent::Error;
 use virevent_transport::uri::mask_password;
 
+use self::authority::Authority;
 use self::params::Params;
+pub(crate) use self::ssh::{Netcat, Proxy, Ssh};
+pub(crate) use self::tls::TlsParams;
+pub(crate) use self::transport::{Mode, Transport};
 
+mod authority;
 mod params;
-
-/// The port of plain TCP.
-const TCP_PORT: u16 = 16509;
-
-/// The port of TLS.
-const TLS_PORT: u16 = 16514;
+mod ssh;
+mod tls;
+mod transport;
 
 /// A parsed libvirt URI.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,34 +37,6 @@ pub(crate) struct LibvirtUri {
     pub(crate) authfile: Option<String>,
 }
 
-/// Where to connect, as the URI says it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Transport {
-    Unix { socket: Option<String>, mode: Mode },
-    Tcp { host: String, port: u16 },
-    Tls { host: String, port: u16, params: TlsParams },
-}
-
-/// What the URI says of TLS.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct TlsParams {
-    /// The directory of the certificates, instead of libvirt's own places.
-    pub(crate) pkipath: Option<String>,
-    /// Whether any server is trusted, whatever its certificate says.
-    pub(crate) no_verify: bool,
-}
-
-/// Which daemon's socket to take when the URI names none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
-    /// The driver's modular daemon where its socket exists, else libvirtd.
-    Auto,
-    /// libvirtd.
-    Legacy,
-    /// The driver's modular daemon.
-    Direct,
-}
-
 impl LibvirtUri {
     /// Parses a URI.
     ///
@@ -78,29 +52,30 @@ impl LibvirtUri {
         self.path == "/session" || self.driver == "test"
     }
 
-    /// The host by which libvirt's auth file knows the daemon.
-    #[cfg(feature = "sasl")]
-    pub(crate) fn host(&self) -> &str {
-        match &self.transport {
-            Transport::Unix { .. } => "localhost",
-            Transport::Tcp { host, .. } | Transport::Tls { host, .. } => host,
-        }
-    }
-
     /// Whether nobody on the network can read what is sent, so that a password may be.
     #[cfg(feature = "sasl")]
     pub(crate) fn is_private(&self) -> bool {
         match &self.transport {
             Transport::Unix { .. } => true,
-            // Without the check of its certificate, anyone may be the server.
+            // Without the check of the server's identity, anyone may be the server.
             Transport::Tls { params, .. } => !params.no_verify,
-            Transport::Tcp { .. } => false,
+            Transport::Ssh(ssh) => !ssh.no_verify,
+            Transport::Tcp { .. } | Transport::Ext { .. } => false,
+        }
+    }
+
+    /// The host that it leads to, as it is written there.
+    pub(crate) fn host(&self) -> &str {
+        match &self.transport {
+            Transport::Tcp { host, .. } | Transport::Tls { host, .. } => host,
+            Transport::Ssh(ssh) => &ssh.host,
+            Transport::Unix { .. } | Transport::Ext { .. } => "localhost",
         }
     }
 
     /// Whether it leads to another host.
     pub(crate) fn is_remote(&self) -> bool {
-        matches!(self.transport, Transport::Tcp { .. } | Transport::Tls { .. })
+        !matches!(self.transport, Transport::Unix { .. })
     }
 }
 
@@ -128,44 +103,18 @@ fn parse(text: &str, shown: &str) -> Result<LibvirtUri, String> {
     if !path.is_empty() && !path.starts_with('/') {
         return Err(format!("give the path after slashes, as in {driver}:///{path}"));
     }
-    let (host, port) = host_and_port(authority)?;
-    let transport = supported_transport(transport.as_deref(), host, driver)?;
-    if port.is_some() && host.is_empty() && transport != "tls" {
-        return Err(format!("a port needs a host: {driver}+tcp://HOST:PORT/..."));
-    }
+    let authority = Authority::parse(authority)?;
     if path == "/embed" {
         return Err("/embed runs the hypervisor's driver inside the client's process: connect to \
                     the daemon, as in qemu:///system"
             .into());
     }
 
-    let params = Params::parse(&query[query.len().min(1)..])?;
-    let Params { name, socket, mode, authfile, tls, only_tls, others } = params;
-    if let Some(name) = only_tls.filter(|_| transport != "tls") {
-        return Err(format!("{name}= is for the transport tls: leave it out"));
-    }
-    let transport = match transport {
-        "unix" => Transport::Unix { socket, mode: mode.unwrap_or(Mode::Auto) },
-        _ => {
-            if socket.is_some() {
-                return Err("socket= is for the transport unix: leave it out".into());
-            }
-            if mode == Some(Mode::Direct) {
-                return Err("mode=direct is for the transport unix: leave it out".into());
-            }
-            // libvirt takes port 0 for the default, too.
-            let port = port.filter(|port| *port != 0);
-            match transport {
-                "tls" => {
-                    // As libvirt's client has it.
-                    let host = if host.is_empty() { "localhost" } else { host };
-                    let port = port.unwrap_or(TLS_PORT);
-                    Transport::Tls { host: host.into(), port, params: tls }
-                }
-                _ => Transport::Tcp { host: host.into(), port: port.unwrap_or(TCP_PORT) },
-            }
-        }
-    };
+    let mut params = Params::parse(&query[query.len().min(1)..])?;
+    let name = params.take("name");
+    let authfile = params.take_text("authfile", "a path")?;
+    let transport = Transport::parse(transport.as_deref(), &authority, driver, &mut params)?;
+    let others = params.others;
     // libvirt's client sends the rest as it was written: in order, escapes untouched.
     let name = name.unwrap_or_else(|| {
         let query =
@@ -182,64 +131,6 @@ fn parse(text: &str, shown: &str) -> Result<LibvirtUri, String> {
     })
 }
 
-/// The transport, if this backend supports it.
-fn supported_transport(
-    asked: Option<&str>,
-    host: &str,
-    driver: &str,
-) -> Result<&'static str, String> {
-    match asked {
-        Some("unix") | None if host.is_empty() => Ok("unix"),
-        Some("unix") => Err(format!(
-            "the transport unix has no host: leave out {host:?}, or give {driver}+tcp://{host}/..."
-        )),
-        Some("tcp") if host.is_empty() => {
-            Err(format!("the transport tcp needs a host: {driver}+tcp://HOST/..."))
-        }
-        Some("tcp") => Ok("tcp"),
-        // A host without a transport means TLS.
-        Some("tls") | None if cfg!(feature = "tls") => Ok("tls"),
-        None => Err(format!(
-            "a host without a transport means tls, and {}, or use {driver}+tcp://{host}/... in a \
-             network that you trust",
-            without("tls")
-        )),
-        Some("tls") => Err(without("tls")),
-        Some(name @ ("ssh" | "libssh" | "libssh2" | "ext")) => Err(format!(
-            "this version does not support the transport {name}: use {driver}+tls://HOST/..., or \
-             tunnel the host's socket and use {driver}+unix:///...?socket=PATH"
-        )),
-        Some(name) => Err(format!("there is no transport {name:?}: use unix, tcp or tls")),
-    }
-}
-
-/// What to do about a transport that was left out of this build.
-fn without(feature: &str) -> String {
-    format!(
-        "this build has no {feature}: build it with the feature {feature:?}, which \
-         virevent-backends and virevent-libvirt have"
-    )
-}
-
-fn host_and_port(authority: &str) -> Result<(&str, Option<u16>), String> {
-    let address = authority.rsplit_once('@').map_or(authority, |(_user, address)| address);
-    let (host, port) = match address.strip_prefix('[') {
-        Some(rest) => {
-            let (host, port) =
-                rest.split_once(']').ok_or("the bracket of its address is not closed")?;
-            (host, port.strip_prefix(':').unwrap_or(port))
-        }
-        None => address.split_once(':').unwrap_or((address, "")),
-    };
-    let port = match port {
-        "" => None,
-        port => Some(port.parse().map_err(|_| {
-            format!("{port:?} is no port: give 1 to 65535, and an IPv6 address in brackets")
-        })?),
-    };
-    Ok((host, port))
-}
-
 /// The text before `mark`, and the rest from the mark on.
 fn split_at(text: &str, mark: char) -> (&str, &str) {
     text.split_at(text.find(mark).unwrap_or(text.len()))
@@ -249,7 +140,7 @@ fn split_at(text: &str, mark: char) -> (&str, &str) {
 mod tests {
     use super::*;
 
-    fn unix(socket: Option<&str>, mode: Mode) -> Transport {
+    fn unix(socket: Option<&str>, mode: Option<Mode>) -> Transport {
         Transport::Unix { socket: socket.map(Into::into), mode }
     }
 
@@ -259,7 +150,7 @@ mod tests {
 
     #[test]
     fn each_form_has_its_transport_and_its_name() {
-        let auto = || unix(None, Mode::Auto);
+        let auto = || unix(None, None);
         let table = [
             ("qemu:///system", auto(), "qemu:///system"),
             ("qemu:/system", auto(), "qemu:///system"),
@@ -269,19 +160,24 @@ mod tests {
             ("xen://", auto(), "xen://"),
             (
                 "qemu+UNIX:///system?socket=/a%20b-sock",
-                unix(Some("/a b-sock"), Mode::Auto),
+                unix(Some("/a b-sock"), None),
                 "qemu:///system",
             ),
             // As virsh 9.0 does it.
             (
                 "qemu+unix:///system?mode=direct&socket=X&a=%2Fb%20c",
-                unix(Some("X"), Mode::Direct),
+                unix(Some("X"), Some(Mode::Direct)),
                 "qemu:///system?a=%2Fb%20c",
             ),
-            ("qemu:///system?b=1;mode=legacy&&a", unix(None, Mode::Legacy), "qemu:///system?b=1&a"),
+            (
+                "qemu:///system?b=1;mode=legacy&&a",
+                unix(None, Some(Mode::Legacy)),
+                "qemu:///system?b=1&a",
+            ),
             ("qemu:///system?name=test%3A%2F%2F%2Fdefault&a=1", auto(), "test:///default"),
             ("qemu:///system?name=", auto(), ""),
             ("test+tcp://host/default", tcp("host", 16509), "test:///default"),
+            ("test+tcp:///default", tcp("localhost", 16509), "test:///default"),
             ("test+tcp://host:0/default", tcp("host", 16509), "test:///default"),
             ("test+tcp://u@host:123/default?mode=auto", tcp("host", 123), "test:///default"),
             ("test+tcp://[::1]:123/default", tcp("::1", 123), "test:///default"),
@@ -302,21 +198,34 @@ mod tests {
             ("+unix:///system", "no driver"),
             ("qemu:system", "slashes"),
             ("qemu:///sys tem", "space"),
-            ("qemu+ssh://host/system", "ssh"),
-            ("qemu+libssh2://host/system", "libssh2"),
-            ("qemu+libssh://host/system", "libssh"),
-            ("qemu+ext:///system?command=x", "ext"),
+            ("qemu+libssh2://host/system", "libssh2 is a library"),
+            ("qemu+libssh://host/system", "use qemu+ssh://HOST/"),
+            ("qemu+ext:///system", "needs command=PATH"),
+            ("qemu+ext:///system?command=", "command= needs"),
+            ("qemu+ext:///system?command=x&keyfile=k", "keyfile= is for the transport ssh"),
+            ("qemu+ssh://host/system?proxy=bogus", "give auto, native or netcat"),
+            ("qemu+ssh://host/system?proxy=native&socket=/s", "for proxy=netcat"),
+            ("qemu+ssh://host/system?mode=direct", "mode=direct"),
+            ("qemu+ssh://host/system?no_verify=x", "no_verify= is 0 or 1"),
+            ("qemu+ssh://host/system?no_tty=", "no_tty="),
+            ("qemu+ssh://host/system?keyfile=", "keyfile= needs"),
+            ("qemu+ssh://host/system?pkipath=/p", "pkipath= is for the transport tls"),
+            ("qemu+ssh://host/system?known_hosts=/k", "UserKnownHostsFile"),
+            ("qemu+ssh://host/system?sshauth=agent", "PreferredAuthentications"),
+            ("qemu+ssh://-oProxyCommand=x/system", "no host"),
+            ("qemu+ssh://u:secret@host/system", "takes no password"),
+            ("qemu+tcp://host/system?netcat=nc", "netcat= is for the transport ssh"),
+            ("qemu:///system?proxy=auto", "proxy= is for the transport ssh"),
             ("qemu+udp://host/system", "udp"),
             ("qemu+unix://host/system", "host"),
-            ("qemu+tcp:///system", "needs a host"),
-            ("qemu+tcp://:123/system", "needs a host"),
+            ("qemu://:123/system", "needs a host"),
             ("qemu+tcp://host:99999/system", "99999"),
             ("qemu+tcp://::1/system", "brackets"),
             ("qemu+tcp://[::1/system", "bracket"),
             ("qemu+tcp://host/system?mode=direct", "mode="),
             ("qemu+tcp://host/system?socket=/s", "socket="),
             ("qemu+tcp://host/system?pkipath=/s", "pkipath= is for the transport tls"),
-            ("qemu+tcp://host/system?no_verify=0", "no_verify= is for the transport tls"),
+            ("qemu+tcp://host/system?no_verify=0", "no_verify= is for the transports ssh and tls"),
             ("qemu+unix:///system?no_sanity=1", "no_sanity= is for the transport tls"),
             ("qemu:///system?mode=fast", "fast"),
             ("qemu:///system?socket=", "socket="),
@@ -330,6 +239,59 @@ mod tests {
             assert!(matches!(error, Error::InvalidUri { .. }), "{text}");
             assert!(error.to_string().contains(expected), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn the_parameters_of_ssh_and_ext_are_taken_and_not_passed_on() {
+        let ssh = || Ssh {
+            host: "h".into(),
+            port: None,
+            user: None,
+            command: None,
+            keyfile: None,
+            terminal: false,
+            no_verify: false,
+            proxy: Proxy::Auto,
+        };
+        let netcat = |program: Option<&str>, socket: Option<&str>| {
+            let netcat =
+                Netcat { program: program.map(Into::into), socket: socket.map(Into::into) };
+            Ssh { proxy: Proxy::Netcat(netcat), ..ssh() }
+        };
+        let table = [
+            ("ssh://h/system", ssh()),
+            ("SSH://h:0/system?proxy=auto&mode=legacy", ssh()),
+            ("ssh:///system", Ssh { host: "localhost".into(), ..ssh() }),
+            (
+                "ssh://fred%40corp@[::1]:2222/system",
+                Ssh {
+                    host: "::1".into(),
+                    port: Some(2222),
+                    user: Some("fred@corp".into()),
+                    ..ssh()
+                },
+            ),
+            ("ssh://h/system?no_tty=0", Ssh { terminal: true, ..ssh() }),
+            ("ssh://h/system?no_tty=1&no_verify=0", ssh()),
+            ("ssh://h/system?no_verify=2", Ssh { no_verify: true, ..ssh() }),
+            (
+                "ssh://h/system?command=/a%20b&keyfile=/k",
+                Ssh { command: Some("/a b".into()), keyfile: Some("/k".into()), ..ssh() },
+            ),
+            ("ssh://h/system?proxy=native", Ssh { proxy: Proxy::Native, ..ssh() }),
+            ("ssh://h/system?proxy=netcat", netcat(None, None)),
+            ("ssh://h/system?netcat=/x/nc", netcat(Some("/x/nc"), None)),
+            ("ssh://h/system?socket=/s&proxy=auto", netcat(None, Some("/s"))),
+        ];
+        for (text, expected) in table {
+            let uri = LibvirtUri::parse(&format!("qemu+{text}")).unwrap();
+            assert_eq!(uri.transport, Transport::Ssh(expected), "{text}");
+            assert_eq!(uri.name, "qemu:///system", "{text}");
+            assert!(uri.is_remote());
+        }
+        let uri = LibvirtUri::parse("xen+ext:///system?command=/c&a=1").unwrap();
+        assert_eq!(uri.transport, Transport::Ext { command: "/c".into() });
+        assert_eq!(uri.name, "xen:///system?a=1");
     }
 
     #[test]
@@ -374,7 +336,7 @@ mod tests {
             ("no_sanity=", "no_sanity= is 0 or 1"),
             ("pkipath=pki", "absolute path"),
             ("pkipath=", "absolute path"),
-            ("tls_priority=NORMAL", "tls_priority= chooses"),
+            ("tls_priority=NORMAL", "tls_priority= is for GnuTLS"),
             ("socket=/s", "socket="),
             ("mode=direct", "mode="),
         ];

@@ -2,43 +2,70 @@
 //!
 //! libvirt's own client removes the parameters that it knows from the URI, for whatever transport
 //! they are, and passes every other one on to the daemon, where the hypervisor's driver may know
-//! it. This crate does the same, with two exceptions. A parameter of the client that this crate
-//! does not support is refused. So is a name that differs from a known one in one letter: the
+//! it. This crate does the same, with two exceptions. A parameter of the client that is not for the
+//! URI's transport is refused. So is a name that differs from a known one in one letter: the
 //! daemon would ignore it, and the connection would go to another socket than the user meant.
+
+use std::collections::BTreeMap;
 
 use virevent_transport::uri::percent_decode;
 
-use super::{Mode, TlsParams};
+/// A parameter of libvirt's client.
+struct Known {
+    name: &'static str,
+    /// What it is for.
+    purpose: &'static str,
+    /// What to do where it has no use.
+    instead: &'static str,
+}
 
-/// Parameters of libvirt's client that this backend does not support, and what they are for.
-const UNSUPPORTED: [(&str, &str); 8] = [
-    ("netcat", "the transport ssh"),
-    ("proxy", "the transport ssh"),
-    ("command", "the transports ssh and ext"),
-    ("keyfile", "the transport ssh"),
-    ("no_tty", "the transport ssh"),
-    ("known_hosts", "the transport ssh"),
-    ("known_hosts_verify", "the transport ssh"),
-    ("sshauth", "the transport ssh"),
+const fn known(name: &'static str, purpose: &'static str) -> Known {
+    Known { name, purpose, instead: "leave it out" }
+}
+
+const LIBSSH: &str = "the transports libssh and libssh2";
+
+/// Every parameter of libvirt's client.
+const KNOWN: [Known; 16] = [
+    known("name", "every transport"),
+    known("mode", "every transport"),
+    known("socket", "the transports unix and ssh"),
+    known("netcat", "the transport ssh"),
+    known("proxy", "the transport ssh"),
+    known("command", "the transports ssh and ext"),
+    known("keyfile", "the transport ssh"),
+    known("no_tty", "the transport ssh"),
+    known("no_verify", "the transports ssh and tls"),
+    known("no_sanity", "the transport tls"),
+    known("pkipath", "the transport tls"),
+    Known {
+        name: "tls_priority",
+        purpose: "GnuTLS, which this client does not use",
+        instead: "leave it out; TLS 1.3 and 1.2 are used, with the ciphers that are safe today",
+    },
+    known("authfile", "every transport"),
+    Known {
+        name: "known_hosts",
+        purpose: LIBSSH,
+        instead: "with ssh, set UserKnownHostsFile in its configuration",
+    },
+    Known {
+        name: "known_hosts_verify",
+        purpose: LIBSSH,
+        instead: "with ssh, give no_verify=1, or set StrictHostKeyChecking in its configuration",
+    },
+    Known {
+        name: "sshauth",
+        purpose: LIBSSH,
+        instead: "with ssh, set PreferredAuthentications in its configuration",
+    },
 ];
-
-/// The parameters that this backend supports.
-const SUPPORTED: [&str; 8] =
-    ["name", "socket", "mode", "authfile", "pkipath", "no_verify", "no_sanity", "tls_priority"];
-
-const TLS_PRIORITY: &str = "tls_priority= chooses among the ciphers of GnuTLS, which this client \
-     does not use: leave it out; TLS 1.3 and 1.2 are used, with the ciphers that are safe today";
 
 /// The parsed parameters.
 #[derive(Default)]
 pub(super) struct Params {
-    pub(super) name: Option<String>,
-    pub(super) socket: Option<String>,
-    pub(super) mode: Option<Mode>,
-    pub(super) authfile: Option<String>,
-    pub(super) tls: TlsParams,
-    /// The first parameter that only the transport tls has.
-    pub(super) only_tls: Option<&'static str>,
+    /// Those of the client that are not taken yet, decoded.
+    given: BTreeMap<&'static str, String>,
     /// Those for the daemon, as they were written.
     pub(super) others: Vec<String>,
 }
@@ -50,77 +77,53 @@ impl Params {
         for param in query.split(['&', ';']).filter(|param| !param.is_empty()) {
             let (raw, value) = param.split_once('=').unwrap_or((param, ""));
             let key = decoded(raw)?.to_ascii_lowercase();
-            match &*key {
-                "name" => params.name = Some(decoded(value)?),
-                "socket" => match decoded(value)? {
-                    path if path.is_empty() => return Err("socket= needs a path".into()),
-                    path => params.socket = Some(path),
-                },
-                "mode" => params.mode = Some(mode(value)?),
-                "pkipath" => params.pki_path(decoded(value)?)?,
-                "no_verify" => {
-                    params.only_tls.get_or_insert("no_verify");
-                    params.tls.no_verify = is_set("no_verify", value)?;
-                }
-                // libvirt's client would not check its own certificates before it connects. This
-                // one never does: the server's verdict is the one that counts.
-                "no_sanity" => {
-                    params.only_tls.get_or_insert("no_sanity");
-                    is_set("no_sanity", value)?;
-                }
-                "tls_priority" => return Err(TLS_PRIORITY.into()),
-                "authfile" => match decoded(value)? {
-                    path if path.is_empty() => return Err("authfile= needs a path".into()),
-                    path => params.authfile = Some(path),
-                },
-                key => {
-                    refuse_unsupported(key)?;
-                    refuse_typo(key)?;
-                    params.others.push(param.into());
-                }
+            if let Some(known) = KNOWN.iter().find(|known| known.name == key) {
+                params.given.insert(known.name, decoded(value)?);
+            } else {
+                refuse_typo(&key)?;
+                params.others.push(param.into());
             }
         }
         Ok(params)
     }
 
-    fn pki_path(&mut self, path: String) -> Result<(), String> {
-        self.only_tls.get_or_insert("pkipath");
-        // The working directory of a service is not what its user thinks of.
-        if !path.starts_with('/') {
-            return Err("pkipath= needs the absolute path of a directory".into());
+    /// The value of a parameter, which may be empty.
+    pub(super) fn take(&mut self, name: &str) -> Option<String> {
+        self.given.remove(name)
+    }
+
+    /// The value of a parameter that may not be empty; `what` is what it takes.
+    pub(super) fn take_text(&mut self, name: &str, what: &str) -> Result<Option<String>, String> {
+        match self.take(name) {
+            Some(value) if value.is_empty() => Err(format!("{name}= needs {what}")),
+            value => Ok(value),
         }
-        self.tls.pkipath = Some(path);
-        Ok(())
     }
-}
 
-/// A number that libvirt takes for a switch: 0 is off.
-fn is_set(name: &str, value: &str) -> Result<bool, String> {
-    match value.parse::<i32>() {
-        Ok(number) => Ok(number != 0),
-        Err(_) => Err(format!("{name}= is 0 or 1, not {value:?}")),
+    /// The value of a parameter that is a number, where 0 means no.
+    pub(super) fn take_flag(&mut self, name: &str) -> Result<Option<bool>, String> {
+        let Some(value) = self.take(name) else { return Ok(None) };
+        match value.parse::<i32>() {
+            Ok(number) => Ok(Some(number != 0)),
+            Err(_) => Err(format!("{name}= is 0 or 1, not {value:?}")),
+        }
     }
-}
 
-fn mode(value: &str) -> Result<Mode, String> {
-    match value {
-        "auto" => Ok(Mode::Auto),
-        "legacy" => Ok(Mode::Legacy),
-        "direct" => Ok(Mode::Direct),
-        _ => Err(format!("{value:?} is no mode: give auto, legacy or direct")),
-    }
-}
-
-fn refuse_unsupported(key: &str) -> Result<(), String> {
-    match UNSUPPORTED.iter().find(|(name, _)| *name == key) {
-        Some((name, purpose)) => Err(format!("{name}= is for {purpose}: leave it out")),
-        None => Ok(()),
+    /// To be called once every parameter of the transport is taken.
+    pub(super) fn refuse_the_rest(&self) -> Result<(), String> {
+        let given = |known: &&Known| self.given.contains_key(known.name);
+        match KNOWN.iter().find(given) {
+            Some(Known { name, purpose, instead }) => {
+                Err(format!("{name}= is for {purpose}: {instead}"))
+            }
+            None => Ok(()),
+        }
     }
 }
 
 fn refuse_typo(key: &str) -> Result<(), String> {
-    let known = SUPPORTED.into_iter().chain(UNSUPPORTED.iter().map(|(name, _)| *name));
-    match known.into_iter().find(|name| is_typo(key.as_bytes(), name.as_bytes())) {
+    let mut names = KNOWN.iter().map(|known| known.name);
+    match names.find(|name| is_typo(key.as_bytes(), name.as_bytes())) {
         Some(name) => Err(format!(
             "is {key}= meant to be {name}=? To pass {key}= on to the daemon, give the whole URI \
              that it is to open as name="
@@ -145,8 +148,7 @@ fn is_typo(typed: &[u8], meant: &[u8]) -> bool {
     }
 }
 
-/// The text without its percent escapes.
-fn decoded(text: &str) -> Result<String, String> {
+pub(super) fn decoded(text: &str) -> Result<String, String> {
     let bytes = percent_decode(text).map_err(|error| format!("{text:?}: {error}"))?;
     match String::from_utf8(bytes) {
         Ok(text) if !text.contains('\0') => Ok(text),
@@ -163,12 +165,25 @@ mod tests {
     }
 
     #[test]
-    fn an_unsupported_parameter_is_refused_by_name() {
-        for (name, purpose) in UNSUPPORTED {
-            let error = refusal(&format!("a=1&{name}=x"));
-            assert!(error.contains(name) && error.contains(purpose), "{error}");
+    fn a_parameter_that_no_transport_took_is_refused() {
+        for Known { name, purpose, instead } in KNOWN {
+            let error = Params::parse(&format!("a=1&{name}=x")).unwrap().refuse_the_rest();
+            assert_eq!(error.unwrap_err(), format!("{name}= is for {purpose}: {instead}"));
         }
-        assert!(refusal("KeyFile=k").contains("keyfile="));
+        let mut params = Params::parse("KeyFile=k&a=1").unwrap();
+        assert_eq!(params.take("keyfile").as_deref(), Some("k"));
+        assert_eq!(params.refuse_the_rest(), Ok(()));
+    }
+
+    #[test]
+    fn a_flag_is_a_number() {
+        for (query, value) in [("no_tty=1", Some(true)), ("no_tty=0", Some(false)), ("a=1", None)] {
+            assert_eq!(Params::parse(query).unwrap().take_flag("no_tty"), Ok(value));
+        }
+        for query in ["no_tty=yes", "no_tty=", "no_tty"] {
+            let error = Params::parse(query).unwrap().take_flag("no_tty").unwrap_err();
+            assert!(error.contains("no_tty= is 0 or 1"), "{error}");
+        }
     }
 
     #[test]
@@ -188,6 +203,8 @@ mod tests {
             ("authfil", "authfile"),
             ("knownhosts", "known_hosts"),
             ("pki_path", "pkipath"),
+            ("no-verify", "no_verify"),
+            ("keyfiles", "keyfile"),
         ];
         for (typed, meant) in table {
             let error = refusal(&format!("{typed}=/x"));

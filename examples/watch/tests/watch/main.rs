@@ -8,6 +8,7 @@ mod qemu;
 mod run;
 #[cfg(feature = "sasl")]
 mod sasl;
+mod ssh;
 #[cfg(feature = "test-tls")]
 mod tls;
 mod xenstored;
@@ -161,6 +162,24 @@ fn a_wrong_script_exits_with_2_and_names_file_and_line() {
 fn an_unreachable_hypervisor_exits_with_1_even_among_others() {
     run(&[NOWHERE]).assert_failed(1, "/nonexistent/libvirt-sock");
     run(&["fake:", NOWHERE]).assert_failed(1, "/nonexistent/libvirt-sock");
+}
+
+#[test]
+fn an_empty_uri_is_libvirts_default() {
+    let variables = [("LIBVIRT_DEFAULT_URI", NOWHERE)];
+    start_with(&variables, &[""]).end().assert_failed(1, "/nonexistent/libvirt-sock");
+    let variables = [("LIBVIRT_DEFAULT_URI", "no-such-name")];
+    start_with(&variables, &[""]).end().assert_failed(2, "no name in uri_aliases");
+    run(&["no-such-name"]).assert_failed(2, "no name in uri_aliases");
+}
+
+#[test]
+fn a_failure_of_ssh_is_one_line() {
+    run(&["test+ssh://h/default?command=/bin/false"])
+        .assert_failed(1, "it ended with exit status 1");
+    run(&["test+ssh://h/default?command=/no/ssh"]).assert_failed(1, "no program \"/no/ssh\"");
+    run(&["test+ssh://h/default?proxy=bogus"]).assert_failed(2, "auto, native or netcat");
+    run(&["test+libssh2://h/default"]).assert_failed(2, "use test+ssh://");
 }
 
 #[test]

@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write as _};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::NamedTempFile;
 use virevent::{DomainEvent, GapKind};
 
@@ -50,6 +51,8 @@ fn spawn(variables: &[(&str, &str)], args: &[&str], stdout: Stdio) -> Run {
         .env_remove("VIREVENT_LIBVIRT_USER")
         .env_remove("VIREVENT_LIBVIRT_PASSWORD")
         .env_remove("LIBVIRT_AUTH_FILE")
+        // A group of its own, as a shell gives it, so that a test can send what a terminal sends.
+        .process_group(0)
         .envs(variables.iter().copied())
         .stdin(Stdio::null())
         .stdout(stdout)
@@ -100,6 +103,11 @@ impl Run {
     #[cfg(feature = "sasl")]
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What a terminal does on Ctrl-C: the signal goes to the program and to what it has started.
+    pub(crate) fn signal_group(&self, signal: Signal) {
+        kill_process_group(Pid::from_child(&self.child), signal).unwrap();
     }
 
     pub(crate) fn close_stdout(&mut self) {

@@ -280,6 +280,21 @@ impl Libvirtd {
         pid.is_some()
     }
 
+    /// Whether it sees its own directories in place of the machine's.
+    pub(super) fn has_namespace(&self) -> bool {
+        self.home.has_namespace()
+    }
+
+    /// The command that runs `program` with the directories of the daemon in place.
+    pub(super) fn command(&self, program: &str) -> Command {
+        self.home.command(program)
+    }
+
+    /// The directory that replaces `/run`.
+    pub(super) fn run_directory(&self) -> PathBuf {
+        self.home.path("run")
+    }
+
     /// The path of its socket.
     pub fn socket(&self) -> PathBuf {
         self.home.socket()
@@ -381,7 +396,7 @@ fn with_socket(uri: &str, socket: &str) -> String {
 }
 
 /// A port that is free at this moment.
-fn free_port() -> Result<u16, LaunchError> {
+pub(super) fn free_port() -> Result<u16, LaunchError> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .and_then(|listener| listener.local_addr())
         .map(|address| address.port())
