@@ -1,6 +1,6 @@
 //! An established TLS connection.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -14,13 +14,11 @@ const READ: usize = 32 * 1024;
 #[derive(Debug)]
 pub(crate) struct TlsSocket {
     stream: TlsStream<BufReader<TcpStream>>,
-    /// Whether the socket has all that was written. What rustls took may still be in its buffer.
-    is_flushed: bool,
 }
 
 impl TlsSocket {
     pub(super) fn new(stream: TlsStream<BufReader<TcpStream>>) -> Self {
-        Self { stream, is_flushed: true }
+        Self { stream }
     }
 
     /// The TCP connection, as the handshake and this socket need it.
@@ -28,42 +26,19 @@ impl TlsSocket {
         BufReader::with_capacity(READ, tcp)
     }
 
-    /// Reads what one read of the socket brought. An end without close_notify is an end like any
-    /// other: a server that is killed sends none, and frames show where they are cut off.
+    /// Reads what has arrived: many records, where a server writes each event as one of its own
+    /// (tokio-rustls reads until `into` is full or the socket is empty, since 0.26.6).
+    ///
+    /// An end without close_notify is an end like any other: a server that is killed sends none,
+    /// and frames show where they are cut off.
     pub(crate) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = into.filled().len();
-        // tokio-rustls returns one record. A server writes each event as a record of its own, and
-        // one read of the socket brings many: they are one batch.
-        loop {
-            let start = into.filled().len();
-            match Pin::new(&mut self.stream).poll_read(cx, into) {
-                Poll::Ready(Ok(())) => {}
-                // What was read first is returned first. The next poll meets the same end: rustls
-                // keeps its errors, and a closed socket stays closed.
-                _ if start > before => return Poll::Ready(Ok(())),
-                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    return Poll::Ready(Ok(()));
-                }
-                outcome => return outcome,
-            }
-            if into.filled().len() == start {
-                return Poll::Ready(Ok(()));
-            }
-            let (socket, session) = self.stream.get_mut();
-            while into.remaining() > 0 {
-                match session.reader().read(into.initialize_unfilled()) {
-                    Ok(count) if count > 0 => into.advance(count),
-                    // None is left. The next poll finds out whether that is the end.
-                    Ok(_) | Err(_) => break,
-                }
-            }
-            if into.remaining() == 0 || socket.buffer().is_empty() {
-                return Poll::Ready(Ok(()));
-            }
+        match ready!(Pin::new(&mut self.stream).poll_read(cx, into)) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+            outcome => Poll::Ready(outcome),
         }
     }
 
@@ -72,16 +47,21 @@ impl TlsSocket {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.is_flushed = false;
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
+    /// Gives the socket what rustls has encrypted: writes that the socket did not take, and what the
+    /// protocol itself demands.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.is_flushed {
-            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-            self.is_flushed = true;
+        match self.has_unsent() {
+            true => Pin::new(&mut self.stream).poll_flush(cx),
+            false => Poll::Ready(Ok(())),
         }
-        Poll::Ready(Ok(()))
+    }
+
+    /// Whether rustls has encrypted bytes that the socket does not have.
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.stream.get_ref().1.wants_write()
     }
 }
 
