@@ -99,8 +99,7 @@ impl Socket {
             Ok(tcp) => tcp.map_err(|error| TlsError::Connect(ConnectError::Io(error)))?,
             Err(_) => return Err(TlsError::Connect(ConnectError::TimedOut)),
         };
-        let stream = client.handshake(host, tcp, deadline).await?;
-        Ok(Self::new(Stream::Tls(Box::new(stream))))
+        client.handshake(host, tcp, deadline).await.map(Self::from)
     }
 
     fn new(stream: Stream) -> Self {
@@ -198,6 +197,13 @@ impl From<UnixStream> for Socket {
 impl From<TcpStream> for Socket {
     fn from(stream: TcpStream) -> Self {
         Self::new(Stream::Tcp(stream))
+    }
+}
+
+#[cfg(feature = "tls")]
+impl From<TlsSocket> for Socket {
+    fn from(stream: TlsSocket) -> Self {
+        Self::new(Stream::Tls(Box::new(stream)))
     }
 }
 
@@ -395,48 +401,5 @@ mod tests {
             }
         };
         assert!(matches!(error, ConnectError::TimedOut), "{error:?}");
-    }
-
-    /// The peer reads late, so that the socket is full when the outbox becomes empty. No further
-    /// write gives it what rustls has.
-    #[cfg(feature = "tls")]
-    #[tokio::test]
-    async fn what_rustls_has_encrypted_is_flushed_without_a_write() {
-        use tokio::net::UnixListener;
-        use virevent_testkit::tls::{Clients, Leaf, Pki, TlsFront};
-
-        let pki = Pki::new().unwrap();
-        let files = pki.server_directory("server", &Leaf::server(&["localhost"])).unwrap();
-        let path = files.join("socket");
-        let listener = UnixListener::bind(&path).unwrap();
-        let front = TlsFront::before(&path, &files, Clients::Any).await.unwrap();
-        let client = crate::TlsFiles { ca: Some(files.join("cacert.pem")), ..Default::default() };
-        let client = client.load().unwrap();
-        let deadline = deadline_after(PATIENCE);
-        let port = front.port();
-        let mut socket = Socket::connect_tls("localhost", port, &client, deadline).await.unwrap();
-        let (mut peer, _) = listener.accept().await.unwrap();
-        let mut outbox = Outbox::default();
-        assert_eq!(io(&mut socket, &mut outbox, &mut [0; 1]).await.unwrap(), 1);
-
-        // A message as the front passes it on: its length, and the rest.
-        let message = [1024_u32.to_be_bytes().to_vec(), vec![7; 1020]].concat();
-        let mut written = 0;
-        let Stream::Tls(stream) = &mut socket.stream else { panic!("no TLS") };
-        // The front, on the same thread, reads nothing before this waits.
-        while !stream.has_unsent() {
-            let write = poll_fn(|cx| stream.poll_write(cx, &message)).await;
-            assert_eq!(write.unwrap(), message.len());
-            written += message.len();
-        }
-        let reading = tokio::spawn(async move {
-            let mut got = vec![0; written];
-            peer.read_exact(&mut got).await.unwrap();
-            peer.write_all(b"all").await.unwrap();
-        });
-        let mut spare = [0; 3];
-        let reply = io(&mut socket, &mut outbox, &mut spare);
-        assert_eq!(timeout_at(deadline, reply).await.unwrap().unwrap(), 3);
-        reading.await.unwrap();
     }
 }

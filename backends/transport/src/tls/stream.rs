@@ -91,3 +91,60 @@ impl Write for AtOnce<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixListener;
+    use tokio::time::timeout_at;
+    use virevent_testkit::tls::{Clients, Leaf, Pki, TlsFront};
+
+    use super::*;
+    use crate::{Outbox, Socket, TlsFiles, deadline_after};
+
+    /// The peer reads late, so that the socket is full when the outbox becomes empty. No further
+    /// write gives it what rustls has.
+    #[tokio::test]
+    async fn what_rustls_has_encrypted_is_flushed_without_a_write() {
+        let pki = Pki::new().unwrap();
+        let files = pki.server_directory("server", &Leaf::server(&["localhost"])).unwrap();
+        let path = files.join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let front = TlsFront::before(&path, &files, Clients::Any).await.unwrap();
+        let ca = Some(files.join("cacert.pem"));
+        let client = TlsFiles { ca, ..TlsFiles::default() }.load().unwrap();
+        let deadline = deadline_after(Duration::from_secs(20));
+        let tcp = TcpStream::connect(("127.0.0.1", front.port())).await.unwrap();
+        let mut stream = client.handshake("localhost", tcp, deadline).await.unwrap();
+        let (mut peer, _) = listener.accept().await.unwrap();
+
+        // A message as the front passes it on: its length, and the rest.
+        let message = [1024_u32.to_be_bytes().to_vec(), vec![7; 1020]].concat();
+        let mut written = 0;
+        // The front, on the same thread, reads nothing before this waits.
+        while !stream.has_unsent() {
+            let write = poll_fn(|cx| stream.poll_write(cx, &message)).await;
+            assert_eq!(write.unwrap(), message.len());
+            written += message.len();
+        }
+        let reading = tokio::spawn(async move {
+            let mut got = vec![0; written];
+            peer.read_exact(&mut got).await.unwrap();
+            peer.write_all(b"all").await.unwrap();
+        });
+        let mut socket = Socket::from(stream);
+        let mut outbox = Outbox::default();
+        let mut received = Vec::new();
+        while received.len() < 4 {
+            let mut spare = [0; 4];
+            let read = poll_fn(|cx| socket.poll_io(cx, &mut outbox, &mut spare));
+            let count = timeout_at(deadline, read).await.unwrap().unwrap();
+            received.extend_from_slice(&spare[..count]);
+        }
+        assert_eq!(received, b"\x01all");
+        reading.await.unwrap();
+    }
+}
