@@ -1,6 +1,4 @@
 //! SASL at real libvirtds, each private to its test: `cargo test --features sasl -- --ignored`.
-//!
-//! On unix sockets. SCRAM and PLAIN over tls belong here as well, once this crate has that transport.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 mod accepted;
@@ -8,6 +6,8 @@ mod auth_files;
 mod callbacks;
 mod outages;
 mod refused;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -24,8 +24,8 @@ impl Mechanism {
     }
 }
 
-/// The best mechanism of an offer, which has names between commas. `is_private`: whether the network
-/// cannot read what is sent; otherwise PLAIN, which sends the password, is not used.
+/// The best mechanism of an offer, which has names between commas. `is_private`: whether only the
+/// daemon can read what is sent; otherwise PLAIN, which sends the password, is not used.
 ///
 /// # Errors
 /// None can be used: why, and what to do.
@@ -44,9 +44,11 @@ pub(super) fn choose(offer: &[u8], is_private: bool) -> Result<Mechanism, String
         return Ok(best);
     }
     if offers(&Mechanism::Plain) {
-        return Err("PLAIN, which would send the password readable for everyone on the network: \
-                    use tls or a unix socket"
-            .into());
+        return Err(
+            "PLAIN, which would send the password readable for others: use a unix socket, or \
+                    tls without no_verify"
+                .into(),
+        );
     }
     Err(format!("{}: {}", shown(&names), advice(is_private)))
 }
@@ -115,7 +117,7 @@ mod tests {
             ),
             ("GSSAPI", true, "GSSAPI only, which", "saslpasswd2"),
             ("EXTERNAL", true, "EXTERNAL only, which", "mech_list"),
-            ("PLAIN", false, "readable for everyone", "use tls or a unix socket"),
+            ("PLAIN", false, "readable for others", "use a unix socket, or tls"),
             ("", true, "no mechanism", "mech_list"),
             ("\x1b[2J,\n,A-VERY-LONG-MECHANISM-NAME", true, "(no name), (no name)", "mech_list"),
             ("A,B,C,D,E,F,G,H,I,J", true, "G, H and 2 more, which", "mech_list"),
