@@ -49,6 +49,7 @@ impl NetworkPath {
     }
 
     /// Its port.
+    #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -69,6 +70,7 @@ impl NetworkPath {
     }
 
     /// How many connections are open.
+    #[must_use]
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }

@@ -60,6 +60,7 @@ pub enum TlsFailure {
 
 /// The failure in an error of [`Socket::poll_io`](crate::Socket::poll_io): with TLS 1.3 a server
 /// refuses the client's certificate after the handshake.
+#[must_use]
 pub fn read_failure(error: io::Error) -> TlsFailure {
     TlsFailure::of(error)
 }
