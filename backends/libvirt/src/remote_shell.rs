@@ -49,8 +49,8 @@ pub(crate) fn ssh(ssh: &Ssh, target: Target<'_>) -> Result<Program, String> {
     }
     // Without a terminal on the other host, and without an escape character in the stream.
     add(&["-T", "-e", "none"]);
-    // libvirt asks at the terminal unless it is told not to. A service has nobody to answer, and
-    // its connection would hang until the deadline.
+    // libvirt lets ssh ask at the terminal unless it is told not to. In a service no user answers,
+    // and the connection would hang until the deadline.
     if !ssh.terminal {
         add(&["-o", "BatchMode=yes"]);
     }

@@ -191,8 +191,8 @@ impl Child {
     fn drain_stderr(&mut self) {
         let Some(stderr) = &self.stderr else { return };
         let mut buffer = [0; 4096];
-        // The capacity of a pipe, as long as nobody changes it: processes that the program left
-        // behind may go on writing.
+        // The usual capacity of a pipe, and no more: processes that the program left behind may go
+        // on writing.
         for _ in 0..16 {
             match rustix::io::read(stderr, &mut buffer) {
                 Ok(count @ 1..) => self.tail.push(&buffer[..count]),
