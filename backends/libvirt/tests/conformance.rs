@@ -96,7 +96,7 @@ mod real {
     #[cfg(feature = "tls")]
     use virevent_testkit::servers::NetworkPath;
     use virevent_testkit::servers::{
-        Config, Container, Guest, LaunchError, Libvirtd, Tap, Virsh, VirshSession,
+        Config, Container, Guest, LaunchError, Libvirtd, Sshd, Tap, Virsh, VirshSession,
     };
     #[cfg(feature = "tls")]
     use virevent_testkit::tls::{Clients, Leaf, Pki, TlsFront};
@@ -110,6 +110,8 @@ mod real {
         /// libvirt's test driver loses its domains when its last client disconnects.
         _keeper: VirshSession,
         daemon: Libvirtd,
+        /// ssh connects to the tap.
+        sshd: Option<Sshd>,
         #[cfg(feature = "tls")]
         tls: Option<Tls>,
     }
@@ -168,9 +170,17 @@ mod real {
                 virsh,
                 _keeper: keeper,
                 daemon,
+                sshd: None,
                 #[cfg(feature = "tls")]
                 tls: None,
             }
+        }
+
+        /// On libvirt's test driver, over ssh.
+        async fn ssh() -> Self {
+            let mut rig = Self::test().await;
+            rig.sshd = Some(Sshd::beside(&rig.daemon).await.unwrap());
+            rig
         }
 
         /// On libvirt's test driver, over TLS.
@@ -205,6 +215,10 @@ mod real {
             #[cfg(feature = "tls")]
             if let Some(tls) = &self.tls {
                 return source(&tls.uri());
+            }
+            if let Some(sshd) = &self.sshd {
+                let socket = self.tap.socket();
+                return source(&format!("{}&socket={}", sshd.uri(self.uri), socket.display()));
             }
             source(&self.tap.uri(self.uri))
         }
@@ -271,6 +285,19 @@ mod real {
                     a_silent_end_is_corrected_by_verification,
             ],
             RealRig::test().await
+        );
+    }
+
+    mod ssh {
+        use super::*;
+
+        virevent_testkit::conformance_tests!(
+            #[ignore = "needs sshd"]
+            ignore = [
+                "the guests that hide their end have a test of their own":
+                    a_silent_end_is_corrected_by_verification,
+            ],
+            RealRig::ssh().await
         );
     }
 
