@@ -11,6 +11,7 @@
 //! | URI | what it opens | feature |
 //! |---|---|---|
 //! | `qemu:///system`, `test:///default`, `xen+tcp://host/` ... | libvirt's own, to its daemon | `libvirt` (default) |
+//! | `qemu://host/system`, `qemu+tls://host/system` ... | the same over TLS | `tls` |
 //! | `qmp:/path/vm.sock`, `qmp+tcp://127.0.0.1:4444` | a QEMU's own monitor, without a daemon | `qemu` (default) |
 //! | `qmp-dir:/run/qemu`, `qmp-dir:/run/qemu?pattern=*.qmp` | the QEMUs whose monitors are in a directory, as they come and go | `qemu` (default) |
 //! | `xenstore:`, `xenstore:/run/xenstored/socket` | the domains of a Xen host, from its XenStore | `xen` (default) |
@@ -65,7 +66,7 @@ pub fn open_with(uri: &str, settings: Settings) -> Result<Arc<dyn EventSource>, 
 }
 
 /// The schemes that this build can [`open`], without the colon. Those of libvirt take a transport
-/// too: `qemu+unix`, `qemu+tcp`.
+/// too: `qemu+unix`, `qemu+tcp`, and with the feature `tls` `qemu+tls`.
 pub fn schemes() -> impl Iterator<Item = &'static str> {
     let libvirt = LIBVIRT.into_iter().filter(|_| cfg!(feature = "libvirt"));
     let qmp = ["qmp", "qmp+tcp", "qmp-dir"].into_iter().filter(|_| cfg!(feature = "qemu"));

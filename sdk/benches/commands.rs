@@ -1,5 +1,7 @@
-//! How long an event takes to its subscriber while others subscribe without end: `cargo bench -p virevent
-//! --bench commands`. The source has 3,000 domains; in one run: nobody else, 16 loops of `domains()`, and
+//! The delay of an event while others subscribe without end: `cargo bench -p virevent --bench
+//! commands`.
+//!
+//! The source has 3,000 domains. One run measures three loads: none, 16 loops of `domains()`, and
 //! 500 subscriptions under way at once, made again and again.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
@@ -24,7 +26,7 @@ async fn main() {
     let mut events = fake.subscribe_with(Options::default().domain("vm0")).await.unwrap();
     until_synced(&mut events).await.unwrap();
 
-    report("nobody else", &mut delays(&fake, &mut events).await);
+    report("no other load", &mut delays(&fake, &mut events).await);
     let source = fake.clone();
     let loops: Vec<_> = (0..16)
         .map(|_| {

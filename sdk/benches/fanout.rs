@@ -1,8 +1,8 @@
 //! One source, many subscribers: the driver beside `tokio::sync::broadcast`.
 //!
-//! Both run on one thread in the same process, in turns, and hand the same events to the same number
-//! of reading tasks. What is compared is CPU time per event that the source emits; the ratio is what
-//! counts. Run it with `cargo bench -p virevent --bench fanout`.
+//! Both run on one thread in the same process, in turns, and hand the same events to the same
+//! number of reading tasks. What is compared is CPU time per event that the source emits; the ratio
+//! is what counts. Run it with `cargo bench -p virevent --bench fanout`.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
@@ -19,7 +19,7 @@ use virevent::{
 };
 
 const DOMAINS: u128 = 1000;
-/// Events between two waits for the readers: fewer than a mailbox holds, so that nobody lags.
+/// Events between two waits for the readers: fewer than a mailbox holds, so that no reader lags.
 const ROUND: usize = 512;
 /// Rounds that are not measured.
 const WARM_UP: usize = 2;
@@ -104,7 +104,7 @@ fn share(reader: usize, one_domain: bool, round: usize) -> usize {
     (first..first + ROUND).filter(|n| uuid(*n as u128) == uuid(reader as u128)).count()
 }
 
-/// The shares of every reader, by reader and round: reckoned before the clock runs.
+/// The shares of every reader, by reader and round: computed before the clock runs.
 fn shares(readers: usize, one_domain: bool, rounds: usize) -> Vec<Vec<usize>> {
     (0..readers).map(|r| (0..rounds).map(|n| share(r, one_domain, n)).collect()).collect()
 }
@@ -120,10 +120,12 @@ async fn with_broadcast(readers: usize, one_domain: bool, rounds: usize) -> (Dur
     let served: Vec<_> = (0..rounds).map(|n| served(&shares, n)).collect();
     let round = Arc::new(Round::default());
     for (reader, shares) in shares.into_iter().enumerate() {
-        let (mut events, round) = (sender.subscribe(), Arc::clone(&round));
+        let mut events = sender.subscribe();
+        let round = Arc::clone(&round);
         tokio::spawn(async move {
             for share in shares {
-                // Who filters has to receive everything first.
+                // A broadcast has no filters: the reader receives every event and drops what it
+                // does not want.
                 for _ in 0..ROUND {
                     let event = events.recv().await.unwrap();
                     let wanted =
@@ -214,7 +216,7 @@ async fn with_driver(readers: usize, one_domain: bool, rounds: usize) -> (Durati
     (cpu() - before, (rounds - WARM_UP) * ROUND)
 }
 
-/// A hypervisor that says what it is told to, a read at a time.
+/// A hypervisor that sends what the benchmark asks for, a read at a time.
 #[derive(Debug)]
 struct Bench {
     reads: std::sync::Mutex<Option<mpsc::UnboundedReceiver<usize>>>,

@@ -1,4 +1,4 @@
-//! What streams and source handles ask of the driver's task.
+//! Commands: what streams and source handles request of the driver's task.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub(crate) enum Command {
         id: u64,
         done: Option<oneshot::Sender<()>>,
     },
-    /// The mailbox of this subscriber was emptied: fill it with the whole truth.
+    /// The mailbox of this subscriber was emptied: fill it with a snapshot of the roster.
     Reset {
         id: u64,
     },
@@ -31,8 +31,8 @@ pub(crate) enum Command {
 /// Where the outcome of a subscription goes.
 pub(crate) type SubscribeReply = oneshot::Sender<Result<(), Error>>;
 
-/// Answers a command. That wakes the task that awaits the answer; a panic of its waker must not end the
-/// driver's task.
+/// Answers a command. That wakes the task that awaits the answer; a panic of its waker must not end
+/// the driver's task.
 pub(crate) fn answer<T>(to: oneshot::Sender<T>, value: T) {
     contain_panic(|| {
         let _ = to.send(value);

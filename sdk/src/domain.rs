@@ -1,4 +1,4 @@
-//! What an event is about: a domain (virtual machine) on a host.
+//! Domains (virtual machines), the identity that an event carries, and selectors of them.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -12,9 +12,10 @@ use uuid::Uuid;
 ///
 /// Cheap to clone: the identity is shared, and a source interns it once a connection.
 ///
-/// Its identity is its [`source`](Domain::source), [`host`](Domain::host) and [`uuid`](Domain::uuid):
-/// key your tables by these (the uuid is enough where there is one source on one host). A name can
-/// change, and an id is reused. A new id under the same uuid is a new run of the domain.
+/// Its identity is its [`source`](Domain::source), [`host`](Domain::host) and
+/// [`uuid`](Domain::uuid): key your tables by these (the uuid is enough where there is one source
+/// on one host). A name can change, and an id is reused. A new id under the same uuid is a new run
+/// of the domain.
 #[derive(Clone)]
 pub struct Domain {
     ident: Arc<Ident>,
@@ -25,8 +26,8 @@ struct Ident {
     host: Arc<Host>,
     uuid: Uuid,
     name: Box<str>,
-    /// The memory that the identity keeps alive, in bytes, as if it shared nothing. Reckoned once: every
-    /// mailbox asks for it with every event.
+    /// The memory that the identity keeps alive, in bytes, as if it shared nothing. Computed once:
+    /// every mailbox asks for it with every event.
     weight: usize,
 }
 
@@ -54,6 +55,7 @@ impl Domain {
 
     pub(crate) fn on(host: Arc<Host>, uuid: Uuid, name: &str, id: Option<u32>) -> Self {
         let name = Box::from(name);
+        // The source's URI does not count: the program chose it, and all domains share it.
         let weight = size_of::<Ident>() + host.name.len() + str::len(&name);
         Self { ident: Arc::new(Ident { host, uuid, name, weight }), id }
     }
@@ -64,8 +66,8 @@ impl Domain {
         &self.ident.host.name
     }
 
-    /// The URI of the source that reports the domain, without secrets. Two sources may know the same
-    /// domain under the same host and uuid: libvirt, and the monitor socket of its QEMU.
+    /// The URI of the source that reports the domain, without secrets. Two sources may know the
+    /// same domain under the same host and uuid: libvirt, and the monitor socket of its QEMU.
     #[must_use]
     pub fn source(&self) -> &str {
         &self.ident.host.source
@@ -136,6 +138,7 @@ impl Eq for Domain {}
 impl Hash for Domain {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.uuid().hash(state);
+        // Host and name are left out: uuids hardly ever collide, and equal values still hash alike.
         self.id.hash(state);
     }
 }

@@ -1,4 +1,4 @@
-//! Why a stream ended.
+//! The end of a stream, and why it ended.
 
 use crate::Error;
 

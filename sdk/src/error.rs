@@ -1,4 +1,4 @@
-//! What can go wrong, and whether a retry can help.
+//! The error type: what can go wrong, and whether a retry can help.
 
 use std::fmt;
 use std::io;
@@ -49,7 +49,10 @@ pub enum Error {
     },
     /// The server closed the connection.
     #[non_exhaustive]
-    #[error("{endpoint} closed the connection{}{detail}", if detail.is_empty() { "" } else { ": " })]
+    #[error(
+        "{endpoint} closed the connection{}{detail}",
+        if detail.is_empty() { "" } else { ": " }
+    )]
     Closed {
         /// The socket path, or the address.
         endpoint: String,
@@ -59,8 +62,8 @@ pub enum Error {
     /// The server did not answer in time.
     #[non_exhaustive]
     #[error(
-        "no answer to {call} within {after:?}: the server hangs, has as many clients as it serves, or \
-         its host is unreachable"
+        "no answer to {call} within {after:?}: the server hangs, has as many clients as it serves, \
+         or its host is unreachable"
     )]
     Timeout {
         /// The call.
@@ -83,6 +86,15 @@ pub enum Error {
     #[error("the server requires authentication: {detail}")]
     Authentication {
         /// Which, and what to do.
+        detail: String,
+    },
+    /// The server cannot prove that it is the one that is meant: its certificate is of another
+    /// host, of an unknown CA, expired or revoked. Or it offers no connection that is secure.
+    #[error("cannot trust {endpoint}: {detail}")]
+    Untrusted {
+        /// The address.
+        endpoint: String,
+        /// Why not, and what to do.
         detail: String,
     },
     /// A kind of event was asked for by name, and the hypervisor cannot report it.
@@ -111,7 +123,8 @@ pub enum Error {
     NoRuntime,
     /// The task that drove the source has ended: with its runtime, or by a panic of the backend.
     #[error(
-        "the task that drove the source has ended, with its runtime or by a panic: open the source again"
+        "the task that drove the source has ended, with its runtime or by a panic: open the source \
+         again"
     )]
     DriverEnded,
 }
@@ -119,7 +132,11 @@ pub enum Error {
 /// An error that a hypervisor answered with.
 #[non_exhaustive]
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{call} failed: {message} ({}){}{help}", self.number(), if help.is_empty() { "" } else { "; " })]
+#[error(
+    "{call} failed: {message} ({}){}{help}",
+    self.number(),
+    if help.is_empty() { "" } else { "; " }
+)]
 pub struct ServerError {
     /// The call.
     pub call: &'static str,
@@ -224,13 +241,18 @@ impl Error {
     pub fn authentication(detail: impl Into<String>) -> Self {
         Self::Authentication { detail: detail.into() }
     }
+
+    /// Makes an [`Untrusted`](Self::Untrusted).
+    pub fn untrusted(endpoint: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::Untrusted { endpoint: endpoint.into(), detail: detail.into() }
+    }
 }
 
 impl Error {
     /// Whether this is a refusal: a retry cannot help, something has to be changed by hand.
     ///
-    /// A source that meets one fails the first subscription with it. Later it ends its streams after
-    /// a minute of nothing but refusals, or as long as
+    /// A source that meets one fails the first subscription with it. Later it ends its streams
+    /// after a minute of nothing but refusals, or as long as
     /// [`refusal_timeout`](crate::driver::Settings::refusal_timeout) says.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
@@ -238,12 +260,15 @@ impl Error {
             Self::InvalidUri { .. }
             | Self::InvalidOption { .. }
             | Self::Authentication { .. }
+            | Self::Untrusted { .. }
             | Self::Unsupported { .. }
             | Self::LimitExceeded { .. }
             | Self::Shutdown
             | Self::NoRuntime
             | Self::DriverEnded => true,
             Self::Server(error) => error.is_refusal,
+            // Everything else about a socket may pass: a daemon that restarts removes its socket,
+            // or leaves one that refuses.
             Self::Unreachable { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
             Self::Closed { .. } | Self::Timeout { .. } | Self::Protocol { .. } => false,
         }
@@ -257,9 +282,10 @@ impl Error {
             Self::Closed { .. } => FaultKind::Closed,
             Self::Timeout { .. } => FaultKind::Timeout,
             Self::Protocol { .. } => FaultKind::Protocol,
-            Self::Server(_) | Self::Authentication { .. } | Self::Unsupported { .. } => {
-                FaultKind::Refused
-            }
+            Self::Server(_)
+            | Self::Authentication { .. }
+            | Self::Untrusted { .. }
+            | Self::Unsupported { .. } => FaultKind::Refused,
             _ => FaultKind::Other,
         };
         Fault::new(kind, &self.to_line())
@@ -285,6 +311,7 @@ impl Error {
             line.push_str(&error.to_string());
             cause = error.source();
         }
+        // A peer's message may have lines of its own; a log record and a JSON field are one line.
         line.replace(['\n', '\r'], " ")
     }
 }

@@ -1,4 +1,4 @@
-//! Why a source, or a part of it, is unreachable.
+//! The fault of a gap: why a source, or a part of it, is unreachable.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ impl Fault {
         Self(Arc::new(FaultInner { kind, message: message.into() }))
     }
 
-    /// The sort of fault.
+    /// The kind of fault.
     #[must_use]
     pub fn kind(&self) -> FaultKind {
         self.0.kind
@@ -41,7 +41,7 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
-/// The sorts of fault.
+/// The kinds of fault.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FaultKind {

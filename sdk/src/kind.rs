@@ -26,6 +26,8 @@ impl fmt::Display for EventName {
 
 impl From<&str> for EventName {
     fn from(text: &str) -> Self {
+        // libvirt's events have numbers and QEMU's have names that begin with a letter, so the form
+        // tells which is meant.
         match text.parse() {
             Ok(number) => Self::Number(number),
             Err(_) => Self::Name(text.into()),
@@ -39,9 +41,9 @@ macro_rules! kinds {
     ($( $(#[$meta:meta])* $variant:ident $name:literal [$($id:literal),*] )+) => {
         /// A kind of event.
         ///
-        /// In text: libvirt's own name (`virsh event --list`), such as `lifecycle`, `reboot` or `io-error`
-        /// (where libvirt has two events for one kind, either name is read);
-        /// `other` (every event that the crate has no type for), or one such event by its number or name:
+        /// In text: libvirt's own name (`virsh event --list`), such as `lifecycle`, `reboot` or
+        /// `io-error` (where libvirt has two events for one kind, either name is read); `other`
+        /// (every event that the crate has no type for), or one such event by its number or name:
         /// `other:99`, `other:SPICE_CONNECTED`.
         #[non_exhaustive]
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -225,15 +227,15 @@ impl std::error::Error for ParseKindError {}
 pub struct Kinds(BTreeSet<Kind>);
 
 impl Kinds {
-    /// What a subscriber gets that asks for no kind, as far as the source can report it: lifecycle and
-    /// reboot.
+    /// What a subscriber gets that asks for no kind, as far as the source can report it: lifecycle
+    /// and reboot.
     #[must_use]
     pub fn common() -> Self {
         [Kind::Lifecycle, Kind::Reboot].into_iter().collect()
     }
 
-    /// Every kind: those with a type of their own, and all others. A subscriber that asks for all of them
-    /// gets what the source can report; what it lacks is no error.
+    /// Every kind: those with a type of their own, and all others. A subscriber that asks for all
+    /// of them gets what the source can report; what it lacks is no error.
     #[must_use]
     pub fn all() -> Self {
         Kind::TYPED.iter().cloned().chain([Kind::Other]).collect()

@@ -35,11 +35,12 @@
 //!
 //! - A new stream delivers [`Existing`](Change::Existing) for each domain, then
 //!   [`Synced`](DomainEvent::Synced), then what happens.
-//! - An outage is a [`Gap`](DomainEvent::Gap) in the stream. After the reconnect, what changed meanwhile is
-//!   delivered as ordinary events of [`Origin::Inferred`], then `Synced`. Unreachable is never stopped: only a
-//!   complete list may say that a domain is gone.
-//! - A mailbox is bounded. When its reader is too slow it keeps each domain's last ending and final state,
-//!   and says exactly how many events were dropped. One subscriber never slows another, or the hypervisor.
+//! - An outage is a [`Gap`](DomainEvent::Gap) in the stream. After the reconnect, what changed
+//!   meanwhile is delivered as ordinary events of [`Origin::Inferred`], then `Synced`. Unreachable
+//!   is never stopped: only a complete list may say that a domain is gone.
+//! - A mailbox is bounded. When its reader is too slow it keeps each domain's last ending and final
+//!   state, and says exactly how many events were dropped. One subscriber never slows another, or
+//!   the hypervisor.
 //! - Dropping the stream, or its [`Subscription`], cancels: synchronously, on any thread, without a
 //!   runtime. [`close`](Subscription::close) waits for the hypervisor's confirmation.
 //! - A stream ends only when it is cancelled, when its source is shut down, or when the hypervisor

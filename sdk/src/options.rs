@@ -7,22 +7,24 @@ use crate::{Domain, Error, Kind, Kinds, Selector};
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// How many unread events the mailbox holds before it is compacted. Default: 1,024, which a reader that
-    /// keeps up never fills. The mailbox is also compacted at 16 MiB, names and data counted, or at 256
-    /// bytes for each event of a capacity beyond 65,536.
+    /// How many unread events the mailbox holds before it is compacted. Default: 1,024, which a
+    /// reader that keeps up never fills. The mailbox is also compacted at 16 MiB, names and data
+    /// counted, or at 256 bytes for each event of a capacity beyond 65,536.
     pub capacity: usize,
-    /// How many events beyond the capacity the mailbox keeps where final states need them. Beyond that the
-    /// mailbox is reset: it empties, and [`Lagged`](crate::GapKind::Lagged), everything that exists and
-    /// `Synced` follow. Default: 65,536, which no reader should ever meet; a test of a reset sets a few.
+    /// How many events beyond the capacity the mailbox keeps where final states need them. Beyond
+    /// that the mailbox is reset: it empties, and [`Lagged`](crate::GapKind::Lagged), everything
+    /// that exists and `Synced` follow. Default: 65,536, which no reader should ever meet; a test
+    /// of a reset sets a few.
     pub slack: usize,
     /// Which events to receive. Default: lifecycle and reboot, of all domains.
     pub filter: Filter,
-    /// Whether the stream begins with an [`Existing`](crate::Change::Existing) event for each domain
-    /// in the filter. Default: yes, since without it a subscriber does not know what runs.
+    /// Whether the stream begins with an [`Existing`](crate::Change::Existing) event for each
+    /// domain in the filter. Default: yes, since without it a subscriber does not know what runs.
     pub existing: bool,
-    /// Whether to wait for a source that is unreachable. Default: no, the subscription then fails. With it
-    /// the stream opens with [`Disconnected`](crate::GapKind::Disconnected), and gets no events until the
-    /// source is reachable and the list of domains has come. A refusal fails either way.
+    /// Whether to wait for a source that is unreachable. Default: no, the subscription then fails.
+    /// With it the stream opens with [`Disconnected`](crate::GapKind::Disconnected), and gets no
+    /// events until the source is reachable and the list of domains has come. A refusal fails
+    /// either way.
     pub wait: bool,
 }
 
@@ -61,8 +63,8 @@ impl Options {
         self.kinds([kind])
     }
 
-    /// Asks for these kinds of event, as [`kind`](Options::kind) does for one. With [`Kinds::all`] for all that
-    /// the source can report.
+    /// Asks for these kinds of event, as [`kind`](Options::kind) does for one. With [`Kinds::all`]
+    /// for all that the source can report.
     #[must_use]
     pub fn kinds(mut self, kinds: impl IntoIterator<Item = Kind>) -> Self {
         self.filter.kinds.get_or_insert_default().extend(kinds);
@@ -78,8 +80,8 @@ impl Options {
 
     /// Sets [`existing`](Options::existing).
     #[must_use]
-    pub fn existing(mut self, tell: bool) -> Self {
-        self.existing = tell;
+    pub fn existing(mut self, existing: bool) -> Self {
+        self.existing = existing;
         self
     }
 
@@ -94,6 +96,7 @@ impl Options {
     /// [`Error::InvalidOption`] for a capacity of 0.
     pub(crate) fn check(&self) -> Result<(), Error> {
         match self.capacity {
+            // A mailbox of none could hold no marker either, so a gap would never be seen.
             0 => Err(Error::invalid_option("capacity", "0", "1 or more")),
             _ => Ok(()),
         }

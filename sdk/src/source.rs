@@ -12,7 +12,8 @@ use crate::{Error, EventStream, Fault, Kinds, Options, Scope};
 /// A source of domain events: a hypervisor, a directory of them, a fleet.
 ///
 /// Object-safe: services hold an `Arc<dyn EventSource>`. Backends do not implement it by hand but
-/// write a [`Session`](crate::driver::Session) and get it from the [`Driver`](crate::driver::Driver).
+/// write a [`Session`](crate::driver::Session) and get it from the
+/// [`Driver`](crate::driver::Driver).
 #[async_trait]
 pub trait EventSource: Debug + Send + Sync + 'static {
     /// Subscribes. The first subscription connects, on the tokio runtime that it is made in, which
@@ -22,10 +23,10 @@ pub trait EventSource: Debug + Send + Sync + 'static {
     /// [`Disconnected`](crate::GapKind::Disconnected).
     ///
     /// # Errors
-    /// The source is unreachable, or refuses; the hypervisor cannot report a kind that was asked for by
-    /// name; an option is out of range; the source was shut down; the registration or the list of domains
-    /// has no answer within the call timeout, 10 s by default (with [`wait`](Options::wait) the stream opens
-    /// with `Disconnected` instead).
+    /// The source is unreachable, or refuses; the hypervisor cannot report a kind that was asked
+    /// for by name; an option is out of range; the source was shut down; the registration or the
+    /// list of domains has no answer within the call timeout, 10 s by default (with
+    /// [`wait`](Options::wait) the stream opens with `Disconnected` instead).
     ///
     /// # Cancel safety
     /// Dropped midway it leaves nothing registered.
@@ -131,7 +132,7 @@ pub enum Status {
     Ended,
 }
 
-/// A few words for people, with the fault of an outage.
+/// A short text for people, with the fault of an outage.
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -165,21 +166,24 @@ impl Health {
         Self { status, details }
     }
 
-    /// When everything that is believed of the domains was last compared with what the hypervisor says: by the
-    /// list at the start or after an outage, or by a verification. `None` before the first.
+    /// When everything that is believed of the domains was last compared with what the hypervisor
+    /// says: by the list at the start or after an outage, or by a verification. `None` before the
+    /// first.
     #[must_use]
     pub fn verified(&self) -> Option<SystemTime> {
         self.details().verified
     }
 
-    /// The parts of the source that are unreachable now, and why: a host of a fleet, a domain whose monitor
-    /// does not answer, a directory that does not exist. They change without a change of the status.
+    /// The parts of the source that are unreachable now, and why: a host of a fleet, a domain whose
+    /// monitor does not answer, a directory that does not exist. They change without a change of
+    /// the status.
     #[must_use]
     pub fn unreachable(&self) -> Vec<(Scope, Fault)> {
         self.details().unreachable.clone()
     }
 
     fn details(&self) -> MutexGuard<'_, Details> {
+        // Nothing that runs under the lock can leave the details half changed.
         self.details.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -196,6 +200,8 @@ impl Health {
     pub async fn changed(&mut self) -> Status {
         // After the end of the driver the last status stays.
         if self.status.changed().await.is_err() {
+            // An error for a program that awaits the next status in a `select!` would be a busy
+            // loop.
             std::future::pending::<()>().await;
         }
         self.status.borrow_and_update().clone()

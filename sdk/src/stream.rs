@@ -1,4 +1,4 @@
-//! What a subscriber holds.
+//! The stream of one subscription, and the guard that cancels it.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -15,15 +15,15 @@ use crate::command::{Command, CommandSender};
 use crate::mailbox::{Mailbox, Taken};
 use crate::{DomainEvent, End};
 
-/// After this many events a reader that always finds more has used up as much of its task's turn as by
-/// one read of a socket.
+/// After this many events a reader that always finds more has used up as much of its task's turn as
+/// by one read of a socket.
 const YIELD_EVERY: usize = 64;
 
 /// The events of one subscription, in order. Dropping it cancels the subscription.
 ///
 /// It begins with an [`Existing`](crate::Change::Existing) event for each domain and
-/// [`Synced`](DomainEvent::Synced); then it delivers what happens, for as long as the program likes: an
-/// outage is a [`Gap`](DomainEvent::Gap) in it, not its end.
+/// [`Synced`](DomainEvent::Synced); then it delivers what happens, for as long as the program
+/// likes: an outage is a [`Gap`](DomainEvent::Gap) in it, not its end.
 ///
 /// # Cancel safety
 /// `next()` may be dropped at any time, in a `select!` for one; no event is lost.
@@ -40,7 +40,8 @@ impl EventStream {
         Self { events, subscription: guard }
     }
 
-    /// Separates the stream from the guard that cancels it, so that one task can read and another cancel.
+    /// Separates the stream from the guard that cancels it, so that one task can read and another
+    /// cancel.
     pub fn split(self) -> (Events, Subscription) {
         (self.events, self.subscription)
     }
@@ -48,7 +49,8 @@ impl EventStream {
     /// Cancels, and waits until the hypervisor has confirmed it: see [`Subscription::close`].
     ///
     /// # Cancel safety
-    /// The subscription is cancelled at the first poll, whether or not this future is driven further.
+    /// The subscription is cancelled at the first poll, whether or not this future is driven
+    /// further.
     pub async fn close(self) {
         self.subscription.close().await;
     }
@@ -106,10 +108,14 @@ impl Stream for Events {
         if this.mailbox.is_cancelled() {
             this.taken = VecDeque::new();
             this.terminated = true;
+            // Discarded rather than drained: after a cancel nothing is delivered, and the buffer
+            // may be long.
             return Poll::Ready(None);
         }
         loop {
             // A reader that always finds events lets its neighbours run now and then.
+            // The budget is tokio's own, which a socket read spends as well, once for 64 events:
+            // taking an event is much cheaper than a system call.
             let coop = match this.taken.len() % YIELD_EVERY {
                 0 => Some(ready!(tokio::task::coop::poll_proceed(cx))),
                 _ => None,
@@ -153,10 +159,11 @@ impl Drop for Events {
     }
 }
 
-/// Keeps a subscription alive. Dropping it cancels: synchronously, on any thread, without a runtime.
+/// Keeps a subscription alive. Dropping it cancels: synchronously, on any thread, without a
+/// runtime.
 ///
-/// What was buffered is discarded: the next poll of its [`Events`] is `None`. The last subscriber for
-/// a kind of event deregisters it at the hypervisor.
+/// What was buffered is discarded: the next poll of its [`Events`] is `None`. The last subscriber
+/// for a kind of event deregisters it at the hypervisor.
 #[must_use = "dropping it cancels the subscription"]
 pub struct Subscription {
     id: u64,
@@ -169,11 +176,12 @@ impl Subscription {
     /// subscription any more, also when its [`Events`] were dropped before.
     ///
     /// Returns at once in an outage and where other subscribers still need the registration, and
-    /// after 5 seconds at the latest: the driver keeps that time, so this works on any executor while
-    /// the runtime of the source runs. Nothing is delivered after the first poll.
+    /// after 5 seconds at the latest: the driver keeps that time, so this works on any executor
+    /// while the runtime of the source runs. Nothing is delivered after the first poll.
     ///
     /// # Cancel safety
-    /// The subscription is cancelled at the first poll, whether or not this future is driven further.
+    /// The subscription is cancelled at the first poll, whether or not this future is driven
+    /// further.
     pub async fn close(self) {
         let (done, confirmed) = oneshot::channel();
         self.mailbox.cancel();

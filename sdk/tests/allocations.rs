@@ -1,4 +1,4 @@
-//! The allocations of an event in the steady state.
+//! A test of the allocations of an event in the steady state.
 
 mod common;
 
@@ -14,7 +14,7 @@ use self::common::{Hypervisor, Peer};
 const DOMAINS: u128 = 50;
 const READS: usize = 200;
 
-/// A hypervisor whose every read, when asked for one, brings an event for each domain.
+/// A hypervisor that sends, in each read that the test requests, an event for each domain.
 #[derive(Clone, Debug)]
 struct Source(watch::Receiver<Change>);
 
@@ -36,6 +36,8 @@ impl Peer for Source {
 
 #[test]
 fn in_the_steady_state_an_event_allocates_nothing() {
+    // One thread, which the counter measures: it counts the allocations of the thread that calls
+    // it.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (ask, asked) = watch::channel(Change::Started(StartCause::Booted));
     let source = Driver::builder(Hypervisor(Source(asked))).build();
@@ -49,7 +51,9 @@ fn in_the_steady_state_an_event_allocates_nothing() {
             }
         });
     };
-    pass(Change::Started(StartCause::Booted)); // and Synced before it, so one event stays behind
+    // `Synced` comes before them, so that one event stays buffered after each pass.
+    pass(Change::Started(StartCause::Booted));
+    // The first passes grow the buffers to the size that they keep.
     for _ in 0..10 {
         pass(Change::Suspended(SuspendCause::Paused));
         pass(Change::Resumed(ResumeCause::Unpaused));

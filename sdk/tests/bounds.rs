@@ -1,4 +1,4 @@
-//! The memory that a peer can make a source allocate.
+//! Tests of the bounds on the memory that a peer can make a source allocate.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -63,6 +63,8 @@ impl Peer {
 
     async fn subscribe(&self) -> EventStream {
         let source = Driver::builder(Hypervisor(self.clone()))
+            // The flood takes real time in a debug build: the list must not count as overdue
+            // meanwhile.
             .call_timeout(Duration::from_secs(600))
             .build();
         let options = Options::default().kind(Kind::Lifecycle).kind(Kind::Other);
@@ -124,9 +126,12 @@ impl common::Peer for Peer {
     }
 
     async fn read(&mut self, out: &mut Batch) {
+        // The connection stays open and idle: an end would discard what the test measures.
         if self.is_done() {
             pending::<()>().await;
         }
+        // As a socket does: without a pause the driver would never run its other work between two
+        // reads.
         tokio::task::yield_now().await;
         let sent = self.sent.load(Ordering::SeqCst);
         (sent..sent + READ).for_each(|number| self.send(number, out));
@@ -156,7 +161,7 @@ fn lagged(event: Option<DomainEvent>) -> (u64, bool) {
 }
 
 #[test]
-fn names_of_four_mib_cost_a_reader_that_never_reads_little() {
+fn names_of_four_mib_cost_little_without_a_reader() {
     const EVENTS: u64 = 640;
     let peer = Peer::new(Flood::Names("N".repeat(4 << 20).into()), EVENTS);
     let held = peak(async || {
@@ -221,7 +226,11 @@ fn a_list_without_an_answer_under_a_flood_costs_little() {
         let mut events = peer.subscribe().await;
         assert_eq!(peer.sent.load(Ordering::SeqCst), EVENTS);
         while !matches!(events.next().await, Some(DomainEvent::Synced(_))) {}
-        assert_eq!(peer.lists.load(Ordering::SeqCst), 2, "the first is older than what was lost");
+        assert_eq!(
+            peer.lists.load(Ordering::SeqCst),
+            2,
+            "the first list is older than the events that were lost"
+        );
     });
     assert!(held < QUEUE + 2 * MIB, "{} MiB of {} MiB", held / MIB, EVENTS / 2 * 4096 / MIB);
 }

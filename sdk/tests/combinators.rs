@@ -1,4 +1,4 @@
-//! Streams of events and the combinators on them: what they pass, what they say of their length and end.
+//! Tests of streams and their combinators: what they pass, their `size_hint`, and how they end.
 
 #![allow(clippy::unwrap_used)]
 
@@ -90,7 +90,7 @@ async fn combinators_end_with_their_stream() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_says_how_much_it_has_at_hand() {
+async fn size_hint_counts_the_events_at_hand() {
     let fake = FakeHypervisor::new();
     fake.create("web").unwrap();
     fake.create("db").unwrap();
@@ -106,7 +106,7 @@ async fn a_stream_says_how_much_it_has_at_hand() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_is_terminated_once_it_said_so() {
+async fn a_stream_is_terminated_after_its_end() {
     let fake = FakeHypervisor::new();
     let mut events = fake.subscribe().await.unwrap();
     until_synced(&mut events).await.unwrap();
@@ -120,7 +120,7 @@ async fn a_stream_is_terminated_once_it_said_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn debug_shows_which_subscription_it_is() {
+async fn debug_shows_the_id_of_the_subscription() {
     let fake = FakeHypervisor::new();
     let first = fake.subscribe().await.unwrap();
     let second = fake.subscribe_with(Options::default()).await.unwrap();

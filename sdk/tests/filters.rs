@@ -1,4 +1,4 @@
-//! What a subscriber that filters by domain gets.
+//! Tests of filters by domain.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,5 @@
-//! The JSON form of events: exactly as documented, the same on the way back, and as the schema says.
+//! Tests of the JSON form of events: exactly as documented, read back unchanged, valid by the
+//! schema.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -171,7 +172,8 @@ fn every_event() -> Vec<DomainEvent> {
         let change = Change::Stopped(StopCause::Destroyed);
         let mut lifecycle = Lifecycle::new(domain.clone(), change, at());
         let mut reboot = Reboot::new(domain, at());
-        (lifecycle.origin, reboot.origin) = (origin, origin);
+        lifecycle.origin = origin;
+        reboot.origin = origin;
         events.extend([lifecycle.into(), reboot.into()]);
     }
     events.extend(every_notice().into_iter().map(notice));
@@ -236,7 +238,7 @@ fn the_schema_has_only_causes_and_reasons_of_the_code() {
 }
 
 #[test]
-fn the_schema_refuses_what_is_no_event() {
+fn the_schema_refuses_invalid_events() {
     let schema = Schema::load();
     let started = serde_json::to_value(lifecycle(Change::Started(StartCause::Booted))).unwrap();
     for (field, wrong) in [
@@ -256,7 +258,12 @@ fn the_schema_refuses_what_is_no_event() {
 fn a_lifecycle_event_has_exactly_the_documented_text() {
     assert_eq!(
         text(&lifecycle(Change::Started(StartCause::Booted))),
-        r#"{"kind":"lifecycle","change":"started","cause":"booted","origin":"observed","at":"2026-01-31T12:00:00.000000Z","source":"test:///default","domain":{"host":"h","uuid":"6695eb01-f6a4-8304-79aa-97f2502e193f","name":"vm1","id":3}}"#
+        concat!(
+            r#"{"kind":"lifecycle","change":"started","cause":"booted","origin":"observed","#,
+            r#""at":"2026-01-31T12:00:00.000000Z","source":"test:///default","#,
+            r#""domain":{"host":"h","uuid":"6695eb01-f6a4-8304-79aa-97f2502e193f","#,
+            r#""name":"vm1","id":3}}"#
+        )
     );
 }
 
@@ -381,7 +388,10 @@ fn markers_have_exactly_the_documented_text() {
     );
     assert_eq!(
         text(&gap(Scope::source_wide("test:///default"), disconnected(FaultKind::Closed))),
-        r#"{"kind":"gap","gap":"disconnected","source":"test:///default","error":"the other side closed \"it\"","fault":"closed"}"#
+        concat!(
+            r#"{"kind":"gap","gap":"disconnected","source":"test:///default","#,
+            r#""error":"the other side closed \"it\"","fault":"closed"}"#
+        )
     );
     assert_eq!(
         text(&gap(Scope::source_wide("test:///default"), GapKind::lagged(17, false))),
@@ -394,11 +404,17 @@ fn an_untyped_event_has_its_name_or_number_and_json_or_hex() {
     let json = EventData::Json("{ \"offset\": 1,\n \"x\": [] }".into());
     assert_eq!(
         text(&other("RTC_CHANGE".into(), json, None)),
-        r#"{"kind":"other","event":"RTC_CHANGE","data":{"offset":1,"x":[]},"origin":"observed","at":"2026-01-31T12:00:00.000000Z","source":"test:///default"}"#
+        concat!(
+            r#"{"kind":"other","event":"RTC_CHANGE","data":{"offset":1,"x":[]},"#,
+            r#""origin":"observed","at":"2026-01-31T12:00:00.000000Z","source":"test:///default"}"#
+        )
     );
     assert_eq!(
         text(&other("8".into(), EventData::Bytes([0, 0xff].into()), None)),
-        r#"{"kind":"other","event":8,"hex":"00ff","origin":"observed","at":"2026-01-31T12:00:00.000000Z","source":"test:///default"}"#
+        concat!(
+            r#"{"kind":"other","event":8,"hex":"00ff","origin":"observed","#,
+            r#""at":"2026-01-31T12:00:00.000000Z","source":"test:///default"}"#
+        )
     );
 }
 
@@ -442,7 +458,7 @@ fn data_that_is_no_json_is_an_error_and_not_a_broken_line() {
 }
 
 #[test]
-fn a_time_outside_of_the_form_is_written_as_the_nearest_inside() {
+fn a_time_out_of_range_is_written_as_the_nearest_in_range() {
     let at = |at| {
         let reboot = Reboot::new(domain(), at);
         serde_json::to_value(DomainEvent::from(reboot)).unwrap()["at"].clone()
@@ -453,7 +469,7 @@ fn a_time_outside_of_the_form_is_written_as_the_nearest_inside() {
 }
 
 #[test]
-fn fields_that_are_not_known_are_ignored() {
+fn unknown_fields_are_ignored() {
     let read: DomainEvent = serde_json::from_value(json!({
         "kind": "synced", "source": "x:", "domains": 1, "colour": "blue", "shape": {"a": [1]}
     }))
@@ -471,7 +487,7 @@ fn json_reads_a_number_that_the_writer_did_not_know() {
 }
 
 #[test]
-fn what_is_wrong_with_an_event_is_said_by_name() {
+fn an_error_names_what_is_wrong_with_an_event() {
     let started = serde_json::to_value(lifecycle(Change::Started(StartCause::Booted))).unwrap();
     let with = |field: &str, value: Value| {
         let mut event = started.clone();

@@ -1,4 +1,4 @@
-//! What the types can do, whatever they hold: part of the API, though no signature says so.
+//! Tests of auto traits and object safety: part of the API, though no signature says so.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ fn fused<T: FusedStream<Item = DomainEvent> + Unpin>() {}
 fn source<T: EventSource + ?Sized>() {}
 
 #[test]
-fn what_users_hold_can_be_sent_shared_and_moved() {
+fn public_types_are_send_sync_and_unpin() {
     portable::<EventStream>();
     portable::<Events>();
     portable::<Subscription>();

@@ -1,4 +1,4 @@
-//! When a wait for a state ends because the domain is gone, and when it goes on.
+//! Tests of `wait_until`: when it ends because the domain is gone, and when it goes on.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -74,9 +74,9 @@ const WEB: Uuid = Uuid::from_u128(1);
 
 /// A hypervisor with one running domain, `web`, that does not report whether it is persistent.
 #[derive(Clone, Debug, Default)]
-struct Vague(Arc<Mutex<Vec<Change>>>);
+struct WithoutPersistence(Arc<Mutex<Vec<Change>>>);
 
-impl Vague {
+impl WithoutPersistence {
     fn source(&self) -> Driver {
         Driver::builder(Hypervisor(self.clone())).build()
     }
@@ -88,8 +88,8 @@ impl Vague {
     }
 }
 
-impl Peer for Vague {
-    const URI: &'static str = "vague:";
+impl Peer for WithoutPersistence {
+    const URI: &'static str = "no-persistence:";
 
     fn list(&self, out: &mut Batch) -> Vec<Listed> {
         let web = out.domain(WEB, "web", Some(1));
@@ -110,12 +110,13 @@ impl Peer for Vague {
 const STOPPED: Change = Change::Stopped(StopCause::Shutdown);
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_that_says_it_is_gone_ends_a_wait_without_a_question() {
+async fn a_stop_of_a_gone_domain_ends_a_wait_without_a_lookup() {
     let fake = FakeHypervisor::new();
     fake.create("brief").unwrap();
     let (source, wait) = waiting(&fake, "brief").await;
     fake.stop("brief").unwrap();
     assert!(matches!(wait.await.unwrap(), Waited::Gone(domain) if domain.id() == Some(1)));
+    // The event itself says that the domain is gone, so no second subscription looks it up.
     assert_eq!(source.subscriptions.load(Ordering::SeqCst), 1);
 }
 
@@ -133,21 +134,21 @@ async fn a_stop_of_a_persistent_domain_ends_no_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_that_does_not_know_ends_no_wait_for_what_exists() {
-    let vague = Vague::default();
-    let (source, wait) = waiting(&vague.source(), "web").await;
-    vague.send(&[STOPPED]).await;
+async fn a_stop_without_persistence_ends_no_wait_for_a_domain() {
+    let hypervisor = WithoutPersistence::default();
+    let (source, wait) = waiting(&hypervisor.source(), "web").await;
+    hypervisor.send(&[STOPPED]).await;
     assert_eq!(source.subscriptions.load(Ordering::SeqCst), 2);
     let paused = Change::Suspended(SuspendCause::Paused);
-    vague.send(&[Change::Started(StartCause::Booted), paused]).await;
+    hypervisor.send(&[Change::Started(StartCause::Booted), paused]).await;
     assert!(matches!(wait.await.unwrap(), Waited::Reached(..)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_that_does_not_know_is_looked_up_and_ends_a_wait() {
-    let vague = Vague::default();
-    let (source, wait) = waiting(&vague.source(), "web").await;
-    vague.send(&[STOPPED, Change::Undefined(UndefineCause::Removed)]).await;
+async fn a_stop_without_persistence_is_looked_up() {
+    let hypervisor = WithoutPersistence::default();
+    let (source, wait) = waiting(&hypervisor.source(), "web").await;
+    hypervisor.send(&[STOPPED, Change::Undefined(UndefineCause::Removed)]).await;
     let Waited::Gone(domain) = wait.await.unwrap() else { panic!() };
     assert_eq!(domain.id(), Some(1), "at the stop already, since a new stream lacks it");
     assert_eq!(source.subscriptions.load(Ordering::SeqCst), 2);
@@ -188,6 +189,8 @@ async fn a_domain_that_is_recreated_is_waited_for() {
     let fake = FakeHypervisor::new();
     fake.create("web").unwrap();
     let (_source, wait) = waiting(&fake, "web").await;
+    // libvirt stops and starts a domain that it re-creates under the same uuid: the wait is for the
+    // next run.
     fake.stop_as("web", StopCause::Recreated).unwrap();
     fake.create("web").unwrap();
     fake.suspend("web").unwrap();

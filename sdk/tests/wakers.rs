@@ -1,4 +1,4 @@
-//! A waker is code of the program: whatever it does, the driver and the other subscribers go on.
+//! Tests of wakers, which are the program's code: the driver and other subscribers go on.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -57,6 +57,7 @@ async fn a_waker_that_panics_harms_no_other_subscriber() {
     let panics = Arc::new(Panics::default());
     let waker = Waker::from(Arc::clone(&panics));
     let (mut first, _guard) = first.split();
+    // Twice: a poisoned lock or a lost registration would show only at the second event.
     for (event, calls) in [("suspended", 1), ("resumed", 2)] {
         assert!(poll(&mut first, &waker).is_pending());
         match event {
@@ -65,7 +66,7 @@ async fn a_waker_that_panics_harms_no_other_subscriber() {
         };
         expect_sequence(&mut second, &[format!("web[1] {event} *")]).await.unwrap();
         assert_eq!(panics.0.load(Ordering::SeqCst), calls);
-        assert!(poll(&mut first, &waker).is_ready(), "its own events are there nevertheless");
+        assert!(poll(&mut first, &waker).is_ready(), "its own events are delivered nevertheless");
     }
     assert!(poll(&mut first, &waker).is_pending());
     fake.shutdown().await;
@@ -107,6 +108,7 @@ fn a_waker_that_owns_the_guard_may_be_replaced() {
         drop(waker);
         // This drops the last clone of the first waker, and with it the guard.
         let _ = poll(&mut first, Waker::noop());
+        // The guard is gone, so the stream has ended.
         assert!(poll(&mut first, Waker::noop()).is_ready());
     });
 }
@@ -122,6 +124,7 @@ async fn a_waker_that_owns_the_guard_may_be_woken() {
     fake.suspend("web").unwrap();
     expect_sequence(&mut second, &["web[1] suspended *"]).await.unwrap();
     assert!(first.next().now_or_never().unwrap().is_none());
+    // The driver's task has survived that drop.
     fake.resume("web").unwrap();
     expect_sequence(&mut second, &["web[1] resumed *"]).await.unwrap();
 }

@@ -55,6 +55,8 @@ mod notices;
 mod script;
 #[cfg(feature = "servers")]
 pub mod servers;
+#[cfg(feature = "tls")]
+pub mod tls;
 #[cfg(any(feature = "servers", feature = "fake-xenstored"))]
 pub mod toolstack;
 

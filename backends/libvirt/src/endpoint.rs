@@ -45,7 +45,9 @@ pub(crate) fn endpoint(
     environment: &Environment,
 ) -> Result<Endpoint, String> {
     let (daemon, mode) = match &uri.transport {
-        Transport::Tcp { host, port } => return Ok(Endpoint::Tcp(host.clone(), *port)),
+        Transport::Tcp { host, port } | Transport::Tls { host, port, .. } => {
+            return Ok(Endpoint::Tcp(host.clone(), *port));
+        }
         Transport::Unix { socket: Some(path), .. } => return Ok(Endpoint::Unix(path.into())),
         Transport::Unix { socket: None, mode } => (modular_daemon(&uri.driver), *mode),
     };

@@ -2,7 +2,7 @@
 //! RPC, in pure Rust.
 //!
 //! ```text
-//!   libvirtd ──unix, tcp──▶ wire ──frames──▶ decode ──events──▶ virevent's driver ──▶ streams
+//!   libvirtd ──unix, tls, tcp──▶ wire ──frames──▶ decode ──events──▶ virevent's driver ──▶ streams
 //! ```
 //!
 //! ```no_run
@@ -25,9 +25,10 @@
 //!
 //! It connects to a daemon: libvirtd, or a modular one such as virtqemud. That holds for
 //! `test:///default` as well, which libvirt's own clients run inside their process. The transports
-//! are unix and tcp, tcp without encryption and authentication. URIs are libvirt's, with the
-//! parameters `socket`, `mode` and `name`. Parameters of other transports are refused; all others
-//! are passed on to the daemon.
+//! are unix, tls (with the feature `tls`) and tcp, which is without encryption and authentication.
+//! URIs are libvirt's, with the parameters `socket`, `mode` and `name`, and for tls `pkipath`,
+//! `no_verify` and `no_sanity`. Parameters of other transports are refused; all others are passed
+//! on to the daemon.
 //!
 //! The connection is read-only unless [`read_write`](Libvirt::read_write) is called. It is opened
 //! with libvirt's flag for that, and on the socket that ends in `-ro` if the URI names none. There
@@ -41,6 +42,7 @@
 //! | `test:///default` | `$XDG_RUNTIME_DIR/libvirt/libvirt-sock`; for root `/var/run/libvirt/libvirt-sock-ro` |
 //! | `...?socket=PATH` | `PATH` |
 //! | `...?mode=legacy`, `mode=direct` | only libvirtd's, only that of the driver's modular daemon |
+//! | `test://host[:16514]/default`, `test+tls://host[:16514]/default` | the port, with TLS: `docs/libvirt.md` has the files |
 //! | `test+tcp://host[:16509]/default` | the port |
 //!
 //! # What it reports
@@ -153,7 +155,7 @@ impl Libvirt {
     }
 
     /// How to reconnect. Default: [`Reconnect::local`] for a unix socket, [`Reconnect::remote`] for
-    /// tcp.
+    /// tls and tcp.
     pub fn reconnect(mut self, reconnect: Reconnect) -> Self {
         self.reconnect = reconnect;
         self

@@ -90,9 +90,16 @@ mod fake {
 }
 
 mod real {
+    #[cfg(feature = "tls")]
+    use std::path::PathBuf;
+
+    #[cfg(feature = "tls")]
+    use virevent_testkit::servers::NetworkPath;
     use virevent_testkit::servers::{
         Config, Container, Guest, LaunchError, Libvirtd, Tap, Virsh, VirshSession,
     };
+    #[cfg(feature = "tls")]
+    use virevent_testkit::tls::{Clients, Leaf, Pki, TlsFront};
 
     use super::*;
 
@@ -103,6 +110,35 @@ mod real {
         /// libvirt's test driver loses its domains when its last client disconnects.
         _keeper: VirshSession,
         daemon: Libvirtd,
+        #[cfg(feature = "tls")]
+        tls: Option<Tls>,
+    }
+
+    /// A TLS server before the tap, since a tap before the daemon's own could count nothing, and a
+    /// network path before that.
+    #[cfg(feature = "tls")]
+    struct Tls {
+        path: NetworkPath,
+        _front: TlsFront,
+        directory: PathBuf,
+        _pki: Pki,
+    }
+
+    #[cfg(feature = "tls")]
+    impl Tls {
+        async fn before(tap: &Tap) -> Self {
+            let pki = Pki::new().unwrap();
+            let leaf = Leaf::server(&["localhost"]);
+            let directory = pki.server_directory("server", &leaf).unwrap();
+            let front = TlsFront::before(&tap.socket(), &directory, Clients::Any).await.unwrap();
+            let path = NetworkPath::to(front.port()).await.unwrap();
+            Self { path, _front: front, directory, _pki: pki }
+        }
+
+        fn uri(&self) -> String {
+            let directory = self.directory.display();
+            format!("test+tls://localhost:{}/default?pkipath={directory}", self.path.port())
+        }
     }
 
     impl RealRig {
@@ -125,7 +161,24 @@ mod real {
         async fn new(daemon: Libvirtd, uri: &'static str) -> Self {
             let virsh = daemon.virsh(uri);
             let keeper = virsh.session().await.unwrap();
-            Self { uri, tap: Tap::before(&daemon).unwrap(), virsh, _keeper: keeper, daemon }
+            let tap = Tap::before(&daemon).unwrap();
+            Self {
+                uri,
+                tap,
+                virsh,
+                _keeper: keeper,
+                daemon,
+                #[cfg(feature = "tls")]
+                tls: None,
+            }
+        }
+
+        /// On libvirt's test driver, over TLS.
+        #[cfg(feature = "tls")]
+        async fn tls() -> Self {
+            let mut rig = Self::test().await;
+            rig.tls = Some(Tls::before(&rig.tap).await);
+            rig
         }
 
         async fn run(&self, command: &str, name: &str) -> Result<(), Failure> {
@@ -149,6 +202,10 @@ mod real {
     #[async_trait]
     impl Rig for RealRig {
         fn source(&self) -> Arc<dyn EventSource> {
+            #[cfg(feature = "tls")]
+            if let Some(tls) = &self.tls {
+                return source(&tls.uri());
+            }
             source(&self.tap.uri(self.uri))
         }
 
@@ -181,11 +238,21 @@ mod real {
         }
 
         async fn break_connection(&self) -> Result<(), Failure> {
+            #[cfg(feature = "tls")]
+            if let Some(tls) = &self.tls {
+                tls.path.go_down();
+                return Ok(());
+            }
             self.tap.go_down();
             Ok(())
         }
 
         async fn heal(&self) -> Result<(), Failure> {
+            #[cfg(feature = "tls")]
+            if let Some(tls) = &self.tls {
+                tls.path.come_back();
+                return Ok(());
+            }
             done(self.tap.come_back())
         }
 
@@ -204,6 +271,20 @@ mod real {
                     a_silent_end_is_corrected_by_verification,
             ],
             RealRig::test().await
+        );
+    }
+
+    #[cfg(feature = "tls")]
+    mod tls {
+        use super::*;
+
+        virevent_testkit::conformance_tests!(
+            #[ignore = "needs libvirtd"]
+            ignore = [
+                "the guests that hide their end have a test of their own":
+                    a_silent_end_is_corrected_by_verification,
+            ],
+            RealRig::tls().await
         );
     }
 

@@ -10,6 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+#[cfg(feature = "tls")]
+use crate::tls::{TlsClient, TlsError, TlsSocket};
 use crate::{Endpoint, Outbox};
 
 /// How long to wait before the next attempt to connect, where too many clients wait to be accepted.
@@ -30,6 +32,8 @@ pub enum ConnectError {
 enum Stream {
     Unix(UnixStream),
     Tcp(TcpStream),
+    #[cfg(feature = "tls")]
+    Tls(Box<TlsSocket>),
 }
 
 /// A connection.
@@ -38,6 +42,26 @@ pub struct Socket {
     stream: Stream,
     /// Writing failed, so that nothing more is written.
     is_write_failed: bool,
+    pieces: Option<Pieces>,
+}
+
+/// Where one write ends and the next begins.
+#[derive(Debug)]
+struct Pieces {
+    /// The length of the piece that the bytes begin with.
+    length: fn(&[u8]) -> usize,
+    /// How much of a piece that was begun is still to be written.
+    left: usize,
+}
+
+impl Pieces {
+    /// What of `unwritten` belongs to one piece.
+    fn next<'a>(&mut self, unwritten: &'a [u8]) -> &'a [u8] {
+        if self.left == 0 {
+            self.left = (self.length)(unwritten).max(1);
+        }
+        &unwritten[..self.left.min(unwritten.len())]
+    }
 }
 
 impl Socket {
@@ -54,8 +78,31 @@ impl Socket {
         stream.map(Self::new).map_err(ConnectError::Io)
     }
 
+    /// Connects to a port that speaks TLS, and does the handshake.
+    ///
+    /// # Errors
+    /// [`TlsError`].
+    ///
+    /// # Cancel safety
+    /// Dropped midway it leaves nothing behind.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    pub async fn connect_tls(
+        host: &str,
+        port: u16,
+        client: &TlsClient,
+        deadline: Instant,
+    ) -> Result<Self, TlsError> {
+        let tcp = match timeout_at(deadline, connect_tcp(host, port)).await {
+            Ok(tcp) => tcp.map_err(|error| TlsError::Connect(ConnectError::Io(error)))?,
+            Err(_) => return Err(TlsError::Connect(ConnectError::TimedOut)),
+        };
+        let stream = client.handshake(host, tcp, deadline).await?;
+        Ok(Self::new(Stream::Tls(Box::new(stream))))
+    }
+
     fn new(stream: Stream) -> Self {
-        Self { stream, is_write_failed: false }
+        Self { stream, is_write_failed: false, pieces: None }
     }
 
     /// The unix socket, if it is one.
@@ -63,7 +110,16 @@ impl Socket {
         match &self.stream {
             Stream::Unix(stream) => Some(stream),
             Stream::Tcp(_) => None,
+            #[cfg(feature = "tls")]
+            Stream::Tls(_) => None,
         }
+    }
+
+    /// Writes bytes piece by piece: `length` is the length of the piece that bytes begin with. Over
+    /// TLS each write is a record of its own, or several where it is longer than 16 KiB, so that no
+    /// record has bytes of two pieces.
+    pub fn write_in_pieces(&mut self, length: fn(&[u8]) -> usize) {
+        self.pieces = Some(Pieces { length, left: 0 });
     }
 
     /// Writes what can be written, and reads once into `spare`. Ready with how many bytes were
@@ -83,11 +139,24 @@ impl Socket {
     ) -> Poll<io::Result<usize>> {
         // Before reading: the peer may be waiting for these bytes.
         while !self.is_write_failed && !outbox.unwritten().is_empty() {
-            match self.stream.poll_write(cx, outbox.unwritten()) {
-                Poll::Ready(Ok(count)) => outbox.wrote(count),
+            let unwritten = outbox.unwritten();
+            let bytes = match &mut self.pieces {
+                Some(pieces) => pieces.next(unwritten),
+                None => unwritten,
+            };
+            match self.stream.poll_write(cx, bytes) {
+                Poll::Ready(Ok(count)) => {
+                    outbox.wrote(count);
+                    if let Some(pieces) = &mut self.pieces {
+                        pieces.left = pieces.left.saturating_sub(count);
+                    }
+                }
                 Poll::Ready(Err(_)) => self.is_write_failed = true,
                 Poll::Pending => break,
             }
+        }
+        if !self.is_write_failed && matches!(self.stream.poll_flush(cx), Poll::Ready(Err(_))) {
+            self.is_write_failed = true;
         }
         // A read that leaves room in `spare` tells tokio that the socket is empty: it then waits
         // without trying once more. So an event costs one read and one wait.
@@ -113,14 +182,7 @@ impl Stream {
     async fn connect(endpoint: &Endpoint) -> io::Result<Self> {
         match endpoint {
             Endpoint::Unix(path) => UnixStream::connect(path).await.map(Self::Unix),
-            Endpoint::Tcp(host, port) => {
-                // tokio resolves the name on a thread of its own. After a deadline that thread goes
-                // on until the resolver gives up; its result is dropped.
-                let stream = TcpStream::connect((&**host, *port)).await?;
-                // Calls are small, and each waits for its reply.
-                stream.set_nodelay(true)?;
-                Ok(Self::Tcp(stream))
-            }
+            Endpoint::Tcp(host, port) => connect_tcp(host, *port).await.map(Self::Tcp),
         }
     }
 
@@ -128,6 +190,8 @@ impl Stream {
         match self {
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, into),
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, into),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.poll_read(cx, into),
         }
     }
 
@@ -135,8 +199,31 @@ impl Stream {
         match self {
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.poll_write(cx, bytes),
         }
     }
+
+    /// Gives the system what was written. A TLS connection may have encrypted bytes in its buffer.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.poll_flush(cx),
+            _ => {
+                let _ = cx;
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+}
+
+async fn connect_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    // tokio resolves the name on a thread of its own. After a deadline that thread goes on until
+    // the resolver gives up; its result is dropped.
+    let stream = TcpStream::connect((host, port)).await?;
+    // Calls are small, and each waits for its reply.
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 /// Connects to a unix socket, and tries again until `deadline` while too many clients wait to be

@@ -1,12 +1,12 @@
-//! How long to wait before a reconnect.
+//! The backoff: how long to wait before a reconnect.
 
 use std::time::Duration;
 
 /// How a source reconnects: full-jitter exponential backoff. By value:
 /// `Reconnect::local().max(Duration::from_secs(2))`.
 ///
-/// The wait before attempt *n* is drawn evenly from zero to `min(base * 2^n, max)`, so that the clients of a
-/// server that restarts do not all reconnect at once.
+/// The wait before attempt *n* is drawn evenly from zero to `min(base * 2^n, max)`, so that the
+/// clients of a server that restarts do not all reconnect at once.
 #[derive(Clone, Debug)]
 pub struct Reconnect {
     base: Duration,
@@ -55,6 +55,7 @@ impl Reconnect {
 }
 
 /// The longest wait.
+// Also keeps `Instant + wait` from overflowing, whatever a program sets.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[derive(Debug)]
@@ -71,6 +72,7 @@ impl Backoff {
     }
 
     pub(super) fn next(&mut self) -> Duration {
+        // A shift beyond 31 would overflow; by then every sensible `base` has reached `max`.
         let factor = 1_u32.checked_shl(self.attempts.min(31)).unwrap_or(u32::MAX);
         let most = self.config.base.saturating_mul(factor).min(self.config.max);
         self.attempts = self.attempts.saturating_add(1);
@@ -121,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_is_handed_on() {
+    fn a_seed_can_be_read_back() {
         assert_eq!(Reconnect::local().seed(7).seeded(), Some(7));
         assert_eq!(Reconnect::local().seeded(), None);
     }

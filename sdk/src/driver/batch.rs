@@ -1,4 +1,4 @@
-//! What one read of a session brought.
+//! The batch: the events and answers that one read of a session brought.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -35,7 +35,7 @@ pub(super) enum Control {
     Doubt(Scope),
 }
 
-/// How a domain is, where a hypervisor says only that.
+/// What a level-triggered hypervisor reports of a domain: its state, not what changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Level {
     /// It is in this state.
@@ -65,8 +65,8 @@ impl Listed {
 }
 
 impl Batch {
-    /// An empty batch for a connection of this source to this host. The driver makes its own; this is
-    /// for the tests of a decoder.
+    /// An empty batch for a connection of this source to this host. The driver makes its own; this
+    /// is for the tests of a decoder.
     #[must_use]
     pub fn new(source: &str, host: &str) -> Self {
         Self {
@@ -77,8 +77,8 @@ impl Batch {
         }
     }
 
-    /// The domain of this identity on the connection's host. `id` is `None` when it is inactive. A name is
-    /// cut to 4,096 bytes, and then ends in `…`.
+    /// The domain of this identity on the connection's host. `id` is `None` when it is inactive. A
+    /// name is cut to 4,096 bytes, and then ends in `…`.
     pub fn domain(&mut self, uuid: Uuid, name: &str, id: Option<u32>) -> Domain {
         self.interner.domain(uuid, name, id)
     }
@@ -111,15 +111,16 @@ impl Batch {
         self.events.push(event.into());
     }
 
-    /// For hypervisors that only say how domains are: the driver derives what changed. Until the list is
-    /// answered the driver takes this for newer than the list, so a session that makes its list itself
-    /// must not call this between the request and its answer.
+    /// For hypervisors that only say how domains are: the driver derives what changed. Until the
+    /// list is answered the driver takes this for newer than the list, so a session that makes its
+    /// list itself must not call this between the request and its answer.
     pub fn state(&mut self, domain: Domain, state: State) {
         self.control(Control::Level(domain, Level::Is(state)));
     }
 
-    /// For hypervisors that only say how domains are: the domain exists no more. It concerns only the run
-    /// that is known. Until the list is answered the same holds as for [`state`](Self::state).
+    /// For hypervisors that only say how domains are: the domain exists no more. It concerns only
+    /// the run that is known. Until the list is answered the same holds as for
+    /// [`state`](Self::state).
     pub fn gone(&mut self, domain: &Domain, cause: StopCause) {
         self.control(Control::Level(domain.clone(), Level::Gone(cause)));
     }
@@ -135,8 +136,8 @@ impl Batch {
         self.control(Control::Listed(tag, list));
     }
 
-    /// The server refuses the list. A first list that is refused ends the connection with this error; after
-    /// a verification the driver asks again later.
+    /// The server refuses the list. A first list that is refused ends the connection with this
+    /// error; after a verification the driver asks again later.
     pub fn list_failed(&mut self, tag: u64, error: Error) {
         self.control(Control::ListFailed(tag, error));
     }
@@ -144,23 +145,24 @@ impl Batch {
     /// One of the many sockets or hosts behind this session is unreachable; or, with
     /// [`source_scope`](Self::source_scope), all of them, while the session lives on.
     ///
-    /// All may be lost before the first list as well. The driver then acts as if no connection could be
-    /// made: a waiting subscription fails, or opens with
-    /// [`Disconnected`](crate::GapKind::Disconnected) if it asked to [wait](crate::Options::wait). The
-    /// session need not answer a pending list request: the driver makes another after
+    /// All may be lost before the first list as well. The driver then acts as if no connection
+    /// could be made: a waiting subscription fails, or opens with
+    /// [`Disconnected`](crate::GapKind::Disconnected) if it asked to [wait](crate::Options::wait).
+    /// The session need not answer a pending list request: the driver makes another after
     /// [`restored`](Self::restored).
     pub fn outage(&mut self, scope: Scope, fault: Fault) {
         self.control(Control::Outage(scope, fault));
     }
 
-    /// The scope is reachable again, and [`state`](Batch::state) and [`gone`](Batch::gone) have said how its
-    /// domains are now. For [`source_scope`](Self::source_scope) the driver requests a list instead.
+    /// The scope is reachable again, and [`state`](Batch::state) and [`gone`](Batch::gone) have
+    /// said how its domains are now. For [`source_scope`](Self::source_scope) the driver requests a
+    /// list instead.
     pub fn restored(&mut self, scope: Scope) {
         self.control(Control::Restored(scope));
     }
 
-    /// The answer to [`request_state`](super::Session::request_state); `None` when the domain does not
-    /// exist.
+    /// The answer to [`request_state`](super::Session::request_state); `None` when the domain does
+    /// not exist.
     pub fn looked(&mut self, tag: u64, found: Option<Listed>) {
         self.control(Control::Looked(tag, found));
     }
@@ -170,8 +172,8 @@ impl Batch {
         self.control(Control::LookFailed(tag));
     }
 
-    /// What is believed of this scope may be wrong: a run that began and was not confirmed, an error
-    /// that leaves a state open. The driver looks at it after 2 s, then at doubled waits.
+    /// What is believed of this scope may be wrong: a run that began and was not confirmed, an
+    /// error that leaves a state open. The driver looks at it after 2 s, then at doubled waits.
     pub fn doubt(&mut self, scope: Scope) {
         self.control(Control::Doubt(scope));
     }
@@ -189,6 +191,8 @@ impl Batch {
     /// Begins a connection to another host, or to the same host again.
     pub(super) fn connected(&mut self, home: Arc<Host>) {
         self.clear();
+        // Identities are shared by pointer, so none may outlive the host that it points to: the
+        // next server may call itself something else.
         self.interner = Interner::new(home);
     }
 

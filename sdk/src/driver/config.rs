@@ -1,4 +1,4 @@
-//! How a driver is configured.
+//! The configuration of a driver, and the builder that makes one.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -38,8 +38,12 @@ impl Default for Config {
             reconnect: Reconnect::local(),
             connect_timeout: Duration::from_secs(10),
             call_timeout: Duration::from_secs(10),
+            // Long enough that a program which subscribes again and again, once a page view or a
+            // poll, keeps its connection.
             idle_timeout: Duration::from_secs(30),
             keepalive_interval: Some(Duration::from_secs(5)),
+            // libvirtd's own defaults (keepalive_interval 5, keepalive_count 5), so that both ends
+            // notice a dead peer at about the same time.
             keepalive_count: 5,
             verify: Some(Duration::from_secs(60)),
             refusal_timeout: Duration::from_secs(60),
@@ -65,6 +69,8 @@ impl Config {
 }
 
 /// For intervals: zero disables, as `None` does.
+// `Some(Duration::ZERO)` would list or ping in a busy loop, so it means what a user of a zero
+// expects: off.
 fn enabled(interval: Option<Duration>) -> Option<Duration> {
     interval.filter(|interval| !interval.is_zero()).map(|interval| interval.min(NEVER))
 }
@@ -86,9 +92,10 @@ impl<C: Connect> Builder<C> {
         self
     }
 
-    /// How long the server may take to answer a call. After that time a subscription that waits for the
-    /// answer fails, or opens with [`Disconnected`](crate::GapKind::Disconnected); streams go on without
-    /// the list. Where the server answers no keepalives, the driver drops the connection. Default: 10 s.
+    /// How long the server may take to answer a call. After that time a subscription that waits for
+    /// the answer fails, or opens with [`Disconnected`](crate::GapKind::Disconnected); streams go
+    /// on without the list. Where the server answers no keepalives, the driver drops the
+    /// connection. Default: 10 s.
     pub fn call_timeout(mut self, timeout: Duration) -> Self {
         self.config.call_timeout = timeout;
         self
@@ -101,23 +108,24 @@ impl<C: Connect> Builder<C> {
     }
 
     /// After how much silence to send a keepalive, and how many times in a row, one interval apart,
-    /// before the driver drops the connection: after `interval * (count + 1)` of silence. Default: 5 s,
-    /// 5 times. `None` sends none.
+    /// before the driver drops the connection: after `interval * (count + 1)` of silence. Default:
+    /// 5 s, 5 times. `None` sends none.
     pub fn keepalive(mut self, interval: Option<Duration>, count: u32) -> Self {
         self.config.set_keepalive(interval, count);
         self
     }
 
     /// How often to compare everything that is believed of the domains with a list. `None` never
-    /// compares, nor looks again at a domain that is in doubt. Default: 60 s, with a jitter of a tenth; at
-    /// least 100 ms. Zero counts as `None`.
+    /// compares, nor looks again at a domain that is in doubt. Default: 60 s, with a jitter of a
+    /// tenth; at least 100 ms. Zero counts as `None`.
     pub fn verify(mut self, interval: Option<Duration>) -> Self {
         self.config.set_verify(interval);
         self
     }
 
-    /// How long a server that was reached before may refuse a connection, and do nothing else, before the
-    /// streams end. Default: 60 s: a certificate that is being replaced must not end a service.
+    /// How long a server that was reached before may refuse a connection, and do nothing else,
+    /// before the streams end. Default: 60 s: a certificate that is being replaced must not end a
+    /// service.
     pub fn refusal_timeout(mut self, timeout: Duration) -> Self {
         self.config.refusal_timeout = timeout;
         self
@@ -139,6 +147,8 @@ impl<C: Connect> Builder<C> {
         let (commands, receiver) = CommandSender::channel();
         let core = Core::new(Arc::clone(&uri), kinds, &self.config, publisher, Arc::clone(&facts));
         let task = Task::new(self.connect, self.config, receiver, core);
+        // Not spawned here: a source can be made before there is a runtime, and one that is never
+        // used costs no task.
         let start: Start = Box::new(move |runtime| {
             runtime.spawn(task.run());
         });

@@ -1,4 +1,4 @@
-//! What the driver knows of one domain.
+//! An entry of the roster: what the driver knows of one domain.
 
 use super::Listed;
 use crate::{Domain, State};
@@ -10,29 +10,31 @@ pub(super) struct Entry {
     pub(super) domain: Domain,
     pub(super) state: State,
     pub(super) persistent: Option<bool>,
-    /// A list said so, and no event of the domain came since. The first event that only repeats the list
-    /// is late, and the driver drops it.
+    /// A list said so, and no event of the domain came since. The first event that only repeats the
+    /// list is late, and the driver drops it.
     pub(super) from_list: bool,
-    /// An event other than its start showed the run: libvirt sends resumed before started. The next event
-    /// decides whether the start is still to come or has to be inferred.
+    /// An event other than its start showed the run: libvirt sends resumed before started. The next
+    /// event decides whether the start is still to come or has to be inferred.
     pub(super) unannounced: bool,
 }
 
 impl Entry {
-    /// As a list said it.
+    /// The entry that a list shows.
     pub(super) fn listed(listed: Listed) -> Self {
         let Listed { domain, state, persistent } = listed;
         Self { domain, state, persistent, from_list: true, unannounced: false }
     }
 
-    /// As an event said it.
+    /// The entry that an event shows.
     pub(super) fn seen(domain: Domain, state: State, persistent: Option<bool>) -> Self {
         Self { domain, state, persistent, from_list: false, unannounced: false }
     }
 
-    /// Whether both say the same of the domain: its name, run, state and persistence. The reason of a
-    /// state does not matter, since events name it more precisely than lists do.
+    /// Whether both entries agree on the domain: its name, run, state and persistence. The reason
+    /// of a state does not matter, since events name it more precisely than lists do.
     pub(super) fn agrees(&self, other: &Self) -> bool {
+        // A reply need not say it (libvirt's bulk statistics do not), and what is not said
+        // contradicts nothing.
         let same_persistence = match (self.persistent, other.persistent) {
             (Some(one), Some(other)) => one == other,
             _ => true,
@@ -41,6 +43,7 @@ impl Entry {
         let has_state = |entry: &Self| entry.state != State::NoState;
         let same_state = !has_state(self) || !has_state(other) || self.state.is_same(other.state);
         self.domain.id() == other.domain.id()
+            // The state of an inactive domain is only the reason of its last end.
             && (!self.domain.is_active() || same_state)
             && same_persistence
             && self.domain.name() == other.domain.name()

@@ -1,4 +1,4 @@
-//! What the task knows and the source's handles report.
+//! The facts that the task knows and the source's handles report.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +22,7 @@ pub(super) struct Facts {
 
 impl Facts {
     pub(super) fn add(&self, counter: impl Fn(&Self) -> &AtomicU64, n: u64) {
+        // Statistics: nothing is ordered by them.
         counter(self).fetch_add(n, Ordering::Relaxed);
     }
 

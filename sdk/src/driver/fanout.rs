@@ -1,4 +1,4 @@
-//! Delivers events and markers to the mailboxes of the subscribers.
+//! The fan-out: delivers events and markers to the mailboxes of the subscribers.
 //!
 //! Each method that delivers returns how many events were dropped for slow subscribers.
 
@@ -43,12 +43,13 @@ impl Fanout {
         self.subscribers = Subscribers::default();
     }
 
-    /// Delivers a batch of events to every subscriber that wants them, takes each mailbox's lock once, and
-    /// leaves `events` empty.
+    /// Delivers a batch of events to every subscriber that wants them, takes each mailbox's lock
+    /// once, and leaves `events` empty.
     pub(super) fn deliver(&mut self, events: &mut Vec<DomainEvent>) -> u64 {
         if events.is_empty() {
             return 0;
         }
+        // Filtered subscribers first: they copy from `events`, which the last of the others drains.
         let mut missed = 0;
         self.subscribers.pick(events, |subscriber, picked| {
             missed += subscriber.mailbox.deliver(|queue| {
@@ -98,8 +99,9 @@ impl Fanout {
         mailboxes.map(|mailbox| mailbox.deliver(|queue| queue.add_missed(missed))).sum()
     }
 
-    /// The list came. Subscribers that knew the domains get what has changed, the others what exists; then
-    /// all get what was observed after the list, `Synced`, and which parts are unreachable.
+    /// The list came. Subscribers that knew the domains get what has changed, the others what
+    /// exists; then all get what was observed after the list, `Synced`, and which parts are
+    /// unreachable.
     pub(super) fn synced(
         &mut self,
         merged: &Merged,
@@ -108,10 +110,14 @@ impl Fanout {
         at: SystemTime,
     ) -> u64 {
         let markers = self.markers(roster, scopes);
+        // A source of 10,000 domains would make as many events after each outage, that no stream
+        // gets.
         let all_know = self.subscribers.iter().all(|subscriber| subscriber.is_synced);
         let existing = if all_know { Vec::new() } else { existing(merged.listed.iter(), at) };
         let mut missed = 0;
         for subscriber in self.subscribers.iter_mut() {
+            // A reset comes instead of what was lost, so it shows what exists also to a subscriber
+            // that did not ask for it.
             let wants_existing = subscriber.options.existing || subscriber.needs_reset;
             let existing: &[_] = if wants_existing { &existing } else { &[] };
             let first: &[_] = if subscriber.is_synced { &merged.difference } else { existing };
@@ -122,6 +128,8 @@ impl Fanout {
                 events.for_each(|event| queue.push(event.clone()));
             };
             missed += match subscriber.needs_reset {
+                // The queue makes room for what refills it, else the reset would be the cause of
+                // the next one.
                 true => subscriber.mailbox.reset(first.len(), fill),
                 false => subscriber.mailbox.deliver(fill),
             };
@@ -134,7 +142,7 @@ impl Fanout {
     /// Admits a subscriber while the source is synced: it gets what exists.
     pub(super) fn admit(&mut self, mut subscriber: Subscriber, roster: &Roster, scopes: &Scopes) {
         let existing = subscriber.options.existing;
-        let events = self.whole_truth(&subscriber, existing, roster, scopes);
+        let events = self.snapshot(&subscriber, existing, roster, scopes);
         subscriber.mailbox.deliver(|queue| events.into_iter().for_each(|event| queue.push(event)));
         subscriber.is_synced = true;
         self.subscribers.insert(subscriber);
@@ -144,13 +152,14 @@ impl Fanout {
     pub(super) fn admit_in_outage(&mut self, subscriber: Subscriber, fault: &Fault) {
         let gap = disconnected(&self.source, fault);
         subscriber.mailbox.deliver(|queue| queue.push(gap));
+        // Not synced: the next list makes it so, and `Existing` comes then.
         self.subscribers.insert(subscriber);
     }
 
     /// Fills a mailbox that was emptied with everything that exists.
     pub(super) fn reset(&self, id: u64, roster: &Roster, scopes: &Scopes) -> u64 {
         let Some(subscriber) = self.subscribers.get(id) else { return 0 };
-        let events = self.whole_truth(subscriber, true, roster, scopes);
+        let events = self.snapshot(subscriber, true, roster, scopes);
         subscriber.mailbox.reset(events.len(), |queue| {
             events.into_iter().for_each(|event| queue.push(event));
         })
@@ -165,7 +174,7 @@ impl Fanout {
         subscriber.mailbox.reset(1, |queue| queue.push(gap))
     }
 
-    fn whole_truth(
+    fn snapshot(
         &self,
         subscriber: &Subscriber,
         with_existing: bool,
@@ -185,6 +194,8 @@ impl Fanout {
     /// `Synced`, then a gap for each part that is unreachable.
     fn markers(&self, roster: &Roster, scopes: &Scopes) -> Vec<DomainEvent> {
         let gaps = scopes.iter().map(|(scope, fault)| disconnected(scope, fault));
+        // In this order: `Synced` of the source ends every gap within it, so the parts that are
+        // still unreachable come behind it.
         std::iter::once(synced(&self.source, roster)).chain(gaps).collect()
     }
 }

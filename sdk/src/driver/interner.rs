@@ -8,11 +8,12 @@ use super::hosts::{ByKey, Hosts, Key};
 use crate::Domain;
 use crate::domain::Host;
 
-/// The length of a domain's name that is kept, in bytes. No hypervisor has longer names; an untrusted
-/// server could fill every mailbox with them.
+/// The length of a domain's name that is kept, in bytes. No hypervisor has longer names; an
+/// untrusted server could fill every mailbox with them.
 const MAX_NAME: usize = 4096;
 
-/// The number of identities that are kept. Beyond it all are dropped, and made again as events come.
+/// The number of identities that are kept. Beyond it all are dropped, and made again as events
+/// come.
 const MAX_IDENTITIES: usize = 1 << 18;
 
 /// The length of all names that are kept, in bytes.
@@ -63,12 +64,15 @@ impl Interner {
         }
     }
 
+    // Apart from the lookup, so that an event of a known domain runs through a few instructions.
     #[cold]
     fn intern_new(&mut self, key: Key, uuid: Uuid, name: &str, id: Option<u32>) -> Domain {
         if name.len() > MAX_NAME {
+            // The shortened name fits, so this recurs once.
             return self.intern(key.host, uuid, &shortened(name), id);
         }
         if self.domains.len() >= MAX_IDENTITIES || self.name_bytes + name.len() > MAX_NAME_BYTES {
+            // Events that hold an identity keep it alive; later ones only allocate again.
             self.domains.clear();
             self.name_bytes = 0;
         }

@@ -14,8 +14,8 @@
 //!    └─────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! While it is synced, the driver compares what it believes with what the hypervisor says, every minute and
-//! wherever there is doubt: hypervisors end runs without an event.
+//! While it is synced, the driver compares what it believes with what the hypervisor says, every
+//! minute and wherever there is doubt: hypervisors end runs without an event.
 //!
 //! A complete backend is in `docs/writing-a-backend.md`.
 
@@ -87,6 +87,8 @@ impl Driver {
 
     fn start(&self) -> Result<(), Error> {
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
+        // The lock is released before the task is spawned: two first subscriptions may race here,
+        // and only one finds the closure.
         let start = self.handle.start.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(start) = start {
             start(&runtime);

@@ -1,4 +1,4 @@
-//! What the driver knows of the domains of a source, by host and uuid.
+//! The roster: what the driver knows of the domains of a source, by host and uuid.
 
 use std::sync::Arc;
 
@@ -19,6 +19,8 @@ const MAX_NAME_BYTES: usize = 64 << 20;
 const MAX_HOSTS: usize = 1 << 16;
 
 /// The number of domains of which the run is kept that a list ended.
+// Forgetting them all costs at most a late event that is believed until the domain is looked at
+// again.
 const MAX_ENDED: usize = 1 << 16;
 
 #[derive(Debug)]
@@ -44,10 +46,11 @@ impl Roster {
         }
     }
 
-    /// Takes the name of the connection's own host. Where domains are known, subscribers know the host by
-    /// its former name, and the roster keeps that.
+    /// Takes the name of the connection's own host. Where domains are known, subscribers know the
+    /// host by its former name, and the roster keeps that.
     pub(super) fn set_host(&mut self, host: &str) {
         let home = self.home();
+        // A rename would look to streams as if every domain had gone and others had come.
         if self.entries.is_empty() && &*home.name != host {
             *self = Self::new(Host::new(Arc::clone(&home.source), host.into()));
         }
@@ -71,18 +74,21 @@ impl Roster {
         let mut listed: ByKey<Entry> = ByKey::default();
         for entry in list {
             let key = self.key(&entry.domain);
+            // A list is a peer's: two entries for one domain would infer two starts.
             listed.entry(key).or_insert_with(|| Entry::listed(entry));
         }
         listed
     }
 
-    /// Every domain that is listed or known, with its entry in the list: first the domains that are not
-    /// listed, then the others, each by name. A list says nothing of domains that are unreachable.
+    /// Every domain that is listed or known, with its entry in the list: first the domains that are
+    /// not listed, then the others, each by name. A list says nothing of domains that are
+    /// unreachable.
     pub(super) fn compared_with(
         &self,
         listed: ByKey<Entry>,
         unreachable: &Scopes,
     ) -> Vec<(Key, Option<Entry>)> {
+        // The order is documented, and the same in every run: tests and logs can be compared.
         let name = |entry: &Entry| -> Box<str> { entry.domain.name().into() };
         let mut missing: Vec<(Key, Box<str>)> = self
             .entries

@@ -24,6 +24,7 @@ impl Scopes {
     /// Whether the domain is in one of the parts.
     pub(super) fn contains(&self, domain: &Domain) -> bool {
         let is_unreachable = |key: ScopeKey| self.0.contains_key(&key);
+        // Mostly nothing is unreachable: no key is made then.
         !self.0.is_empty()
             && (is_unreachable(ScopeKey::of_source(&domain.shared_host().source))
                 || is_unreachable(ScopeKey::of_host(domain))

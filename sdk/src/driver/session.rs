@@ -29,46 +29,47 @@ pub trait Connect: Debug + Send + Sync + 'static {
 
 /// One connection to a hypervisor.
 ///
-/// Requests are queued, and one future does all the I/O, so that a call that stalls never delays events. The
-/// driver keeps the deadlines; the session keeps partial frames, in and out.
+/// Requests are queued, and one future does all the I/O, so that a call that stalls never delays
+/// events. The driver keeps the deadlines; the session keeps partial frames, in and out.
 pub trait Session: Send + 'static {
     /// The host at the other end, as it calls itself.
     fn host(&self) -> &str;
 
     /// Queues the calls that register for these events and deregister from all others. Answered by
-    /// [`Batch::interest_done`] once the server has confirmed all of them. The driver has at most one such
-    /// request under way.
+    /// [`Batch::interest_done`] once the server has confirmed all of them. The driver has at most
+    /// one such request under way.
     fn set_interest(&mut self, interest: &Interest, tag: u64);
 
-    /// Queues the call that lists all domains, active and inactive. Answered by [`Batch::listed`]. The driver
-    /// lists after the registration is confirmed, and again to verify what it believes: the answer must come
-    /// from the hypervisor, not from the session's memory, and be at least as new as what the session
-    /// reported before it. At most one is under way.
+    /// Queues the call that lists all domains, active and inactive. Answered by [`Batch::listed`].
+    /// The driver lists after the registration is confirmed, and again to verify what it believes:
+    /// the answer must come from the hypervisor, not from the session's memory, and be at least as
+    /// new as what the session reported before it. At most one is under way.
     fn request_list(&mut self, tag: u64);
 
     /// Queues the call that gets the state of this one domain. Answered by [`Batch::looked`], or
-    /// [`Batch::look_failed`]. False where the protocol has no such call: the driver then requests a list. At
-    /// most one of this and [`request_list`](Self::request_list) is under way.
+    /// [`Batch::look_failed`]. False where the protocol has no such call: the driver then requests
+    /// a list. At most one of this and [`request_list`](Self::request_list) is under way.
     fn request_state(&mut self, domain: &Domain, tag: u64) -> bool {
         let _ = (domain, tag);
         false
     }
 
-    /// Whether replies and events arrive in the order in which they arose, so that neither overtakes the
-    /// other. The driver then believes one verifying list; otherwise two in a row that agree.
+    /// Whether replies and events arrive in the order in which they arose, so that neither
+    /// overtakes the other. The driver then believes one verifying list; otherwise two in a row
+    /// that agree.
     fn is_ordered(&self) -> bool {
         false
     }
 
-    /// Queues a probe that the server answers at once, whatever it is busy with. False where the protocol has
-    /// none: the driver then assumes that a silent server lives.
+    /// Queues a probe that the server answers at once, whatever it is busy with. False where the
+    /// protocol has none: the driver then assumes that a silent server lives.
     fn ping(&mut self) -> bool {
         false
     }
 
     /// Writes what is queued, reads, and decodes what one read brought into `out`. Returns after
-    /// each read that brought bytes, even when `out` is still empty: so the driver knows that the server
-    /// lives.
+    /// each read that brought bytes, even when `out` is still empty: so the driver knows that the
+    /// server lives.
     ///
     /// # Errors
     /// The connection is lost, or broke its protocol. The session is dropped.

@@ -1,4 +1,4 @@
-//! What the user of a source may choose, whatever the backend.
+//! The settings that the user of a source may choose, whatever the backend.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use super::Reconnect;
 use super::config::Config;
 
 /// What all backends share: deadlines, keepalive, reconnecting, verification. By value:
-/// `Settings::default().verify(Some(Duration::from_secs(10)))`. For a setting of `None` the backend's own
-/// default counts.
+/// `Settings::default().verify(Some(Duration::from_secs(10)))`. For a setting of `None` the
+/// backend's own default counts.
 #[non_exhaustive]
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
@@ -42,14 +42,16 @@ impl Settings {
         self
     }
 
-    /// How long the answer to a call may take: [`Builder::call_timeout`](super::Builder::call_timeout).
+    /// How long the answer to a call may take:
+    /// [`Builder::call_timeout`](super::Builder::call_timeout).
     #[must_use]
     pub fn call_timeout(mut self, timeout: Duration) -> Self {
         self.call_timeout = Some(timeout);
         self
     }
 
-    /// How long to keep a connection without a subscriber: [`Builder::idle_timeout`](super::Builder::idle_timeout).
+    /// How long to keep a connection without a subscriber:
+    /// [`Builder::idle_timeout`](super::Builder::idle_timeout).
     #[must_use]
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle_timeout = Some(timeout);
@@ -64,14 +66,16 @@ impl Settings {
         self
     }
 
-    /// How often to compare what is believed with a list: [`Builder::verify`](super::Builder::verify).
+    /// How often to compare what is believed with a list:
+    /// [`Builder::verify`](super::Builder::verify).
     #[must_use]
     pub fn verify(mut self, interval: Option<Duration>) -> Self {
         self.verify = Some(interval);
         self
     }
 
-    /// How long a server may do nothing but refuse: [`Builder::refusal_timeout`](super::Builder::refusal_timeout).
+    /// How long a server may do nothing but refuse:
+    /// [`Builder::refusal_timeout`](super::Builder::refusal_timeout).
     #[must_use]
     pub fn refusal_timeout(mut self, timeout: Duration) -> Self {
         self.refusal_timeout = Some(timeout);

@@ -19,8 +19,8 @@ pub(super) struct Subscriber {
     wanted: WantedKinds,
     /// It knows what there is, so it gets events and differences; before that, neither.
     pub(super) is_synced: bool,
-    /// Its mailbox was emptied in an outage. After the outage it gets everything that exists, even if it
-    /// did not ask for `Existing`.
+    /// Its mailbox was emptied in an outage. After the outage it gets everything that exists, even
+    /// if it did not ask for `Existing`.
     pub(super) needs_reset: bool,
     /// The events of the current batch that it gets, by index.
     pub(super) picked: Vec<u32>,
@@ -202,6 +202,7 @@ impl Subscribers {
         for (index, event) in (0u32..).zip(events) {
             let Some(domain) = event.domain() else { continue };
             let by_uuid = self.by_uuid.get(&domain.uuid());
+            // Names are hashed only where a filter needs it: a uuid is cheaper.
             let by_name =
                 if self.by_name.is_empty() { None } else { self.by_name.get(domain.name()) };
             for id in by_uuid.into_iter().chain(by_name).flatten() {
@@ -218,6 +219,7 @@ impl Subscribers {
         for id in self.with_picked.drain(..) {
             if let Some(subscriber) = self.by_id.get_mut(&id) {
                 deliver(subscriber, &subscriber.picked);
+                // Keeps its memory: a subscriber that filters gets events in most batches.
                 subscriber.picked.clear();
             }
         }

@@ -1,4 +1,4 @@
-//! Holds events between the registration and the list.
+//! The buffer of events between the registration and the list.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -62,9 +62,12 @@ impl SyncBuffer {
     }
 
     pub(super) fn level(&mut self, domain: Domain, level: Level) {
+        // Another list is requested in any case, so nothing that is held is of use.
         if self.is_stale() {
             return;
         }
+        // Levels say how a domain is, so the newest is enough, and a busy domain costs no more than
+        // an idle one.
         let place = *self.places.entry(ScopeKey::of(&domain)).or_insert(self.levels.len());
         match self.levels.get_mut(place) {
             Some(known) => {
@@ -79,7 +82,7 @@ impl SyncBuffer {
         }
     }
 
-    /// Whether so much came that only another list says how the domains are.
+    /// Whether events had to be dropped, so that only another list shows the domains' states.
     pub(super) fn is_stale(&self) -> bool {
         self.queue.is_stale() || self.level_bytes > MAX_LEVEL_BYTES
     }
@@ -88,6 +91,8 @@ impl SyncBuffer {
     pub(super) fn drop_all(&mut self) {
         let missed = self.missed + self.queue.missed();
         self.clear();
+        // The reader is delivered this count with the next list's events: nothing is lost without a
+        // gap.
         self.missed = missed;
     }
 

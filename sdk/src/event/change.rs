@@ -1,4 +1,4 @@
-//! What happened to a domain. The causes are libvirt's `virDomainEvent…DetailType`.
+//! The changes of a domain. Their causes are libvirt's `virDomainEvent…DetailType`.
 
 use std::fmt;
 
@@ -167,7 +167,8 @@ codes! {
     StartCause {
         /// A normal boot.
         0 = Booted "booted",
-        /// It begins to migrate in from another host. It is paused until [`Resumed`](Change::Resumed).
+        /// It begins to migrate in from another host. It is paused until
+        /// [`Resumed`](Change::Resumed).
         1 = Migrated "migrated",
         /// From a saved memory image.
         2 = Restored "restored",
@@ -281,7 +282,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_number_survives_the_way_there_and_back() {
+    fn every_number_converts_back_to_itself() {
         for event in -1..12 {
             for detail in -1..12 {
                 let change = Change::from_codes(event, detail);

@@ -70,8 +70,8 @@ impl Scope {
         }
     }
 
-    /// Whether the whole of `other` is in this scope: a [`Synced`] ends each [`Gap`] whose scope its own
-    /// includes.
+    /// Whether the whole of `other` is in this scope: a [`Synced`] ends each [`Gap`] whose scope
+    /// its own includes.
     #[must_use]
     pub fn includes(&self, other: &Self) -> bool {
         match (self, other) {
@@ -207,8 +207,8 @@ impl GapKind {
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GapKind {
-    /// The hypervisor is unreachable. **Its domains are not stopped**: what has changed follows after the
-    /// reconnect, before the next [`Synced`].
+    /// The hypervisor is unreachable. **Its domains are not stopped**: what has changed follows
+    /// after the reconnect, before the next [`Synced`].
     #[non_exhaustive]
     Disconnected {
         /// Why.
@@ -217,12 +217,13 @@ pub enum GapKind {
     /// This subscriber read too slowly, and its mailbox was compacted.
     #[non_exhaustive]
     Lagged {
-        /// The exact number of events that were dropped, without [`Existing`](crate::Change::Existing) and
-        /// markers.
+        /// The exact number of events that were dropped, without
+        /// [`Existing`](crate::Change::Existing) and markers.
         missed: u64,
-        /// False, as nearly always: every domain's last ending and its final state were kept and follow.
-        /// True: not even these could be kept, so **forget what you know** of the source. What exists
-        /// follows as [`Existing`](crate::Change::Existing) events and [`Synced`]; other domains are gone.
+        /// False, as nearly always: every domain's last ending and its final state were kept and
+        /// follow. True: not even these could be kept, so **forget what you know** of the source.
+        /// What exists follows as [`Existing`](crate::Change::Existing) events and [`Synced`];
+        /// other domains are gone.
         reset: bool,
     },
 }

@@ -40,14 +40,16 @@ pub enum DomainEvent {
     Lifecycle(Lifecycle),
     /// The guest rebooted within its run.
     Reboot(Reboot),
-    /// Any other event that has a type: what happens to a domain's devices, jobs, memory, guest agent.
+    /// Any other event that has a type: what happens to a domain's devices, jobs, memory, guest
+    /// agent.
     Notice(Notice),
     /// An event that this crate has no type for, passed on whole.
     Other(RawEvent),
     /// From here on, what the stream delivered is complete and true for a scope.
     Synced(Synced),
-    /// From here on, what the stream delivered is incomplete: events were, or may have been, lost. After
-    /// `Disconnected` it is complete at the next `Synced`; after `Lagged`, with the events that follow at once.
+    /// From here on, what the stream delivered is incomplete: events were, or may have been, lost.
+    /// After `Disconnected` it is complete at the next `Synced`; after `Lagged`, with the events
+    /// that follow at once.
     Gap(Gap),
 }
 
@@ -110,7 +112,8 @@ impl DomainEvent {
         matches!(self, Self::Synced(_) | Self::Gap(_))
     }
 
-    /// Whether something happened in the hypervisor: neither a marker nor a domain that existed already. These are the events that a source counts, and that `Lagged` counts as missed.
+    /// Whether something happened in the hypervisor: neither a marker nor a domain that existed
+    /// already. These are the events that a source counts, and that `Lagged` counts as missed.
     #[must_use]
     pub fn is_happening(&self) -> bool {
         match self {
@@ -153,8 +156,8 @@ pub struct Lifecycle {
     pub origin: Origin,
     /// When: the hypervisor's own time stamp where it sends one (QMP), else the time of receipt.
     pub at: SystemTime,
-    /// Whether, after the event, the domain exists when it does not run; `None` where that is not known.
-    /// The driver fills it in; a backend need not.
+    /// Whether, after the event, the domain exists when it does not run; `None` where that is not
+    /// known. The driver fills it in; a backend need not.
     pub persistent: Option<bool>,
 }
 
@@ -211,8 +214,8 @@ pub enum Origin {
     /// The hypervisor reported it when it happened.
     #[default]
     Observed,
-    /// No event was received: the driver derived it from the difference between what was known and what
-    /// is.
+    /// No event was received: the driver derived it from the difference between what was known and
+    /// what is.
     Inferred,
     /// A relay recorded it, and it is played back.
     Replayed,

@@ -6,7 +6,8 @@ use std::time::SystemTime;
 
 use crate::{Domain, EventName, Origin};
 
-/// The length of an event's name that is kept, in bytes, as of a domain's. No hypervisor has longer names.
+/// The length of an event's name that is kept, in bytes, as of a domain's. No hypervisor has longer
+/// names.
 const MAX_NAME: usize = 4096;
 
 /// A well framed event that this crate has no type for, passed on whole.
@@ -36,8 +37,8 @@ struct Body {
 pub enum EventData {
     /// The text of a JSON value (QMP).
     Json(Box<str>),
-    /// The bytes that follow the domain in the frame (libvirt: XDR, `docs/libvirt.md` says where the
-    /// layouts are).
+    /// The bytes that follow the domain in the frame (libvirt: XDR, `docs/libvirt.md` says where
+    /// the layouts are).
     Bytes(Box<[u8]>),
 }
 
@@ -50,6 +51,8 @@ impl RawEvent {
         data: EventData,
         at: SystemTime,
     ) -> Self {
+        // The peer chooses the name, and every mailbox keeps it: 4 MB names filled 7.7 GB of
+        // memory.
         let name = shortened(name);
         let body = Arc::new(Body { source: source.into(), name, data });
         Self { domain, at, origin: Origin::Observed, body }

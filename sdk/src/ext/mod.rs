@@ -31,9 +31,9 @@ pub trait DomainEvents: Stream<Item = DomainEvent> + Sized {
         Lifecycles::new(self, |_| true)
     }
 
-    /// The beginnings of runs. Those that an outage hid are inferred after it, so this is right even
-    /// though the markers are left out. Domains that ran already are not among them, nor are guests that
-    /// wake up: their run goes on.
+    /// The beginnings of runs. Those that an outage hid are inferred after it, so this is right
+    /// even though the markers are left out. Domains that ran already are not among them, nor are
+    /// guests that wake up: their run goes on.
     fn started(self) -> Lifecycles<Self> {
         Lifecycles::new(self, Change::begins_run)
     }

@@ -24,8 +24,8 @@ pub trait EventSourceExt: EventSource {
         self.subscribe_with(Options::default())
     }
 
-    /// The domains that exist, active and inactive, and their states. During an outage it waits for the end
-    /// of it.
+    /// The domains that exist, active and inactive, and their states. During an outage it waits for
+    /// the end of it.
     ///
     /// # Errors
     /// As [`EventSource::subscribe_with`]; or why the source ended meanwhile.
@@ -39,11 +39,11 @@ pub trait EventSourceExt: EventSource {
         }
     }
 
-    /// Waits until a domain is in a state that `wanted` accepts, or no longer exists, or until the deadline
-    /// passes.
+    /// Waits until a domain is in a state that `wanted` accepts, or no longer exists, or until the
+    /// deadline passes.
     ///
-    /// It waits for a domain that does not exist yet, and through outages; a state that a domain was in only
-    /// while the source was unreachable is not noticed.
+    /// It waits for a domain that does not exist yet, and through outages; a state that a domain
+    /// was in only while the source was unreachable is not noticed.
     ///
     /// ```
     /// # async fn example(source: &dyn virevent::EventSource) -> Result<(), virevent::Error> {
@@ -74,6 +74,8 @@ pub trait EventSourceExt: EventSource {
         async move {
             let mut last = None;
             let options = Options::default().kind(Kind::Lifecycle).domain(domain);
+            // `last` is outside the future, so that what is known survives the timeout that drops
+            // it.
             let wait = wait(self, options, wanted, &mut last);
             match tokio::time::timeout(deadline, wait).await {
                 Ok(outcome) => outcome,
@@ -99,7 +101,7 @@ pub enum Waited {
     Ended(End),
 }
 
-/// A few words for people.
+/// A short text for people.
 impl fmt::Display for Waited {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -118,6 +120,8 @@ async fn wait<S: EventSource + ?Sized>(
     wanted: impl Fn(State) -> bool,
     last: &mut Option<State>,
 ) -> Result<Waited, Error> {
+    // Subscribed before anything is looked at: a change between a look and a subscription would be
+    // missed.
     let mut events = source.subscribe_with(options.clone()).await?;
     while let Some(event) = events.next().await {
         let Some(event) = event.lifecycle() else { continue };

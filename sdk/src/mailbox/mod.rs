@@ -68,7 +68,8 @@ impl Mailbox {
         self.fill(|inner| fill(&mut inner.queue))
     }
 
-    /// Refills the queue after it went stale: `fill` pushes everything that exists, `expected` events.
+    /// Refills the queue after it went stale: `fill` pushes everything that exists, `expected`
+    /// events.
     pub(crate) fn reset(&self, expected: usize, fill: impl FnOnce(&mut Queue)) -> u64 {
         self.fill(|inner| {
             inner.is_reset_requested = false;
@@ -78,6 +79,8 @@ impl Mailbox {
     }
 
     fn fill(&self, fill: impl FnOnce(&mut Inner)) -> u64 {
+        // Without the lock: a subscriber that is gone costs the driver nothing until its command
+        // arrives.
         if self.is_cancelled() {
             return 0;
         }
@@ -138,6 +141,8 @@ impl Mailbox {
 
     /// Ends the stream at once and discards its events. False if it was cancelled already.
     pub(crate) fn cancel(&self) -> bool {
+        // Before the lock is taken: from here on the stream ends, also while the driver fills the
+        // queue.
         if self.cancelled.swap(true, Ordering::AcqRel) {
             return false;
         }
@@ -145,7 +150,8 @@ impl Mailbox {
         inner.end.get_or_insert(End::Cancelled);
         let discarded = inner.queue.clear();
         drop(inner);
-        // Outside the lock: a long queue takes a while to drop, and the driver must not wait for that.
+        // Outside the lock: a long queue takes a while to drop, and the driver must not wait for
+        // that.
         drop(discarded);
         self.reader.wake();
         true
@@ -171,7 +177,7 @@ impl Mailbox {
 }
 
 impl Inner {
-    /// Whether there is something for the reader to do: events to take, or a reset to ask for.
+    /// Whether there is something for the reader to do: events to take, or a reset to request.
     fn is_ready(&self) -> bool {
         !self.queue.is_empty() || (self.queue.is_stale() && !self.is_reset_requested)
     }

@@ -1,3 +1,5 @@
+//! The waker of a mailbox's reader, called outside every lock.
+//!
 //! A reader's waker is the program's own code: it may panic, own the subscription that it wakes, or
 //! poll the stream at once. So it is cloned, called and dropped only while no lock is held, and its
 //! panic stays with it.

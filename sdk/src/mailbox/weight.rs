@@ -1,8 +1,8 @@
-//! What an event weighs while it waits, in bytes.
+//! The weight of an event while it waits, in bytes.
 //!
-//! A peer chooses names, data and messages, so they count with every event that holds them, although
-//! events of one domain share them: the sum is an upper limit, and needs no book of what is shared.
-//! The URI of the source does not count: the program chose it.
+//! A peer chooses names, data and messages, so they count with every event that holds them,
+//! although events of one domain share them: the sum is an upper limit, and needs no book of what
+//! is shared. The URI of the source does not count: the program chose it.
 
 use crate::{DomainEvent, Gap, GapKind, Scope, Synced};
 
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_a_peer_chooses_has_a_weight() {
+    fn all_that_a_peer_chooses_has_a_weight() {
         let stopped = Change::Stopped(StopCause::Shutdown);
         let raw = |domain, name: &str, data| {
             DomainEvent::from(RawEvent::new("s", domain, EventName::Name(name.into()), data, AT))

@@ -1,4 +1,4 @@
-//! A hypervisor whose events a test makes: it confirms every registration and answers lists.
+//! A source for tests, whose events a test makes: it confirms registrations and answers lists.
 
 use std::fmt::Debug;
 

@@ -1,4 +1,4 @@
-//! How a subscription ends.
+//! Guarantees of a cancel: how a subscription ends.
 
 use futures::{FutureExt, StreamExt};
 use tokio::time::Instant;
@@ -34,6 +34,8 @@ async fn a_subscriber_within_the_idle_time_reuses_the_connection() {
     let mut events = fake.subscribe().await.unwrap();
     crate::delivered(&mut events, &["web existing (shutoff*", "synced with *"]).await;
     tokio::time::sleep(secs(60)).await;
+    // The subscriber after 29.999 s must also stop the idle timer: 60 s later the connection is the
+    // same.
     let connects = fake.journal().into_iter().filter(|asked| *asked == Asked::Connect).count();
     assert_eq!(connects, 1);
 }
@@ -43,6 +45,7 @@ async fn dropping_either_half_cancels_and_discards_what_was_buffered() {
     let (fake, events) = synced().await;
     let (mut events, subscription) = events.split();
     fake.stop("web").unwrap();
+    // The event is in the mailbox by now, and must not be delivered.
     tokio::time::sleep(ms(1)).await;
     drop(subscription);
     assert!(events.next().await.is_none());
@@ -86,6 +89,7 @@ async fn close_returns_at_once_while_others_need_the_registration() {
 async fn close_returns_at_once_in_an_outage() {
     let (fake, events) = synced().await;
     fake.hang_registrations();
+    // A registration without an answer bounds `close` at 5 s; an outage needs no answer at all.
     let asked = Instant::now();
     events.close().await;
     assert_eq!(asked.elapsed().as_secs(), 5);
@@ -116,6 +120,7 @@ fn close_needs_no_timers_where_it_is_awaited() {
     let source = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let fake = FakeHypervisor::new();
     let events = source.block_on(fake.subscribe()).unwrap();
+    // Without `enable_time`: a timer in `close` would panic here.
     let elsewhere = tokio::runtime::Builder::new_current_thread().build().unwrap();
     elsewhere.block_on(events.close());
     assert!(fake.registered().is_empty());
@@ -136,6 +141,7 @@ async fn nothing_is_delivered_after_close() {
 async fn dropping_a_subscription_midway_leaves_nothing_registered() {
     let fake = FakeHypervisor::new();
     fake.hang_lists();
+    // Dropped before the connection, and at later points on the way to the list.
     for wait in [0, 1, 5] {
         let attempt = tokio::time::timeout(ms(wait), fake.subscribe()).await;
         assert!(attempt.is_err());
@@ -150,6 +156,7 @@ async fn dropping_the_subscription_stops_a_connection_attempt() {
     fake.hang_connects();
     let attempt = tokio::time::timeout(ms(1), fake.subscribe()).await;
     assert!(attempt.is_err());
+    // The attempt that hung would succeed now, if it were still under way.
     fake.accept();
     tokio::time::sleep(secs(60)).await;
     assert!(!fake.is_connected());

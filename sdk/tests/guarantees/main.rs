@@ -1,18 +1,19 @@
-//! The promises of the crate, each as a test whose name says it. `docs/guarantees.md` lists them.
+//! Tests of the crate's guarantees: a test's name states its guarantee, `docs/guarantees.md` lists
+//! them.
 //!
-//! They are kept by the driver for every backend, so they are tested once, on the fake hypervisor; the
-//! conformance suite of the testkit then tests the backends.
+//! They are kept by the driver for every backend, so they are tested once, on the fake hypervisor;
+//! the conformance suite of the testkit then tests the backends.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod cancelling;
 mod outages;
 mod registrations;
+mod scripted;
 mod slow_readers;
 mod streams;
 mod syncing;
 mod waits;
-mod wire;
 
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use virevent::{DomainEvent, EventSourceExt, EventStream};
 use virevent_testkit::FakeHypervisor;
 use virevent_testkit::assert::{expect_sequence, until_synced};
 
-/// A fake with a running domain, `web`, a stream of it, and the stream's beginning taken off.
+/// A fake with a running domain, `web`, and a stream of it that is synced.
 async fn synced() -> (FakeHypervisor, EventStream) {
     let fake = FakeHypervisor::new();
     fake.define("web").unwrap();

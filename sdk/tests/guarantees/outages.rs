@@ -1,4 +1,4 @@
-//! What happens when the hypervisor is out of reach, and when it is back.
+//! Guarantees of an outage: the gap, the reconnects, and what is delivered after it.
 
 use std::io;
 use std::time::Duration;
@@ -86,6 +86,7 @@ async fn a_list_that_fails_stops_nothing() {
     fake.hang_lists();
     fake.lose_connection();
     delivered(&mut events, &["disconnected from *"]).await;
+    // Longer than any deadline: a list without an answer must never count as an empty list.
     nothing_within(&mut events, secs(120)).await.unwrap();
     fake.release_lists();
     delivered(&mut events, &["synced with *"]).await;
@@ -95,6 +96,7 @@ async fn a_list_that_fails_stops_nothing() {
 async fn a_started_stopped_loop_is_right_after_outages() {
     let (fake, mut events) = synced().await;
     let mut fold = Fold::default();
+    // Only the loop over started and stopped is checked, as a service would write it.
     for round in 0..5 {
         fake.go_down();
         let name = format!("vm{round}");
@@ -132,7 +134,7 @@ async fn the_first_subscription_to_an_unreachable_source_fails() {
     assert!(!error.is_refusal(), "{error}");
     tokio::time::sleep(secs(60)).await;
     assert_eq!(fake.health().status(), Status::Idle);
-    assert_eq!(fake.journal(), [Asked::Connect], "with no subscriber it does not try again");
+    assert_eq!(fake.journal(), [Asked::Connect], "without a subscriber there is no second attempt");
     fake.accept();
     fake.subscribe().await.unwrap();
 }
@@ -176,6 +178,7 @@ async fn refusals_count_from_the_last_other_failure() {
     fake.lose_connection();
     delivered(&mut events, &["disconnected from *"]).await;
     tokio::time::sleep(secs(50)).await;
+    // An unreachable server is no refusal: the minute starts over.
     fake.refuse(unreachable());
     tokio::time::sleep(secs(10)).await;
     fake.refuse(refusal());
@@ -196,7 +199,7 @@ async fn one_refusal_among_other_failures_ends_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_keeps_trying_for_as_long_as_it_takes() {
+async fn a_source_reconnects_without_limit() {
     let (fake, mut events) = synced().await;
     fake.go_down();
     delivered(&mut events, &["disconnected from *"]).await;
@@ -206,11 +209,12 @@ async fn a_source_keeps_trying_for_as_long_as_it_takes() {
     assert!(matches!(back, DomainEvent::Synced(_)), "within the longest wait: {back}");
 }
 
-/// How long a source is out of reach that loses its connection so long after a sync that followed a
-/// long outage. Nothing is wrong with the hypervisor any more.
-async fn outage_after_so_long(healthy: Duration) -> Duration {
+/// The length of an outage that begins this long after a sync that ended a long outage. The
+/// hypervisor accepts connections again, so only the backoff counts.
+async fn outage_after_a_healthy_time(healthy: Duration) -> Duration {
     let (fake, mut events) = synced().await;
     fake.go_down();
+    // The waits have grown to their limit by then.
     tokio::time::sleep(secs(600)).await;
     fake.restore();
     delivered(&mut events, &["disconnected from *", "synced with *"]).await;
@@ -224,8 +228,8 @@ async fn outage_after_so_long(healthy: Duration) -> Duration {
 #[tokio::test(start_paused = true)]
 async fn the_backoff_starts_over_ten_seconds_after_a_sync() {
     let short = Duration::from_millis(100);
-    assert!(outage_after_so_long(secs(11)).await <= short);
-    assert!(outage_after_so_long(secs(1)).await > short, "this seed draws a longer wait");
+    assert!(outage_after_a_healthy_time(secs(11)).await <= short);
+    assert!(outage_after_a_healthy_time(secs(1)).await > short, "this seed draws a longer wait");
 }
 
 #[tokio::test(start_paused = true)]
@@ -265,6 +269,7 @@ async fn a_call_that_hangs_is_given_up_after_ten_seconds() {
 #[tokio::test(start_paused = true)]
 async fn a_half_open_peer_is_noticed_within_thirty_seconds() {
     let (fake, mut events) = synced().await;
+    // Keepalives are answered, so silence of the guests is no reason to disconnect.
     nothing_within(&mut events, secs(300)).await.unwrap();
     fake.go_silent();
     let gap = next_within(&mut events, secs(31)).await.unwrap();

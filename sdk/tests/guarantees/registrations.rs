@@ -1,4 +1,4 @@
-//! What is asked of the hypervisor on behalf of its subscribers.
+//! Guarantees of the registrations: what is requested of the hypervisor for the subscribers.
 
 use virevent::{DomainEvent, End, Error, EventSource, EventSourceExt, Kind, Kinds, Options};
 use virevent_testkit::{Asked, FakeHypervisor};

@@ -1,4 +1,4 @@
-//! What a subscriber that reads too slowly is delivered, and that nobody else suffers.
+//! Guarantees for slow readers: what they are delivered, and that no other subscriber is affected.
 
 use std::time::SystemTime;
 
@@ -42,6 +42,7 @@ async fn a_slow_reader_gets_the_exact_count_and_final_states() {
             _ => fake.create(&name).unwrap(),
         };
         happened += 1;
+        // The driver must deliver in several batches, or only one compaction would happen.
         if n % 10 == 0 {
             tokio::task::yield_now().await;
         }
@@ -74,7 +75,7 @@ async fn lagged_stands_before_the_first_kept_event() {
     delivered(&mut events, &["web[9] started *"]).await;
 }
 
-/// Fills a mailbox of four to the brim: what comes next compacts it, and two of the four are dropped.
+/// Fills a mailbox of four: the next push compacts it, which drops two of the four.
 fn fill_four(fake: &FakeHypervisor) {
     for _ in 0..2 {
         fake.stop("web").unwrap();
@@ -124,6 +125,7 @@ async fn counters_include_what_the_markers_of_a_part_displace() {
 #[tokio::test(start_paused = true)]
 async fn a_slow_reader_slows_neither_the_others_nor_the_source() {
     let (fake, mut quick) = synced().await;
+    // Never read: its mailbox overflows at each event.
     let _slow = fake.subscribe_with(Options::default().capacity(1)).await.unwrap();
     for _ in 0..100 {
         fake.suspend("web").unwrap();
@@ -134,6 +136,7 @@ async fn a_slow_reader_slows_neither_the_others_nor_the_source() {
 
 /// A transient domain starts and stops.
 fn emit_run(fake: &FakeHypervisor, number: u64) {
+    // A domain of its own: compaction must keep the end of each.
     let uuid = Uuid::from_u128(number.into());
     let domain = Domain::new("fake:", "fake", uuid, "brief", Some(1));
     for change in [Change::Started(StartCause::Booted), Change::Stopped(StopCause::Shutdown)] {
@@ -143,6 +146,7 @@ fn emit_run(fake: &FakeHypervisor, number: u64) {
 
 #[tokio::test(start_paused = true)]
 async fn a_reader_too_slow_for_the_final_states_is_reset() {
+    // Two events each: more than the capacity and the slack of 65,536 can keep.
     const DOMAINS: u64 = 140_000;
     let fake = FakeHypervisor::new();
     fake.create("web").unwrap();
@@ -171,7 +175,7 @@ async fn stale(fake: &FakeHypervisor) -> virevent::EventStream {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reset_says_what_exists_whatever_the_options() {
+async fn a_reset_delivers_existing_whatever_the_options() {
     let (fake, _others) = synced().await;
     let mut events = stale(&fake).await;
     let delivered = drain(&mut events).await;
@@ -183,10 +187,11 @@ async fn a_reset_says_what_exists_whatever_the_options() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reset_in_an_outage_says_what_exists_at_its_end() {
+async fn a_reset_in_an_outage_delivers_existing_at_its_end() {
     let (fake, _others) = synced().await;
     let mut events = stale(&fake).await;
     fake.go_down();
+    // Created in the outage: the reset at its end shows it, too.
     fake.create("db").unwrap();
     let delivered = drain(&mut events).await;
     assert_eq!(missed(&delivered[0]), 40);
@@ -222,7 +227,7 @@ async fn lagged_is_delivered_before_the_stream_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_stream_opens_with_is_kept_however_small_the_mailbox() {
+async fn a_small_mailbox_keeps_the_opening_events() {
     let fake = FakeHypervisor::new();
     for n in 0..100 {
         fake.create(&format!("vm{n}")).unwrap();
@@ -232,7 +237,7 @@ async fn what_the_stream_opens_with_is_kept_however_small_the_mailbox() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_capacity_of_none_is_an_error() {
+async fn a_capacity_of_zero_is_an_error() {
     let error = FakeHypervisor::new().subscribe_with(Options::default().capacity(0)).await;
     let error = error.unwrap_err().to_string();
     assert!(error.contains("capacity") && error.contains("1 or more"), "{error}");

@@ -1,4 +1,4 @@
-//! How a stream begins, and what it goes on to say.
+//! Guarantees of a stream: how it begins, what it delivers, how it ends.
 
 use futures::{FutureExt, StreamExt};
 use virevent::{
@@ -11,7 +11,7 @@ use virevent_testkit::assert::{nothing_within, until_synced};
 use crate::{delivered, lines, secs, synced};
 
 #[tokio::test(start_paused = true)]
-async fn a_new_stream_says_what_exists_then_synced_then_what_happens() {
+async fn a_new_stream_is_existing_then_synced_then_events() {
     let fake = FakeHypervisor::new();
     fake.define("db").unwrap();
     fake.define("web").unwrap();

@@ -1,4 +1,4 @@
-//! Register, list, merge: what is delivered of events that come while the list is under way.
+//! Guarantees of the merge: what is delivered of events that arrive before the list.
 
 use virevent::{EventSourceExt, Origin};
 use virevent_testkit::assert::{nothing_within, until_synced};
@@ -40,6 +40,7 @@ async fn an_outage_window_delivers_what_the_list_contains_once() {
     fake.hang_lists();
     fake.lose_connection();
     listing(&fake).await;
+    // Both happen after the list was requested and before it is taken.
     fake.stop("web").unwrap();
     fake.start("web").unwrap();
     tokio::time::sleep(secs(1)).await;
@@ -49,7 +50,7 @@ async fn an_outage_window_delivers_what_the_list_contains_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_what_an_outage_hid_is_inferred() {
+async fn only_changes_of_the_outage_are_inferred() {
     let (fake, mut events) = synced().await;
     fake.go_down();
     fake.create("hidden").unwrap();
@@ -85,12 +86,13 @@ async fn a_late_event_that_repeats_the_list_is_dropped_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_happens_right_after_a_sync_is_no_repetition_of_it() {
+async fn a_new_event_right_after_a_sync_is_delivered() {
     let fake = FakeHypervisor::new();
     fake.create("web").unwrap();
     fake.pm_suspend("web").unwrap();
     let mut events = fake.subscribe().await.unwrap();
     until_synced(&mut events).await.unwrap();
+    // Neither repeats the list: a wakeup changes the state, and `web` was transient.
     fake.wake_up("web").unwrap();
     fake.define("web").unwrap();
     delivered(&mut events, &["web[1] started (wakeup)", "web* defined (added)"]).await;
@@ -105,7 +107,7 @@ async fn an_event_of_an_earlier_registration_is_not_held() {
     let source = fake.clone();
     let subscribing = tokio::spawn(async move { source.subscribe().await.unwrap() });
     // It starts before the deregistration takes effect and ends before the next registration: the
-    // end is delivered to nobody.
+    // end reaches no subscriber.
     fake.create("ghost").unwrap();
     tokio::time::sleep(secs(1)).await;
     fake.single_step();

@@ -1,4 +1,4 @@
-//! Waiting for a state of a domain.
+//! Guarantees of `wait_until` and `domains`.
 
 use virevent::{EventSourceExt, State, Waited};
 use virevent_testkit::FakeHypervisor;
@@ -47,16 +47,16 @@ async fn a_wait_ends_when_the_domain_is_gone_for_good() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_ends_at_its_deadline_and_says_how_things_stand() {
+async fn a_wait_ends_at_its_deadline_with_the_last_state() {
     let (fake, _events) = synced().await;
     let waited = fake.wait_until("web", State::is_paused, secs(7)).await.unwrap();
     assert!(matches!(waited, Waited::TimedOut(Some(state)) if state.is_running()), "{waited:?}");
-    let waited = fake.wait_until("nobody", State::is_paused, secs(7)).await.unwrap();
+    let waited = fake.wait_until("missing", State::is_paused, secs(7)).await.unwrap();
     assert!(matches!(waited, Waited::TimedOut(None)), "{waited:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn domains_says_what_there_is() {
+async fn domains_lists_every_domain_and_its_state() {
     let fake = FakeHypervisor::new();
     fake.define("db").unwrap();
     fake.create("web").unwrap();

@@ -1,38 +1,40 @@
-//! The driver against a model: a hypervisor in memory that answers, stalls, cuts and changes at random,
-//! subscribers that come, read, lag and go, and after each storm the question whether every one of them
-//! believes what is true.
+//! The model check: random operations and faults on a hypervisor in memory, with subscribers that
+//! come, read, lag and leave. At the end every subscriber's table must equal the hypervisor's.
 //!
-//! - What a subscriber folded from its events equals the truth once all is quiet.
-//! - No impossible story: no stop without a start, no second start without a stop between, nothing of a
-//!   domain that is gone ([`story`]).
-//! - A slow subscriber got or missed exactly what its fast twin got.
-//! - What is registered is the union of what subscribers want; nothing comes after a stream was dropped.
-//! - `counters().corrected` is 0 where nothing changed in silence.
+//! - The table that a subscriber folds from its events equals the hypervisor's once it is synced.
+//! - No impossible history: no stop without a start, no second start without a stop between,
+//!   nothing of a domain that is gone ([`history`]).
+//! - A slow subscriber gets or misses exactly as many events as the fast one of its pair gets.
+//! - What is registered is the union of what subscribers want; nothing is delivered after a
+//!   stream was dropped.
+//! - `counters().corrected` is 0 where nothing changed without an event.
 //!
 //! ```text
 //! VIREVENT_MODEL_CASES=100000 cargo test --release -p virevent --test model
 //! VIREVENT_MODEL_SCRIPT=failed.txt cargo test -p virevent --test model replay
 //! ```
 //!
-//! A failure prints its steps, one a line, with the variant in front: that is a script.
+//! A failure prints its steps, one a line, behind a line with the variant: this text is a script.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod history;
 mod run;
 mod server;
 mod steps;
-mod story;
 
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
 use crate::run::{Variant, play};
 use crate::steps::{Step, script};
 
-/// In CI, for each variant; a hundred thousand by command.
+/// The number of cases for each variant in CI. VIREVENT_MODEL_CASES sets another.
 const CASES: u32 = 600;
 
 fn check(variant: Variant) {
     let cases = std::env::var("VIREVENT_MODEL_CASES").ok().and_then(|cases| cases.parse().ok());
+    // No file of failures: a failure is printed as a script, which outlives changes of the
+    // strategy.
     let config =
         Config { cases: cases.unwrap_or(CASES), failure_persistence: None, ..Config::default() };
     let steps = proptest::collection::vec(Step::any(variant), 1..70);

@@ -1,4 +1,4 @@
-//! What may happen, and its form as text.
+//! The steps of a script, and their text form.
 
 use std::str::FromStr;
 
@@ -7,40 +7,41 @@ use proptest::sample::select;
 
 use crate::run::Variant;
 
-/// One thing that happens. What cannot happen as things are, does not.
+/// One step. A step that is impossible in the present state does nothing, so that any sequence of
+/// steps is a script, and shrinking needs no care.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Step {
-    /// Something happens to a domain.
-    Domain(Deed, u8),
-    /// The server confirms the registration that it was asked for first.
+    /// An operation on a domain.
+    Domain(Operation, u8),
+    /// The server confirms the oldest registration.
     Confirm,
-    /// The server takes the list, or looks at the domain, that it was asked for.
+    /// The server takes the list, or reads the domain, that was requested.
     Take,
     /// The server sends what it took.
     Reply,
-    /// The server sends the events that it held back.
+    /// The server sends the events that are still in flight.
     Flush,
-    /// The server does all of this, until there is nothing left to do.
+    /// The server does all of the above until nothing is left.
     Serve,
-    /// The connection breaks.
+    /// The connection is lost.
     Cut,
-    /// The server restarts: the connection breaks, and ids of runs are used again.
+    /// The server restarts: the connection is lost, and ids of runs are used again.
     Restart,
-    /// Connections are refused from now on, or accepted again.
+    /// The server refuses connections from now on, or accepts them again.
     Refuse,
     Accept,
-    /// The driver runs, and time passes: so many milliseconds.
+    /// The driver runs for this many milliseconds.
     Wait(u32),
-    Subscribe(Sort),
-    /// A subscriber reads what there is.
+    Subscribe(SubscriberKind),
+    /// A subscriber reads all that is buffered.
     Read(u8),
-    /// A subscriber goes.
+    /// A subscriber drops its stream.
     Drop(u8),
 }
 
-/// What happens to a domain.
+/// An operation on a domain.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Deed {
+pub(crate) enum Operation {
     Define,
     Undefine,
     Rename,
@@ -55,12 +56,12 @@ pub(crate) enum Deed {
     Destroy,
     Crash,
     Reboot,
-    /// A start that takes its time: listed as paused (starting up) until it is through.
+    /// A slow start: listed as paused (starting up) until it is complete.
     BeginStart,
     EndStart,
-    /// A guest migrates in: it is there, paused (migration), until the end of its start.
+    /// A guest migrates in: it is listed as paused (migration) until its start is complete.
     Arrive,
-    /// In silence: a start fails at its end, a run ends, a run pauses, a definition goes.
+    /// Without an event: a start fails, a run ends, pauses or begins, a definition is removed.
     FailStart,
     SilentStop,
     SilentPause,
@@ -68,69 +69,78 @@ pub(crate) enum Deed {
     SilentUndefine,
 }
 
-/// What a subscriber wants, and how.
+/// The filter of a subscriber, and how it reads.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Sort {
-    /// Everything, read at once.
+pub(crate) enum SubscriberKind {
+    /// All events, read after each step.
     Fast,
-    /// Everything, in a mailbox of four.
+    /// All events, in a mailbox of four, read by its own steps.
     Slow,
-    /// Everything, but it waits where others fail.
+    /// All events, with `wait`: its stream opens in an outage.
     Patient,
     Lifecycle,
     Reboots,
-    /// One domain.
+    /// The events of one domain.
     One,
-    /// Without what exists.
+    /// All events without `Existing`.
     Changes,
 }
 
-const DEEDS: [Deed; 17] = [
-    Deed::Arrive,
-    Deed::Define,
-    Deed::Undefine,
-    Deed::Rename,
-    Deed::Start,
-    Deed::StartPaused,
-    Deed::Create,
-    Deed::Suspend,
-    Deed::Resume,
-    Deed::Sleep,
-    Deed::Wake,
-    Deed::Stop,
-    Deed::Destroy,
-    Deed::Crash,
-    Deed::Reboot,
-    Deed::BeginStart,
-    Deed::EndStart,
+const OPERATIONS: [Operation; 17] = [
+    Operation::Arrive,
+    Operation::Define,
+    Operation::Undefine,
+    Operation::Rename,
+    Operation::Start,
+    Operation::StartPaused,
+    Operation::Create,
+    Operation::Suspend,
+    Operation::Resume,
+    Operation::Sleep,
+    Operation::Wake,
+    Operation::Stop,
+    Operation::Destroy,
+    Operation::Crash,
+    Operation::Reboot,
+    Operation::BeginStart,
+    Operation::EndStart,
 ];
 
-const SILENT: [Deed; 5] =
-    [Deed::FailStart, Deed::SilentStop, Deed::SilentPause, Deed::SilentStart, Deed::SilentUndefine];
-
-const SORTS: [Sort; 7] = [
-    Sort::Fast,
-    Sort::Slow,
-    Sort::Patient,
-    Sort::Lifecycle,
-    Sort::Reboots,
-    Sort::One,
-    Sort::Changes,
+const SILENT: [Operation; 5] = [
+    Operation::FailStart,
+    Operation::SilentStop,
+    Operation::SilentPause,
+    Operation::SilentStart,
+    Operation::SilentUndefine,
 ];
 
-/// As many domains as tell all stories.
+const SUBSCRIBER_KINDS: [SubscriberKind; 7] = [
+    SubscriberKind::Fast,
+    SubscriberKind::Slow,
+    SubscriberKind::Patient,
+    SubscriberKind::Lifecycle,
+    SubscriberKind::Reboots,
+    SubscriberKind::One,
+    SubscriberKind::Changes,
+];
+
+/// Three: two that share a uuid on two hosts, and one beside them.
 pub(crate) const DOMAINS: u8 = 3;
 
 impl Step {
     pub(crate) fn any(variant: Variant) -> impl Strategy<Value = Self> {
-        // A reboot may give a run a new id: after a silent change it would pass for that.
-        let deeds = DEEDS.into_iter().filter(|deed| !variant.silent || *deed != Deed::Reboot);
+        // A reboot may give a run a new id (LXC): after a silent restart it would pass for that.
+        let operations = OPERATIONS
+            .into_iter()
+            .filter(|operation| !variant.silent || *operation != Operation::Reboot);
         let silent = SILENT.into_iter().filter(|_| variant.silent);
-        let deeds: Vec<Deed> = deeds.chain(silent).collect();
-        // Longer than a call may take, or a keepalive, now and then.
+        let operations: Vec<Operation> = operations.chain(silent).collect();
+        // 11 s is longer than the call timeout; the shorter waits let replies and events overlap.
         let waits = select(vec![0, 1, 20, 3_000, 11_000]);
+        let on_domain = (select(operations), 0..DOMAINS)
+            .prop_map(|(operation, domain)| Self::Domain(operation, domain));
         prop_oneof![
-            12 => (select(deeds), 0..DOMAINS).prop_map(|(deed, domain)| Self::Domain(deed, domain)),
+            12 => on_domain,
             2 => Just(Self::Confirm),
             2 => Just(Self::Take),
             2 => Just(Self::Reply),
@@ -140,14 +150,14 @@ impl Step {
             1 => Just(Self::Restart),
             1 => select(vec![Self::Refuse, Self::Accept, Self::Accept]),
             4 => waits.prop_map(Self::Wait),
-            2 => select(SORTS.to_vec()).prop_map(Self::Subscribe),
+            2 => select(SUBSCRIBER_KINDS.to_vec()).prop_map(Self::Subscribe),
             2 => (0..6_u8).prop_map(Self::Read),
             1 => (0..6_u8).prop_map(Self::Drop),
         ]
     }
 }
 
-/// The steps as text, one a line.
+/// The script's text: the variant, then a step a line.
 pub(crate) fn script(variant: Variant, steps: &[Step]) -> String {
     let Variant { verify, silent, level, lacking } = variant;
     let head = format!("variant {verify} {silent} {level} {lacking}");
@@ -155,12 +165,17 @@ pub(crate) fn script(variant: Variant, steps: &[Step]) -> String {
     std::iter::once(head).chain(lines).collect::<Vec<_>>().join("\n")
 }
 
-/// Reads such a text. What is wrong with it is a panic: it is a test's.
+/// Reads a script.
+///
+/// # Panics
+/// The text is no script.
 pub(crate) fn read(text: &str) -> (Variant, Vec<Step>) {
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let head: Vec<bool> =
         lines.next().unwrap().split(' ').skip(1).map(|word| word.parse().unwrap()).collect();
-    let [verify, silent, level, lacking] = head[..] else { panic!("four words after variant") };
+    let [verify, silent, level, lacking] = head[..] else {
+        panic!("expected four booleans after variant")
+    };
     let variant = Variant { verify, silent, level, lacking };
     (variant, lines.map(|line| line.parse().unwrap()).collect())
 }
@@ -185,16 +200,17 @@ impl FromStr for Step {
         ];
         Ok(match name {
             "Domain" => {
-                let mut deeds = DEEDS.into_iter().chain(SILENT);
-                let deed = deeds.find(|deed| format!("{deed:?}") == words[0]);
-                Self::Domain(deed.ok_or_else(|| line.to_owned())?, number(1)? as u8)
+                let mut operations = OPERATIONS.into_iter().chain(SILENT);
+                let operation = operations.find(|operation| format!("{operation:?}") == words[0]);
+                Self::Domain(operation.ok_or_else(|| line.to_owned())?, number(1)? as u8)
             }
             "Wait" => Self::Wait(number(0)?),
             "Read" => Self::Read(number(0)? as u8),
             "Drop" => Self::Drop(number(0)? as u8),
             "Subscribe" => {
-                let sort = SORTS.into_iter().find(|sort| format!("{sort:?}") == words[0]);
-                Self::Subscribe(sort.ok_or_else(|| line.to_owned())?)
+                let kind =
+                    SUBSCRIBER_KINDS.into_iter().find(|kind| format!("{kind:?}") == words[0]);
+                Self::Subscribe(kind.ok_or_else(|| line.to_owned())?)
             }
             _ => {
                 let step = plain.into_iter().find(|step| format!("{step:?}") == name);

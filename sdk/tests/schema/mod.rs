@@ -1,5 +1,6 @@
-//! As much of JSON Schema as `docs/domain-event.schema.json` uses. A keyword that is not here is a
-//! failure, so that nothing in the schema goes unchecked.
+//! A validator of JSON Schema, as far as `docs/domain-event.schema.json` needs it.
+//!
+//! A keyword that it does not know is a failure, so that nothing in the schema goes unchecked.
 
 use serde_json::Value;
 

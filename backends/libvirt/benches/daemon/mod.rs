@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
 
 use virevent::Uuid;
 use virevent_libvirt::wire::{
@@ -56,7 +55,7 @@ fn domain(name: &str, number: u128) -> Domain<'_> {
 }
 
 /// Serves a client until it has asked for the list of domains.
-pub(crate) fn answer_until_listed(mut socket: &UnixStream) {
+pub(crate) fn answer_until_listed(mut socket: impl Read + Write) {
     let names: Vec<String> = (0..DOMAINS).map(name).collect();
     let domains: Vec<Domain<'_>> =
         (0..).zip(&names).map(|(number, name)| domain(name, number)).collect();
@@ -91,5 +90,6 @@ pub(crate) fn answer_until_listed(mut socket: &UnixStream) {
             });
         }
         socket.write_all(&replies).unwrap();
+        socket.flush().unwrap();
     }
 }

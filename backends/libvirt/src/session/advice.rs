@@ -7,13 +7,20 @@ use std::path::Path;
 use virevent::Error;
 use virevent_transport::Endpoint;
 
-use crate::uri::LibvirtUri;
+use crate::uri::{LibvirtUri, Transport};
 use crate::wire::procs;
 
 /// The error for an endpoint that cannot be connected to.
 pub(super) fn unreachable(uri: &LibvirtUri, endpoint: &Endpoint, error: io::Error) -> Error {
     let reason = match endpoint {
         Endpoint::Unix(path) => unix_advice(error.kind(), path, uri.means_session_daemon()),
+        Endpoint::Tcp(..)
+            if error.kind() == io::ErrorKind::ConnectionRefused
+                && matches!(uri.transport, Transport::Tls { .. }) =>
+        {
+            "no process listens there: start libvirtd with --listen and listen_tls = 1, or \
+             libvirtd-tls.socket or virtproxyd-tls.socket"
+        }
         Endpoint::Tcp(..) if error.kind() == io::ErrorKind::ConnectionRefused => {
             "no process listens there: start libvirtd with --listen and listen_tcp = 1, or \
              libvirtd-tcp.socket or virtproxyd-tcp.socket"

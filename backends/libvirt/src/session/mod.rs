@@ -8,13 +8,15 @@
 //! answered.
 
 mod advice;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 use virevent::driver::{self, Batch, Connect, Interest};
 use virevent::{Domain, Error, Kinds};
 use virevent_transport::{ConnectError, Endpoint, Socket, deadline_after};
@@ -22,6 +24,8 @@ use virevent_transport::{ConnectError, Endpoint, Socket, deadline_after};
 use crate::client::{Client, malformed};
 use crate::endpoint::{Environment, endpoint};
 use crate::uri::LibvirtUri;
+#[cfg(feature = "tls")]
+use crate::uri::Transport;
 use crate::wire::xdr::{Malformed, Reader, Writer};
 use crate::wire::{Frames, Open, code, procs};
 
@@ -50,20 +54,37 @@ impl Connect for Opener {
             .map_err(|reason| Error::invalid_uri(self.uri.shown.clone(), reason))?;
         // The driver has a deadline as well, but its error cannot name the call without a reply.
         let deadline = deadline_after(self.timeout);
-        let timed_out = |call| Error::timeout(call, self.timeout);
-        let socket = match Socket::connect(&endpoint, deadline).await {
-            Ok(socket) => socket,
-            Err(ConnectError::TimedOut) => return Err(timed_out("the connection attempt")),
-            Err(ConnectError::Io(error)) => {
-                return Err(advice::unreachable(&self.uri, &endpoint, error));
-            }
-        };
+        let socket = self.socket(&endpoint, deadline).await?;
         let mut session = Session::new(socket, endpoint);
         match timeout_at(deadline, session.handshake(&self.uri.name, self.read_only)).await {
             Ok(Ok(())) => Ok(session),
             Ok(Err(error)) => Err(session.with_endpoint(error)),
-            Err(_) => Err(timed_out(advice::unanswered(session.client.calls.oldest_procedure()))),
+            Err(_) => {
+                Err(self.timed_out(advice::unanswered(session.client.calls.oldest_procedure())))
+            }
         }
+    }
+}
+
+impl Opener {
+    /// Connects, and for TLS does its handshake.
+    async fn socket(&self, endpoint: &Endpoint, deadline: Instant) -> Result<Socket, Error> {
+        #[cfg(feature = "tls")]
+        if let Transport::Tls { host, port, params } = &self.uri.transport {
+            return self.tls_socket(endpoint, (host, *port), params, deadline).await;
+        }
+        Socket::connect(endpoint, deadline).await.map_err(|error| self.unconnected(endpoint, error))
+    }
+
+    fn unconnected(&self, endpoint: &Endpoint, error: ConnectError) -> Error {
+        match error {
+            ConnectError::TimedOut => self.timed_out("the connection attempt"),
+            ConnectError::Io(error) => advice::unreachable(&self.uri, endpoint, error),
+        }
+    }
+
+    fn timed_out(&self, call: &'static str) -> Error {
+        Error::timeout(call, self.timeout)
     }
 }
 

@@ -14,6 +14,9 @@ mod params;
 /// The port of plain TCP.
 const TCP_PORT: u16 = 16509;
 
+/// The port of TLS.
+const TLS_PORT: u16 = 16514;
+
 /// A parsed libvirt URI.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LibvirtUri {
@@ -34,6 +37,16 @@ pub(crate) struct LibvirtUri {
 pub(crate) enum Transport {
     Unix { socket: Option<String>, mode: Mode },
     Tcp { host: String, port: u16 },
+    Tls { host: String, port: u16, params: TlsParams },
+}
+
+/// What the URI says of TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TlsParams {
+    /// The directory of the certificates, instead of libvirt's own places.
+    pub(crate) pkipath: Option<String>,
+    /// Whether any server is trusted, whatever its certificate says.
+    pub(crate) no_verify: bool,
 }
 
 /// Which daemon's socket to take when the URI names none.
@@ -64,7 +77,7 @@ impl LibvirtUri {
 
     /// Whether it leads to another host.
     pub(crate) fn is_remote(&self) -> bool {
-        matches!(self.transport, Transport::Tcp { .. })
+        matches!(self.transport, Transport::Tcp { .. } | Transport::Tls { .. })
     }
 }
 
@@ -94,7 +107,7 @@ fn parse(text: &str, shown: &str) -> Result<LibvirtUri, String> {
     }
     let (host, port) = host_and_port(authority)?;
     let transport = supported_transport(transport.as_deref(), host, driver)?;
-    if port.is_some() && host.is_empty() {
+    if port.is_some() && host.is_empty() && transport != "tls" {
         return Err(format!("a port needs a host: {driver}+tcp://HOST:PORT/..."));
     }
     if path == "/embed" {
@@ -103,7 +116,11 @@ fn parse(text: &str, shown: &str) -> Result<LibvirtUri, String> {
             .into());
     }
 
-    let Params { name, socket, mode, others } = Params::parse(&query[query.len().min(1)..])?;
+    let params = Params::parse(&query[query.len().min(1)..])?;
+    let Params { name, socket, mode, tls, only_tls, others } = params;
+    if let Some(name) = only_tls.filter(|_| transport != "tls") {
+        return Err(format!("{name}= is for the transport tls: leave it out"));
+    }
     let transport = match transport {
         "unix" => Transport::Unix { socket, mode: mode.unwrap_or(Mode::Auto) },
         _ => {
@@ -114,8 +131,16 @@ fn parse(text: &str, shown: &str) -> Result<LibvirtUri, String> {
                 return Err("mode=direct is for the transport unix: leave it out".into());
             }
             // libvirt takes port 0 for the default, too.
-            let port = port.filter(|port| *port != 0).unwrap_or(TCP_PORT);
-            Transport::Tcp { host: host.into(), port }
+            let port = port.filter(|port| *port != 0);
+            match transport {
+                "tls" => {
+                    // As libvirt's client has it.
+                    let host = if host.is_empty() { "localhost" } else { host };
+                    let port = port.unwrap_or(TLS_PORT);
+                    Transport::Tls { host: host.into(), port, params: tls }
+                }
+                _ => Transport::Tcp { host: host.into(), port: port.unwrap_or(TCP_PORT) },
+            }
         }
     };
     // libvirt's client sends the rest as it was written: in order, escapes untouched.
@@ -149,18 +174,27 @@ fn supported_transport(
         }
         Some("tcp") => Ok("tcp"),
         // A host without a transport means TLS.
+        Some("tls") | None if cfg!(feature = "tls") => Ok("tls"),
         None => Err(format!(
-            "a host without a transport means tls, which this version does not support: use \
-             {driver}+tcp://{host}/... in a network that you trust, or tunnel the host's socket \
-             and use {driver}+unix:///...?socket=PATH"
+            "a host without a transport means tls, and {}, or use {driver}+tcp://{host}/... in a \
+             network that you trust",
+            without("tls")
         )),
-        Some(name @ ("tls" | "ssh" | "libssh" | "libssh2" | "ext")) => Err(format!(
-            "this version does not support the transport {name}: use {driver}+tcp://HOST/... in a \
-             network that you trust, or tunnel the host's socket and use \
-             {driver}+unix:///...?socket=PATH"
+        Some("tls") => Err(without("tls")),
+        Some(name @ ("ssh" | "libssh" | "libssh2" | "ext")) => Err(format!(
+            "this version does not support the transport {name}: use {driver}+tls://HOST/..., or \
+             tunnel the host's socket and use {driver}+unix:///...?socket=PATH"
         )),
-        Some(name) => Err(format!("there is no transport {name:?}: use unix or tcp")),
+        Some(name) => Err(format!("there is no transport {name:?}: use unix, tcp or tls")),
     }
+}
+
+/// What to do about a transport that was left out of this build.
+fn without(feature: &str) -> String {
+    format!(
+        "this build has no {feature}: build it with the feature {feature:?}, which \
+         virevent-backends and virevent-libvirt have"
+    )
 }
 
 fn host_and_port(authority: &str) -> Result<(&str, Option<u16>), String> {
@@ -244,8 +278,6 @@ mod tests {
             ("+unix:///system", "no driver"),
             ("qemu:system", "slashes"),
             ("qemu:///sys tem", "space"),
-            ("qemu://host/system", "tls"),
-            ("qemu+tls://host/system", "tls"),
             ("qemu+ssh://host/system", "ssh"),
             ("qemu+libssh2://host/system", "libssh2"),
             ("qemu+libssh://host/system", "libssh"),
@@ -253,12 +285,15 @@ mod tests {
             ("qemu+udp://host/system", "udp"),
             ("qemu+unix://host/system", "host"),
             ("qemu+tcp:///system", "needs a host"),
-            ("qemu://:123/system", "needs a host"),
+            ("qemu+tcp://:123/system", "needs a host"),
             ("qemu+tcp://host:99999/system", "99999"),
             ("qemu+tcp://::1/system", "brackets"),
             ("qemu+tcp://[::1/system", "bracket"),
             ("qemu+tcp://host/system?mode=direct", "mode="),
             ("qemu+tcp://host/system?socket=/s", "socket="),
+            ("qemu+tcp://host/system?pkipath=/s", "pkipath= is for the transport tls"),
+            ("qemu+tcp://host/system?no_verify=0", "no_verify= is for the transport tls"),
+            ("qemu+unix:///system?no_sanity=1", "no_sanity= is for the transport tls"),
             ("qemu:///system?mode=fast", "fast"),
             ("qemu:///system?socket=", "socket="),
             ("qemu:///system?socket=%zz", "%zz"),
@@ -277,9 +312,60 @@ mod tests {
     fn a_password_is_never_shown() {
         let uri = LibvirtUri::parse("test+tcp://fred:s3cr3t@host/default").unwrap();
         assert_eq!(uri.shown, "test+tcp://fred:***@host/default");
-        let error = LibvirtUri::parse("test+tls://fred:s3:cr3t@host:1/default").unwrap_err();
+        let error = LibvirtUri::parse("test+udp://fred:s3:cr3t@host:1/default").unwrap_err();
         assert!(
             !error.to_string().contains("cr3t") && error.to_string().contains("fred:***@host:1")
         );
+    }
+
+    #[test]
+    #[cfg(feature = "tls")]
+    fn a_host_without_a_transport_means_tls() {
+        let tls = |host: &str, port| {
+            let host = host.into();
+            Transport::Tls { host, port, params: TlsParams::default() }
+        };
+        let table = [
+            ("qemu://host/system", tls("host", 16514)),
+            ("qemu+tls://host/system", tls("host", 16514)),
+            ("qemu+TLS://u@host:0/system", tls("host", 16514)),
+            ("qemu+tls://[::1]:123/system?no_verify=0&no_sanity=1", tls("::1", 123)),
+            ("qemu+tls:///system", tls("localhost", 16514)),
+        ];
+        for (text, transport) in table {
+            let uri = LibvirtUri::parse(text).unwrap();
+            assert_eq!((uri.transport, &*uri.name), (transport, "qemu:///system"), "{text}");
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "tls")]
+    fn the_parameters_of_tls_have_libvirts_meaning() {
+        let uri = LibvirtUri::parse("qemu://host/system?pkipath=/a%20b&no_verify=2&x=1").unwrap();
+        let params = TlsParams { pkipath: Some("/a b".into()), no_verify: true };
+        assert_eq!(uri.transport, Transport::Tls { host: "host".into(), port: 16514, params });
+        assert_eq!(uri.name, "qemu:///system?x=1");
+        let table = [
+            ("no_verify=maybe", "no_verify= is 0 or 1"),
+            ("no_sanity=", "no_sanity= is 0 or 1"),
+            ("pkipath=pki", "absolute path"),
+            ("pkipath=", "absolute path"),
+            ("tls_priority=NORMAL", "tls_priority= chooses"),
+            ("socket=/s", "socket="),
+            ("mode=direct", "mode="),
+        ];
+        for (param, expected) in table {
+            let error = LibvirtUri::parse(&format!("qemu://host/system?{param}")).unwrap_err();
+            assert!(error.to_string().contains(expected), "{param}: {error}");
+        }
+    }
+
+    #[test]
+    #[cfg(not(feature = "tls"))]
+    fn without_its_feature_tls_is_refused_with_the_feature() {
+        for text in ["qemu://host/system", "qemu+tls://host/system"] {
+            let error = LibvirtUri::parse(text).unwrap_err().to_string();
+            assert!(error.contains("the feature \"tls\""), "{error}");
+        }
     }
 }

@@ -8,19 +8,15 @@
 
 use virevent_transport::uri::percent_decode;
 
-use super::Mode;
+use super::{Mode, TlsParams};
 
 /// Parameters of libvirt's client that this backend does not support, and what they are for.
-const UNSUPPORTED: [(&str, &str); 13] = [
+const UNSUPPORTED: [(&str, &str); 9] = [
     ("netcat", "the transport ssh"),
     ("proxy", "the transport ssh"),
     ("command", "the transports ssh and ext"),
     ("keyfile", "the transport ssh"),
-    ("no_verify", "the transports ssh and tls"),
-    ("no_sanity", "the transport tls"),
     ("no_tty", "the transport ssh"),
-    ("pkipath", "the transport tls"),
-    ("tls_priority", "the transport tls"),
     ("known_hosts", "the transport ssh"),
     ("known_hosts_verify", "the transport ssh"),
     ("sshauth", "the transport ssh"),
@@ -28,7 +24,11 @@ const UNSUPPORTED: [(&str, &str); 13] = [
 ];
 
 /// The parameters that this backend supports.
-const SUPPORTED: [&str; 3] = ["name", "socket", "mode"];
+const SUPPORTED: [&str; 7] =
+    ["name", "socket", "mode", "pkipath", "no_verify", "no_sanity", "tls_priority"];
+
+const TLS_PRIORITY: &str = "tls_priority= chooses among the ciphers of GnuTLS, which this client \
+     does not use: leave it out; TLS 1.3 and 1.2 are used, with the ciphers that are safe today";
 
 /// The parsed parameters.
 #[derive(Default)]
@@ -36,6 +36,9 @@ pub(super) struct Params {
     pub(super) name: Option<String>,
     pub(super) socket: Option<String>,
     pub(super) mode: Option<Mode>,
+    pub(super) tls: TlsParams,
+    /// The first parameter that only the transport tls has.
+    pub(super) only_tls: Option<&'static str>,
     /// Those for the daemon, as they were written.
     pub(super) others: Vec<String>,
 }
@@ -54,6 +57,18 @@ impl Params {
                     path => params.socket = Some(path),
                 },
                 "mode" => params.mode = Some(mode(value)?),
+                "pkipath" => params.pki_path(decoded(value)?)?,
+                "no_verify" => {
+                    params.only_tls.get_or_insert("no_verify");
+                    params.tls.no_verify = is_set("no_verify", value)?;
+                }
+                // libvirt's client would not check its own certificates before it connects. This
+                // one never does: the server's verdict is the one that counts.
+                "no_sanity" => {
+                    params.only_tls.get_or_insert("no_sanity");
+                    is_set("no_sanity", value)?;
+                }
+                "tls_priority" => return Err(TLS_PRIORITY.into()),
                 key => {
                     refuse_unsupported(key)?;
                     refuse_typo(key)?;
@@ -62,6 +77,24 @@ impl Params {
             }
         }
         Ok(params)
+    }
+
+    fn pki_path(&mut self, path: String) -> Result<(), String> {
+        self.only_tls.get_or_insert("pkipath");
+        // The working directory of a service is not what its user thinks of.
+        if !path.starts_with('/') {
+            return Err("pkipath= needs the absolute path of a directory".into());
+        }
+        self.tls.pkipath = Some(path);
+        Ok(())
+    }
+}
+
+/// A number that libvirt takes for a switch: 0 is off.
+fn is_set(name: &str, value: &str) -> Result<bool, String> {
+    match value.parse::<i32>() {
+        Ok(number) => Ok(number != 0),
+        Err(_) => Err(format!("{name}= is 0 or 1, not {value:?}")),
     }
 }
 

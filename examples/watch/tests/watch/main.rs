@@ -6,6 +6,8 @@ mod directory;
 mod libvirtd;
 mod qemu;
 mod run;
+#[cfg(feature = "test-tls")]
+mod tls;
 mod xenstored;
 
 use std::io::Write;

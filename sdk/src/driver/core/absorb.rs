@@ -1,4 +1,4 @@
-//! Takes in what a read of the session brought: events, answers, parts that come and go.
+//! The intake of a read: events, answers, and parts of the source that are lost or restored.
 
 use tokio::time::Instant;
 
@@ -10,7 +10,7 @@ use crate::driver::session::Session;
 use crate::{Domain, DomainEvent, Error, Fault, Origin, Scope};
 
 impl Core {
-    /// Takes in what the session read.
+    /// Processes what the session read.
     ///
     /// # Errors
     /// The server exceeds a bound, refuses the first list, or reports no lifecycle events.
@@ -19,7 +19,9 @@ impl Core {
         session: &mut S,
         now: Instant,
     ) -> Result<(), Error> {
+        // Taken out while `self` is borrowed and put back empty: its memory serves every read.
         let mut events = std::mem::take(&mut self.batch.events);
+        // Nearly every read brings events only: one pass over the roster, one delivery.
         if self.batch.controls.is_empty() {
             self.observe(&mut events, now);
             self.deliver(&mut events);
@@ -30,10 +32,11 @@ impl Core {
         events.clear();
         self.batch.events = events;
         self.batch.clear();
+        // Only now, so that what was read before the limit is delivered before the streams end.
         self.roster.check_bounds()
     }
 
-    /// Takes in a read that brought more than events: the order of events and answers counts.
+    /// Processes a read that brought more than events: the order of events and answers counts.
     fn absorb_controls<S: Session>(
         &mut self,
         session: &mut S,
@@ -43,12 +46,15 @@ impl Core {
     ) -> Result<(), Error> {
         let mut due = Vec::new();
         let mut done = 0;
+        // An answer counts from its place among the events: a list contains what stands before it,
+        // and a registration brings what stands behind it.
         for (at, control) in controls {
             let mut before: Vec<_> = events.drain(..at - done).collect();
             done = at;
             self.observe(&mut before, now);
             due.append(&mut before);
             match control {
+                // No delivery for each: a scan of all domains is one read with hundreds of levels.
                 Control::Level(domain, level) => self.level(domain, level, &mut due),
                 control => {
                     self.deliver(&mut due);
@@ -67,6 +73,8 @@ impl Core {
         if events.is_empty() {
             return;
         }
+        // The list that is awaited may contain these events or not. Only the merge can tell, so
+        // they wait for it.
         if !self.stage.delivers() {
             if self.is_wanted() {
                 events.drain(..).for_each(|event| self.buffer.event(event));
@@ -83,6 +91,7 @@ impl Core {
         let mut before = Inference::new(Origin::Inferred, self.batch.received());
         let verifier = &mut self.verifier;
         observe_all(&mut self.roster, events, &mut before, |key, event, trust| {
+            // Costs a map insert an event, and only a reply that is still to come can be misread.
             if verifier.is_busy() {
                 verifier.touch(key);
             }
@@ -94,8 +103,8 @@ impl Core {
         });
     }
 
-    /// An event came after the last subscriber left, and is dropped. A list that was requested before, and the
-    /// buffer, may lack it.
+    /// An event came after the last subscriber left, and is dropped. A list that was requested
+    /// before, and the buffer, may lack it.
     fn miss(&mut self) {
         self.buffer.clear();
         self.calls.is_stale = true;
@@ -154,6 +163,8 @@ impl Core {
         if scope.is_source() {
             return self.all_lost(session, scope, &fault);
         }
+        // Before the list no stream believes anything of this part: the markers behind `Synced`
+        // name it.
         if self.is_synced() {
             self.facts.add(|facts| &facts.gaps, 1);
             let missed = self.fanout.disconnected(&scope, &fault);
@@ -169,10 +180,12 @@ impl Core {
         let is_news = is_unknown || (self.is_synced() && self.scopes.whole().is_none());
         self.scopes.insert(scope, fault.clone());
         self.publish_scopes();
+        // Before `answer_in_outage`, which adds streams that get a gap of their own.
         if is_news {
             self.begin_outage(fault.clone());
         }
-        // A list of now would say that no domain exists. It is requested when the source is reachable again.
+        // A list of now would say that no domain exists. It is requested when the source is
+        // reachable again. A reply that comes all the same has a tag that no call waits for.
         self.calls.blocking = None;
         self.calls.list_since = None;
         if self.stage == Stage::Overdue {
@@ -190,7 +203,8 @@ impl Core {
         self.scopes.remove(scope);
         self.publish_scopes();
         if scope.is_source() {
-            // Subscribers that came during the outage do not know the domains yet, so a list is needed.
+            // Subscribers that came during the outage do not know the domains yet, so a list is
+            // needed.
             self.roster.is_whole = false;
             if self.stage != Stage::Idle {
                 self.enter(Stage::Syncing);
@@ -218,6 +232,7 @@ impl Core {
         // The session did not see when it happened if the domain was unreachable.
         let origin =
             if self.scopes.contains(&domain) { Origin::Inferred } else { Origin::Observed };
+        // As for an event: a reply that was sent before this level says nothing about it.
         if self.verifier.is_busy() {
             self.verifier.touch(self.roster.key(&domain));
         }

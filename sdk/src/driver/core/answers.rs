@@ -1,4 +1,4 @@
-//! Takes in the session's answers: registrations, lists, looks at single domains.
+//! The session's answers: registrations, lists, looks at single domains.
 
 use std::time::SystemTime;
 
@@ -33,6 +33,8 @@ impl Core {
             // The driver learns of domains by it.
             return Err(self.unsupported(Kind::Lifecycle));
         }
+        // Only what the server has: otherwise `steer` would find the registration incomplete and
+        // request the refused kinds for ever.
         refused.iter().for_each(|kind| interest.kinds.remove(kind));
         self.calls.registered = interest;
         if !refused.is_empty() {
@@ -49,6 +51,8 @@ impl Core {
 
     /// The server lacks these kinds: a subscription that named one of them fails.
     fn refuse(&mut self, refused: &Kinds) {
+        // Subscriptions without a filter of kinds ask for what the capabilities name, so these
+        // change first.
         self.facts.change_capabilities(|capabilities| {
             for kind in refused.iter() {
                 capabilities.lacking.insert(kind.clone());
@@ -64,6 +68,7 @@ impl Core {
             }
         }
         let subscribers = &self.fanout.subscribers;
+        // A stream that opened in an outage learns only here that the server lacks its kind.
         let failed: Vec<_> =
             subscribers.iter().filter_map(|s| Some((s.id, s.misses(refused)?))).collect();
         for (id, kind) in failed {
@@ -88,8 +93,11 @@ impl Core {
         else {
             return;
         };
+        // Also for a stale reply: it proves that no lock holds up lists any more.
         self.list_answered();
         match question {
+            // Requested before the current registration: what happened between the two is in
+            // neither the list nor the buffer.
             _ if self.calls.is_stale => {}
             Blocking::Verify { asked } if self.is_synced() => {
                 self.verify(session, list, asked, now);
@@ -116,6 +124,8 @@ impl Core {
             return Ok(());
         };
         self.list_answered();
+        // Nothing is known without the first list, so its refusal ends the connection. A
+        // verification can wait.
         if matches!(question, Blocking::Sync) && !self.calls.is_stale {
             return Err(error);
         }
@@ -134,20 +144,25 @@ impl Core {
     /// The list that makes the domains known.
     fn sync(&mut self, list: Vec<Listed>, now: Instant) {
         let at = self.batch.received();
+        // Read before the delivery, after which every stream knows the domains.
         let is_known = self.fanout.has_synced();
         let roster = &mut self.roster;
         let merged = match self.stage {
+            // Streams have been delivered the held events without the list: they must not get them
+            // twice.
             Stage::Overdue => merge_late(roster, list, &mut self.buffer, &self.scopes, at),
             _ => merge(roster, list, &mut self.buffer, &self.scopes, is_known, at),
         };
         self.calls.list_since = None;
         self.verifier.answered();
+        // The list that synced is as good as a verification: the next one is due an interval later.
         self.verifier.listed_all(now);
         for (key, domain) in &merged.doubted {
             self.verifier.doubt(*key, domain, now);
         }
         self.set_verified(at);
         let different = if is_known { merged.difference.len() } else { 0 };
+        // The counters say what was delivered: without a stream nothing was.
         let observed = if self.fanout.is_empty() { 0 } else { merged.observed.len() };
         self.facts.add(|facts| &facts.events, (different + observed) as u64);
         let missed = self.fanout.synced(&merged, &self.roster, &self.scopes, at);
@@ -157,6 +172,8 @@ impl Core {
         }
         tracing::info!(source = %self.source, domains = merged.listed.len(), "synced");
         self.enter(Stage::Synced { since: now });
+        // After the streams that waited for this list: they get the difference, these get the
+        // roster that results from it.
         self.admit();
     }
 
@@ -169,6 +186,7 @@ impl Core {
             self.compare(session, key, listed, asked, now, &mut inference);
         }
         let roster = &self.roster;
+        // After the comparison, which resolves doubts: those that are left are put off.
         self.verifier.compared_all(now, |key| roster.get(key).is_some());
         self.verifier.answered();
         self.set_verified(at);
@@ -207,7 +225,8 @@ impl Core {
         self.steer(session);
     }
 
-    /// Compares what a reply says of a domain with what is believed, and corrects what is certainly wrong.
+    /// Compares what a reply says of a domain with what is believed, and corrects what is certainly
+    /// wrong.
     fn compare<S: Session>(
         &mut self,
         session: &S,
@@ -220,6 +239,8 @@ impl Core {
         let roster = &mut self.roster;
         let believed = roster.get(key);
         let is_open = is_open(listed.as_ref());
+        // A start that is under way may still fail without an event, so its run is not believed
+        // yet.
         let found = listed.and_then(|listed| confirmed(believed, listed));
         let reply = ReplyOf { believed, found: found.as_ref(), asked, is_open };
         match self.verifier.reply(key, &reply, session.is_ordered(), now) {
@@ -231,10 +252,16 @@ impl Core {
                 }
             }
             Finding::Wrong => {
+                // A verification suppresses nothing: an event that says the same later is
+                // delivered.
                 let found = found.map(|found| Entry { from_list: false, ..found });
                 inference.correct(roster, key, found);
                 self.facts.add(|facts| &facts.corrected, 1);
-                tracing::warn!(source = %self.source, "the hypervisor changed a domain without an event: corrected");
+                let source = &self.source;
+                tracing::warn!(
+                    %source,
+                    "the hypervisor changed a domain without an event: corrected"
+                );
             }
         }
     }

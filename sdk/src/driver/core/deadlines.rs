@@ -1,4 +1,4 @@
-//! When what is due: subscriptions that wait, calls without an answer, the next verification.
+//! The deadlines: waiting subscriptions, unanswered calls, the next verification.
 
 use std::time::Duration;
 
@@ -10,11 +10,13 @@ use crate::command::answer;
 use crate::driver::session::Session;
 
 /// How long [`close`](crate::Subscription::close) waits for the server at the most.
+// A program closes its streams before it exits, and a dead server must not keep it from that.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Core {
-    /// When an answer is overdue at the earliest. Where the server answers keepalives, a list without an
-    /// answer does not end the connection: only the subscriptions that wait for it have a deadline.
+    /// When an answer is overdue at the earliest. Where the server answers keepalives, a list
+    /// without an answer does not end the connection: only the subscriptions that wait for it have
+    /// a deadline.
     pub(in crate::driver) fn answer_due(&self, has_keepalive: bool) -> Option<Instant> {
         let due = |since: Instant| since.checked_add(self.call_timeout);
         // In the order in which they came.
@@ -28,6 +30,8 @@ impl Core {
     /// When there is something to do without an answer.
     pub(in crate::driver) fn act_due(&self) -> Option<Instant> {
         let closing = self.closing.iter().map(|closing| closing.since + CLOSE_TIMEOUT).min();
+        // While a call is under way its answer decides what comes next; a time that is past would
+        // only spin the timer.
         let is_free = self.calls.blocking.is_none() && self.calls.interest.is_none();
         let ask = match self.stage {
             Stage::Synced { .. } => self.verifier.due(),
@@ -38,8 +42,9 @@ impl Core {
         closing.into_iter().chain(ask.filter(|_| is_free)).min()
     }
 
-    /// A registration needs no domain's lock, so one without an answer ends the connection. While a call hangs
-    /// on it the driver keeps it: the server would keep a worker for each connection that a list hangs on.
+    /// A registration needs no domain's lock, so one without an answer ends the connection. While a
+    /// call hangs on it the driver keeps it: the server would keep a worker for each connection
+    /// that a list hangs on.
     fn fatal_registration(&self, has_keepalive: bool) -> Option<Instant> {
         let is_kept = has_keepalive && self.calls.blocking.is_some();
         let (pending, _) = self.calls.interest.as_ref().filter(|_| !is_kept)?;
@@ -83,6 +88,7 @@ impl Core {
         let after = self.call_timeout;
         let is_due = |since: Instant| since.checked_add(after).is_some_and(|due| due <= now);
         let timeout = |call| Error::timeout(call, after);
+        // The calls that end the connection come first: its loss answers all that wait.
         if self.fatal_registration(has_keepalive).is_some_and(is_due) {
             return Err(timeout("the registration"));
         }
@@ -109,7 +115,8 @@ impl Core {
         if !self.is_synced() {
             return self.fail(overdue, error);
         }
-        // The source is reachable, and only a registration is late: subscriptions with `wait` go on waiting.
+        // The source is reachable, and only a registration is late: subscriptions with `wait` go on
+        // waiting.
         for waiting in overdue {
             if waiting.subscriber.options.wait {
                 self.waiting.push(Waiting { since: now, ..waiting });
@@ -119,9 +126,13 @@ impl Core {
         }
     }
 
-    /// The list is overdue: held events and what comes are delivered inside the gap.
+    /// The list is overdue: held events and later ones are delivered inside the gap.
     fn go_on_without_list(&mut self, error: &Error, now: Instant) {
+        // The gap comes first: what follows is not merged with a list, and may contradict what
+        // streams know.
         self.begin_outage(error.to_fault());
+        // Taken out before the stage changes: in `Overdue` the buffer collects all events again,
+        // for the late merge.
         let (held, missed) = self.buffer.take_events();
         let levels = self.buffer.take_levels();
         self.enter(Stage::Overdue);

@@ -1,12 +1,13 @@
-//! The driver without its task: subscribers, domains, and how far the session is with what they want.
+//! The core: the driver's state and decisions, without its task.
 //!
-//! The core decides what to ask of the session and what to deliver; the task does the waiting.
+//! The core decides what to request of the session and what to deliver; the task does the waiting.
 
 mod absorb;
 mod answers;
 mod deadlines;
 mod stage;
 mod steer;
+mod subscriptions;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +28,7 @@ use super::session::{Interest, Session};
 use super::subscribers::Subscriber;
 use super::sync_buffer::SyncBuffer;
 use super::verify::Verifier;
-use crate::command::{SubscribeReply, answer};
+use crate::command::SubscribeReply;
 use crate::domain::Host;
 use crate::mailbox::contain_panic;
 use crate::{Capabilities, End, Error, Fault, Kind, Kinds, Scope, Status};
@@ -75,7 +76,7 @@ struct Closing {
     since: Instant,
 }
 
-/// What the session was asked.
+/// The calls that the session was given.
 #[derive(Debug, Default)]
 struct Calls {
     tag: u64,
@@ -162,8 +163,8 @@ impl Core {
         !self.is_wanted() && self.calls.interest.is_none() && self.calls.registered.is_empty()
     }
 
-    /// Whether the connection is unused. While a call hangs on it the driver keeps it: the server would keep
-    /// a worker for each connection that a list hangs on.
+    /// Whether the connection is unused. While a call hangs on it the driver keeps it: the server
+    /// would keep a worker for each connection that a list hangs on.
     pub(super) fn is_parked(&self) -> bool {
         self.is_deregistered() && self.calls.blocking.is_none()
     }
@@ -173,7 +174,7 @@ impl Core {
         self.outage.as_ref()
     }
 
-    /// Enters a stage, and says so to those that watch the source's health.
+    /// Enters a stage, and publishes it in the source's health.
     pub(super) fn enter(&mut self, stage: Stage) {
         self.stage = stage;
         self.publish_status();
@@ -198,6 +199,8 @@ impl Core {
     pub(super) fn set_status(&self, status: Status) {
         // A watcher's waker is the program's own code.
         contain_panic(|| {
+            // A plain send would wake every watcher of the health, also for the status that it
+            // knows.
             self.status.send_if_modified(|current| {
                 let changed = *current != status;
                 *current = status;
@@ -206,109 +209,16 @@ impl Core {
         });
     }
 
-    pub(super) fn subscribe(&mut self, subscriber: Subscriber, ready: SubscribeReply) {
-        self.waiting.push(Waiting { subscriber, ready, since: Instant::now() });
-        let fault = self.outage.as_ref().or(self.scopes.whole());
-        match fault.cloned() {
-            Some(fault) => self.answer_in_outage(&fault),
-            None => self.admit(),
-        }
-    }
-
-    /// Answers the subscriptions that need nothing more than what is known and registered.
-    fn admit(&mut self) {
-        if !self.stage.is_synced() || self.waiting.is_empty() {
-            return;
-        }
-        let possible = self.facts.capabilities().kinds;
-        for waiting in std::mem::take(&mut self.waiting) {
-            let needed = waiting.subscriber.needs(&possible);
-            if needed.iter().all(|kind| self.calls.is_registered(kind)) {
-                self.fanout.admit(waiting.subscriber, &self.roster, &self.scopes);
-                answer(waiting.ready, Ok(()));
-            } else {
-                self.waiting.push(waiting);
-            }
-        }
-    }
-
-    fn admit_all_in_outage(&mut self, fault: &Fault) {
-        for waiting in self.waiting.drain(..) {
-            self.fanout.admit_in_outage(waiting.subscriber, fault);
-            answer(waiting.ready, Ok(()));
-        }
-    }
-
-    /// The whole source is unreachable. Waiting subscriptions join the streams that know about it; if there
-    /// are none, the driver acts as if no connection could be made.
-    fn answer_in_outage(&mut self, fault: &Fault) {
-        match self.outage {
-            Some(_) => self.admit_all_in_outage(fault),
-            None => self.connect_failed(&Error::of_fault(&self.source, fault)),
-        }
-    }
-
-    pub(super) fn cancel(&mut self, id: u64, done: Option<oneshot::Sender<()>>) {
-        self.fanout.subscribers.remove(id);
-        self.waiting.retain(|waiting| waiting.subscriber.id != id);
-        let since = Instant::now();
-        self.closing.extend(done.map(|done| Closing { done, since }));
-    }
-
-    /// Fills a mailbox that was emptied with the whole truth.
-    pub(super) fn reset(&mut self, id: u64) {
-        let missed = match &self.outage {
-            Some(fault) => self.fanout.reset_in_outage(id, fault),
-            None => self.fanout.reset(id, &self.roster, &self.scopes),
-        };
-        self.lagged(missed);
-    }
-
-    /// Ends all streams and all waiting subscriptions.
-    pub(super) fn end(&mut self, end: &End) {
-        self.fanout.end(end);
-        for waiting in self.waiting.drain(..) {
-            let error = match end {
-                End::Failed(error) => error.clone(),
-                _ => Error::Shutdown,
-            };
-            answer(waiting.ready, Err(error));
-        }
-    }
-
-    /// A first connection failed, and so do the waiting subscriptions. Those with `wait` begin in an outage
-    /// instead, unless a retry cannot help.
-    pub(super) fn connect_failed(&mut self, error: &Error) {
-        let waiting = std::mem::take(&mut self.waiting);
-        self.fail(waiting, error);
-    }
-
-    fn fail(&mut self, failed: Vec<Waiting>, error: &Error) {
-        let (patient, others): (Vec<_>, Vec<_>) = failed
-            .into_iter()
-            .partition(|waiting| waiting.subscriber.options.wait && !error.is_refusal());
-        for waiting in others {
-            answer(waiting.ready, Err(error.clone()));
-        }
-        if !patient.is_empty() {
-            self.waiting.extend(patient);
-            let fault = error.to_fault();
-            self.admit_all_in_outage(&fault);
-            self.outage = Some(fault);
-            if matches!(self.stage, Stage::Idle | Stage::Syncing) {
-                self.stage = Stage::Late;
-            }
-            self.publish_status();
-        }
-    }
-
     /// A connection was made.
     pub(super) fn connected<S: Session>(&mut self, session: &mut S) {
         let now = Instant::now();
+        // The roster first: it may keep the name that subscribers know the host by, and the batch
+        // shares its pointer, by which keys are found.
         self.roster.set_host(session.host());
         self.batch.connected(self.roster.home());
         self.buffer.clear();
         self.calls.reset();
+        // The time that connecting took does not count: the deadline is for the server's answer.
         self.waiting.iter_mut().for_each(|waiting| waiting.since = now);
         // The server may be another one than last time, with other capabilities.
         self.facts.change_capabilities(|capabilities| {
@@ -321,6 +231,8 @@ impl Core {
     /// The connection is lost.
     pub(super) fn lost(&mut self, error: &Error) {
         self.batch.clear();
+        // Read first: `reset` forgets the call. It counts only where it had hung for as long as a
+        // call may take: a list that was just sent has cost the server nothing.
         let has_hung = self
             .calls
             .blocking
@@ -337,6 +249,8 @@ impl Core {
         self.stage = Stage::Connecting;
         self.roster.is_whole = false;
         self.confirm_closed();
+        // No stream spans this outage: the next subscription begins from nothing, and the error is
+        // the answer to those that wait.
         if self.fanout.is_empty() {
             self.roster.clear();
             self.outage = None;
@@ -346,6 +260,8 @@ impl Core {
             return;
         }
         let fault = error.to_fault();
+        // The gap goes to the streams there are; those that are admitted after it get one of their
+        // own. The other way round they would get two.
         self.begin_outage(fault.clone());
         self.admit_all_in_outage(&fault);
         self.publish_status();
@@ -363,7 +279,7 @@ impl Core {
         self.outage = Some(fault);
     }
 
-    /// Health says which parts are unreachable.
+    /// Publishes in the source's health which parts are unreachable.
     fn publish_scopes(&self) {
         let unreachable = self.scopes.iter().filter(|(scope, _)| !scope.is_source()).cloned();
         self.facts.change_details(|details| details.unreachable = unreachable.collect());
@@ -378,6 +294,7 @@ impl Core {
     /// No subscriber is left, so what is known of the domains ages from now on.
     fn unsync(&mut self) {
         self.outage = None;
+        // A list that is under way is older than the next registration.
         self.calls.is_stale = true;
         self.calls.list_since = None;
         self.roster.clear();
@@ -386,13 +303,6 @@ impl Core {
         self.verifier.stop();
         self.buffer.clear();
         self.enter(Stage::Idle);
-    }
-
-    /// Nothing is registered for closed subscriptions: the server has confirmed it, or there is no connection.
-    pub(super) fn confirm_closed(&mut self) {
-        for closing in self.closing.drain(..) {
-            answer(closing.done, ());
-        }
     }
 
     pub(super) fn is_synced(&self) -> bool {

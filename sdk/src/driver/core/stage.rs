@@ -1,4 +1,4 @@
-//! How far the driver is with its source.
+//! The stage: how far the driver is with its source.
 
 use tokio::time::Instant;
 
@@ -15,8 +15,8 @@ use tokio::time::Instant;
 ///                            └──────────── Late, Overdue ───────────┘
 /// ```
 ///
-/// Beside it stands the *outage*: why the source is unreachable, as its streams have been delivered. It begins
-/// with the loss of the connection and ends with the next list.
+/// Beside it stands the *outage*: why the source is unreachable, as its streams have been
+/// delivered. It begins with the loss of the connection and ends with the next list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::driver) enum Stage {
     /// There is no subscriber.
@@ -25,10 +25,11 @@ pub(in crate::driver) enum Stage {
     Connecting,
     /// The driver awaits the list that makes the domains known, and holds events until then.
     Syncing,
-    /// The same after the list's deadline. Streams have opened with a gap; none of them knows the domains.
+    /// The same after the list's deadline. Streams have opened with a gap; none of them knows the
+    /// domains.
     Late,
-    /// The list's deadline has passed, and streams know the domains from before: events are delivered as
-    /// they come, inside the gap.
+    /// The list's deadline has passed, and streams know the domains from before: events are
+    /// delivered as they come, inside the gap.
     Overdue,
     /// All domains are known.
     Synced { since: Instant },

@@ -1,12 +1,12 @@
 //! The rules for one event: what it changes in the roster, and whether it is delivered.
 //!
-//! Events arrive in the order in which they happened, so each should follow from what is known. One that does
-//! not is late (a list already contains it), or an event before it is missing. The rules:
+//! Events arrive in the order in which they happened, so each should follow from what is known. One
+//! that does not is late (a list already contains it), or an event before it is missing. The rules:
 //!
-//! - A late event is dropped: a start of a run that is already known, a stop of a run that has ended,
-//!   and, once after a list, the first event that only repeats the list.
-//! - A missing event is inferred and delivered before the event: the end of the run before, the start of a
-//!   run that another event shows first.
+//! - A late event is dropped: a start of a run that is already known, a stop of a run that has
+//!   ended, and, once after a list, the first event that only repeats the list.
+//! - A missing event is inferred and delivered before the event: the end of the run before, the
+//!   start of a run that another event shows first.
 //! - Where that leaves a question, the domain is doubted, and the driver looks at it again.
 //!
 //! The same rules apply to events as they arrive and to events that were held for a list.
@@ -62,8 +62,8 @@ pub(super) fn is_half_started(state: State) -> bool {
     matches!(state, State::Paused(PausedReason::StartingUp | PausedReason::Migration))
 }
 
-/// Applies an event to the roster. Inferred events go into `before`. The event itself gets its domain's
-/// persistence and, where the hypervisor left it out, the id of the run that ended.
+/// Applies an event to the roster. Inferred events go into `before`. The event itself gets its
+/// domain's persistence and, where the hypervisor left it out, the id of the run that ended.
 pub(super) fn observe(
     roster: &mut Roster,
     key: Key,
@@ -141,10 +141,14 @@ pub(super) fn reboot(roster: &mut Roster, key: Key, event: &Reboot) {
 }
 
 fn start(roster: &mut Roster, key: Key, event: &Lifecycle, before: &mut Inference) -> Verdict {
+    // Which run began is not known, so the roster cannot follow: the event is delivered, and a look
+    // says the rest.
     let Some(id) = event.domain.id() else { return DELIVER.doubted() };
     let state = State::after(event.change).unwrap_or(BEGUN);
     if let Some(entry) = roster.get_mut(key) {
         if entry.domain.id() == Some(id) {
+            // libvirt sends resumed (unpaused) before started (seen on 9.0): this is the start that
+            // was due.
             if std::mem::take(&mut entry.unannounced) {
                 entry.state = state;
                 return Verdict { deliver: true, trust: Trust::Restored };
@@ -153,6 +157,8 @@ fn start(roster: &mut Roster, key: Key, event: &Lifecycle, before: &mut Inferenc
             return DROP.doubted_if(!entry.state.is_same(state));
         }
     }
+    // A list showed this run as over. Either the start is late, or the id is in use again: ids
+    // start over when libvirtd restarts.
     let is_late = roster.has_ended(key, Some(id));
     begin(roster, key, &event.domain, state, before);
     DELIVER.doubted_if(is_late)
@@ -170,6 +176,8 @@ fn begin(roster: &mut Roster, key: Key, run: &Domain, state: State, before: &mut
         // A domain that runs and was neither listed nor defined is transient.
         None => roster.is_whole.then_some(false),
     };
+    // Ids are used again, so a mark of an earlier run with this id would make the new one look
+    // over.
     roster.begin_run(key);
     roster.insert(key, Entry::seen(run.clone(), state, persistent));
 }
@@ -181,11 +189,13 @@ fn stop(
     cause: StopCause,
     before: &mut Inference,
 ) -> Verdict {
-    // libvirt gives no id for a run that was destroyed. Right after a list it may mean the run that the
-    // list showed as ended.
+    // libvirt gives no id for a run that was destroyed. Right after a list it may mean the run that
+    // the list showed as ended.
     let is_ambiguous = event.domain.id().is_none() && roster.has_ended_any(key);
+    // A stop that was inferred already, or of a domain that no stream knows.
     let Some(entry) = roster.get_mut(key) else { return DROP };
     let Some(run) = entry.domain.id() else { return DROP };
+    // Of an earlier run: it must not end the current one.
     if event.domain.id().is_some_and(|ended| ended != run) {
         return DROP.doubted();
     }
@@ -195,6 +205,8 @@ fn stop(
     let is_ambiguous = is_ambiguous && entry.from_list;
     event.domain = event.domain.with_id(Some(run));
     let persistent = entry.persistent;
+    // Without a definition the domain exists no more: an entry would be a ghost in every list of
+    // `Existing`.
     if persistent == Some(false) {
         roster.remove(key);
     } else {
@@ -219,6 +231,7 @@ fn run_state(roster: &mut Roster, key: Key, event: &Lifecycle, before: &mut Infe
     if same_run {
         let Some(entry) = roster.get_mut(key) else { return DROP };
         let repeats = |state: State| entry.from_list && state.is_same(entry.state);
+        // Once after a list: the event may be older than it. A second one is a new change.
         if after.is_some_and(repeats) {
             return DROP;
         }
@@ -228,13 +241,14 @@ fn run_state(roster: &mut Roster, key: Key, event: &Lifecycle, before: &mut Infe
         entry.state = after.unwrap_or(entry.state);
         return DELIVER;
     }
+    // Late, and of a run that streams know to have ended: delivered, it would bring the run back.
     if roster.has_ended(key, Some(run)) {
         return DROP.doubted();
     }
     let run = event.domain.with_id(Some(run));
     begin(roster, key, &run, after.unwrap_or(BEGUN), before);
-    // libvirt sends resumed (unpaused) before started: the start is still to come, or fails without an event.
-    // A guest that migrates in is resumed last.
+    // libvirt sends resumed (unpaused) before started: the start is still to come, or fails without
+    // an event. A guest that migrates in is resumed last.
     let is_start =
         matches!(event.change, Change::Resumed(ResumeCause::Unpaused | ResumeCause::Unspecified));
     if let Some(entry) = roster.get_mut(key) {
@@ -259,11 +273,15 @@ fn define(roster: &mut Roster, key: Key, event: &mut Lifecycle, cause: DefineCau
     let repeats = match cause {
         DefineCause::Added => entry.from_list && entry.persistent == Some(true),
         DefineCause::Renamed => entry.persistent == Some(true),
+        // Definitions may be updated any number of times, so an update never counts as a
+        // repetition.
         _ => false,
     };
     entry.persistent = Some(true);
     let is_other_run = id.is_some() && id != entry.domain.id();
     if !name_is_known {
+        // libvirt keeps the uuid and sends undefined (renamed), then defined (renamed); only the
+        // second has the new name.
         roster.rename(key, &event.domain);
     }
     let verdict = if repeats && name_is_known { DROP } else { DELIVER };
@@ -288,9 +306,13 @@ fn undefine(
         let repeats = entry.from_list && entry.persistent == Some(false);
         let is_other_run = id != entry.domain.id();
         entry.persistent = Some(false);
+        // The run that lives on, which `is_gone` looks at: libvirt sends its id, other hypervisors
+        // may not.
         event.domain = event.domain.with_id(entry.domain.id());
         return if repeats { DROP } else { DELIVER }.doubted_if(is_other_run);
     }
+    // libvirt sends the id of the run with undefined (seen on 9.0): there is a run whose start was
+    // missed.
     let missed_run = id.filter(|_| !roster.has_ended(key, id));
     if missed_run.is_some() {
         before.began(&event.domain, Some(true));
@@ -302,8 +324,8 @@ fn undefine(
     DELIVER
 }
 
-/// Applies the events of a batch to the roster. Leaves in `events` those to deliver, each after the events
-/// inferred before it, and reports the trust in each domain.
+/// Applies the events of a batch to the roster. Leaves in `events` those to deliver, each after the
+/// events inferred before it, and reports the trust in each domain.
 pub(super) fn observe_all(
     roster: &mut Roster,
     events: &mut Vec<DomainEvent>,
@@ -313,11 +335,12 @@ pub(super) fn observe_all(
     let mut kept = 0;
     // Where the inferred events belong among the kept ones. Mostly there are none.
     let mut places: Vec<usize> = Vec::new();
+    // In place: mostly every event is kept and nothing is inferred, and then nothing is moved.
     events.retain_mut(|event| {
-        let verdict = observe_one(roster, event, before, &mut note_trust);
+        let is_delivered = observe_one(roster, event, before, &mut note_trust);
         places.resize(before.events.len(), kept);
-        kept += usize::from(verdict);
-        verdict
+        kept += usize::from(is_delivered);
+        is_delivered
     });
     if places.is_empty() {
         return;
@@ -348,6 +371,7 @@ pub(super) fn observe_one(
         DomainEvent::Reboot(event) => {
             let key = roster.key(&event.domain);
             reboot(roster, key, event);
+            // Delivered in any case: a reboot repeats nothing, and nothing has to precede it.
             (key, DELIVER)
         }
         _ => return true,

@@ -1,3 +1,5 @@
+//! Tests of the rules for one event.
+
 use std::time::SystemTime;
 
 use uuid::Uuid;
@@ -48,19 +50,19 @@ impl Known {
         known
     }
 
-    /// A list showed that this run is over.
+    /// A list showed that this run has ended.
     fn after(mut self, run: u32) -> Self {
         self.roster.end_run(self.key, Some(run));
         self
     }
 
-    /// Takes an event: what is delivered, and what becomes of the trust.
+    /// Applies an event; returns what is delivered, and the trust in the domain.
     fn take(&mut self, event: impl Into<DomainEvent>) -> (Vec<String>, Trust) {
         let mut before = Inference::new(Origin::Inferred, SystemTime::UNIX_EPOCH);
         let mut trust = Trust::Unchanged;
         let mut event = event.into();
-        let mut judged = |_, _: &DomainEvent, verdict| trust = verdict;
-        let is_delivered = observe_one(&mut self.roster, &mut event, &mut before, &mut judged);
+        let mut note_trust = |_, _: &DomainEvent, verdict| trust = verdict;
+        let is_delivered = observe_one(&mut self.roster, &mut event, &mut before, &mut note_trust);
         let mut delivered: Vec<_> = before.events.iter().map(ToString::to_string).collect();
         delivered.extend(is_delivered.then(|| event.to_string()));
         (delivered, trust)
@@ -74,7 +76,7 @@ impl Known {
         self.change(id, change).1
     }
 
-    fn is_told(&mut self, id: Option<u32>, change: Change) -> bool {
+    fn is_delivered(&mut self, id: Option<u32>, change: Change) -> bool {
         !self.change(id, change).0.is_empty()
     }
 
@@ -92,8 +94,8 @@ impl Known {
 fn an_unknown_change_is_delivered_and_changes_nothing() {
     let mut known = Known::seen(None, OFF, Some(true));
     let unknown = Change::Unknown { event: 77, detail: 0 };
-    assert!(known.is_told(None, unknown));
-    assert!(known.is_told(Some(3), unknown));
+    assert!(known.is_delivered(None, unknown));
+    assert!(known.is_delivered(Some(3), unknown));
     assert_eq!(known.run(), None);
 }
 
@@ -105,7 +107,7 @@ fn a_reboot_without_an_id_is_of_the_run_that_is_known() {
 }
 
 #[test]
-fn a_late_reboot_of_a_past_run_gives_the_next_no_other_id() {
+fn a_late_reboot_of_a_past_run_keeps_the_current_id() {
     let mut known = Known::seen(Some(4), RUNNING, Some(true)).after(3);
     known.reboot(Some(3));
     assert_eq!(known.run(), Some(4));
@@ -139,10 +141,10 @@ fn a_stop_without_an_id_is_doubted_where_a_list_ended_a_run() {
     assert_eq!(trust(listed(), None), Trust::Unchanged);
     assert_eq!(trust(listed().after(3), None), Trust::Doubted);
     assert_eq!(trust(listed().after(3), Some(4)), Trust::Unchanged);
-    // An event of the run came since: the list is past.
+    // After an event of the run, a repetition is a new event.
     let seen = Known::seen(Some(4), RUNNING, Some(true)).after(3);
     assert_eq!(trust(seen, None), Trust::Unchanged);
-    // That of another domain is none of this one's.
+    // The event of another domain changes nothing here.
     let mut known = listed();
     let db = known.roster.key(&domain(2, None));
     known.roster.end_run(db, Some(3));
@@ -160,15 +162,15 @@ fn a_migration_is_doubted_where_the_definition_may_be_gone() {
 #[test]
 fn a_late_definition_that_repeats_the_list_is_dropped_once() {
     let mut known = Known::listed(None, OFF, Some(true));
-    assert!(!known.is_told(None, ADDED));
-    assert!(known.is_told(None, ADDED), "what is observed is not suppressed twice");
-    assert!(Known::listed(Some(3), RUNNING, Some(false)).is_told(Some(3), ADDED));
+    assert!(!known.is_delivered(None, ADDED));
+    assert!(known.is_delivered(None, ADDED), "what is observed is not suppressed twice");
+    assert!(Known::listed(Some(3), RUNNING, Some(false)).is_delivered(Some(3), ADDED));
 }
 
 #[test]
 fn a_late_rename_to_the_name_that_is_known_is_dropped() {
-    assert!(!Known::listed(None, OFF, Some(true)).is_told(None, RENAMED));
-    assert!(Known::listed(Some(3), RUNNING, Some(false)).is_told(Some(3), RENAMED));
+    assert!(!Known::listed(None, OFF, Some(true)).is_delivered(None, RENAMED));
+    assert!(Known::listed(Some(3), RUNNING, Some(false)).is_delivered(Some(3), RENAMED));
 }
 
 #[test]
@@ -216,7 +218,7 @@ fn an_event_of_a_run_that_a_list_ended_is_late() {
     assert_eq!(
         known.change(Some(4), SUSPENDED).0,
         ["web[4] started [inferred]", "web[4] suspended (paused)"],
-        "another run began unseen"
+        "another run began without an event"
     );
 }
 
@@ -228,12 +230,12 @@ fn an_id_that_is_used_again_is_a_run_of_its_own() {
         (vec!["web[3] started (booted)".into()], Trust::Doubted)
     );
     known.change(Some(3), STOPPED);
-    assert!(known.is_told(Some(3), SUSPENDED), "the list ended the run before");
+    assert!(known.is_delivered(Some(3), SUSPENDED), "the list ended the run before");
     assert_eq!(Known::seen(None, OFF, None).trust_after(Some(3), STARTED), Trust::Unchanged);
 }
 
 #[test]
-fn what_is_inferred_stands_before_the_event_that_shows_it() {
+fn an_inferred_event_precedes_the_one_that_shows_it() {
     let mut known = Known::seen(Some(3), RUNNING, Some(true));
     let mut before = Inference::new(Origin::Inferred, SystemTime::UNIX_EPOCH);
     let mut events = vec![

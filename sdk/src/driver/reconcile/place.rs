@@ -1,8 +1,8 @@
-//! Where among the held events of a domain a list was taken.
+//! The place of a list among the held events of a domain: after how many of them it was taken.
 //!
-//! What an event says fixes some of what a list can say right before it and right after it: its name and
-//! persistence by definitions, its run and state by what happens to runs. A place fits when the list's entry
-//! agrees with both neighbours of each sort.
+//! What an event says fixes some of what a list can say right before it and right after it: its
+//! name and persistence by definitions, its run and state by what happens to runs. A place fits
+//! when the list's entry agrees with both neighbours of each kind.
 
 use std::collections::VecDeque;
 
@@ -35,6 +35,7 @@ pub(super) fn contained(
         }
     }
     let is_contained = |(index, event): (usize, &DomainEvent)| {
+        // An event without a domain is in no list.
         let Some(domain) = event.domain() else { return false };
         until.get(&roster.key(domain)).is_some_and(|until| index <= *until)
     };
@@ -58,6 +59,8 @@ pub(super) fn place(events: &[&Lifecycle], listed: Option<&Entry>) -> usize {
             && run_before.is_none_or(|at| is_run_after(events[at], listed))
             && run_after.is_none_or(|at| may_run_on(events[at], starts[at], listed))
     };
+    // The earliest of several places: an event behind it is delivered, at worst as a repetition
+    // that the rules drop; an event before it is lost to streams that only get the list.
     (earliest..=events.len()).find(fits).unwrap_or(events.len())
 }
 
@@ -82,6 +85,7 @@ fn neighbours(
 fn starts(events: &[&Lifecycle]) -> Vec<bool> {
     let mut starts = vec![false; events.len()];
     let mut next: Option<usize> = None;
+    // Backwards, since what follows a resume decides whether it begins a run.
     for (at, event) in events.iter().enumerate().rev() {
         if !is_of_run(event.change) {
             continue;
@@ -110,8 +114,8 @@ fn is_defined_after(event: &Lifecycle, listed: Option<&Entry>) -> bool {
         Change::Defined(_) => listed.is_some_and(|entry| {
             entry.persistent != Some(false) && entry.domain.name() == event.domain.name()
         }),
-        // An undefine tells nothing here: a define that follows it is the next neighbour, and it does not fit
-        // before a list that shows it.
+        // An undefine says nothing here: a define that follows it is the next neighbour, and it
+        // does not fit before a list that shows it.
         _ => true,
     }
 }

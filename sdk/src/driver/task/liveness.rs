@@ -1,4 +1,4 @@
-//! Whether the server still answers: keepalives, and deadlines that are put off once.
+//! The liveness of the server: keepalives, and deadlines that are put off once.
 
 use std::time::Duration;
 
@@ -7,13 +7,15 @@ use tokio::time::Instant;
 use crate::Error;
 
 /// How long a deadline is put off when there was something to read at its time.
+// Enough to read what the kernel holds for a process that was stopped, and short, since a dead
+// server lives on by it.
 const READ_TIME: Duration = Duration::from_secs(1);
 
 /// Whether the server of one connection still answers.
 ///
 /// ```text
 ///             interval of silence        interval       ...  count times
-///   heard ─────────────────────▶ ping 1 ──────────▶ ping 2 ─────────────▶ silent: drop the connection
+///   heard ─────────────────────▶ ping 1 ──────────▶ ping 2 ─────────────▶ drop the connection
 ///     ▲                            │                   │
 ///     └────────── any read ────────┴───────────────────┘
 /// ```
@@ -21,11 +23,11 @@ const READ_TIME: Duration = Duration::from_secs(1);
 pub(super) struct Liveness {
     interval: Option<Duration>,
     count: u32,
-    /// When the server was last heard.
+    /// When the last read brought something.
     heard: Instant,
-    /// When it was last heard, or sent a ping.
+    /// The same, or when the last ping was sent.
     last: Instant,
-    /// The number of pings since it was last heard. `None`: the protocol has no ping.
+    /// The number of pings since the last read. `None`: the protocol has no ping.
     pings: Option<u32>,
     /// A ping was tried, which shows whether the protocol has one.
     is_probed: bool,
@@ -50,11 +52,13 @@ impl Liveness {
     pub(super) fn heard(&mut self, now: Instant) {
         self.heard = now;
         self.last = now;
+        // Any read counts, not only a pong: libvirtd counts its clients' messages the same way
+        // (seen on 9.0).
         self.pings = self.pings.map(|_| 0);
     }
 
-    /// Whether pings are known to find out that the server is dead, so that a call without an answer need not
-    /// mean that.
+    /// Whether pings are known to find out that the server is dead, so that a call without an
+    /// answer need not mean that.
     pub(super) fn has_keepalive(&self) -> bool {
         self.is_probed && self.interval.is_some() && self.pings.is_some()
     }
@@ -86,6 +90,7 @@ impl Liveness {
 
     /// The error of a server that has not even answered pings.
     pub(super) fn silence(&self, now: Instant) -> Option<Error> {
+        // One interval after the last ping: a pong needs time as well.
         let is_silent = self.pings? >= self.count && self.is_ping_due(now);
         // Rounded to a tenth of a second, for people.
         let after = Duration::from_millis((now - self.heard).as_millis() as u64 / 100 * 100);

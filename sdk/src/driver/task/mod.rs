@@ -21,16 +21,18 @@ use crate::command::{Command, answer};
 use crate::{End, Error, Status};
 
 /// After this long a synced source counts as recovered, and the backoff starts over.
+// A server that accepts, lists and dies each time must not be reconnected to at full speed.
 const RECOVERED_AFTER: Duration = Duration::from_secs(10);
 
 /// How long a shutdown waits until the server confirms the deregistration.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The task's timer is set to this when nothing is due.
+// tokio has no timer that never fires; one that fires once an hour costs nothing.
 const NOTHING_DUE: Duration = Duration::from_secs(3600);
 
-/// After a batch of this many events the task lets other tasks run, the readers of its streams among
-/// them, so that a flood does not fill a mailbox that its reader is about to empty.
+/// After a batch of this many events the task lets other tasks run, the readers of its streams
+/// among them, so that a flood does not fill a mailbox that its reader is about to empty.
 const YIELD_EVERY: usize = 64;
 
 pub(super) struct Task<C: Connect> {
@@ -41,7 +43,8 @@ pub(super) struct Task<C: Connect> {
     backoff: Backoff,
     /// Since when the server has done nothing but refuse.
     refused: Option<Instant>,
-    /// The last turn served a command: a read comes before the next, so that commands never delay events.
+    /// The last turn served a command: a read comes before the next, so that commands never delay
+    /// events.
     is_reads_turn: bool,
     /// Callers that wait for the end of the source.
     stopping: Vec<oneshot::Sender<()>>,
@@ -49,8 +52,8 @@ pub(super) struct Task<C: Connect> {
     stop_at: Option<Instant>,
 }
 
-/// The connection, and what the task waits for where there is none. How far the driver is with its source
-/// says the core's [`Stage`].
+/// The connection, and what the task waits for where there is none. How far the driver is with its
+/// source says the core's [`Stage`].
 enum Connection<S> {
     Closed,
     Opening(Pin<Box<dyn Future<Output = Result<S, Error>> + Send>>),
@@ -108,8 +111,10 @@ impl<C: Connect> Task<C> {
         let mut timer = pin!(sleep_until(Instant::now()));
         loop {
             let woken = self.wait(&mut connection, timer.as_mut()).await;
-            // A session that always has something to read must not starve the other tasks of its thread.
+            // A session that always has something to read must not starve the other tasks of its
+            // thread.
             tokio::task::coop::consume_budget().await;
+            // Turns: 16 loops of `domains()` on 3,000 domains once delayed events by seconds.
             self.is_reads_turn = matches!(woken, Woken::Command(_));
             connection = match woken {
                 Woken::Command(None) => break,
@@ -141,6 +146,8 @@ impl<C: Connect> Task<C> {
             Connection::Closed => Woken::Command(self.commands.recv().await),
             Connection::Opening(attempt) => tokio::select! {
                 biased;
+                // Commands first: one that cancels the last subscription ends an attempt that may
+                // never end by itself.
                 command = self.commands.recv() => Woken::Command(command),
                 outcome = attempt => Woken::Connected(outcome),
             },
@@ -204,6 +211,7 @@ impl<C: Connect> Task<C> {
             Command::Shutdown { done } => {
                 self.stopping.push(done);
                 self.stop_at.get_or_insert_with(|| Instant::now() + SHUTDOWN_TIMEOUT);
+                // The streams end at once; only the deregistration is waited for.
                 self.core.end(&End::Shutdown);
             }
         }
@@ -244,6 +252,7 @@ impl<C: Connect> Task<C> {
 
     /// The connection could not be made, or is lost.
     fn lost(&mut self, error: &Error) -> Connection<C::Session> {
+        // Read before the core forgets that it was synced.
         let synced_for = self.core.synced_for(Instant::now());
         if synced_for.is_some_and(|time| time >= RECOVERED_AFTER) {
             self.backoff.reset();
@@ -252,6 +261,8 @@ impl<C: Connect> Task<C> {
         let Some(fault) = self.core.outage().cloned() else { return self.close() };
         let now = Instant::now();
         self.refused = error.is_refusal().then(|| self.refused.unwrap_or(now));
+        // A source beyond a bound is so after each reconnect as well, and each would read all of
+        // it.
         let is_over =
             self.refused.is_some_and(|since| is_due(since, self.config.refusal_timeout, now))
                 || matches!(error, Error::LimitExceeded { .. });
@@ -279,6 +290,7 @@ impl<C: Connect> Task<C> {
     ) -> Connection<C::Session> {
         let Connection::Open(open) = &mut connection else { return connection };
         let now = Instant::now();
+        // Before `absorb`, which empties the batch.
         let events = self.core.batch.events.len();
         open.liveness.heard(now);
         // What came before a failure was observed, and is delivered before the gap.
@@ -286,6 +298,8 @@ impl<C: Connect> Task<C> {
         if let Err(error) = outcome.and(absorbed) {
             return self.lost(&error);
         }
+        // Only a list proves that the server serves us; a connection alone may be refused at its
+        // first call.
         if self.core.is_synced() {
             self.refused = None;
         }
@@ -319,8 +333,8 @@ impl<C: Connect> Task<C> {
             }
             return connection;
         };
-        // After a suspend of this process: read once more before the deadline counts. But only once for each
-        // deadline, since events that never end are no answer.
+        // After a suspend of this process: read once more before the deadline counts. But only once
+        // for each deadline, since events that never end are no answer.
         if !liveness.was_put_off(overdue) {
             let unread = {
                 let mut advance = pin!(open.session.advance(&mut self.core.batch));

@@ -1,7 +1,8 @@
-//! Verification: compares what is believed with what the hypervisor says, at intervals and after doubts.
+//! Verification: compares what is believed with what the hypervisor says, at intervals and after
+//! doubts.
 //!
-//! Hypervisors end runs without an event: a start that fails at its end, a guest that dies while its daemon
-//! restarts. Between two outages nothing else would ever show that.
+//! Hypervisors end runs without an event: a start that fails at its end, a guest that dies while
+//! its daemon restarts. Between two outages nothing else would ever show that.
 //!
 //! ```text
 //!            interval                                      agrees
@@ -11,9 +12,9 @@
 //!     └─────────▶ look at it ──▶ differs ── 2 s ──▶ look at it again
 //! ```
 //!
-//! A reply and events may overtake each other, so one reply proves nothing. The driver believes what two
-//! replies in a row say, if no event of the domain arrived between the first request and the second reply.
-//! For an ordered session one reply is enough.
+//! A reply and events may overtake each other, so one reply proves nothing. The driver believes
+//! what two replies in a row say, if no event of the domain arrived between the first request and
+//! the second reply. For an ordered session one reply is enough.
 
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,8 @@ use super::hosts::{ByKey, Key};
 use crate::Domain;
 
 /// How long after a doubt, or a reply that differs from what is believed, the driver looks.
+// Long enough for the events of a change that is under way: most starts complete in that time, and
+// settle the doubt themselves.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
 
 /// The shortest time between two calls, so that no answer of a session makes them a busy loop.
@@ -37,6 +40,8 @@ const MIN_PAUSE: Duration = Duration::from_millis(100);
 const MAX_LOOKS: usize = 4;
 
 /// The number of doubts that are kept one by one; beyond it all domains are listed.
+// A doubt holds a domain and a reply, so their number is a bound on memory; a list of all costs the
+// server less, too.
 const MAX_DOUBTS: usize = 4096;
 
 /// The number of domains of which the time of the last event is kept.
@@ -124,6 +129,8 @@ impl Verifier {
     /// There is nothing to verify: no connection, or no subscriber.
     pub(super) fn stop(&mut self) {
         self.next = None;
+        // The clock goes on: a mark of a former connection must not look newer than an event of
+        // this one.
         self.doubts.clear();
         self.touched.clear();
         self.is_asking = false;
@@ -147,6 +154,7 @@ impl Verifier {
             return self.doubt_all(now);
         }
         let due = now + FIRST_LOOK;
+        // Starting over would ask for a domain every 2 s that each of its events puts in doubt.
         self.doubts.entry(key).or_insert_with(|| Doubt {
             domain: domain.clone(),
             due,
@@ -195,19 +203,22 @@ impl Verifier {
         if self.due().is_none_or(|due| due > now) {
             return None;
         }
+        // `trust` leaves the time of a doubt that it ended, so it is computed again where it
+        // matters.
         self.earliest = self.doubts.values().map(|doubt| doubt.due).min();
         let all_due = self.next.is_some_and(|next| next <= now);
         let due = self.doubts.iter().filter(|(_, doubt)| doubt.due <= now);
         let mut due = due.take(MAX_LOOKS + 1);
         let Some((key, doubt)) = due.next() else { return all_due.then_some(Question::All) };
+        // A list answers every doubt that is due, with one call.
         if all_due || !can_look || due.count() >= MAX_LOOKS {
             return Some(Question::All);
         }
         Some(Question::One(*key, doubt.domain.clone()))
     }
 
-    /// A list was compared. Of the doubts that were due and that it did not resolve, those about domains that
-    /// no longer exist end; the others (the domain is unreachable now) are put off.
+    /// A list was compared. Of the doubts that were due and that it did not resolve, those about
+    /// domains that no longer exist end; the others (the domain is unreachable now) are put off.
     pub(super) fn compared_all(&mut self, now: Instant, exists: impl Fn(Key) -> bool) {
         let unanswered = self.doubts.iter().filter(|(_, doubt)| doubt.due <= now);
         let unanswered: Vec<Key> = unanswered.map(|(key, _)| *key).collect();
@@ -266,6 +277,8 @@ impl Verifier {
         };
         if agrees {
             match is_open {
+                // A start that is under way agrees with itself at every look: each look doubles the
+                // wait.
                 true if self.doubts.contains_key(&key) => self.put_off(key, now),
                 true => self.open(key, reply, now),
                 false => self.trust(key),
@@ -274,8 +287,10 @@ impl Verifier {
         }
         let last_event = self.touched.get(&key).copied().unwrap_or(self.floor);
         let first = self.doubts.get(&key).and_then(|doubt| doubt.first.as_ref());
+        // No event since the first of the two requests: neither reply can be older than what is
+        // believed.
         let confirms = first
-            .is_some_and(|first| last_event <= first.asked && says_the_same(&first.found, found));
+            .is_some_and(|first| last_event <= first.asked && replies_agree(&first.found, found));
         if is_ordered || confirms {
             self.trust(key);
             if is_open {
@@ -286,6 +301,8 @@ impl Verifier {
         self.open(key, reply, now);
         let is_untouched = last_event <= asked;
         if let Some(doubt) = self.doubts.get_mut(&key) {
+            // An event came after the request, so the reply may be older than it: it proves
+            // nothing, and does not count as the first of two.
             doubt.first = is_untouched.then(|| Reply { found: found.cloned(), asked });
             doubt.due = now + FIRST_LOOK;
             self.is_due(now + FIRST_LOOK);
@@ -321,7 +338,7 @@ pub(super) struct ReplyOf<'a> {
     pub(super) is_open: bool,
 }
 
-fn says_the_same(one: &Option<Entry>, other: Option<&Entry>) -> bool {
+fn replies_agree(one: &Option<Entry>, other: Option<&Entry>) -> bool {
     match (one, other) {
         (Some(one), Some(other)) => one.agrees(other),
         (None, None) => true,

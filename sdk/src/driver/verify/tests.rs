@@ -1,3 +1,5 @@
+//! Tests of the verifier: doubts, replies and the times of the next calls.
+
 use uuid::Uuid;
 
 use super::*;
@@ -33,8 +35,8 @@ fn doubt(verifier: &mut Verifier, number: u128, now: Instant) {
     verifier.doubt(key(number), &domain(number), now);
 }
 
-/// Asks for domain 1, which is believed to run, and hears that it is so.
-fn hear(verifier: &mut Verifier, found: Option<&Entry>, is_open: bool, now: Instant) -> Finding {
+/// Makes a call, and gets the reply `found` for domain 1, which is believed to run.
+fn reply(verifier: &mut Verifier, found: Option<&Entry>, is_open: bool, now: Instant) -> Finding {
     let believed = entry(RUNNING);
     let asked = verifier.ask(now);
     let reply = ReplyOf { believed: Some(&believed), found, asked, is_open };
@@ -43,7 +45,7 @@ fn hear(verifier: &mut Verifier, found: Option<&Entry>, is_open: bool, now: Inst
     finding
 }
 
-fn asks_for_all(verifier: &mut Verifier, now: Instant, can_look: bool) -> bool {
+fn lists_all(verifier: &mut Verifier, now: Instant, can_look: bool) -> bool {
     match verifier.question(now, can_look) {
         Some(Question::All) => true,
         Some(Question::One(..)) => false,
@@ -79,7 +81,7 @@ fn a_doubt_of_all_lists_soon_and_never_later() {
 }
 
 #[test]
-fn events_are_noted_while_asking_or_in_doubt() {
+fn events_are_counted_during_a_call_or_a_doubt() {
     let (mut verifier, now) = listed();
     assert!(!verifier.is_busy());
     verifier.ask(now);
@@ -98,22 +100,22 @@ fn more_than_four_doubts_are_asked_for_at_once() {
     (0..4).for_each(|number| doubt(&mut verifier, number, now));
     let due = now + FIRST_LOOK;
     assert!(verifier.question(now, true).is_none(), "it is not due yet");
-    assert!(!asks_for_all(&mut verifier, due, true));
-    assert!(asks_for_all(&mut verifier, due, false), "the session cannot look");
+    assert!(!lists_all(&mut verifier, due, true));
+    assert!(lists_all(&mut verifier, due, false), "the session cannot look");
     doubt(&mut verifier, 4, now);
-    assert!(asks_for_all(&mut verifier, due, true));
+    assert!(lists_all(&mut verifier, due, true));
 }
 
 #[test]
 fn a_doubt_is_part_of_a_list_that_is_due() {
     let (mut verifier, now) = listed();
     doubt(&mut verifier, 1, now);
-    assert!(!asks_for_all(&mut verifier, now + FIRST_LOOK, true));
-    assert!(asks_for_all(&mut verifier, now + INTERVAL * 2, true));
+    assert!(!lists_all(&mut verifier, now + FIRST_LOOK, true));
+    assert!(lists_all(&mut verifier, now + INTERVAL * 2, true));
 }
 
 #[test]
-fn a_domain_that_is_unknown_and_not_there_is_settled() {
+fn an_unknown_domain_that_is_missing_is_settled() {
     let (mut verifier, now) = listed();
     doubt(&mut verifier, 1, now);
     let asked = verifier.ask(now);
@@ -125,39 +127,43 @@ fn a_domain_that_is_unknown_and_not_there_is_settled() {
 #[test]
 fn a_start_that_is_seen_under_way_is_doubted() {
     let (mut verifier, now) = listed();
-    assert_eq!(hear(&mut verifier, Some(&entry(RUNNING)), true, now), Finding::Nothing);
+    assert_eq!(reply(&mut verifier, Some(&entry(RUNNING)), true, now), Finding::Nothing);
     assert_eq!(verifier.due(), Some(now + FIRST_LOOK));
-    // Seen again, it is looked at later and later.
-    assert_eq!(hear(&mut verifier, Some(&entry(RUNNING)), true, now), Finding::Nothing);
+    // Each look that settles nothing doubles the wait.
+    assert_eq!(reply(&mut verifier, Some(&entry(RUNNING)), true, now), Finding::Nothing);
     assert_eq!(verifier.doubts[&key(1)].due, now + FIRST_LOOK * 2);
-    assert_eq!(hear(&mut verifier, Some(&entry(RUNNING)), false, now), Finding::Nothing);
+    assert_eq!(reply(&mut verifier, Some(&entry(RUNNING)), false, now), Finding::Nothing);
     assert!(verifier.doubts.is_empty());
 }
 
 #[test]
 fn two_replies_that_differ_from_each_other_prove_nothing() {
     let (mut verifier, now) = listed();
-    assert_eq!(hear(&mut verifier, Some(&entry(PAUSED)), false, now), Finding::Nothing);
-    assert_eq!(hear(&mut verifier, None, false, now), Finding::Nothing);
+    assert_eq!(reply(&mut verifier, Some(&entry(PAUSED)), false, now), Finding::Nothing);
+    assert_eq!(reply(&mut verifier, None, false, now), Finding::Nothing);
     let asleep = entry(State::PmSuspended);
-    assert_eq!(hear(&mut verifier, Some(&asleep), false, now), Finding::Nothing);
-    assert_eq!(hear(&mut verifier, Some(&asleep), false, now), Finding::Wrong);
+    assert_eq!(reply(&mut verifier, Some(&asleep), false, now), Finding::Nothing);
+    assert_eq!(reply(&mut verifier, Some(&asleep), false, now), Finding::Wrong);
     assert!(verifier.doubts.is_empty());
-    assert_eq!(hear(&mut verifier, None, false, now), Finding::Nothing);
-    assert_eq!(hear(&mut verifier, None, false, now), Finding::Wrong);
+    assert_eq!(reply(&mut verifier, None, false, now), Finding::Nothing);
+    assert_eq!(reply(&mut verifier, None, false, now), Finding::Wrong);
 }
 
 #[test]
 fn an_event_between_two_replies_makes_the_second_the_first() {
     let (mut verifier, now) = listed();
-    assert_eq!(hear(&mut verifier, None, false, now), Finding::Nothing);
+    assert_eq!(reply(&mut verifier, None, false, now), Finding::Nothing);
     verifier.touch(key(2));
     verifier.touch(key(3));
-    assert_eq!(hear(&mut verifier, None, false, now), Finding::Wrong, "those are others");
-    assert_eq!(hear(&mut verifier, None, false, now), Finding::Nothing);
+    assert_eq!(
+        reply(&mut verifier, None, false, now),
+        Finding::Wrong,
+        "the events were of other domains"
+    );
+    assert_eq!(reply(&mut verifier, None, false, now), Finding::Nothing);
     verifier.touch(key(1));
-    assert_eq!(hear(&mut verifier, None, false, now), Finding::Nothing);
-    assert_eq!(hear(&mut verifier, None, false, now), Finding::Wrong);
+    assert_eq!(reply(&mut verifier, None, false, now), Finding::Nothing);
+    assert_eq!(reply(&mut verifier, None, false, now), Finding::Wrong);
 }
 
 #[test]
@@ -167,7 +173,7 @@ fn a_reply_that_differs_is_asked_for_again_two_seconds_later() {
     let later = now + INTERVAL / 4;
     verifier.failed(key(1), later);
     assert_eq!(verifier.doubts[&key(1)].due, later + FIRST_LOOK * 2);
-    assert_eq!(hear(&mut verifier, None, false, later), Finding::Nothing);
+    assert_eq!(reply(&mut verifier, None, false, later), Finding::Nothing);
     assert_eq!(verifier.doubts[&key(1)].due, later + FIRST_LOOK);
     assert!(verifier.question(later + MIN_PAUSE, true).is_none());
     assert_eq!(verifier.due(), Some(later + FIRST_LOOK));
@@ -180,7 +186,7 @@ fn a_reply_that_differs_is_asked_for_again_two_seconds_later() {
 }
 
 #[test]
-fn too_many_doubts_are_one_of_all() {
+fn too_many_doubts_become_a_list_of_all() {
     let (mut verifier, now) = listed();
     (0..=MAX_DOUBTS as u128).for_each(|number| doubt(&mut verifier, number, now));
     assert_eq!(verifier.doubts.len(), MAX_DOUBTS);
@@ -188,12 +194,12 @@ fn too_many_doubts_are_one_of_all() {
 }
 
 #[test]
-fn of_too_many_events_the_oldest_count_for_every_domain() {
+fn too_many_events_count_for_every_domain() {
     let (mut verifier, now) = listed();
-    assert_eq!(hear(&mut verifier, None, false, now), Finding::Nothing);
+    assert_eq!(reply(&mut verifier, None, false, now), Finding::Nothing);
     (2..=MAX_TOUCHED as u128 + 2).for_each(|number| verifier.touch(key_of(number)));
     assert!(verifier.touched.len() <= MAX_TOUCHED);
-    assert_eq!(hear(&mut verifier, None, false, now), Finding::Nothing);
+    assert_eq!(reply(&mut verifier, None, false, now), Finding::Nothing);
 }
 
 /// Many keys at little cost.

@@ -1,7 +1,8 @@
 //! The data of an event: the fields of a notice, or the JSON value of an event without a type.
 //!
-//! That value is kept as the text that it came as. A parsed value would lose what a hypervisor may well send: `1e999` is no `f64`, an integer may have
-//! more than 64 bits, nesting more levels than a parser follows.
+//! That value is kept as the text that it came as. A parsed value would lose what a hypervisor may
+//! well send: `1e999` is no `f64`, an integer may have more than 64 bits, nesting more levels than
+//! a parser follows.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -27,6 +28,8 @@ impl<'a> Data<'a> {
     /// The value without the spaces and line ends around and in it.
     pub(super) fn of(text: &'a str) -> Self {
         let is_space = |byte: u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
+        // QEMU writes a space behind each colon and comma, but other writers do not, and their text
+        // is passed on without a copy.
         if !text.bytes().any(is_space) {
             return Self::Text(Cow::Borrowed(text));
         }
@@ -70,6 +73,7 @@ impl Serialize for Data<'_> {
 
 impl<'de> Deserialize<'de> for Data<'_> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // Boxed: a borrowed one fails on input that is not a slice, as from a reader.
         let raw = Box::<RawValue>::deserialize(Lenient(deserializer))?;
         Ok(Self::Text(Cow::Owned(raw.get().to_owned())))
     }
@@ -95,8 +99,8 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Lenient<D> {
     }
 
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit
-        unit_struct seq tuple tuple_struct map struct enum identifier ignored_any
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
+        unit unit_struct seq tuple tuple_struct map struct enum identifier ignored_any
     }
 }
 

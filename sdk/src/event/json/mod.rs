@@ -33,16 +33,16 @@ impl Serialize for DomainEvent {
     }
 }
 
-/// The form that `docs/json.md` describes. Unknown fields are ignored; unknown names and missing fields are
-/// errors.
+/// The form that `docs/json.md` describes. Unknown fields are ignored; unknown names and missing
+/// fields are errors.
 impl<'de> Deserialize<'de> for DomainEvent {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Flat::deserialize(deserializer)?.into_event().map_err(D::Error::custom)
     }
 }
 
-/// `{"source":…,"host":…,"uuid":…,"name":…,"id":…}`, without `id` when the domain is inactive. In an
-/// event the source stands beside the domain.
+/// `{"source":…,"host":…,"uuid":…,"name":…,"id":…}`, without `id` when the domain is inactive. In
+/// an event the source stands beside the domain.
 impl Serialize for Domain {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         FlatDomain { source: Some(self.source().into()), ..FlatDomain::of(self) }
@@ -138,11 +138,13 @@ impl<'a> FlatDomain<'a> {
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(untagged, expecting = "an event is a number or a name")]
 enum FlatName<'a> {
+    // First, since the first variant that fits is taken: a text never reads as a number.
     Number(u32),
     Name(Cow<'a, str>),
 }
 
 /// A field counts as present even when it is `null`.
+// Plain `Option` makes `"data":null`, a value that a hypervisor may send, the same as no data.
 fn present<'de, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Data<'a>>, D::Error> {
     Data::deserialize(deserializer).map(Some)
 }

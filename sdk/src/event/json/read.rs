@@ -1,4 +1,4 @@
-//! From the flat object to an event. An error says what is wrong.
+//! The way from the flat object to an event. An error says what is wrong.
 
 use std::borrow::Cow;
 use std::time::SystemTime;
@@ -68,6 +68,7 @@ impl Flat<'_> {
             "stopped" => Change::Stopped(cause!(StopCause)),
             "pm_suspended" => Change::PmSuspended(cause!(PmSuspendCause)),
             "crashed" => Change::Crashed(cause!(CrashCause)),
+            // Both numbers: what an older version wrote as unknown may have a name here.
             "unknown" => {
                 Change::from_codes(self.needs("raw", self.raw)?, self.needs("detail", self.detail)?)
             }
@@ -134,12 +135,14 @@ impl Flat<'_> {
     fn gap(&self) -> Result<GapKind, String> {
         match self.text("gap", &self.gap)? {
             "disconnected" => {
+                // The schema does not require it: other writers may leave it out.
                 let kind = self.fault.as_deref().map_or(FaultKind::Other, FaultKind::from_name);
                 let fault = Fault::new(kind, self.text("error", &self.error)?);
                 Ok(GapKind::Disconnected { fault })
             }
             "lagged" => Ok(GapKind::Lagged {
                 missed: self.needs("missed", self.missed)?,
+                // Written only where it is true.
                 reset: self.reset.unwrap_or(false),
             }),
             gap => Err(format!("unknown gap {gap:?}: expected disconnected or lagged")),

@@ -1,4 +1,4 @@
-//! From an event to the flat object.
+//! The way from an event to the flat object.
 
 use std::borrow::Cow;
 
@@ -69,6 +69,8 @@ impl<'a> Flat<'a> {
             }
             change => Self {
                 cause: given(change.cause()),
+                // A name says what the number would, so the number stands only where this version
+                // has no name for it.
                 raw: change.codes().filter(|_| change.cause() == "unknown").map(|(_, cause)| cause),
                 ..flat
             },

@@ -1,6 +1,7 @@
 //! The `data` of a notice in JSON: one entry a field.
 //!
-//! An enumeration is its name; a number without a name is `"unknown"`, with the number in `FIELD_raw`.
+//! An enumeration is its name; a number without a name is `"unknown"`, with the number in
+//! `FIELD_raw`.
 
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 use serde_json::Value;

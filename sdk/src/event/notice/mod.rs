@@ -1,8 +1,9 @@
-//! Events with a type of their own, beside lifecycle and reboot: what happens to a domain's devices,
-//! jobs, memory, and guest agent.
+//! Events with a type of their own, beside lifecycle and reboot: what happens to a domain's
+//! devices, jobs, memory, and guest agent.
 //!
-//! The names are libvirt's (`virsh event --list`). QEMU's own events are of the same kinds where they mean
-//! the same. `docs/libvirt.md` and `docs/qemu.md` say which event of the wire becomes which.
+//! The names are libvirt's (`virsh event --list`). QEMU's own events are of the same kinds where
+//! they mean the same. `docs/libvirt.md` and `docs/qemu.md` say which event of the wire becomes
+//! which.
 
 mod display;
 mod enums;
@@ -137,8 +138,8 @@ numbers!(
     WatchdogAction
 );
 
-/// Defines [`NoticeBody`], and what follows from its fields: the kind, the length of texts, and (feature
-/// `serde`) the form of `data` in JSON.
+/// Defines [`NoticeBody`], and what follows from its fields: the kind, the length of texts, and
+/// (feature `serde`) the form of `data` in JSON.
 macro_rules! notices {
     ($(
         $(#[$meta:meta])*
@@ -233,7 +234,8 @@ notices! {
     ControlError {}
     /// A job that works on a disk of a running domain changed its status.
     BlockJob {
-        /// The disk: its target (`vda`), or the path of its source from a daemon before libvirt 1.2.6.
+        /// The disk: its target (`vda`), or the path of its source from a daemon before libvirt
+        /// 1.2.6.
         disk: Text,
         /// The type of the job.
         job: BlockJobType,
@@ -292,7 +294,8 @@ notices! {
     }
     /// Tunable parameters of the running domain were changed.
     Tunable {
-        /// The parameters that changed, and their values: `cputune.vcpupin0`, `blkdeviotune.total_bytes_sec` ...
+        /// The parameters that changed, and their values: `cputune.vcpupin0`,
+        /// `blkdeviotune.total_bytes_sec` ...
         params: Params,
     }
     /// The guest agent connected or disconnected.

@@ -1,12 +1,12 @@
 //! Compaction: which events a reader that was too slow must still get.
 //!
-//! Of each domain, in their order: the newest ending; the newest start after the last stop; the newest
-//! change of run state after that; the newest definition; the newest event after which the domain was
-//! gone; the newest that knows whether the domain persists; and the newest of all. So a table folded from
-//! the kept events equals one folded from all events, whatever it held before.
+//! Of each domain, in their order: the newest ending; the newest start after the last stop; the
+//! newest change of run state after that; the newest definition; the newest event after which the
+//! domain was gone; the newest that knows whether the domain persists; and the newest of all. So a
+//! table folded from the kept events equals one folded from all events, whatever it held before.
 //!
-//! Of the markers: the newest `Disconnected` and the newest `Synced` of each source and each host, the
-//! newer of the two for each domain, and the newest reset of each scope.
+//! Of the markers: the newest `Disconnected` and the newest `Synced` of each source and each host,
+//! the newer of the two for each domain, and the newest reset of each scope.
 
 #[cfg(test)]
 mod property;
@@ -37,6 +37,8 @@ struct Kept {
 impl Kept {
     /// Whether `event` still matters, given everything newer.
     fn keeps(&mut self, event: &Lifecycle) -> bool {
+        // The newest event of all has the domain's present name, run and persistence, whatever it
+        // says.
         let is_newest = !self.any;
         let is_newest_end = event.is_gone() && !self.gone;
         let is_newest_to_know = event.persistent.is_some() && !self.persistence;
@@ -49,6 +51,8 @@ impl Kept {
     fn keeps_change(&mut self, change: Change) -> bool {
         let first = |seen: &mut bool| !std::mem::replace(seen, true);
         match change {
+            // Everything older is of a run that is over, so only the definition and the ending
+            // still matter.
             Change::Stopped(_) => {
                 self.stopped = true;
                 first(&mut self.ending)
@@ -65,14 +69,16 @@ impl Kept {
             | Change::PmSuspended(_) => {
                 !self.ending && !self.started && !self.existing && first(&mut self.run_state)
             }
+            // Definitions do not depend on runs: a stop in between does not outdate them.
             Change::Defined(_) | Change::Undefined(_) => first(&mut self.definition),
             Change::Existing(_) => !self.stopped && !self.started && first(&mut self.existing),
+            // A change of an unknown number says nothing that a table could hold.
             Change::Unknown { .. } => false,
         }
     }
 }
 
-/// A sort of marker, of which the newest in each scope is kept.
+/// The kind of a marker, of which the newest in each scope is kept.
 #[derive(PartialEq, Eq, Hash)]
 enum Marker {
     Disconnected,
@@ -87,14 +93,16 @@ pub(super) fn compact(events: &mut VecDeque<DomainEvent>) -> u64 {
         HashMap::default();
     let mut markers: HashSet<(ScopeKey, Marker)> = HashSet::new();
     let mut newest = |scope: &Scope, marker| markers.insert((scope.key(), marker));
+    // Backwards: whether an event matters depends only on what is newer.
     for (event, keep) in events.iter().zip(&mut keep).rev() {
         *keep = match event {
             DomainEvent::Lifecycle(event) => {
                 domains.entry(key(&event.domain)).or_default().keeps(event)
             }
+            // They change no state, so no table needs them.
             DomainEvent::Reboot(_) | DomainEvent::Notice(_) | DomainEvent::Other(_) => false,
-            // There may be many domains, so one marker each: the newer one says how the domain is. The Synced
-            // of a wider scope ended the gaps of its domains, too.
+            // There may be many domains, so one marker each: the newer one says how the domain is.
+            // The Synced of a wider scope ended the gaps of its domains, too.
             DomainEvent::Synced(Synced { scope: scope @ Scope::Domain(_), .. }) => {
                 newest(scope, Marker::Disconnected)
             }

@@ -1,5 +1,5 @@
-//! What compaction promises, for random streams: a table folded from what a slow reader gets equals
-//! the table folded from everything.
+//! Property tests of compaction: on random streams, a table folded from what a slow reader gets
+//! equals the table folded from everything.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::SystemTime;
@@ -88,8 +88,8 @@ fn scope() -> impl Strategy<Value = Scope> {
     })
 }
 
-/// Every change that libvirt numbers, also with details and events that nobody knows, and `Existing`
-/// in every state.
+/// Every change that libvirt numbers, also with unknown details and events, and
+/// `Existing` in every state.
 fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
         8 => (0..10i32, -1..11i32).prop_map(|(event, detail)| Change::from_codes(event, detail)),
@@ -111,7 +111,7 @@ fn event() -> impl Strategy<Value = DomainEvent> {
         1 => domain().prop_map(move |domain| Reboot::new(domain, at).into()),
         1 => scope().prop_map(|scope| Synced::new(scope, 1).into()),
         1 => scope().prop_map(move |scope| Gap::new(scope, disconnected.clone()).into()),
-        // As a relay passes on what it missed itself.
+        // A relay passes on the `Lagged` of its own stream.
         1 => (scope(), 1..4u64, any::<bool>()).prop_map(|(scope, missed, reset)| {
             Gap::new(scope, GapKind::lagged(missed, reset)).into()
         }),
@@ -122,24 +122,26 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     vec(prop_oneof![12 => event().prop_map(Step::Push), 1 => Just(Step::Read)], 0..80)
 }
 
-/// Lives of one to three domains as a driver tells them: settled persistence, ids that belong to runs,
-/// crashes, sleeps, renames. `Existing` stands in front of those that are known at the start.
-fn lives() -> impl Strategy<Value = Vec<Step>> {
+/// Histories of one to three domains as a driver delivers them: settled persistence, ids that
+/// belong to runs, crashes, sleeps, renames. They begin with `Existing` if the domain is known at
+/// the start.
+fn histories() -> impl Strategy<Value = Vec<Step>> {
     let starts = vec(prop_oneof![Just(None), any::<bool>().prop_map(Some)], 1..4);
     (starts, vec((0..3usize, 0..12u8, any::<bool>()), 0..80)).prop_map(|(starts, steps)| {
         let mut delivered = Vec::new();
-        let lives = starts.into_iter().enumerate();
-        let mut lives: Vec<_> =
-            lives.map(|(number, start)| Life::new(number as u128, start, &mut delivered)).collect();
+        let histories = starts.into_iter().enumerate();
+        let mut histories: Vec<_> = histories
+            .map(|(number, start)| DomainHistory::new(number as u128, start, &mut delivered))
+            .collect();
         for (which, step, choice) in steps {
-            let count = lives.len();
-            lives[which % count].step(step, choice, &mut delivered);
+            let count = histories.len();
+            histories[which % count].step(step, choice, &mut delivered);
         }
         delivered
     })
 }
 
-struct Life {
+struct DomainHistory {
     uuid: Uuid,
     active: bool,
     defined: bool,
@@ -147,19 +149,20 @@ struct Life {
     renamed: bool,
 }
 
-impl Life {
+impl DomainHistory {
     /// Begins with a domain that runs and persists or does not, or with none.
     fn new(number: u128, persistent: Option<bool>, delivered: &mut Vec<Step>) -> Self {
         let uuid = Uuid::from_u128(number);
         let active = persistent.is_some();
-        let life = Self { uuid, active, defined: persistent == Some(true), run: 1, renamed: false };
+        let history =
+            Self { uuid, active, defined: persistent == Some(true), run: 1, renamed: false };
         if active {
-            life.tell(Change::Existing(State::from_codes(1, 1)), delivered);
+            history.push(Change::Existing(State::from_codes(1, 1)), delivered);
         }
-        life
+        history
     }
 
-    fn tell(&self, change: Change, delivered: &mut Vec<Step>) {
+    fn push(&self, change: Change, delivered: &mut Vec<Step>) {
         let ends = matches!(change, Change::Stopped(_));
         let id = (self.active || ends).then_some(self.run);
         let name = if self.renamed { "db" } else { "web" };
@@ -174,32 +177,32 @@ impl Life {
             (0 | 1, false, _) => {
                 self.run += 1;
                 self.active = true;
-                self.tell(code(2, i32::from(step)), delivered);
+                self.push(code(2, i32::from(step)), delivered);
             }
             (0..3, true, _) => {
                 self.active = false;
-                self.tell(code(5, i32::from(step)), delivered);
+                self.push(code(5, i32::from(step)), delivered);
             }
-            (3, true, _) => self.tell(code(3, 0), delivered),
-            (4, true, _) => self.tell(code(4, 0), delivered),
-            (5, true, _) => self.tell(code(7, 0), delivered),
+            (3, true, _) => self.push(code(3, 0), delivered),
+            (4, true, _) => self.push(code(4, 0), delivered),
+            (5, true, _) => self.push(code(7, 0), delivered),
             // It wakes up.
-            (6, true, _) => self.tell(code(2, 4), delivered),
+            (6, true, _) => self.push(code(2, 4), delivered),
             // It crashes, or goes on in its crash kernel.
-            (7, true, _) => self.tell(code(8, i32::from(choice)), delivered),
+            (7, true, _) => self.push(code(8, i32::from(choice)), delivered),
             (8, _, _) => {
                 let update = i32::from(self.defined);
                 self.defined = true;
-                self.tell(code(0, update), delivered);
+                self.push(code(0, update), delivered);
             }
             (9, _, true) => {
                 self.defined = false;
-                self.tell(code(1, 0), delivered);
+                self.push(code(1, 0), delivered);
             }
             (10, false, true) => {
-                self.tell(code(1, 1), delivered);
+                self.push(code(1, 1), delivered);
                 self.renamed = !self.renamed;
-                self.tell(code(0, 2), delivered);
+                self.push(code(0, 2), delivered);
             }
             _ if choice => delivered.push(Step::Read),
             _ => {}
@@ -262,7 +265,7 @@ proptest! {
     }
 
     #[test]
-    fn compacted_lives_fold_as_the_whole(capacity in 1..8usize, steps in lives()) {
+    fn compacted_histories_fold_as_the_whole(capacity in 1..8usize, steps in histories()) {
         check(capacity, &steps)?;
     }
 }

@@ -1,4 +1,4 @@
-//! What is kept of some short streams.
+//! Tests of compaction: what is kept of some short streams.
 
 use super::*;
 use crate::{
@@ -36,7 +36,7 @@ fn kept(changes: &[Change]) -> Vec<Change> {
 }
 
 #[test]
-fn of_many_runs_the_last_ending_and_what_came_after_it_is_kept() {
+fn of_many_runs_the_last_ending_and_later_events_are_kept() {
     assert_eq!(
         kept(&[STARTED, STOPPED, STARTED, STOPPED, STARTED, SUSPENDED, RESUMED]),
         [STOPPED, STARTED, RESUMED]
@@ -61,7 +61,7 @@ fn a_crash_is_an_ending_until_the_stop_that_follows_it() {
 }
 
 #[test]
-fn of_each_sort_of_step_one_is_kept() {
+fn one_step_of_each_kind_is_kept() {
     for step in [STARTED, STOPPED, CRASHED, SUSPENDED, RESUMED, SHUTTING_DOWN, DEFINED, EXISTING] {
         assert_eq!(kept(&[step, step, step]), [step]);
     }
@@ -125,7 +125,7 @@ fn lagged(scope: &Scope, missed: u64, reset: bool) -> DomainEvent {
 }
 
 #[test]
-fn of_the_markers_the_newest_of_each_sort_and_scope_is_kept() {
+fn the_newest_marker_of_each_kind_and_scope_is_kept() {
     let whole = Scope::source_wide("s:");
     let part = Scope::Domain(step(STARTED).domain);
     let other = Scope::source_wide("t:");

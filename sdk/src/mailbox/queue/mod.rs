@@ -7,8 +7,8 @@
 //!                 │ and count the rest as missed         │ the reader requests a reset
 //! ```
 //!
-//! `Existing` events never make a queue stale. There is one for each domain of the roster, which has a
-//! bound of its own; and a reset consists of them, so it would cause the next one.
+//! `Existing` events never make a queue stale. There is one for each domain of the roster, which
+//! has a bound of its own; and a reset consists of them, so it would cause the next one.
 
 #[cfg(test)]
 mod tests;
@@ -23,9 +23,10 @@ use crate::{Change, DomainEvent, Gap, GapKind, Scope};
 /// The number of events that a queue keeps beyond its capacity where final states need them.
 pub(crate) const SLACK: usize = 65_536;
 
-/// The size of a queue of the default capacity, in bytes, at which it compacts, and which the compacted
-/// queue may have. 1,024 lifecycle events take 8.1 MiB if all names of domains and hosts have 4 KiB, the
-/// longest that a driver keeps: names alone never compact a queue within its capacity.
+/// The size of a queue of the default capacity, in bytes, at which it compacts, and which the
+/// compacted queue may have. 1,024 lifecycle events take 8.1 MiB if all names of domains and hosts
+/// have 4 KiB, the longest that a driver keeps: names alone never compact a queue within its
+/// capacity.
 const BYTES: usize = 16 << 20;
 
 /// What a larger capacity adds for each event: more than an event with usual names weighs.
@@ -40,8 +41,8 @@ pub(crate) struct Queue {
     events: VecDeque<DomainEvent>,
     /// The weight of all events.
     bytes: usize,
-    /// Beyond this length, or these bytes, the next push compacts. Each is at least twice what the last
-    /// compaction kept, so that the cost of a push does not depend on the length.
+    /// Beyond this length, or these bytes, the next push compacts. Each is at least twice what the
+    /// last compaction kept, so that the cost of a push does not depend on the length.
     max_events: usize,
     max_bytes: usize,
     missed: u64,
@@ -82,6 +83,7 @@ impl Queue {
 
     fn make_room(&mut self) {
         self.missed += compact(&mut self.events);
+        // Not counted against the bounds: see above, a reset would cause the next one.
         let mut existing = 0;
         let mut existing_bytes = 0;
         self.bytes = 0;
@@ -128,6 +130,7 @@ impl Queue {
 
     /// Moves all events into `out`, which is empty; returns how many were missed.
     pub(crate) fn drain(&mut self, out: &mut VecDeque<DomainEvent>) -> u64 {
+        // Under the lock, so no event is moved: the reader works on its own queue afterwards.
         std::mem::swap(&mut self.events, out);
         self.bytes = 0;
         self.max_events = self.capacity;
@@ -143,6 +146,8 @@ impl Queue {
     /// `expected` events.
     pub(crate) fn reset(&mut self, expected: usize) {
         self.stale = false;
+        // Without a loss there is no `Lagged` to carry the mark: it was taken already, in an
+        // outage.
         self.is_reset |= self.missed > 0;
         self.max_events = self.capacity.max(expected.saturating_mul(2));
     }

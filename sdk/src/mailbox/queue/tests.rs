@@ -1,4 +1,4 @@
-//! What a queue keeps, counts and holds on to.
+//! Tests of the queue: what it keeps and counts, and the memory that it holds.
 
 use uuid::Uuid;
 
@@ -141,7 +141,7 @@ fn a_queue_that_must_keep_too_many_bytes_goes_stale() {
     assert!(pushed > 4000 && queue.missed() == pushed as u64, "{pushed}");
     queue.reset(0);
     queue.push(named(1, "d", STOPPED));
-    assert_eq!(drain(&mut queue).len(), 2, "the weight of the past is gone");
+    assert_eq!(drain(&mut queue).len(), 2, "what was read no longer weighs");
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn what_a_burst_allocated_is_given_back() {
 }
 
 #[test]
-fn what_was_missed_elsewhere_alone_is_something_to_read() {
+fn a_loss_before_the_queue_is_something_to_read() {
     let mut queue = Queue::new("s:".into(), 8);
     assert!(queue.is_empty());
     queue.add_missed(3);
@@ -199,7 +199,7 @@ fn what_was_missed_elsewhere_alone_is_something_to_read() {
 }
 
 #[test]
-fn a_reset_that_nothing_was_missed_for_is_none() {
+fn a_reset_without_a_loss_is_not_marked() {
     let mut queue = Queue::new("s:".into(), 1);
     queue.reset(2);
     for _ in 0..9 {
@@ -216,7 +216,7 @@ fn a_reset_that_nothing_was_missed_for_is_none() {
 }
 
 #[test]
-fn a_reset_makes_room_for_what_it_consists_of() {
+fn a_reset_makes_room_for_its_own_events() {
     let mut queue = Queue::new("s:".into(), 1);
     queue.reset(100);
     assert_eq!(queue.max_events, 200);

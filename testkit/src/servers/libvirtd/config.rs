@@ -1,8 +1,9 @@
 //! The configuration of a libvirtd.
 
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
-use super::Home;
+use super::{Home, Ports};
 
 /// The configuration of a [`Libvirtd`](super::Libvirtd), by value:
 /// `Config::default().max_clients(2)`.
@@ -18,6 +19,9 @@ pub struct Config {
     /// Whether it also listens on a port of the loopback address, without authentication. Default:
     /// no.
     pub tcp: bool,
+    /// A directory with `cacert.pem`, `servercert.pem`, `serverkey.pem` and perhaps `cacrl.pem`:
+    /// with one the daemon also listens for TLS on a port of the loopback address. Default: none.
+    pub tls: Option<PathBuf>,
     /// Whether it runs containers (`lxc:///`), which needs root. Default: no.
     pub lxc: bool,
     /// The name of its host, which needs root: two daemons with different names can migrate guests
@@ -52,6 +56,13 @@ impl Config {
         self
     }
 
+    /// Sets [`tls`](Self::tls).
+    #[must_use]
+    pub fn tls(mut self, directory: &Path) -> Self {
+        self.tls = Some(directory.into());
+        self
+    }
+
     /// Sets [`lxc`](Self::lxc).
     #[must_use]
     pub fn lxc(mut self, containers: bool) -> Self {
@@ -80,7 +91,7 @@ impl Config {
         self
     }
 
-    pub(super) fn to_text(&self, home: &Home, port: Option<u16>) -> String {
+    pub(super) fn to_text(&self, home: &Home, ports: Ports) -> String {
         let mut text = home.socket_config();
         text.push_str("auth_unix_rw = \"none\"\nauth_unix_ro = \"none\"\n");
         let mut set = |line: std::fmt::Arguments<'_>| {
@@ -105,10 +116,24 @@ impl Config {
         if let Some((seconds, count)) = self.keepalive {
             set(format_args!("keepalive_interval = {seconds}\nkeepalive_count = {count}"));
         }
-        if let Some(port) = port {
+        if ports.listens() {
             // TLS is on by default when it listens, and without certificates libvirtd exits.
-            set(format_args!("listen_tls = 0\nlisten_tcp = 1\nauth_tcp = \"none\""));
-            set(format_args!("listen_addr = \"127.0.0.1\"\ntcp_port = \"{port}\""));
+            set(format_args!("listen_addr = \"127.0.0.1\""));
+            set(format_args!("listen_tcp = {}", u8::from(ports.tcp.is_some())));
+            set(format_args!("listen_tls = {}", u8::from(ports.tls.is_some())));
+        }
+        if let Some(port) = ports.tcp {
+            set(format_args!("auth_tcp = \"none\"\ntcp_port = \"{port}\""));
+        }
+        if let (Some(port), Some(directory)) = (ports.tls, &self.tls) {
+            let file = |name: &str| directory.join(name);
+            set(format_args!("tls_port = \"{port}\""));
+            set(format_args!("ca_file = \"{}\"", file("cacert.pem").display()));
+            set(format_args!("cert_file = \"{}\"", file("servercert.pem").display()));
+            set(format_args!("key_file = \"{}\"", file("serverkey.pem").display()));
+            if file("cacrl.pem").exists() {
+                set(format_args!("crl_file = \"{}\"", file("cacrl.pem").display()));
+            }
         }
         text + &self.extra
     }

@@ -27,7 +27,26 @@ use super::{Container, Guest, LaunchError, Order, Virsh};
 pub struct Libvirtd {
     child: Option<Child>,
     home: Home,
-    port: Option<u16>,
+    ports: Ports,
+}
+
+/// Its ports of the loopback address.
+#[derive(Clone, Copy, Debug)]
+struct Ports {
+    tcp: Option<u16>,
+    tls: Option<u16>,
+}
+
+impl Ports {
+    fn free(config: &Config) -> Result<Self, LaunchError> {
+        let tcp = config.tcp.then(free_port).transpose()?;
+        let tls = config.tls.as_ref().map(|_| free_port()).transpose()?;
+        Ok(Self { tcp, tls })
+    }
+
+    fn listens(self) -> bool {
+        self.tcp.is_some() || self.tls.is_some()
+    }
 }
 
 impl Libvirtd {
@@ -53,8 +72,9 @@ impl Libvirtd {
         let mut tries = 1..=3;
         loop {
             match Self::start_once(&config).await {
-                // Another process may take the port between the look for a free one and the bind.
-                Err(LaunchError::NotReady { .. }) if config.tcp && tries.next().is_some() => {}
+                // Another process may take a port between the look for a free one and the bind.
+                Err(LaunchError::NotReady { .. })
+                    if (config.tcp || config.tls.is_some()) && tries.next().is_some() => {}
                 outcome => return outcome,
             }
         }
@@ -63,14 +83,14 @@ impl Libvirtd {
     async fn start_once(config: &Config) -> Result<Self, LaunchError> {
         let home = Home::new(config.lxc, config.host.as_deref()).await?;
         // libvirtd cannot report a port that the system has chosen, so it must be given one.
-        let port = config.tcp.then(free_port).transpose()?;
-        fs::write(home.path("libvirtd.conf"), config.to_text(&home, port))
+        let ports = Ports::free(config)?;
+        fs::write(home.path("libvirtd.conf"), config.to_text(&home, ports))
             .map_err(LaunchError::io("write libvirtd.conf"))?;
         if config.hook {
             hook::install(&home.path("etc"), &home.path("steps"))
                 .map_err(LaunchError::io("write the hook"))?;
         }
-        let mut daemon = Self { child: None, home, port };
+        let mut daemon = Self { child: None, home, ports };
         daemon.start_again().await?;
         Ok(daemon)
     }
@@ -91,21 +111,21 @@ impl Libvirtd {
         let mut command = self.home.command("libvirtd");
         command.arg("-f").arg(self.home.path("libvirtd.conf"));
         command.arg("-p").arg(self.home.path("run/libvirtd.pid"));
-        // Without it libvirtd ignores the port in its configuration.
-        if self.port.is_some() {
+        // Without it libvirtd ignores the ports in its configuration.
+        if self.ports.listens() {
             command.arg("--listen");
         }
         let missing = LaunchError::spawn("libvirtd", "libvirt-daemon-system");
         let mut child = spawn_logged(&mut command, &self.home.path("log/output"), missing)?;
         let socket = self.socket();
-        let port = self.port;
+        let ports = self.ports;
         let listens = async || {
-            // The socket file exists before the daemon listens on it, and it binds the port last.
-            let unix = UnixStream::connect(&socket).await.is_ok();
-            match port {
-                Some(port) => unix && TcpStream::connect(("127.0.0.1", port)).await.is_ok(),
-                None => unix,
+            // The socket file exists before the daemon listens on it, and it binds the ports last.
+            let mut listens = UnixStream::connect(&socket).await.is_ok();
+            for port in [ports.tcp, ports.tls].into_iter().flatten() {
+                listens = listens && TcpStream::connect(("127.0.0.1", port)).await.is_ok();
             }
+            listens
         };
         let outcome = until_listening(&mut child, listens).await;
         // One that is late is kept, so that dropping this also kills what it has started.
@@ -264,7 +284,12 @@ impl Libvirtd {
     /// `uri` through its TCP port, or `None` without [`Config::tcp`].
     pub fn tcp_uri(&self, uri: &str) -> Option<String> {
         let (driver, path) = uri.split_once("://")?;
-        Some(format!("{driver}+tcp://127.0.0.1:{}{path}", self.port?))
+        Some(format!("{driver}+tcp://127.0.0.1:{}{path}", self.ports.tcp?))
+    }
+
+    /// Its port for TLS; `None` when it was not told to listen there.
+    pub fn tls_port(&self) -> Option<u16> {
+        self.ports.tls
     }
 
     /// The URI of its QEMU driver: `qemu:///system`, or `qemu:///session` if the test is not root.

@@ -1,4 +1,5 @@
-//! What one subscriber was delivered: what it believes, and whether the story is possible.
+//! The events of one subscriber: the table that they fold into, and whether their order is
+//! possible.
 
 use std::collections::BTreeMap;
 
@@ -7,23 +8,23 @@ use virevent::{
 };
 
 use crate::server::{Truth, host, uuid};
-use crate::steps::Sort;
+use crate::steps::SubscriberKind;
 
-/// What a subscriber believes.
+/// The table of one subscriber, and what it may conclude from it.
 #[derive(Debug, Default)]
-pub(crate) struct Story {
+pub(crate) struct EventHistory {
     /// By host and uuid.
     domains: BTreeMap<(String, Uuid), Known>,
-    /// There was an outage: events during it may not know whether their domain persists.
-    had_gap: bool,
-    /// It is not delivered all that exists.
+    /// There was an outage: events during it may lack the domain's persistence.
+    had_outage: bool,
+    /// The subscriber does not get all domains that exist.
     is_partial: bool,
-    /// It was delivered of everything, so that a domain that it does not know does not exist.
+    /// The subscriber knows every domain: one that is not in the table does not exist.
     is_whole: bool,
-    /// Events, markers and existing domains not counted, and those that it missed.
+    /// The number of events, delivered or missed, without markers and existing domains.
     pub(crate) counted: u64,
     pub(crate) lagged: bool,
-    tail: Vec<String>,
+    log: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -32,49 +33,52 @@ struct Known {
     persistent: Option<bool>,
     run: Option<u32>,
     state: State,
-    /// A run was resumed whose start was not delivered: it must follow.
-    unannounced: bool,
-    /// Events were missed: what is next need not follow from what is known.
-    vague: bool,
+    /// A resume showed the run before its start, which must follow.
+    awaits_start: bool,
+    /// Events were missed: the next event need not follow from what is known.
+    is_uncertain: bool,
 }
 
-impl Story {
-    pub(crate) fn of(sort: Sort) -> Self {
-        // A full mailbox drops what exists without a gap, where what follows says as much.
-        let is_partial = matches!(sort, Sort::Changes | Sort::Slow);
+impl EventHistory {
+    pub(crate) fn of(kind: SubscriberKind) -> Self {
+        // Compaction may drop an `Existing` without a gap, where a later event says as much.
+        let is_partial = matches!(kind, SubscriberKind::Changes | SubscriberKind::Slow);
         Self { is_partial, ..Self::default() }
     }
 
-    /// Takes in an event.
+    /// Applies an event to the table.
     ///
     /// # Errors
     /// The event cannot follow what came before.
-    pub(crate) fn hear(&mut self, event: &DomainEvent) -> Result<(), String> {
-        self.tail.push(event.to_string());
+    pub(crate) fn apply(&mut self, event: &DomainEvent) -> Result<(), String> {
+        self.log.push(event.to_string());
         self.counted += u64::from(event.is_happening());
         match event {
             DomainEvent::Lifecycle(event) => {
-                self.lifecycle(event).map_err(|wrong| format!("{wrong}: {:#?}", self.tail))
+                self.lifecycle(event).map_err(|wrong| format!("{wrong}: {:#?}", self.log))
             }
             DomainEvent::Gap(Gap { kind: GapKind::Lagged { missed, reset, .. }, .. }) => {
                 self.counted += missed;
                 self.lagged = true;
-                self.domains.values_mut().for_each(|known| known.vague = true);
+                // The missed events may have changed any domain.
+                self.domains.values_mut().for_each(|known| known.is_uncertain = true);
                 self.is_whole = false;
+                // Everything that exists follows, so what was known is dropped.
                 if *reset {
                     self.domains.clear();
                 }
                 Ok(())
             }
             DomainEvent::Gap(_) => {
-                self.had_gap = true;
+                self.had_outage = true;
                 Ok(())
             }
             DomainEvent::Synced(_) => {
                 self.is_whole = !self.lagged && !self.is_partial;
-                let open = self.domains.values().any(|known| known.unannounced && !known.vague);
+                let open =
+                    self.domains.values().any(|known| known.awaits_start && !known.is_uncertain);
                 match open {
-                    true => Err(format!("synced in the midst of a start: {:#?}", self.tail)),
+                    true => Err(format!("synced between a resume and its start: {:#?}", self.log)),
                     false => Ok(()),
                 }
             }
@@ -86,26 +90,28 @@ impl Story {
         let id = event.domain.id();
         let key = (event.domain.host().to_owned(), event.domain.uuid());
         let known = self.domains.get(&key).cloned();
-        let is_vague = known.as_ref().map_or(!self.is_whole, |known| known.vague);
+        let was_uncertain = known.as_ref().map_or(!self.is_whole, |known| known.is_uncertain);
         let run = known.as_ref().and_then(|known| known.run);
-        let unannounced = known.as_ref().is_some_and(|known| known.unannounced);
-        let wrong = |what: &str| if is_vague { Ok(()) } else { Err(format!("{what}: {event:?}")) };
+        let awaits_start = known.as_ref().is_some_and(|known| known.awaits_start);
+        let wrong =
+            |what: &str| if was_uncertain { Ok(()) } else { Err(format!("{what}: {event:?}")) };
+        // A wakeup goes on with a run.
         let begins = matches!(event.change, Change::Started(cause) if cause != StartCause::Wakeup);
-        if unannounced && !begins {
-            wrong("something else than the start that is due")?;
+        if awaits_start && !begins {
+            wrong("another event than the start that is due")?;
         }
         let mut next = known.clone().unwrap_or(Known {
             name: String::new(),
             persistent: None,
             run: None,
             state: State::NoState,
-            unannounced: false,
-            vague: false,
+            awaits_start: false,
+            is_uncertain: false,
         });
         next.name = event.domain.name().to_owned();
         next.persistent = event.persistent.or(next.persistent);
-        next.unannounced = false;
-        next.vague = false;
+        next.awaits_start = false;
+        next.is_uncertain = false;
         match event.change {
             Change::Existing(state) => {
                 next.run = id;
@@ -115,16 +121,16 @@ impl Story {
                 if event.persistent != Some(true) {
                     return Err(format!("defined and not persistent: {event:?}"));
                 }
-                next.vague = is_vague;
+                next.is_uncertain = was_uncertain;
             }
             Change::Undefined(cause) => {
                 if known.is_none() {
                     wrong("undefined, and unknown")?;
                 }
                 if cause != UndefineCause::Renamed && id != run {
-                    wrong("undefined in another run than it is in")?;
+                    wrong("undefined in another run than the known one")?;
                 }
-                next.vague = is_vague;
+                next.is_uncertain = was_uncertain;
             }
             Change::Stopped(_) => {
                 if run.is_none() || run != id {
@@ -134,16 +140,16 @@ impl Story {
                 next.state = State::after(event.change).unwrap();
             }
             change => {
-                if begins && run.is_some() && !unannounced {
+                if begins && run.is_some() && !awaits_start {
                     wrong("started twice")?;
                 }
                 let is_first = matches!(change, Change::Resumed(_)) && run.is_none();
                 if !begins && !is_first && (run.is_none() || run != id) {
-                    wrong("of a run that is not there")?;
+                    wrong("an event of an unknown run")?;
                 }
-                next.unannounced = is_first && !is_vague;
-                // A start may follow, or not: who knows.
-                next.vague = is_first && is_vague;
+                next.awaits_start = is_first && !was_uncertain;
+                // The start may have been missed, so it may follow or not.
+                next.is_uncertain = is_first && was_uncertain;
                 next.run = id;
                 next.state = State::after(change).unwrap_or(next.state);
             }
@@ -156,28 +162,28 @@ impl Story {
         Ok(())
     }
 
-    /// That what is believed is true.
+    /// Compares the table with the hypervisor's domains.
     ///
     /// # Errors
-    /// What is believed wrongly.
+    /// The first difference.
     pub(crate) fn check(&self, truth: &[Truth]) -> Result<(), String> {
         let mut believed = self.domains.clone();
         for domain in truth.iter().filter(|truth| truth.exists()) {
             let Some(known) =
                 believed.remove(&(host(domain.number).to_owned(), uuid(domain.number)))
             else {
-                return Err(format!("{domain:?} is not known: {:#?}", self.tail));
+                return Err(format!("{domain:?} is not known: {:#?}", self.log));
             };
             let agrees = known.run == domain.run
                 && (domain.run.is_none() || known.state.is_same(domain.state))
-                && known.persistent.map_or(self.had_gap, |known| known == domain.persistent)
+                && known.persistent.map_or(self.had_outage, |known| known == domain.persistent)
                 && known.name == domain.name;
             if !agrees {
-                return Err(format!("{domain:?} is believed to be {known:?}: {:#?}", self.tail));
+                return Err(format!("{domain:?} is believed to be {known:?}: {:#?}", self.log));
             }
         }
         match believed.values().next() {
-            Some(ghost) => Err(format!("{ghost:?} does not exist: {:#?}", self.tail)),
+            Some(ghost) => Err(format!("{ghost:?} does not exist: {:#?}", self.log)),
             None => Ok(()),
         }
     }
@@ -185,7 +191,7 @@ impl Story {
     /// The same for one domain.
     ///
     /// # Errors
-    /// What is believed wrongly.
+    /// The difference.
     pub(crate) fn check_one(&self, truth: &Truth) -> Result<(), String> {
         self.check(std::slice::from_ref(truth))
     }

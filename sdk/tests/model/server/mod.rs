@@ -1,6 +1,6 @@
-//! A hypervisor in memory: what is true there, and the connection to it.
+//! A hypervisor in memory: its domains, and the connection to it.
 
-mod deeds;
+mod operations;
 
 use std::collections::VecDeque;
 use std::io;
@@ -11,11 +11,11 @@ use virevent::driver::{Batch, Connect, Interest, Listed, Session};
 use virevent::{Domain, Error, Kind, ShutoffReason, State, Uuid};
 
 use crate::run::Variant;
-use crate::steps::{DOMAINS, Deed};
+use crate::steps::{DOMAINS, Operation};
 
 pub(crate) const URI: &str = "model:";
 
-type Word = Box<dyn FnOnce(&mut Batch) + Send>;
+type Message = Box<dyn FnOnce(&mut Batch) + Send>;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Server(Arc<Mutex<Inner>>);
@@ -23,21 +23,21 @@ pub(crate) struct Server(Arc<Mutex<Inner>>);
 #[derive(Debug)]
 pub(crate) struct Inner {
     variant: Variant,
-    /// What is true.
+    /// Every domain that may exist.
     pub(crate) domains: Vec<Truth>,
     last_id: u32,
-    /// Which domain had which id, and after how many lists.
+    /// The recent ids: domain, id, and how many lists had been answered then.
     used: Vec<(u8, u32, u64)>,
-    /// How many lists were answered.
+    /// The number of answered lists.
     lists: u64,
     refuses: bool,
-    line: Option<Line>,
-    lines: u64,
-    /// Whether anything was changed in silence.
+    connection: Option<Connection>,
+    connections: u64,
+    /// Whether a domain changed without an event.
     pub(crate) was_silent: bool,
 }
 
-/// How a domain is.
+/// The actual state of a domain.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Truth {
     pub(crate) number: u8,
@@ -49,24 +49,24 @@ pub(crate) struct Truth {
     is_starting: bool,
 }
 
-struct Line {
+struct Connection {
     number: u64,
-    words: mpsc::UnboundedSender<Word>,
+    messages: mpsc::UnboundedSender<Message>,
     registered: Interest,
     interest: VecDeque<(u64, Interest)>,
-    asked: Option<Asked>,
-    /// Events that are on their way, where they may be late.
-    held: Vec<Word>,
+    call: Option<Call>,
+    /// Events that were sent and have not arrived, where they may be late.
+    in_flight: Vec<Message>,
 }
 
-impl std::fmt::Debug for Line {
+impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Line").field("registered", &self.registered).finish_non_exhaustive()
+        f.debug_struct("Connection").field("registered", &self.registered).finish_non_exhaustive()
     }
 }
 
-/// A question, and its answer once it was taken.
-struct Asked {
+/// A call that may block, and its answer once the server has taken it.
+struct Call {
     tag: u64,
     /// One domain, or all.
     one: Option<(String, Uuid)>,
@@ -115,8 +115,8 @@ impl Server {
             used: Vec::new(),
             lists: 0,
             refuses: false,
-            line: None,
-            lines: 0,
+            connection: None,
+            connections: 0,
             was_silent: false,
         })))
     }
@@ -127,12 +127,12 @@ impl Server {
 
     /// The kinds that are registered and stay so; `None` without a connection.
     pub(crate) fn registered(&self) -> Option<Interest> {
-        self.with(|inner| inner.line.as_ref().map(|line| line.registered.clone()))
+        self.with(|inner| inner.connection.as_ref().map(|connection| connection.registered.clone()))
     }
 }
 
 impl Inner {
-    /// Does what the client waits for, until it waits for nothing. False if there was nothing to do.
+    /// Answers all that the driver waits for. False if it waited for nothing.
     pub(crate) fn serve(&mut self) -> bool {
         let mut any = false;
         loop {
@@ -145,50 +145,57 @@ impl Inner {
     }
 
     pub(crate) fn confirm(&mut self) -> bool {
-        let Some(line) = &mut self.line else { return false };
-        let Some((tag, interest)) = line.interest.pop_front() else { return false };
-        let fresh = line.registered.is_empty() && !interest.is_empty();
+        let Some(connection) = &mut self.connection else { return false };
+        let Some((tag, interest)) = connection.interest.pop_front() else { return false };
+        let fresh = connection.registered.is_empty() && !interest.is_empty();
         let lacking = |kind: &&Kind| self.variant.lacking && **kind == Kind::Reboot;
         let refused: Vec<Kind> = interest.kinds().iter().filter(lacking).cloned().collect();
-        line.registered =
+        connection.registered =
             interest.kinds().iter().filter(|kind| !refused.contains(kind)).cloned().collect();
-        let _ = line.words.send(Box::new(move |batch| batch.interest_done(tag, &refused)));
+        // The session may be gone: its channel is closed then, and the message is lost with it.
+        let _ = connection.messages.send(Box::new(move |batch| batch.interest_done(tag, &refused)));
         if fresh && self.variant.level {
-            // As a real one, it says nothing of what was before.
-            line.held.clear();
+            // As a level-triggered hypervisor does: a fresh registration gets nothing from before
+            // it.
+            connection.in_flight.clear();
         }
         true
     }
 
     pub(crate) fn take(&mut self) -> bool {
+        // Taken now and sent later, as a real server does: what happens in between is not in the
+        // list.
         let domains = &self.domains;
-        let Some(asked) = self.line.as_mut().and_then(|line| line.asked.as_mut()) else {
+        let Some(call) = self.connection.as_mut().and_then(|connection| connection.call.as_mut())
+        else {
             return false;
         };
-        if asked.answer.is_some() {
+        if call.answer.is_some() {
             return false;
         }
         let is_asked = |truth: &&Truth| {
             let is_one = |(host, uuid): &(String, Uuid)| {
                 *host == self::host(truth.number) && *uuid == self::uuid(truth.number)
             };
-            truth.exists() && asked.one.as_ref().is_none_or(is_one)
+            truth.exists() && call.one.as_ref().is_none_or(is_one)
         };
-        asked.answer = Some(domains.iter().filter(is_asked).cloned().collect());
+        call.answer = Some(domains.iter().filter(is_asked).cloned().collect());
         true
     }
 
     pub(crate) fn reply(&mut self) -> bool {
         let level = self.variant.level;
-        let Some(line) = &mut self.line else { return false };
-        let Some(asked) = line.asked.take_if(|asked| asked.answer.is_some()) else { return false };
-        let Asked { tag, one, answer } = asked;
+        let Some(connection) = &mut self.connection else { return false };
+        let Some(call) = connection.call.take_if(|call| call.answer.is_some()) else {
+            return false;
+        };
+        let Call { tag, one, answer } = call;
         self.lists += u64::from(one.is_none());
         let mut domains = answer.unwrap_or_default();
         if level {
             domains.retain(|truth| truth.run.is_some());
         }
-        let _ = line.words.send(Box::new(move |batch| {
+        let _ = connection.messages.send(Box::new(move |batch| {
             let list: Vec<Listed> = domains.iter().map(|truth| truth.listed(batch)).collect();
             match one {
                 Some(_) => batch.looked(tag, list.into_iter().next()),
@@ -199,19 +206,19 @@ impl Inner {
     }
 
     pub(crate) fn flush(&mut self) -> bool {
-        let Some(line) = &mut self.line else { return false };
-        let any = !line.held.is_empty();
-        for word in line.held.drain(..) {
-            let _ = line.words.send(word);
+        let Some(connection) = &mut self.connection else { return false };
+        let any = !connection.in_flight.is_empty();
+        for message in connection.in_flight.drain(..) {
+            let _ = connection.messages.send(message);
         }
         any
     }
 
     pub(crate) fn cut(&mut self) {
-        self.line = None;
+        self.connection = None;
     }
 
-    /// The server restarts: it cuts the connection, and counts runs from the beginning.
+    /// The server restarts: it drops the connection, and its ids start over.
     pub(crate) fn restart(&mut self) {
         self.cut();
         self.last_id = 0;
@@ -221,83 +228,84 @@ impl Inner {
         self.refuses = refuses;
     }
 
-    /// Starts that are under way get through.
+    /// Completes the starts that are under way.
     pub(crate) fn end_starts(&mut self) {
-        (0..DOMAINS).for_each(|number| self.act(Deed::EndStart, number));
+        (0..DOMAINS).for_each(|number| self.act(Operation::EndStart, number));
     }
 }
 
 impl Connect for Server {
-    type Session = Client;
+    type Session = ModelSession;
 
     fn uri(&self) -> &str {
         URI
     }
 
-    async fn connect(&self) -> Result<Client, Error> {
-        let (words, received) = mpsc::unbounded_channel();
+    async fn connect(&self) -> Result<ModelSession, Error> {
+        let (messages, received) = mpsc::unbounded_channel();
         self.with(|inner| {
             if inner.refuses {
                 let source = io::Error::from(io::ErrorKind::ConnectionRefused);
                 return Err(Error::unreachable(URI, "it is down", source));
             }
-            inner.lines += 1;
-            inner.line = Some(Line {
-                number: inner.lines,
-                words,
+            inner.connections += 1;
+            inner.connection = Some(Connection {
+                number: inner.connections,
+                messages,
                 registered: Interest::default(),
                 interest: VecDeque::new(),
-                asked: None,
-                held: Vec::new(),
+                call: None,
+                in_flight: Vec::new(),
             });
             Ok(())
         })?;
-        let (number, level) = self.with(|inner| (inner.lines, inner.variant.level));
-        Ok(Client { server: self.clone(), number, words: received, level })
+        let (number, level) = self.with(|inner| (inner.connections, inner.variant.level));
+        Ok(ModelSession { server: self.clone(), number, messages: received, level })
     }
 }
 
 #[derive(Debug)]
-pub(crate) struct Client {
+pub(crate) struct ModelSession {
     server: Server,
     number: u64,
-    words: mpsc::UnboundedReceiver<Word>,
+    messages: mpsc::UnboundedReceiver<Message>,
     level: bool,
 }
 
-impl Client {
-    fn line(&self, act: impl FnOnce(&mut Line)) {
+impl ModelSession {
+    fn connection(&self, act: impl FnOnce(&mut Connection)) {
         let number = self.number;
         self.server.with(|inner| {
-            inner.line.as_mut().filter(|line| line.number == number).map(act);
+            inner.connection.as_mut().filter(|connection| connection.number == number).map(act);
         });
     }
 }
 
-/// The server notices that its client is gone.
-impl Drop for Client {
+/// The server drops the connection of a session that was dropped.
+impl Drop for ModelSession {
     fn drop(&mut self) {
         let number = self.number;
-        self.server.with(|inner| _ = inner.line.take_if(|line| line.number == number));
+        self.server
+            .with(|inner| _ = inner.connection.take_if(|connection| connection.number == number));
     }
 }
 
-impl Session for Client {
+impl Session for ModelSession {
     fn host(&self) -> &str {
         "host"
     }
 
     fn set_interest(&mut self, interest: &Interest, tag: u64) {
-        self.line(|line| line.interest.push_back((tag, interest.clone())));
+        self.connection(|connection| connection.interest.push_back((tag, interest.clone())));
     }
 
     fn request_list(&mut self, tag: u64) {
-        self.ask(tag, None);
+        self.request(tag, None);
     }
 
     fn request_state(&mut self, domain: &Domain, tag: u64) -> bool {
         if !self.level {
-            self.ask(tag, Some((domain.host().to_owned(), domain.uuid())));
+            self.request(tag, Some((domain.host().to_owned(), domain.uuid())));
         }
         !self.level
     }
@@ -307,28 +315,29 @@ impl Session for Client {
     }
 
     fn ping(&mut self) -> bool {
-        // The server always answers: whatever hangs, the connection lives.
-        self.line(|line| {
-            let _ = line.words.send(Box::new(|_| {}));
+        // Keepalives are always answered: calls may hang, the connection does not.
+        self.connection(|connection| {
+            let _ = connection.messages.send(Box::new(|_| {}));
         });
         true
     }
 
     async fn advance(&mut self, out: &mut Batch) -> Result<(), Error> {
         let closed = Error::closed(URI, "");
-        self.words.recv().await.ok_or(closed)?(out);
-        while let Ok(word) = self.words.try_recv() {
-            word(out);
+        self.messages.recv().await.ok_or(closed)?(out);
+        // As one read of a socket: everything that has arrived is one batch.
+        while let Ok(message) = self.messages.try_recv() {
+            message(out);
         }
         Ok(())
     }
 }
 
-impl Client {
-    fn ask(&self, tag: u64, one: Option<(String, Uuid)>) {
-        self.line(|line| {
-            assert!(line.asked.is_none(), "two calls at once that may block");
-            line.asked = Some(Asked { tag, one, answer: None });
+impl ModelSession {
+    fn request(&self, tag: u64, one: Option<(String, Uuid)>) {
+        self.connection(|connection| {
+            assert!(connection.call.is_none(), "two blocking calls at once");
+            connection.call = Some(Call { tag, one, answer: None });
         });
     }
 }

@@ -1,4 +1,4 @@
-//! Events that do not fit what is known, or fit it in an unusual way.
+//! Tests of events that contradict what is known, or fit it in an unusual way.
 
 use virevent::DefineCause;
 
@@ -6,9 +6,9 @@ use super::*;
 
 #[tokio::test(start_paused = true)]
 async fn a_rename_of_an_active_domain_keeps_its_run() {
-    let (wire, source) = Wire::new();
-    let mut events = subscribe(&wire, &source, &[running(3)]).await;
-    wire.say(|batch| {
+    let (server, source) = ScriptedServer::new();
+    let mut events = subscribe(&server, &source, &[running(3)]).await;
+    server.send(|batch| {
         let at = batch.received();
         let domain = batch.domain(web(None).uuid(), "www", None);
         batch.event(Lifecycle::new(domain, Change::Defined(DefineCause::Renamed), at));
@@ -16,23 +16,23 @@ async fn a_rename_of_an_active_domain_keeps_its_run() {
     delivered(&mut events, &["www defined (renamed)"]).await;
     let mut late = source.subscribe().await.unwrap();
     delivered(&mut late, &["www[3] existing *", "synced with *"]).await;
-    wire.event(None, STOPPED);
+    server.event(None, STOPPED);
     delivered(&mut events, &["*[3] stopped (destroyed)"]).await;
 }
 
 /// Short runs of domains with long names: the ends of 10,000 are more than the driver holds.
-fn say_runs(batch: &mut Batch, runs: u64) {
+fn send_runs(batch: &mut Batch, runs: u64) {
     for number in 0..runs {
         let name = format!("{number:x<4000}");
         let uuid = Uuid::from_u128(u128::from(number) << 64);
-        let domain = Domain::new("wire:", "h", uuid, &name, Some(1));
+        let domain = Domain::new("scripted:", "h", uuid, &name, Some(1));
         let at = SystemTime::UNIX_EPOCH;
         batch.event(Lifecycle::new(domain.clone(), STARTED, at));
         batch.event(Lifecycle::new(domain, STOPPED, at));
     }
 }
 
-/// How many events a marker stands for.
+/// How many missed events a marker reports.
 fn missed(event: &DomainEvent) -> u64 {
     match event {
         DomainEvent::Gap(gap) => match gap.kind {
@@ -44,19 +44,19 @@ fn missed(event: &DomainEvent) -> u64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_held_for_a_late_list_is_counted_once() {
+async fn events_held_for_a_late_list_are_counted_once() {
     const RUNS: u64 = 10_000;
     for is_late in [false, true] {
-        let (wire, source) = Wire::alive();
-        let mut events = subscribe(&wire, &source, &[]).await;
-        wire.hang_up();
-        wire.asked_to_list().await;
+        let (server, source) = ScriptedServer::with_keepalive();
+        let mut events = subscribe(&server, &source, &[]).await;
+        server.disconnect();
+        server.list_requested().await;
         // Before the list is overdue, or after.
         tokio::time::sleep(secs(if is_late { 11 } else { 1 })).await;
-        wire.say(|batch| say_runs(batch, RUNS));
+        server.send(|batch| send_runs(batch, RUNS));
         tokio::time::sleep(secs(11)).await;
-        wire.list(&[running(3)]).await;
-        wire.list(&[]).await;
+        server.list(&[running(3)]).await;
+        server.list(&[]).await;
         let mut counted = 0;
         while let Ok(event) = next_within(&mut events, secs(1)).await {
             assert_ne!(event.domain().map(Domain::uuid), Some(web(None).uuid()), "{event}");
@@ -67,16 +67,17 @@ async fn what_is_held_for_a_late_list_is_counted_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_given_up_while_a_list_is_under_way_is_counted() {
+async fn events_dropped_while_a_list_is_pending_are_counted() {
     const RUNS: u64 = 10_000;
-    let (wire, source) = Wire::new();
-    let mut events = subscribe(&wire, &source, &[]).await;
-    wire.hang_up();
-    wire.asked_to_list().await;
-    wire.say(|batch| say_runs(batch, RUNS));
-    // That list is older than what was lost.
-    wire.list(&[running(3)]).await;
-    wire.list(&[]).await;
+    let (server, source) = ScriptedServer::new();
+    let mut events = subscribe(&server, &source, &[]).await;
+    server.disconnect();
+    server.list_requested().await;
+    server.send(|batch| send_runs(batch, RUNS));
+    // Older than the events that were dropped, so it says nothing about them: a second list
+    // follows.
+    server.list(&[running(3)]).await;
+    server.list(&[]).await;
     let delivered = until_synced(&mut events).await.unwrap();
     assert!(delivered.iter().all(DomainEvent::is_marker), "{delivered:?}");
     assert_eq!(delivered.iter().map(missed).sum::<u64>(), 2 * RUNS);
@@ -84,10 +85,10 @@ async fn what_is_given_up_while_a_list_is_under_way_is_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_read_is_taken_in_in_its_order() {
-    let (wire, source) = Wire::new();
-    let mut events = subscribe(&wire, &source, &[running(3)]).await;
-    wire.say(|batch| {
+async fn a_read_is_processed_in_order() {
+    let (server, source) = ScriptedServer::new();
+    let mut events = subscribe(&server, &source, &[running(3)]).await;
+    server.send(|batch| {
         let at = batch.received();
         let db = |batch: &mut Batch| batch.domain(Uuid::from_u128(2), "db", Some(7));
         for state in [RUNNING, State::Paused(virevent::PausedReason::User)] {
@@ -115,32 +116,32 @@ async fn a_read_is_taken_in_in_its_order() {
 async fn a_kind_by_name_brings_no_other_kind() {
     use virevent::{EventData, RawEvent};
 
-    let (wire, source) = Wire::new();
+    let (server, source) = ScriptedServer::new();
     let options = Options::default().kind("other:99".parse().unwrap());
-    let mut events = subscribe_with(&wire, &source, options, &[]).await;
+    let mut events = subscribe_with(&server, &source, options, &[]).await;
     let raw = |name: &str| {
         let data = EventData::Bytes([1].into());
-        RawEvent::new("wire:", None, name.into(), data, SystemTime::UNIX_EPOCH)
+        RawEvent::new("scripted:", None, name.into(), data, SystemTime::UNIX_EPOCH)
     };
     for name in ["98", "99", "7"] {
         let event = raw(name);
-        wire.say(|batch| batch.event(event));
+        server.send(|batch| batch.event(event));
     }
     assert_eq!(events.next().await.unwrap(), DomainEvent::Other(raw("99")));
     nothing_within(&mut events, secs(1)).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_host_is_known_by_its_new_name_once_nothing_is_known_of_it() {
-    let (wire, source) = Wire::new();
-    drop(subscribe(&wire, &source, &[running(3)]).await);
+async fn a_renamed_host_gets_its_new_name_without_subscribers() {
+    let (server, source) = ScriptedServer::new();
+    drop(subscribe(&server, &source, &[running(3)]).await);
     tokio::time::sleep(secs(60)).await;
-    wire.server(|server| server.host = "renamed");
+    server.state(|state| state.host = "renamed");
     let source = &source;
     let answer = async {
-        wire.asked_to_list().await;
-        let tag = wire.server(|server| server.lists.remove(0));
-        wire.say(move |batch| {
+        server.list_requested().await;
+        let tag = server.state(|state| state.lists.remove(0));
+        server.send(move |batch| {
             let web = batch.domain(web(None).uuid(), "web", Some(3));
             batch.listed(tag, vec![Listed::new(web, RUNNING, Some(true))]);
         });
@@ -151,14 +152,14 @@ async fn a_host_is_known_by_its_new_name_once_nothing_is_known_of_it() {
 
 #[tokio::test(start_paused = true)]
 async fn events_of_a_sync_are_counted_once_each() {
-    let (wire, source) = Wire::new();
-    let mut events = subscribe(&wire, &source, &[running(3)]).await;
-    wire.hang_up();
-    wire.asked_to_list().await;
-    wire.event(Some(3), SUSPENDED);
-    wire.event(None, STOPPED);
-    let db = Domain::new("wire:", "h", Uuid::from_u128(2), "db", Some(8));
-    wire.list(&[running(3), Listed::new(db, RUNNING, Some(false))]).await;
+    let (server, source) = ScriptedServer::new();
+    let mut events = subscribe(&server, &source, &[running(3)]).await;
+    server.disconnect();
+    server.list_requested().await;
+    server.event(Some(3), SUSPENDED);
+    server.event(None, STOPPED);
+    let db = Domain::new("scripted:", "h", Uuid::from_u128(2), "db", Some(8));
+    server.list(&[running(3), Listed::new(db, RUNNING, Some(false))]).await;
     delivered(
         &mut events,
         &[

@@ -1,4 +1,4 @@
-//! What happens to a domain, and what is said of it.
+//! The operations on a domain, and the events that the hypervisor sends for them.
 
 use std::time::SystemTime;
 
@@ -7,8 +7,8 @@ use virevent::{
     ResumeCause, RunningReason, StartCause, State, StopCause, SuspendCause, UndefineCause,
 };
 
-use super::{Inner, OFF, Truth, Word};
-use crate::steps::Deed;
+use super::{Inner, Message, OFF, Truth};
+use crate::steps::Operation;
 
 const RUNNING: State = State::Running(RunningReason::Booted);
 const PAUSED: State = State::Paused(PausedReason::User);
@@ -16,12 +16,14 @@ const STARTING: State = State::Paused(PausedReason::StartingUp);
 const ARRIVING: State = State::Paused(PausedReason::Migration);
 
 impl Inner {
-    /// Something happens to a domain, unless it cannot.
-    pub(crate) fn act(&mut self, deed: Deed, number: u8) {
+    /// Carries out an operation, if it is possible in the domain's state.
+    pub(crate) fn act(&mut self, operation: Operation, number: u8) {
         let level = self.variant.level;
-        // A level-triggered hypervisor knows runs only.
-        let is_definition =
-            matches!(deed, Deed::Define | Deed::Undefine | Deed::Rename | Deed::SilentUndefine);
+        // A level-triggered hypervisor (XenStore) knows runs only.
+        let is_definition = matches!(
+            operation,
+            Operation::Define | Operation::Undefine | Operation::Rename | Operation::SilentUndefine
+        );
         if level && is_definition {
             return;
         }
@@ -29,53 +31,60 @@ impl Inner {
         let active = truth.run.filter(|_| !truth.is_starting);
         let inactive = truth.run.is_none();
         let running = active.filter(|_| truth.state.is_running());
-        match deed {
-            Deed::Define if !truth.is_starting => {
+        match operation {
+            Operation::Define if !truth.is_starting => {
                 let cause =
                     if truth.persistent { DefineCause::Updated } else { DefineCause::Added };
                 truth.persistent = true;
                 self.set(truth, &[(Id::Current, Change::Defined(cause))]);
             }
-            Deed::Undefine if truth.persistent && !truth.is_starting => {
+            Operation::Undefine if truth.persistent && !truth.is_starting => {
                 truth.persistent = false;
                 self.set(truth, &[(Id::Current, Change::Undefined(UndefineCause::Removed))]);
             }
-            Deed::Rename if truth.persistent && inactive => {
+            Operation::Rename if truth.persistent && inactive => {
                 let old = truth.name.clone();
                 truth.name = if old.ends_with('x') { old.replace('x', "") } else { old + "x" };
+                // The undefined event has the old name, the defined event the new one, both the
+                // same uuid.
                 let before = self.domains[usize::from(number)].clone();
                 self.emit(&before, Id::Current, Change::Undefined(UndefineCause::Renamed));
                 self.set(truth, &[(Id::Current, Change::Defined(DefineCause::Renamed))]);
             }
-            Deed::Start if inactive && truth.persistent => self.start(truth, RUNNING),
-            Deed::Create if !truth.exists() => self.start(truth, RUNNING),
-            Deed::StartPaused if inactive && (truth.persistent || level) => {
+            Operation::Start if inactive && truth.persistent => self.start(truth, RUNNING),
+            Operation::Create if !truth.exists() => self.start(truth, RUNNING),
+            Operation::StartPaused if inactive && (truth.persistent || level) => {
                 self.start(truth, PAUSED);
             }
-            Deed::Suspend if running.is_some() => {
+            Operation::Suspend if running.is_some() => {
                 truth.state = PAUSED;
                 self.set(truth, &[(Id::Current, Change::Suspended(SuspendCause::Paused))]);
             }
-            Deed::Resume if active.is_some() && truth.state.is_paused() => {
+            Operation::Resume if active.is_some() && truth.state.is_paused() => {
                 truth.state = State::Running(RunningReason::Unpaused);
                 self.set(truth, &[(Id::Current, Change::Resumed(ResumeCause::Unpaused))]);
             }
-            Deed::Sleep if running.is_some() => {
+            Operation::Sleep if running.is_some() => {
                 truth.state = State::PmSuspended;
                 self.set(truth, &[(Id::Current, Change::PmSuspended(PmSuspendCause::Memory))]);
             }
-            Deed::Wake if active.is_some() && truth.state == State::PmSuspended => {
+            Operation::Wake if active.is_some() && truth.state == State::PmSuspended => {
                 truth.state = State::Running(RunningReason::Wakeup);
                 self.set(truth, &[(Id::Current, Change::Started(StartCause::Wakeup))]);
             }
-            Deed::Stop if active.is_some() => self.stop(truth, Id::Current, StopCause::Shutdown),
-            // libvirt gives no id for a run that was destroyed.
-            Deed::Destroy if active.is_some() => self.stop(truth, Id::None, StopCause::Destroyed),
-            Deed::Crash if running.is_some() => {
+            Operation::Stop if active.is_some() => {
+                self.stop(truth, Id::Current, StopCause::Shutdown);
+            }
+            // libvirt gives no id for a run that was destroyed (seen on 9.0).
+            Operation::Destroy if active.is_some() => {
+                self.stop(truth, Id::None, StopCause::Destroyed);
+            }
+            Operation::Crash if running.is_some() => {
+                // libvirt's order: crashed with the id, then stopped without one.
                 self.emit(&truth, Id::Current, Change::Crashed(CrashCause::Panicked));
                 self.stop(truth, Id::None, StopCause::Crashed);
             }
-            Deed::Reboot if running.is_some() => {
+            Operation::Reboot if running.is_some() => {
                 self.send(
                     &Kind::Reboot,
                     Box::new(move |batch| {
@@ -85,45 +94,47 @@ impl Inner {
                     }),
                 );
             }
-            Deed::BeginStart if inactive && truth.persistent => {
+            Operation::BeginStart if inactive && truth.persistent => {
                 truth.run = Some(self.next_id(number));
                 truth.state = STARTING;
+                // No event until it completes: libvirt sends none for a start that fails (seen on
+                // 9.0).
                 truth.is_starting = true;
                 self.domains[usize::from(number)] = truth;
             }
-            Deed::Arrive if inactive => {
+            Operation::Arrive if inactive => {
                 truth.run = Some(self.next_id(number));
                 truth.state = ARRIVING;
                 truth.is_starting = true;
                 self.set(truth, &[(Id::Current, Change::Started(StartCause::Migrated))]);
             }
-            Deed::EndStart if truth.is_starting && truth.state == ARRIVING => {
+            Operation::EndStart if truth.is_starting && truth.state == ARRIVING => {
                 truth.is_starting = false;
                 truth.state = State::Running(RunningReason::Migrated);
                 self.set(truth, &[(Id::Current, Change::Resumed(ResumeCause::Migrated))]);
             }
-            Deed::EndStart if truth.is_starting => {
+            Operation::EndStart if truth.is_starting => {
                 truth.is_starting = false;
                 truth.state = RUNNING;
                 self.set(truth, &START);
             }
-            Deed::FailStart if truth.is_starting => {
+            Operation::FailStart if truth.is_starting => {
                 truth.is_starting = false;
                 self.end_silently(truth);
             }
-            Deed::SilentStop if active.is_some() => self.end_silently(truth),
-            Deed::SilentPause if running.is_some() => {
+            Operation::SilentStop if active.is_some() => self.end_silently(truth),
+            Operation::SilentPause if running.is_some() => {
                 truth.state = PAUSED;
                 self.was_silent = true;
                 self.domains[usize::from(number)] = truth;
             }
-            Deed::SilentStart if inactive && (truth.persistent || level) => {
+            Operation::SilentStart if inactive && (truth.persistent || level) => {
                 truth.run = Some(self.next_id(number));
                 truth.state = RUNNING;
                 self.was_silent = true;
                 self.domains[usize::from(number)] = truth;
             }
-            Deed::SilentUndefine if truth.persistent && !truth.is_starting => {
+            Operation::SilentUndefine if truth.persistent && !truth.is_starting => {
                 truth.persistent = false;
                 self.was_silent = true;
                 self.domains[usize::from(number)] = truth;
@@ -132,11 +143,11 @@ impl Inner {
         }
     }
 
-    /// The id of a new run: one that is free, and that this domain did not have shortly before. A run that
-    /// ends and another that begins under the same id while nobody listens look like one (a documented
-    /// limit).
+    /// The id of a new run: free, and not a recent one of this domain. A run that ends in an outage
+    /// and another that begins under the same id look like one run (a documented limit).
     fn next_id(&mut self, number: u8) -> u32 {
         let lists = self.lists;
+        // Two lists later no subscriber can take the id for that of the earlier run.
         self.used.retain(|(_, _, used)| used + 2 > lists);
         loop {
             self.last_id += 1;
@@ -183,7 +194,7 @@ impl Inner {
         self.set(truth, &[(id, Change::Stopped(cause))]);
     }
 
-    /// The domain is so now, and this is what is said of it.
+    /// Sets the state of a domain, and sends the events for it.
     fn set(&mut self, truth: Truth, changes: &[(Id, Change)]) {
         for (id, change) in changes {
             self.emit(&truth, *id, *change);
@@ -217,21 +228,21 @@ impl Inner {
         );
     }
 
-    fn send(&mut self, kind: &Kind, word: Word) {
-        let Some(line) = &mut self.line else { return };
-        if !line.registered.contains(kind) {
+    fn send(&mut self, kind: &Kind, message: Message) {
+        let Some(connection) = &mut self.connection else { return };
+        if !connection.registered.contains(kind) {
             return;
         }
-        // Only where what is believed is verified may events be late: replies then overtake them.
+        // Late events let replies overtake them, which only verification finds out.
         if self.variant.silent && !self.variant.level {
-            line.held.push(word);
+            connection.in_flight.push(message);
         } else {
-            let _ = line.words.send(word);
+            let _ = connection.messages.send(message);
         }
     }
 }
 
-/// libvirt's QEMU driver says a start like this.
+/// The events of a start in the order of libvirt's QEMU driver (seen on 9.0).
 const START: [(Id, Change); 2] = [
     (Id::Current, Change::Resumed(ResumeCause::Unpaused)),
     (Id::Current, Change::Started(StartCause::Booted)),
