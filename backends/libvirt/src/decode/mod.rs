@@ -57,10 +57,7 @@ pub fn event(
         procs::LEGACY_LIFECYCLE => lifecycle(body, out),
         procs::LEGACY_REBOOT => reboot(body, out),
         procedure => {
-            match procs::event_of(procedure) {
-                Some((event, is_legacy)) => known(event, is_legacy, body, out),
-                None => unknown(procedure, body, event_of, out),
-            }
+            other(procedure, body, event_of, out);
             Ok(())
         }
     }
@@ -81,6 +78,15 @@ fn reboot(mut body: Reader<'_>, out: &mut Batch) -> Result<(), Malformed> {
     let at = out.received();
     out.event(Reboot::new(domain, at));
     Ok(())
+}
+
+/// A message of any other event. Not inlined: its large stack frame would be that of lifecycle events.
+#[inline(never)]
+fn other(procedure: i32, body: Reader<'_>, event_of: impl Fn(i32) -> Option<u32>, out: &mut Batch) {
+    match procs::event_of(procedure) {
+        Some((event, is_legacy)) => known(event, is_legacy, body, out),
+        None => unknown(procedure, body, event_of, out),
+    }
 }
 
 /// A message of an event in the table.

@@ -7,7 +7,9 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 
-use virevent::{Kind, Kinds};
+use virevent::{Kind, Kinds, Notice, NoticeBody};
+use virevent_testkit::fakes::libvirtd::FakeLibvirtd;
+use virevent_testkit::notices;
 use virevent_testkit::servers::{Deed, Guest, Libvirtd, Virsh, VirshEvents};
 
 use self::as_virsh::as_virsh;
@@ -33,7 +35,7 @@ async fn printed_until(virsh: &mut VirshEvents, last: &str) -> Vec<String> {
         let line = tokio::time::timeout(PATIENCE, virsh.next_line()).await;
         let line = line.unwrap_or_else(|_| panic!("no {last} after {events:#?}")).unwrap();
         match events.last_mut() {
-            Some(event) if line.starts_with('\t') => *event = format!("{event}\n{line}"),
+            Some(event) if !line.starts_with("event '") => *event = format!("{event}\n{line}"),
             _ => events.push(line),
         }
     }
@@ -92,10 +94,7 @@ async fn a_stream_delivers_what_virsh_event_prints() {
     let last = "event 'lifecycle' for domain 'probe': Undefined Removed";
     let mut printed = printed_until(&mut printed, last).await;
     let (mut streamed, kinds) = streamed_until(&mut events, last).await;
-    // Of a pair the stream delivers the newer.
-    let older = ["event 'io-error' ", "event 'block-job' "];
-    printed
-        .retain(|event| !event.contains(PROBE) && !older.iter().any(|old| event.starts_with(old)));
+    printed.retain(|event| !event.contains(PROBE) && !is_older_form(event));
     streamed.retain(|event| !event.contains(PROBE));
     assert_eq!(streamed, printed);
 
@@ -121,6 +120,56 @@ async fn a_stream_delivers_what_virsh_event_prints() {
     for kind in provoked {
         assert!(kinds.contains(&kind), "no {kind} in {streamed:#?}");
     }
+}
+
+/// What the scenario cannot provoke, virsh reads of the fake, so that a mistake in a layout is not made
+/// twice, in the fake and in the client.
+#[tokio::test]
+#[ignore = "needs virsh"]
+async fn virsh_reads_the_notices_of_the_fake_as_the_stream_does() {
+    let daemon = FakeLibvirtd::start().unwrap();
+    let web = daemon.host().create("web").unwrap();
+    let mut printed = Virsh::to(&daemon.uri()).events().unwrap();
+    let all = Options::default().kinds(Kinds::all().iter().cloned());
+    let (mut events, _) = synced_stream(&daemon.uri(), all).await;
+    // The stream registers for all but 4 and 8, virsh for all.
+    daemon.until(|daemon| daemon.registered().len() == 25 + 27).await;
+    let emit = |body| {
+        daemon.host().emit(Notice::new(web.clone(), body, std::time::SystemTime::now()));
+    };
+    // virsh drops events of a registration whose reply it has not read. This one is its last.
+    let registered =
+        async { while !printed.next_line().await.unwrap().contains("alias: probe") {} };
+    let probe = async {
+        loop {
+            emit(NoticeBody::MemoryDeviceSizeChange { alias: "probe".into(), size: 1 });
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        () = registered => {}
+        () = probe => {}
+    }
+    // virsh 9.0 does not know the newer events.
+    let newer = [Kind::NicMacChange, Kind::VcpuRemoved, Kind::ChannelLifecycle];
+    for body in notices().into_iter().filter(|body| !newer.contains(&body.kind())) {
+        emit(body);
+    }
+    daemon.host().stop("web").unwrap();
+    let last = "event 'lifecycle' for domain 'web': Stopped Destroyed";
+    let mut printed = printed_until(&mut printed, last).await;
+    let (mut streamed, _) = streamed_until(&mut events, last).await;
+    // The rest of an event that was cut may be first.
+    let is_meant = |event: &String| event.starts_with("event '") && !event.contains("probe");
+    printed.retain(|event| is_meant(event) && !is_older_form(event));
+    streamed.retain(is_meant);
+    assert_eq!(streamed.len(), notices().len() - newer.len() + 1);
+    assert_eq!(streamed, printed);
+}
+
+/// Of a pair the stream delivers the newer form, and virsh prints both.
+fn is_older_form(event: &str) -> bool {
+    event.starts_with("event 'io-error' ") || event.starts_with("event 'block-job' ")
 }
 
 /// Everything that can be made to happen to guests without an operating system.

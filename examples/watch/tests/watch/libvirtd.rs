@@ -60,6 +60,29 @@ async fn the_life_of_a_qemu_guest_is_printed_with_its_reboot() {
 
 #[tokio::test]
 #[ignore = "needs libvirtd"]
+async fn only_all_prints_typed_events_with_their_fields() {
+    let daemon = Libvirtd::start().await.unwrap();
+    let virsh = daemon.virsh(daemon.qemu());
+    let names = virsh.run(&["event", "--list"]).await.unwrap();
+    for name in names.lines().map(str::trim).filter(|name| !name.is_empty()) {
+        name.parse::<virevent::Kind>().unwrap();
+    }
+    virsh.create(&daemon.furnish(&Guest::idle("web")).unwrap()).await.unwrap();
+    let mut run = start(&["--only", "all", "--count", "2", &daemon.uri(daemon.qemu())]);
+    while !run.line().contains("synced") {}
+    virsh.run(&["desc", "web", "--live", "--title", "hello"]).await.unwrap();
+    virsh.run(&["blkdeviotune", "web", "hda", "--total-iops-sec", "300", "--live"]).await.unwrap();
+    let outcome = run.end();
+    assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""));
+    let lines: Vec<_> =
+        outcome.stdout.lines().filter_map(|line| line.split_once("web[1]")).collect();
+    let ends: Vec<_> = lines.iter().map(|(_, event)| event.trim()).collect();
+    let tunable = "tunable blkdeviotune.disk=hda, blkdeviotune.total_iops_sec=300";
+    assert!(ends.ends_with(&["metadata-change title", tunable]), "{ends:?}");
+}
+
+#[tokio::test]
+#[ignore = "needs libvirtd"]
 async fn the_stream_survives_a_kill_of_the_daemon() {
     let mut daemon = Libvirtd::start().await.unwrap();
     let mut run = watch(&daemon, "test:///default", &[]);

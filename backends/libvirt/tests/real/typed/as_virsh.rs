@@ -2,9 +2,9 @@
 
 use virevent::{
     BlockJobStatus, BlockJobType, Change, ChannelReason, ChannelState, CrashCause, DefineCause,
-    DiskChangeReason, DomainEvent, GraphicsAddress, IoErrorAction, NoticeBody, Params,
-    PmSuspendCause, ResumeCause, ShutdownCause, StartCause, StopCause, SuspendCause,
-    TrayChangeReason, UndefineCause,
+    DiskChangeReason, DomainEvent, GraphicsAddress, GraphicsIdentity, IoErrorAction, NoticeBody,
+    ParamValue, Params, PmSuspendCause, ResumeCause, ShutdownCause, StartCause, StopCause,
+    SuspendCause, Text, TrayChangeReason, UndefineCause,
 };
 
 /// The event in virsh's words; what virsh does not print, in words that equal none of its.
@@ -45,7 +45,7 @@ fn lifecycle(change: Change) -> &'static str {
 }
 
 fn body(body: &NoticeBody) -> (&'static str, String) {
-    let text = |text: &Option<virevent::Text>| text.as_deref().unwrap_or("<null>").to_owned();
+    let text = |text: &Option<Text>| text.as_deref().unwrap_or("<null>").to_owned();
     match body {
         NoticeBody::RtcChange { offset } => ("rtc-change", format!(": {offset}")),
         NoticeBody::Watchdog { action } => ("watchdog", format!(": {action}")),
@@ -58,9 +58,11 @@ fn body(body: &NoticeBody) -> (&'static str, String) {
             };
             ("io-error-reason", format!(": {path} ({alias}) {action} due to {reason}"))
         }
-        NoticeBody::Graphics { phase, local, remote, auth_scheme, .. } => {
+        NoticeBody::Graphics { phase, local, remote, auth_scheme, identities } => {
             let (local, remote) = (address(local), address(remote));
             let rest = format!(": {phase} local[{local}] remote[{remote}] {auth_scheme}");
+            let identity = |id: &GraphicsIdentity| format!("\n\t{}={}", id.kind, id.name);
+            let rest = rest + &identities.iter().map(identity).collect::<String>();
             ("graphics", rest)
         }
         NoticeBody::ControlError {} => ("control-error", String::new()),
@@ -133,6 +135,20 @@ fn body(body: &NoticeBody) -> (&'static str, String) {
             let rest = format!(": dev: {disk}({}) {threshold} {excess}", text(path));
             ("block-threshold", rest)
         }
+        NoticeBody::DeviceRemovalFailed { alias } => {
+            ("device-removal-failed", format!(": {alias}"))
+        }
+        NoticeBody::MemoryFailure { recipient, action, action_required, recursive, .. } => {
+            let flags = [i32::from(*action_required), i32::from(*recursive)];
+            let rest = format!(
+                ":\nrecipient: {recipient}\naction: {action}\nflags:\n\taction required: {}\n\trecursive: {}",
+                flags[0], flags[1]
+            );
+            ("memory-failure", rest)
+        }
+        NoticeBody::MemoryDeviceSizeChange { alias, size } => {
+            ("memory-device-size-change", format!(":\nalias: {alias}\nsize: {size}"))
+        }
         body => ("unknown", format!(": {body:?}")),
     }
 }
@@ -149,7 +165,10 @@ fn address(address: &GraphicsAddress) -> String {
 
 /// One parameter a line.
 fn lines(params: &Params) -> String {
-    let line =
-        |(name, value): &(virevent::Text, virevent::ParamValue)| format!("\n\t{name}: {value}");
+    let value = |value: &ParamValue| match value {
+        ParamValue::Bool(value) => i32::from(*value).to_string(),
+        value => value.to_string(),
+    };
+    let line = |(name, param): &(Text, ParamValue)| format!("\n\t{name}: {}", value(param));
     format!(":{}", params.0.iter().map(line).collect::<String>())
 }
