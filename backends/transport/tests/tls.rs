@@ -17,7 +17,7 @@ use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion, version};
 use tokio_rustls::server::TlsStream;
 use virevent_testkit::tls::{KeyForm, Leaf, Pki, Validity};
-use virevent_transport::tls::{FileProblem, TlsFailure, read_failure};
+use virevent_transport::tls::{FileProblem, TlsFailure};
 use virevent_transport::{Outbox, Socket, TlsError, TlsFiles, deadline_after};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -299,7 +299,7 @@ async fn a_client_without_a_certificate_gets_the_servers_alert() {
     let server = Server::with(&directory, &[&version::TLS13], true).await;
     let (socket, _) = tokio::join!(connect("localhost", server.port(), &files), server.accept());
     let error = read(&mut socket.unwrap(), &mut [0; 8]).await.unwrap_err();
-    let failure = read_failure(error);
+    let failure = TlsFailure::of(error);
     assert!(matches!(failure, TlsFailure::ClientRefused(_)), "{failure:?}");
     let server = Server::with(&directory, &[&version::TLS12], true).await;
     let (socket, _) = tokio::join!(connect("localhost", server.port(), &files), server.accept());

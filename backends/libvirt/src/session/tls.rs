@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout_at};
 use virevent::Error;
-use virevent_transport::tls::{TlsFailure, read_failure};
+use virevent_transport::tls::TlsFailure;
 use virevent_transport::{Endpoint, Outbox, Socket, TlsClient, TlsError, TlsFiles};
 
 use self::places::Places;
@@ -110,7 +110,7 @@ impl Opener {
                  daemon listens on {endpoint}",
                 verdict[0]
             ))),
-            Ok(Err(error)) => match read_failure(error) {
+            Ok(Err(error)) => match TlsFailure::of(error) {
                 TlsFailure::Closed => Ok(Verdict::Closed),
                 failure => Err(failed(failure)),
             },

@@ -58,15 +58,11 @@ pub enum TlsFailure {
     Io(io::Error),
 }
 
-/// The failure in an error of [`Socket::poll_io`](crate::Socket::poll_io): with TLS 1.3 a server
-/// refuses the client's certificate after the handshake.
-#[must_use]
-pub fn read_failure(error: io::Error) -> TlsFailure {
-    TlsFailure::of(error)
-}
-
 impl TlsFailure {
-    pub(super) fn of(error: io::Error) -> Self {
+    /// The failure in an error of a handshake, or of [`Socket::poll_io`](crate::Socket::poll_io):
+    /// with TLS 1.3 a server refuses the client's certificate after the handshake.
+    #[must_use]
+    pub fn of(error: io::Error) -> Self {
         use io::ErrorKind as E;
         let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
         match (tls, error.kind()) {

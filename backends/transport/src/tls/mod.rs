@@ -16,6 +16,6 @@ mod files;
 mod stream;
 
 pub use self::client::{TlsClient, TlsError};
-pub use self::failure::{TlsFailure, read_failure};
+pub use self::failure::TlsFailure;
 pub use self::files::{FileProblem, TlsFileError, TlsFiles};
 pub(crate) use self::stream::TlsSocket;
