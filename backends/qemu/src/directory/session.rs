@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use virevent::driver::{self, Batch, Connect, Interest};
-use virevent::{Domain, Error, Kind, Uuid};
+use virevent::{Domain, Error, Kind, Kinds, Uuid};
 use virevent_transport::LazyTimer;
 
 use super::members::{DomainAnswer, Members};
@@ -40,6 +40,10 @@ impl Connect for DirectoryConnector {
 
     fn uri(&self) -> &str {
         &self.config.uri
+    }
+
+    fn kinds(&self) -> Kinds {
+        RawEventFilter::kinds()
     }
 
     async fn connect(&self) -> Result<DirectorySession, Error> {

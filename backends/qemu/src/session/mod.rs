@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 
 use virevent::driver::{self, Batch, Connect, Interest};
-use virevent::{Error, Kind};
+use virevent::{Error, Kind, Kinds};
 
 use crate::config::MonitorConfig;
 use crate::monitor::{Monitor, Role, SourceContext, Turn};
@@ -19,6 +19,10 @@ impl Connect for SocketConnector {
 
     fn uri(&self) -> &str {
         &self.0.uri
+    }
+
+    fn kinds(&self) -> Kinds {
+        RawEventFilter::kinds()
     }
 
     async fn connect(&self) -> Result<SocketSession, Error> {

@@ -47,7 +47,7 @@ impl Connect for StoreConnector {
 
     fn kinds(&self) -> Kinds {
         // A domain that reboots is another run: stopped, then started.
-        [Kind::Lifecycle].into_iter().collect()
+        [Kind::Lifecycle, Kind::Other].into_iter().collect()
     }
 
     async fn connect(&self) -> Result<Session, Error> {
