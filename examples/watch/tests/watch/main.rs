@@ -183,7 +183,7 @@ fn a_failure_of_ssh_is_one_line() {
 }
 
 #[test]
-fn virevent_log_prints_the_librarys_log_on_stderr() {
+fn virevent_log_prints_the_log_on_stderr() {
     let script = script(true, &[r#"define = "web""#, "after = \"20ms\"\nlose_connection = true"]);
     let args = ["--json", "--script", path(&script)];
     let logged = start_with(&[("VIREVENT_LOG", "debug")], &args).end();
