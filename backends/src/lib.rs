@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backend_that_was_left_out_is_refused_with_the_feature_that_it_takes() {
+    fn a_backend_left_out_is_refused_with_its_feature() {
         if !cfg!(feature = "libvirt") {
             assert!(refusal("qemu:///system").contains("its feature \"libvirt\""));
         }
@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     #[cfg(feature = "libvirt")]
-    fn libvirts_schemes_open_with_and_without_a_transport_and_without_a_daemon() {
+    fn libvirts_schemes_open_without_a_daemon() {
         for uri in [
             "qemu:///system",
             "test+unix:///default?socket=/nowhere",

@@ -185,7 +185,7 @@ fn summary_line(summary: &str) -> Option<String> {
 }
 
 #[test]
-fn recorded_events_decode_with_every_field_wherever_bytes_are_cut() {
+fn recorded_events_decode_with_every_field_however_cut() {
     let sessions = [
         (session!("test-session"), 41),
         (session!("test-observer"), 16),

@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_is_the_environments_then_the_files_then_the_daemons() {
+    fn the_default_uri_is_of_environment_file_then_daemon() {
         let mut home = home(FILE);
         let resolved = |home: &Home| resolve("", &home.environment).unwrap();
         assert_eq!(resolved(&home), "qemu:///session?name=");

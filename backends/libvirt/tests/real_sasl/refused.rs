@@ -44,7 +44,7 @@ async fn a_refused_auth_file_is_named_with_its_group() {
 
 #[tokio::test]
 #[ignore = "needs libvirtd"]
-async fn no_credentials_at_all_is_an_error_that_says_where_they_may_be() {
+async fn missing_credentials_are_an_error_that_says_where_to_put_them() {
     let daemon = daemon("scram-sha-256").await;
     let directory = tempfile::tempdir().unwrap();
     let empty = directory.path().join("auth.conf");

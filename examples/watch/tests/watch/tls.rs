@@ -20,7 +20,7 @@ async fn daemon(pki: &Pki, names: &[&str]) -> Libvirtd {
 
 #[tokio::test]
 #[ignore = "needs libvirtd"]
-async fn events_are_printed_over_tls_and_after_the_death_of_the_daemon() {
+async fn events_are_printed_over_tls_and_after_a_daemons_death() {
     let pki = Pki::new().unwrap();
     let mut daemon = daemon(&pki, &["localhost"]).await;
     let certificate = pki.issue(&Leaf::client("fred")).unwrap();

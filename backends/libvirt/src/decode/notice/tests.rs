@@ -145,7 +145,7 @@ fn a_text_that_is_not_utf8_is_kept_with_replacements() {
 }
 
 #[test]
-fn more_identities_or_parameters_than_libvirt_sends_are_malformed() {
+fn too_many_identities_or_parameters_are_malformed() {
     let with_count = |id, head: usize, count: u32, size: usize| {
         let mut words = vec![0; head];
         words.extend(count.to_be_bytes());

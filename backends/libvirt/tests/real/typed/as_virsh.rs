@@ -59,7 +59,8 @@ fn body(body: &NoticeBody) -> (&'static str, String) {
             ("io-error-reason", format!(": {path} ({alias}) {action} due to {reason}"))
         }
         NoticeBody::Graphics { phase, local, remote, auth_scheme, identities } => {
-            let (local, remote) = (address(local), address(remote));
+            let local = address(local);
+            let remote = address(remote);
             let rest = format!(": {phase} local[{local}] remote[{remote}] {auth_scheme}");
             let identity = |id: &GraphicsIdentity| format!("\n\t{}={}", id.kind, id.name);
             let rest = rest + &identities.iter().map(identity).collect::<String>();
