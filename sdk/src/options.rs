@@ -66,8 +66,8 @@ impl Options {
     /// Asks for these kinds of event, as [`kind`](Options::kind) does for one. With [`Kinds::all`]
     /// for all that the source can report.
     #[must_use]
-    pub fn kinds(mut self, kinds: impl IntoIterator<Item = Kind>) -> Self {
-        self.filter.kinds.get_or_insert_default().extend(kinds);
+    pub fn kinds(mut self, kinds: impl Into<Kinds>) -> Self {
+        self.filter.kinds.get_or_insert_default().merge(kinds.into());
         self
     }
 

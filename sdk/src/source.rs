@@ -124,7 +124,7 @@ pub enum Status {
     Syncing,
     /// All domains are known.
     Synced,
-    /// The source is unreachable, and the driver reconnects.
+    /// The source is unreachable and the driver reconnects, or the list of domains is late.
     Disconnected(Fault),
     /// It was shut down.
     Shutdown,

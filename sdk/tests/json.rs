@@ -331,6 +331,20 @@ fn a_notice_has_its_fields_in_data() {
 }
 
 #[test]
+fn parameters_keep_their_order_and_odd_numbers_stay_readable() {
+    let params = |rate: ParamValue| {
+        let elapsed = ("time_elapsed".into(), ParamValue::Int(7));
+        notice(NoticeBody::JobCompleted { params: Params(vec![elapsed, ("rate".into(), rate)]) })
+    };
+    let event = params(ParamValue::Double(2.5));
+    assert!(text(&event).contains(r#"{"params":{"time_elapsed":7,"rate":2.5}}"#));
+    assert_eq!(serde_json::from_str::<DomainEvent>(&text(&event)).unwrap(), event);
+    let odd = text(&params(ParamValue::Double(f64::INFINITY)));
+    let read: DomainEvent = serde_json::from_str(&odd).unwrap();
+    assert_eq!(read, params(ParamValue::Text("inf".into())), "JSON has no such number");
+}
+
+#[test]
 fn every_kind_of_notice_has_an_event_in_these_tests() {
     let tested: BTreeSet<Kind> = every_notice().iter().map(NoticeBody::kind).collect();
     assert_eq!(tested.len() + 2, Kind::TYPED.len(), "lifecycle and reboot are no notices");

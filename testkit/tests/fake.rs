@@ -231,7 +231,7 @@ async fn emit_delivers_any_event_to_subscribers_of_its_kind() {
 async fn an_emitted_notice_reaches_those_who_asked_for_its_kind() {
     let fake = FakeHypervisor::new();
     let mut common = synced(&fake, Options::default()).await;
-    let mut all = synced(&fake, Options::default().kinds(Kinds::all().iter().cloned())).await;
+    let mut all = synced(&fake, Options::default().kinds(Kinds::all())).await;
     let mut io_errors = synced(&fake, Options::default().kind(Kind::IoError)).await;
     let web = fake.create("web").unwrap();
     for body in notices() {

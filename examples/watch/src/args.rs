@@ -101,7 +101,7 @@ fn read(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
             Long("only") => {
                 for kind in utf8("--only", parser.value()?)?.split(',') {
                     args.options = match kind.trim() {
-                        "all" => args.options.kinds(Kinds::all().iter().cloned()),
+                        "all" => args.options.kinds(Kinds::all()),
                         name => {
                             let kind = name.parse::<Kind>().map_err(|error| error.to_string())?;
                             args.options.kind(kind)
@@ -204,7 +204,7 @@ mod tests {
             block-threshold,memory-failure,memory-device-size-change,nic-mac-change,vcpu-removed,\
             channel-lifecycle";
         let kinds = args(&format!("--only {names},other")).options.filter.kinds.unwrap();
-        assert!(kinds.is_all());
+        assert_eq!(kinds, Kinds::all());
         assert_eq!(args("--only all").options.filter.kinds, Some(kinds));
     }
 

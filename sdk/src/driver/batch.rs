@@ -188,6 +188,11 @@ impl Batch {
         self.controls.push((self.events.len(), control));
     }
 
+    /// Drops the identities of domains that no longer exist, if there are many.
+    pub(super) fn trim(&mut self, live: usize) {
+        self.interner.trim(live);
+    }
+
     /// Begins a connection to another host, or to the same host again.
     pub(super) fn connected(&mut self, home: Arc<Host>) {
         self.clear();

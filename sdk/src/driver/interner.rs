@@ -19,6 +19,12 @@ const MAX_IDENTITIES: usize = 1 << 18;
 /// The length of all names that are kept, in bytes.
 const MAX_NAME_BYTES: usize = 16 << 20;
 
+/// The number of identities that are kept beside twice those of the domains that exist.
+const SPARE: usize = 4096;
+
+/// The number of hosts of a fleet that are kept.
+const MAX_HOSTS: usize = 1 << 16;
+
 /// Gives all events of a domain the same shared identity, so that an event allocates nothing.
 #[derive(Debug)]
 pub(super) struct Interner {
@@ -51,6 +57,9 @@ impl Interner {
         name: &str,
         id: Option<u32>,
     ) -> Domain {
+        if self.hosts.len() >= MAX_HOSTS {
+            self.clear();
+        }
         let host = Host::new(Arc::clone(&self.home().source), host.into());
         let number = self.hosts.number(&host);
         self.intern(number, uuid, name, id)
@@ -64,6 +73,19 @@ impl Interner {
         }
     }
 
+    /// Drops the identities of domains that no longer exist, if there are many: `live` is the
+    /// number of those that do.
+    pub(super) fn trim(&mut self, live: usize) {
+        if self.domains.len() > 2 * live + SPARE {
+            self.clear();
+        }
+    }
+
+    /// Drops all identities, and the hosts of a fleet. Events make them again.
+    fn clear(&mut self) {
+        *self = Self::new(Arc::clone(self.home()));
+    }
+
     // Apart from the lookup, so that an event of a known domain runs through a few instructions.
     #[cold]
     fn intern_new(&mut self, key: Key, uuid: Uuid, name: &str, id: Option<u32>) -> Domain {
@@ -71,12 +93,14 @@ impl Interner {
             // The shortened name fits, so this recurs once.
             return self.intern(key.host, uuid, &shortened(name), id);
         }
+        let host = Arc::clone(self.hosts.get(key.host));
         if self.domains.len() >= MAX_IDENTITIES || self.name_bytes + name.len() > MAX_NAME_BYTES {
             // Events that hold an identity keep it alive; later ones only allocate again.
-            self.domains.clear();
-            self.name_bytes = 0;
+            self.clear();
         }
-        let domain = Domain::on(Arc::clone(self.hosts.get(key.host)), uuid, name, id);
+        // Hosts are numbered anew after a clear.
+        let key = Key { host: self.hosts.number(&host), ..key };
+        let domain = Domain::on(host, uuid, name, id);
         self.name_bytes += name.len();
         if let Some(renamed) = self.domains.insert(key, domain.clone()) {
             self.name_bytes -= renamed.name().len();
@@ -121,6 +145,31 @@ mod tests {
         let there = interner.domain_on("other", Uuid::from_u128(1), "web", None);
         assert!(!here.is_same(&there));
         assert_eq!(interner.domain_on("other", Uuid::from_u128(1), "web", None).host(), "other");
+    }
+
+    #[test]
+    fn a_full_interner_starts_over_on_any_host() {
+        let mut interner = interner();
+        let long = "x".repeat(MAX_NAME);
+        for number in 0..=(MAX_NAME_BYTES / MAX_NAME) as u128 {
+            let domain = interner.domain_on("other", Uuid::from_u128(number), &long, None);
+            assert_eq!(domain.host(), "other");
+        }
+        assert!(interner.domains.len() < 10, "all were dropped once");
+        assert_eq!(interner.domain(Uuid::from_u128(1), "web", None).host(), "h");
+    }
+
+    #[test]
+    fn identities_of_domains_that_are_gone_are_dropped() {
+        let mut interner = interner();
+        for number in 0..SPARE as u128 + 1 {
+            interner.domain(Uuid::from_u128(number), "web", None);
+        }
+        interner.trim(1);
+        assert_eq!(interner.domains.len(), SPARE + 1, "few more than exist");
+        interner.trim(0);
+        assert_eq!(interner.domains.len(), 0);
+        assert_eq!(interner.name_bytes, 0);
     }
 
     #[test]

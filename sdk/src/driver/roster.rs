@@ -150,6 +150,10 @@ impl Roster {
         self.entries.keys().copied()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// How many domains there are in a scope.
     pub(super) fn count(&self, scope: &Scope) -> u64 {
         match scope {

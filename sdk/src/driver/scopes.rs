@@ -13,8 +13,9 @@ impl Scopes {
         self.0.insert(scope.key(), (scope, fault));
     }
 
-    pub(super) fn remove(&mut self, scope: &Scope) {
-        self.0.remove(&scope.key());
+    /// False if the scope was not unreachable.
+    pub(super) fn remove(&mut self, scope: &Scope) -> bool {
+        self.0.remove(&scope.key()).is_some()
     }
 
     pub(super) fn clear(&mut self) {

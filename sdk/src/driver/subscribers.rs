@@ -3,12 +3,15 @@
 use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use uuid::Uuid;
 
 use crate::mailbox::Mailbox;
-use crate::{DomainEvent, EventName, Kind, Kinds, Options, Selector};
+use crate::{DomainEvent, Kind, Kinds, Options, Selector};
+
+/// The kinds of a subscriber that asks for none.
+static COMMON: LazyLock<Kinds> = LazyLock::new(Kinds::common);
 
 /// A subscriber, as the driver sees it.
 #[derive(Debug)]
@@ -58,26 +61,16 @@ impl WantedKinds {
                 !self.named.is_empty() && self.named.contains(&notice.kind())
             }
             DomainEvent::Other(event) => {
-                self.other || (!self.named.is_empty() && self.has_name(event.name()))
+                self.other || (!self.named.is_empty() && self.named.contains(&event.kind()))
             }
             DomainEvent::Synced(_) | DomainEvent::Gap(_) => true,
         }
-    }
-
-    fn has_name(&self, name: &EventName) -> bool {
-        // An event of a known kind whose message has an unknown layout: a subscriber that asked for
-        // the kind gets what the hypervisor sent.
-        let typed = match name {
-            EventName::Number(id) => Kind::of_libvirt(*id),
-            EventName::Name(_) => None,
-        };
-        self.named.contains(&typed.unwrap_or_else(|| Kind::Named(name.clone())))
     }
 }
 
 impl Subscriber {
     pub(super) fn new(id: u64, mailbox: Arc<Mailbox>, options: Options) -> Self {
-        let wanted = WantedKinds::new(options.filter.kinds.as_ref().unwrap_or(&Kinds::common()));
+        let wanted = WantedKinds::new(options.filter.kinds.as_ref().unwrap_or(&COMMON));
         Self {
             id,
             mailbox,
@@ -91,19 +84,16 @@ impl Subscriber {
 
     /// The first of the `refused` kinds that the subscriber asked for by name.
     pub(super) fn misses(&self, refused: &Kinds) -> Option<Kind> {
-        let named = self.options.filter.kinds.as_ref().filter(|kinds| !kinds.is_all())?;
-        named.iter().find(|kind| refused.contains(kind)).cloned()
+        let kinds = self.options.filter.kinds.as_ref()?;
+        kinds.demanded().find(|kind| refused.holds(kind)).cloned()
     }
 
     /// The kinds to register for it, of a source that can report `possible`.
-    pub(super) fn needs(&self, possible: &Kinds) -> Kinds {
-        match &self.options.filter.kinds {
-            Some(kinds) if !kinds.is_all() => kinds.clone(),
-            Some(_) => possible.clone(),
-            None => {
-                Kinds::common().iter().filter(|kind| possible.contains(kind)).cloned().collect()
-            }
-        }
+    pub(super) fn needs(&self, possible: &Kinds) -> impl Iterator<Item = &Kind> {
+        let kinds = self.options.filter.kinds.as_ref();
+        let demanded = kinds.into_iter().flat_map(Kinds::demanded);
+        let optional = kinds.unwrap_or(&COMMON).iter().filter(|kind| possible.holds(kind));
+        demanded.chain(optional)
     }
 
     pub(super) fn wants_lifecycle(&self) -> bool {
@@ -245,7 +235,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::{EventData, RawEvent};
+    use crate::{EventData, EventName, RawEvent};
 
     #[test]
     fn an_event_of_unknown_layout_reaches_those_that_want_its_kind() {

@@ -86,7 +86,7 @@ impl DomainEvent {
             Self::Lifecycle(_) => Some(Kind::Lifecycle),
             Self::Reboot(_) => Some(Kind::Reboot),
             Self::Notice(notice) => Some(notice.kind()),
-            Self::Other(event) => Some(Kind::Named(event.name().clone())),
+            Self::Other(event) => Some(event.kind()),
             Self::Synced(_) | Self::Gap(_) => None,
         }
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::{Domain, EventName, Origin};
+use crate::{Domain, EventName, Kind, Origin};
 
 /// The length of an event's name that is kept, in bytes, as of a domain's. No hypervisor has longer
 /// names.
@@ -81,6 +81,16 @@ impl RawEvent {
             EventName::Name(name) => name.len(),
         };
         size_of::<Body>() + name + data + self.domain.as_ref().map_or(0, Domain::weight)
+    }
+
+    /// The kind that a subscriber asks for to get it. An event that has a type, but came with an
+    /// unknown layout, is of that type's kind.
+    pub(crate) fn kind(&self) -> Kind {
+        let typed = match self.name() {
+            EventName::Number(id) => Kind::of_libvirt(*id),
+            EventName::Name(_) => None,
+        };
+        typed.unwrap_or_else(|| Kind::Named(self.name().clone()))
     }
 
     /// What came with it.

@@ -12,7 +12,7 @@ use super::*;
 async fn exchanged(daemon: &FakeLibvirtd, bodies: &[NoticeBody]) -> Vec<NoticeBody> {
     let web = daemon.host().create("web").unwrap();
     let source = client(daemon).source();
-    let options = Options::default().kinds(Kinds::all().iter().cloned());
+    let options = Options::default().kinds(Kinds::all());
     let mut events = source.subscribe_with(options).await.unwrap();
     until_synced(&mut events).await.unwrap();
     let mut received = Vec::new();
@@ -63,11 +63,12 @@ async fn kinds_that_the_daemon_lacks_are_in_its_capabilities() {
     daemon.change(|faults| faults.last_event = 6);
     let source = client(&daemon).source();
     assert_eq!(source.capabilities().kinds, Kinds::all());
-    let all = Options::default().kinds(Kinds::all().iter().cloned());
+    let all = Options::default().kinds(Kinds::all());
     let mut events = source.subscribe_with(all).await.unwrap();
     until_synced(&mut events).await.unwrap();
     let has: Vec<_> = source.capabilities().kinds.iter().map(Kind::to_string).collect();
-    let expected = ["lifecycle", "reboot", "rtc-change", "watchdog", "io-error", "graphics"];
+    let expected =
+        ["lifecycle", "reboot", "rtc-change", "watchdog", "io-error", "graphics", "other"];
     assert_eq!(has, expected);
     let options = Options::default().kind(Kind::BlockJob);
     let error = source.subscribe_with(options).await.unwrap_err();

@@ -70,7 +70,7 @@ async fn a_stream_delivers_what_virsh_event_prints() {
     let daemon = Libvirtd::start().await.unwrap();
     let virsh = daemon.virsh(daemon.qemu());
     let mut printed = virsh.events().unwrap();
-    let all = Options::default().kinds(Kinds::all().iter().cloned());
+    let all = Options::default().kinds(Kinds::all());
     let (mut events, existing) = synced_stream(&daemon.uri(daemon.qemu()), all).await;
     assert!(existing.is_empty(), "{existing:?}");
 
@@ -130,7 +130,7 @@ async fn virsh_reads_the_notices_of_the_fake_as_the_stream_does() {
     let daemon = FakeLibvirtd::start().unwrap();
     let web = daemon.host().create("web").unwrap();
     let mut printed = Virsh::to(&daemon.uri()).events().unwrap();
-    let all = Options::default().kinds(Kinds::all().iter().cloned());
+    let all = Options::default().kinds(Kinds::all());
     let (mut events, _) = synced_stream(&daemon.uri(), all).await;
     // The stream registers for all but 4 and 8, virsh for all.
     daemon.until(|daemon| daemon.registered().len() == 25 + 27).await;

@@ -200,7 +200,7 @@ impl Core {
     }
 
     fn part_restored<S: Session>(&mut self, session: &mut S, scope: &Scope) {
-        self.scopes.remove(scope);
+        let was_unreachable = self.scopes.remove(scope);
         self.publish_scopes();
         if scope.is_source() {
             // Subscribers that came during the outage do not know the domains yet, so a list is
@@ -210,7 +210,7 @@ impl Core {
                 self.enter(Stage::Syncing);
             }
             self.steer(session);
-        } else if self.is_synced() {
+        } else if was_unreachable && self.is_synced() {
             self.facts.add(|facts| &facts.reconnects, 1);
             let missed = self.fanout.restored(scope, &self.roster);
             self.lagged(missed);

@@ -190,6 +190,7 @@ impl Core {
         self.verifier.compared_all(now, |key| roster.get(key).is_some());
         self.verifier.answered();
         self.set_verified(at);
+        self.batch.trim(self.roster.len());
         self.deliver(&mut inference.events);
     }
 

@@ -15,8 +15,11 @@ use tokio::time::Instant;
 ///                            └──────────── Late, Overdue ───────────┘
 /// ```
 ///
-/// Beside it stands the *outage*: why the source is unreachable, as its streams have been
-/// delivered. It begins with the loss of the connection and ends with the next list.
+/// Beside it stands the *outage*: why the source is unreachable, as its streams have been told. It
+/// begins with the loss of the connection, a first connection that fails, a list that is overdue, or
+/// a session's report that the whole source is lost; it ends with the next list, or with the report
+/// that the source is back. `Synced` therefore does not exclude it, and a whole source that is lost
+/// before the first list makes the stage `Late` at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::driver) enum Stage {
     /// There is no subscriber.

@@ -96,7 +96,7 @@ impl Core {
         let mut kinds = Kinds::default();
         let waiting = self.waiting.iter().map(|waiting| &waiting.subscriber);
         for subscriber in self.fanout.subscribers.iter().chain(waiting) {
-            kinds.extend(subscriber.needs(&possible).iter().cloned());
+            subscriber.needs(&possible).for_each(|kind| kinds.insert(kind.clone()));
         }
         if self.is_wanted() {
             kinds.insert(Kind::Lifecycle);

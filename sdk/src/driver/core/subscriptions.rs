@@ -27,9 +27,8 @@ impl Core {
         }
         let possible = self.facts.capabilities().kinds;
         for waiting in std::mem::take(&mut self.waiting) {
-            let needed = waiting.subscriber.needs(&possible);
             // Otherwise `Synced` would promise events of a kind that the server does not send yet.
-            if needed.iter().all(|kind| self.calls.is_registered(kind)) {
+            if waiting.subscriber.needs(&possible).all(|kind| self.calls.is_registered(kind)) {
                 self.fanout.admit(waiting.subscriber, &self.roster, &self.scopes);
                 answer(waiting.ready, Ok(()));
             } else {

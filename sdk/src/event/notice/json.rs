@@ -3,8 +3,12 @@
 //! An enumeration is its name; a number without a name is `"unknown"`, with the number in
 //! `FIELD_raw`.
 
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::{
     AddressFamily, BlockJobStatus, BlockJobType, ChannelReason, ChannelState, DiskChangeReason,
@@ -14,8 +18,48 @@ use super::{
 };
 use crate::{Kind, PmSuspendCause};
 
-/// The object that fields are read from.
-pub(super) type Fields = serde_json::Map<String, Value>;
+/// The object that fields are read from, its entries in their order, which parameters keep.
+pub(super) struct Fields(Vec<(String, Box<RawValue>)>);
+
+impl Fields {
+    /// The value of an entry. Of an entry that comes twice the last counts, as in other readers.
+    fn get(&self, name: &str) -> Option<Value> {
+        let (_, raw) = self.0.iter().rfind(|(known, _)| known == name)?;
+        serde_json::from_str(raw.get()).ok()
+    }
+
+    /// An entry that is an object.
+    fn object(&self, name: &str) -> Result<Self, String> {
+        let entry = self.0.iter().rfind(|(known, _)| known == name);
+        let (_, raw) = entry.ok_or_else(|| missing(name))?;
+        let wrong = |_| format!("the field \"{name}\" is {}: expected an object", raw.get());
+        serde_json::from_str(raw.get()).map_err(wrong)
+    }
+}
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Fields;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Fields(entries))
+            }
+        }
+
+        deserializer.deserialize_map(Entries)
+    }
+}
 
 /// The fields of a notice, as an object.
 impl Serialize for NoticeBody {
@@ -49,8 +93,12 @@ pub(super) trait Field: Sized {
     fn read(name: &str, fields: &Fields) -> Result<Self, String>;
 }
 
-fn present<'a>(name: &str, fields: &'a Fields) -> Result<&'a Value, String> {
-    fields.get(name).ok_or_else(|| format!("the field \"{name}\" is missing"))
+fn present(name: &str, fields: &Fields) -> Result<Value, String> {
+    fields.get(name).ok_or_else(|| missing(name))
+}
+
+fn missing(name: &str) -> String {
+    format!("the field \"{name}\" is missing")
 }
 
 fn wrong(name: &str, expected: &str, value: &Value) -> String {
@@ -67,7 +115,7 @@ macro_rules! plain {
             fn read(name: &str, fields: &Fields) -> Result<Self, String> {
                 let value = present(name, fields)?;
                 let number = value.$as().and_then(|value| Self::try_from(value).ok());
-                number.ok_or_else(|| wrong(name, $expected, value))
+                number.ok_or_else(|| wrong(name, $expected, &value))
             }
         }
     )+ };
@@ -88,7 +136,7 @@ impl Field for Text {
 
     fn read(name: &str, fields: &Fields) -> Result<Self, String> {
         let value = present(name, fields)?;
-        value.as_str().map(Self::from).ok_or_else(|| wrong(name, "a text", value))
+        value.as_str().map(Self::from).ok_or_else(|| wrong(name, "a text", &value))
     }
 }
 
@@ -121,9 +169,9 @@ macro_rules! named {
                 match value.as_str() {
                     Some("unknown") => i32::read(&format!("{name}_raw"), fields).map(Self::from_code),
                     Some(text) => {
-                        Self::from_name(text).ok_or_else(|| wrong(name, "a known name", value))
+                        Self::from_name(text).ok_or_else(|| wrong(name, "a known name", &value))
                     }
-                    None => Err(wrong(name, "a name", value)),
+                    None => Err(wrong(name, "a name", &value)),
                 }
             }
         }
@@ -166,12 +214,11 @@ impl Field for GraphicsAddress {
     }
 
     fn read(name: &str, fields: &Fields) -> Result<Self, String> {
-        let value = present(name, fields)?;
-        let address = value.as_object().ok_or_else(|| wrong(name, "an object", value))?;
+        let address = fields.object(name)?;
         Ok(Self {
-            family: Field::read("family", address)?,
-            node: Field::read("node", address)?,
-            service: Field::read("service", address)?,
+            family: Field::read("family", &address)?,
+            node: Field::read("node", &address)?,
+            service: Field::read("service", &address)?,
         })
     }
 }
@@ -200,11 +247,12 @@ impl Field for Vec<GraphicsIdentity> {
 
     fn read(name: &str, fields: &Fields) -> Result<Self, String> {
         let value = present(name, fields)?;
-        let list = value.as_array().ok_or_else(|| wrong(name, "a list", value))?;
+        let list = value.as_array().ok_or_else(|| wrong(name, "a list", &value))?;
         let identity = |item: &Value| {
-            let item = item.as_object().ok_or_else(|| wrong(name, "a list of objects", item))?;
-            let kind = Field::read("type", item)?;
-            Ok(GraphicsIdentity { kind, name: Field::read("name", item)? })
+            let entries = Fields::deserialize(item);
+            let entries = entries.map_err(|_| wrong(name, "a list of objects", item))?;
+            let kind = Field::read("type", &entries)?;
+            Ok(GraphicsIdentity { kind, name: Field::read("name", &entries)? })
         };
         list.iter().map(identity).collect()
     }
@@ -215,7 +263,15 @@ impl Serialize for Part<&Params> {
         let mut map = serializer.serialize_map(Some(self.0.0.len()))?;
         for (name, value) in &self.0.0 {
             match value {
-                ParamValue::Int(number) => map.serialize_entry(&**name, number)?,
+                ParamValue::Int(number) => match (i64::try_from(*number), u64::try_from(*number)) {
+                    (Ok(number), _) => map.serialize_entry(&**name, &number)?,
+                    (_, Ok(number)) => map.serialize_entry(&**name, &number)?,
+                    _ => map.serialize_entry(&**name, number)?,
+                },
+                // JSON has no other numbers: a peer may send any bits.
+                ParamValue::Double(number) if !number.is_finite() => {
+                    map.serialize_entry(&**name, &number.to_string())?;
+                }
                 ParamValue::Double(number) => map.serialize_entry(&**name, number)?,
                 ParamValue::Bool(value) => map.serialize_entry(&**name, value)?,
                 ParamValue::Text(text) => map.serialize_entry(&**name, &**text)?,
@@ -232,20 +288,20 @@ impl Field for Params {
     }
 
     fn read(name: &str, fields: &Fields) -> Result<Self, String> {
-        let value = present(name, fields)?;
-        let params = value.as_object().ok_or_else(|| wrong(name, "an object", value))?;
-        let param = |(name, value): (&String, &Value)| {
-            let param = match value {
+        let params = fields.object(name)?;
+        let param = |(name, _): &(String, _)| {
+            let value = present(name, &params)?;
+            let param = match &value {
                 Value::Bool(value) => ParamValue::Bool(*value),
                 Value::String(text) => ParamValue::Text(text.as_str().into()),
                 Value::Number(number) => match number.as_i128() {
                     Some(number) => ParamValue::Int(number),
                     None => ParamValue::Double(number.as_f64().unwrap_or(f64::NAN)),
                 },
-                _ => return Err(wrong(name, "a number, a text, true or false", value)),
+                _ => return Err(wrong(name, "a number, a text, true or false", &value)),
             };
             Ok((name.as_str().into(), param))
         };
-        params.iter().map(param).collect()
+        params.0.iter().map(param).collect()
     }
 }
