@@ -92,12 +92,15 @@ impl Inference {
         }
         // The definition changed during the run that goes on, or between two runs.
         let run = if same_run { new.domain.clone() } else { new.domain.with_id(None) };
+        let mut persistent = old.persistent;
         if old.domain.name() != new.domain.name() {
+            // What exists without running has a definition.
+            persistent = if run.is_active() { persistent.or(new.persistent) } else { Some(true) };
             let before = old.domain.with_id(run.id());
-            self.add(&before, Change::Undefined(UndefineCause::Renamed), old.persistent);
-            self.add(&run, Change::Defined(DefineCause::Renamed), old.persistent);
+            self.add(&before, Change::Undefined(UndefineCause::Renamed), persistent);
+            self.add(&run, Change::Defined(DefineCause::Renamed), persistent);
         }
-        match (old.persistent, new.persistent) {
+        match (persistent, new.persistent) {
             (Some(false) | None, Some(true)) => {
                 self.add(&run, Change::Defined(DefineCause::Unspecified), Some(true));
             }

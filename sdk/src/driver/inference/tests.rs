@@ -162,3 +162,16 @@ fn a_run_that_was_seen_begins_with_what_is_known_of_it() {
         ]
     );
 }
+
+#[test]
+fn an_inactive_domain_with_another_name_was_renamed_and_is_persistent() {
+    let old = entry(Some(3), RUNNING, None);
+    let mut new = entry(None, OFF, None);
+    new.domain = Domain::new("s:", "h", Uuid::from_u128(1), "db", None);
+    let mut inference = Inference::new(Origin::Inferred, SystemTime::UNIX_EPOCH);
+    inference.differ(Some(&old), &new);
+    let defined = inference.events.pop().expect("a domain was renamed");
+    assert_eq!(defined.to_string(), "db defined (renamed) [inferred]");
+    let DomainEvent::Lifecycle(defined) = defined else { panic!("{defined:?}") };
+    assert_eq!(defined.persistent, Some(true));
+}
