@@ -98,7 +98,7 @@ impl Interner {
             // Events that hold an identity keep it alive; later ones only allocate again.
             self.clear();
         }
-        // Hosts are numbered anew after a clear.
+        // After a clear, hosts have other numbers.
         let key = Key { host: self.hosts.number(&host), ..key };
         let domain = Domain::on(host, uuid, name, id);
         self.name_bytes += name.len();

@@ -10,6 +10,7 @@ use virevent_transport::uri::mask_password;
 use self::authority::Authority;
 use self::params::Params;
 pub(crate) use self::ssh::{Netcat, Proxy, Ssh};
+#[cfg(feature = "tls")]
 pub(crate) use self::tls::TlsParams;
 pub(crate) use self::transport::{Mode, Transport};
 

@@ -164,7 +164,7 @@ fn a_run_that_was_seen_begins_with_what_is_known_of_it() {
 }
 
 #[test]
-fn an_inactive_domain_with_another_name_was_renamed_and_is_persistent() {
+fn what_was_renamed_and_is_inactive_is_persistent() {
     let old = entry(Some(3), RUNNING, None);
     let mut new = entry(None, OFF, None);
     new.domain = Domain::new("s:", "h", Uuid::from_u128(1), "db", None);
