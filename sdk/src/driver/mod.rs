@@ -14,6 +14,9 @@
 //!    └─────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
+//! `Disconnected` is the pause before the next attempt. A list that does not come in time has two
+//! stages of its own, which `core/stage.rs` describes.
+//!
 //! While it is synced, the driver compares what it believes with what the hypervisor says, every
 //! minute and wherever there is doubt: hypervisors end runs without an event.
 //!
