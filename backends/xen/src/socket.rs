@@ -18,7 +18,7 @@ use tokio::net::UnixStream;
 pub(crate) enum StoreSocket {
     /// The runtime wakes the task when bytes arrive.
     Attached(UnixStream),
-    /// Nothing wakes the task: whoever polls sets a timer.
+    /// The runtime does not watch the socket: the code that polls it sets a timer.
     Detached(DetachedStream),
     /// The runtime refused the change from one to the other.
     Broken,

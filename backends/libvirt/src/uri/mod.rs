@@ -53,7 +53,7 @@ impl LibvirtUri {
         self.path == "/session" || self.driver == "test"
     }
 
-    /// Whether nobody on the network can read what is sent, so that a password may be.
+    /// Whether the connection is hidden from the network, so that a password may be sent as it is.
     #[cfg(feature = "sasl")]
     pub(crate) fn is_private(&self) -> bool {
         match &self.transport {

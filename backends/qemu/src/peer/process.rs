@@ -74,8 +74,8 @@ impl SocketOwner {
     /// The process with this pid; `None` where it cannot be watched.
     ///
     /// # Errors
-    /// There are as many open files as there may be: that is to be mended, and no reason to do
-    /// without.
+    /// The limit of open files is reached. The caller reports it, since without the descriptor the
+    /// end of the process would go unnoticed.
     pub(crate) fn new(pid: i32) -> io::Result<Option<Self>> {
         let own = std::process::id();
         let number = u32::try_from(pid).ok().filter(|pid| *pid != own && *pid != 0);
@@ -89,7 +89,7 @@ impl SocketOwner {
     /// thread, or `None`. May take its time.
     ///
     /// # Errors
-    /// There are as many open files as there may be.
+    /// The limit of open files is reached.
     pub(crate) fn with_thread(self, thread: u32, socket: &Path) -> io::Result<Option<Process>> {
         let found = unless_out_of_files(find(self.pid, thread))?.unwrap_or(ThreadPlace::Nowhere);
         let is_proved = match found {

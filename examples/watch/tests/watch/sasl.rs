@@ -1,5 +1,5 @@
 //! The program at a libvirtd that demands SASL: it uses libvirt's auth file and the environment, and
-//! asks nobody.
+//! never prompts.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};

@@ -50,7 +50,6 @@ impl Serialize for Domain {
     }
 }
 
-/// A domain as it is written.
 impl<'de> Deserialize<'de> for Domain {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let flat = FlatDomain::deserialize(deserializer)?;
@@ -107,6 +106,7 @@ struct Flat<'a> {
     domain: Option<FlatDomain<'a>>,
 }
 
+/// A domain as it is written.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct FlatDomain<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]

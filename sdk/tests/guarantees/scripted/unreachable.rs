@@ -219,6 +219,15 @@ async fn a_part_that_is_lost_during_a_list_is_a_gap_after_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_part_that_was_not_lost_is_not_restored() {
+    let (server, source) = ScriptedServer::new();
+    let mut events = subscribe(&server, &source, &[running(3)]).await;
+    server.send(|batch| batch.restored(Scope::Domain(web(Some(3)))));
+    nothing_within(&mut events, secs(1)).await.unwrap();
+    assert_eq!(source.counters().reconnects, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_list_counts_for_domains_beside_an_unreachable_part() {
     let (server, source) = ScriptedServer::new();
     let mut events = subscribe(&server, &source, &[running(3)]).await;
