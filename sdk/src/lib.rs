@@ -67,6 +67,7 @@ mod kind;
 mod mailbox;
 mod options;
 mod source;
+mod store;
 mod stream;
 
 pub use uuid::Uuid;
@@ -88,4 +89,5 @@ pub use self::fault::{Fault, FaultKind};
 pub use self::kind::{EventName, Kind, Kinds, ParseKindError};
 pub use self::options::{Filter, Options};
 pub use self::source::{Capabilities, Counters, EventSource, Health, Status};
+pub use self::store::{Changed, DomainStore, Snapshot, StoredDomain, Transition};
 pub use self::stream::{EventStream, Events, Subscription};

@@ -7,11 +7,13 @@ use std::time::Duration;
 use futures::{FutureExt, StreamExt};
 use tokio::time::Instant;
 use virevent::{
-    Change, DomainEvent, End, Error, EventData, EventName, EventSource, EventStream, Fault,
-    FaultKind, GapKind, Kind, Kinds, Notice, Options, RawEvent, Scope, StartCause, Status,
-    StopCause, SuspendCause,
+    Change, DomainEvent, DomainStore, End, Error, EventData, EventName, EventSource, EventStream,
+    Fault, FaultKind, GapKind, Kind, Kinds, Notice, Options, RawEvent, Scope, StartCause, Status,
+    StopCause, SuspendCause, Synced,
 };
-use virevent_testkit::assert::{Fold, expect_sequence, next_within, nothing_within, until_synced};
+use virevent_testkit::assert::{
+    check_store, expect_sequence, next_within, nothing_within, until_synced,
+};
 use virevent_testkit::{Asked, FakeHypervisor, notices};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -316,10 +318,10 @@ async fn a_repeated_event_is_delivered() {
     fake.suspend("web").unwrap();
     fake.lifecycle("web", Change::Suspended(SuspendCause::Paused)).unwrap();
     expect_sequence(&mut events, &["web[1] suspended (paused)"; 2]).await.unwrap();
-    let mut fold = Fold::default();
+    let store = DomainStore::new();
     let mut fresh = fake.subscribe_with(Options::default()).await.unwrap();
-    fold.extend(&until_synced(&mut fresh).await.unwrap());
-    fold.check(&fake.domains()).unwrap();
+    store.extend(&until_synced(&mut fresh).await.unwrap());
+    check_store(&store, &fake.domains()).unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -330,8 +332,8 @@ async fn a_small_slack_resets_with_few_domains() {
     }
     let options = Options::default().capacity(4).slack(8);
     let mut stream = fake.subscribe_with(options).await.unwrap();
-    let mut fold = Fold::default();
-    fold.extend(&until_synced(&mut stream).await.unwrap());
+    let store = DomainStore::new();
+    store.extend(&until_synced(&mut stream).await.unwrap());
     // Nothing is read meanwhile, and compaction must keep each domain's start and end.
     for n in 0..40 {
         fake.start(&format!("vm{n}")).unwrap();
@@ -343,6 +345,7 @@ async fn a_small_slack_resets_with_few_domains() {
     let reset = GapKind::lagged(81, true);
     assert!(matches!(&events[0], DomainEvent::Gap(gap) if gap.kind == reset), "{}", events[0]);
     assert_eq!(events.len(), 1 + 39);
-    fold.extend(&events);
-    fold.check(&fake.domains()).unwrap();
+    store.extend(&events);
+    store.apply(&Synced::new(Scope::source_wide(fake.uri()), 39).into());
+    check_store(&store, &fake.domains()).unwrap();
 }

@@ -9,10 +9,10 @@ use std::time::Duration;
 use futures::{FutureExt, StreamExt};
 use virevent::driver::Reconnect;
 use virevent::{
-    Change, DomainEvent, EventSource, EventStream, Fault, FaultKind, Gap, GapKind, Options, Scope,
-    State, Status, Uuid,
+    Change, DomainEvent, DomainStore, EventSource, EventStream, Fault, FaultKind, Gap, GapKind,
+    Options, Scope, State, Status, Uuid,
 };
-use virevent_testkit::assert::{Fold, until_synced};
+use virevent_testkit::assert::{check_store, until_synced};
 use virevent_testkit::{Asked, FakeHypervisor};
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
@@ -186,9 +186,9 @@ impl World {
             reader.read();
             let lines: Vec<_> = reader.events.iter().map(ToString::to_string).collect();
             let because = |what: String| format!("{what}\n  events:\n    {}", lines.join("\n    "));
-            let mut fold = Fold::default();
-            fold.extend(&reader.events);
-            fold.check(&truth).map_err(|failure| because(failure.to_string()))?;
+            let store = DomainStore::new();
+            store.extend(&reader.events);
+            check_store(&store, &truth).map_err(|failure| because(failure.to_string()))?;
             if strict && !reader.lazy {
                 possible(&reader.events).map_err(because)?;
             }

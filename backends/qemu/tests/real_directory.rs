@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -10,9 +11,9 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::time::Instant;
-use virevent::{Change, DomainEvent, EventSource, EventStream, Options};
+use virevent::{Change, DomainEvent, DomainStore, EventSource, EventStream, Options, StoredDomain};
 use virevent_qemu::QmpDir;
-use virevent_testkit::assert::{self, Fold, next_within, nothing_within, until_synced};
+use virevent_testkit::assert::{self, next_within, nothing_within, until_synced};
 use virevent_testkit::servers::{Qemu, QemuConfig};
 
 /// Far longer than anything here takes on a busy machine.
@@ -52,7 +53,7 @@ struct World {
     home: TempDir,
     qemus: BTreeMap<String, (Qemu, bool)>,
     events: EventStream,
-    fold: Fold,
+    store: DomainStore,
     delivered: Vec<DomainEvent>,
     starts: usize,
     stops: usize,
@@ -66,9 +67,9 @@ impl World {
         let mut events = source.subscribe_with(Options::default()).await.unwrap();
         assert_eq!(until_synced(&mut events).await.unwrap(), []);
         let qemus = BTreeMap::new();
-        let fold = Fold::default();
+        let store = DomainStore::new();
         let delivered = Vec::new();
-        Self { home, qemus, events, fold, delivered, starts: 0, stops: 0 }
+        Self { home, qemus, events, store, delivered, starts: 0, stops: 0 }
     }
 
     async fn start(&mut self, name: &str) {
@@ -94,17 +95,19 @@ impl World {
         *is_running = !*is_running;
     }
 
-    fn truth(&self) -> BTreeMap<&str, (Option<u32>, bool)> {
-        let entry = |(name, (qemu, is_running)): (_, &(Qemu, bool))| {
-            let name: &String = name;
-            (name.as_str(), (qemu.pid(), *is_running))
+    fn truth(&self) -> BTreeMap<String, (Option<u32>, bool)> {
+        let entry = |(name, (qemu, is_running)): (&String, &(Qemu, bool))| {
+            (name.clone(), (qemu.pid(), *is_running))
         };
         self.qemus.iter().map(entry).collect()
     }
 
-    fn belief(&self) -> BTreeMap<&str, (Option<u32>, bool)> {
-        let runs = self.fold.active().values();
-        runs.map(|run| (run.domain.name(), (run.domain.id(), run.state.is_running()))).collect()
+    fn belief(&self) -> BTreeMap<String, (Option<u32>, bool)> {
+        let now = self.store.snapshot();
+        let entry = |run: &Arc<StoredDomain>| {
+            (run.domain.name().to_owned(), (run.domain.id(), run.state.is_running()))
+        };
+        now.active().map(entry).collect()
     }
 
     /// Reads until the events add up to the truth.
@@ -120,7 +123,7 @@ impl World {
                     "after {step}: {failure}\n is {truth:?}\n not {belief:?}\n last {delivered:?}"
                 )
             });
-            self.fold.apply(&event);
+            self.store.apply(&event);
             self.delivered.push(event);
         }
     }

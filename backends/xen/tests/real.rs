@@ -162,11 +162,14 @@ async fn domain_0_is_reported_if_asked_for() {
     let daemon = Xenstored::start().await.unwrap();
     let source = XenStore::new(&format!("{}?dom0=1", daemon.uri())).unwrap().source();
     let log = EventLog::of(&source).await;
-    let dom0 = log.fold.active().values().find(|known| known.domain.uuid().is_nil()).unwrap();
+    let dom0 = log.store.get(Uuid::nil()).unwrap();
     assert_eq!(dom0.domain.to_string(), "Domain-0[0]");
     let store = XenStore::new(&daemon.uri()).unwrap();
-    assert_eq!(EventLog::of(&store.clone().dom0(true).source()).await.fold.active().len(), 1);
-    assert!(EventLog::of(&store.source()).await.fold.active().is_empty());
+    assert_eq!(
+        EventLog::of(&store.clone().dom0(true).source()).await.store.snapshot().active().count(),
+        1
+    );
+    assert!(EventLog::of(&store.source()).await.store.snapshot().is_empty());
 }
 
 #[tokio::test]

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio_stream::StreamExt;
 
 use crate::{
-    Change, Domain, DomainEvent, End, Error, EventSource, EventStream, Kind, Options, Selector,
-    State, StopCause,
+    Change, Domain, DomainEvent, DomainStore, End, Error, EventSource, EventStream, Kind, Options,
+    Selector, State, StopCause,
 };
 
 /// Methods of every [`EventSource`].
@@ -36,6 +36,21 @@ pub trait EventSourceExt: EventSource {
         async {
             let lifecycle = Options::default().kind(Kind::Lifecycle);
             existing(&mut self.subscribe_with(lifecycle).await?).await
+        }
+    }
+
+    /// A table of the domains and their states, that a task of the current runtime keeps up to date.
+    /// It is filled when it [is certain](crate::Snapshot::is_certain).
+    ///
+    /// # Errors
+    /// As [`EventSource::subscribe_with`].
+    ///
+    /// # Cancel safety
+    /// Dropped midway it leaves nothing registered.
+    fn store(&self) -> impl Future<Output = Result<DomainStore, Error>> + Send {
+        async {
+            let lifecycle = Options::default().kind(Kind::Lifecycle);
+            Ok(DomainStore::follow(self.subscribe_with(lifecycle).await?))
         }
     }
 

@@ -4,11 +4,11 @@ use std::time::SystemTime;
 
 use futures::StreamExt;
 use virevent::{
-    Change, Domain, DomainEvent, EventSource, Fault, FaultKind, Gap, GapKind, Lifecycle, Options,
-    Scope, StartCause, StopCause, Uuid,
+    Change, Domain, DomainEvent, DomainStore, EventSource, Fault, FaultKind, Gap, GapKind,
+    Lifecycle, Options, Scope, StartCause, StopCause, Uuid,
 };
 use virevent_testkit::FakeHypervisor;
-use virevent_testkit::assert::{Fold, until_synced};
+use virevent_testkit::assert::{check_store, until_synced};
 
 use crate::{delivered, secs, synced};
 
@@ -51,9 +51,9 @@ async fn a_slow_reader_gets_the_exact_count_and_final_states() {
     assert!(delivered.len() <= 33, "{}", delivered.len());
     assert_eq!(missed(&delivered[0]) as usize + delivered.len() - 1, happened);
     assert_eq!(fake.counters().missed, missed(&delivered[0]));
-    let mut fold = Fold::default();
-    fold.extend(&delivered);
-    fold.check(&fake.domains()).unwrap();
+    let store = DomainStore::new();
+    store.extend(&delivered);
+    check_store(&store, &fake.domains()).unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,16 +2,19 @@
 //! possible.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use futures::{FutureExt, StreamExt};
 use virevent::{
-    Change, DomainEvent, Gap, GapKind, Lifecycle, StartCause, State, UndefineCause, Uuid,
+    Change, Changed, DomainEvent, DomainStore, Gap, GapKind, Lifecycle, StartCause, State,
+    StoredDomain, UndefineCause, Uuid,
 };
 
 use crate::server::{Truth, host, uuid};
 use crate::steps::SubscriberKind;
 
 /// The table of one subscriber, and what it may conclude from it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct EventHistory {
     /// By host and uuid.
     domains: BTreeMap<(String, Uuid), Known>,
@@ -25,6 +28,10 @@ pub(crate) struct EventHistory {
     pub(crate) counted: u64,
     pub(crate) lagged: bool,
     log: Vec<String>,
+    store: DomainStore,
+    changed: Changed,
+    /// The table that the store's transitions lead to.
+    mirror: BTreeMap<(String, Uuid), Arc<StoredDomain>>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -43,7 +50,19 @@ impl EventHistory {
     pub(crate) fn of(kind: SubscriberKind) -> Self {
         // Compaction may drop an `Existing` without a gap, where a later event says as much.
         let is_partial = matches!(kind, SubscriberKind::Changes | SubscriberKind::Slow);
-        Self { is_partial, ..Self::default() }
+        let store = DomainStore::new();
+        Self {
+            domains: BTreeMap::new(),
+            had_outage: false,
+            is_partial,
+            is_whole: false,
+            counted: 0,
+            lagged: false,
+            log: Vec::new(),
+            changed: store.changed(),
+            store,
+            mirror: BTreeMap::new(),
+        }
     }
 
     /// Applies an event to the table.
@@ -53,6 +72,7 @@ impl EventHistory {
     pub(crate) fn apply(&mut self, event: &DomainEvent) -> Result<(), String> {
         self.log.push(event.to_string());
         self.counted += u64::from(event.is_happening());
+        self.store.apply(event);
         match event {
             DomainEvent::Lifecycle(event) => {
                 self.lifecycle(event).map_err(|wrong| format!("{wrong}: {:#?}", self.log))
@@ -162,11 +182,50 @@ impl EventHistory {
         Ok(())
     }
 
+    /// Checks that the store, and the table that its transitions lead to, equal this table.
+    fn check_store(&mut self) -> Result<(), String> {
+        let key = |stored: &StoredDomain| (stored.domain.host().to_owned(), stored.domain.uuid());
+        while let Some(Some(step)) = self.changed.next().now_or_never() {
+            let known = match &step.before {
+                Some(before) => self.mirror.remove(&key(before)),
+                None => None,
+            };
+            if known != step.before {
+                return Err(format!("{step:?} does not follow {known:?}: {:#?}", self.log));
+            }
+            if let Some(after) = step.after {
+                self.mirror.insert(key(&after), after);
+            }
+        }
+        let now = self.store.snapshot();
+        let stored: BTreeMap<_, _> =
+            now.iter().map(|stored| (key(stored), Arc::clone(stored))).collect();
+        if stored != self.mirror {
+            let mirror = &self.mirror;
+            return Err(format!("{stored:?} by the store, {mirror:?} by its transitions"));
+        }
+        if !stored.keys().eq(self.domains.keys()) {
+            return Err(format!("{stored:?} by the store: {:#?}", self.log));
+        }
+        for (key, known) in &self.domains {
+            let stored = &stored[key];
+            let is_same = stored.domain.name() == known.name
+                && stored.domain.id() == known.run
+                && (known.run.is_none() || stored.state.is_same(known.state))
+                && (stored.persistent == known.persistent || known.persistent.is_none());
+            if !is_same {
+                return Err(format!("{stored:?} by the store, not {known:?}: {:#?}", self.log));
+            }
+        }
+        Ok(())
+    }
+
     /// Compares the table with the hypervisor's domains.
     ///
     /// # Errors
     /// The first difference.
-    pub(crate) fn check(&self, truth: &[Truth]) -> Result<(), String> {
+    pub(crate) fn check(&mut self, truth: &[Truth]) -> Result<(), String> {
+        self.check_store()?;
         let mut believed = self.domains.clone();
         for domain in truth.iter().filter(|truth| truth.exists()) {
             let Some(known) =
@@ -192,7 +251,7 @@ impl EventHistory {
     ///
     /// # Errors
     /// The difference.
-    pub(crate) fn check_one(&self, truth: &Truth) -> Result<(), String> {
+    pub(crate) fn check_one(&mut self, truth: &Truth) -> Result<(), String> {
         self.check(std::slice::from_ref(truth))
     }
 }

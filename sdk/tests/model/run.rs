@@ -243,13 +243,13 @@ impl Play {
         self.check()
     }
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&mut self) -> Result<(), String> {
         let mut truth = self.server.with(|server| server.domains.clone());
         // XenStore lists domains that run, so the others do not exist for it.
         if self.variant.level {
             truth.retain(|truth| truth.run.is_some());
         }
-        for reader in &self.readers {
+        for reader in &mut self.readers {
             let checked = match reader.kind {
                 SubscriberKind::Reboots | SubscriberKind::Changes => Ok(()),
                 SubscriberKind::One => match truth.iter().find(|truth| truth.number == 1) {

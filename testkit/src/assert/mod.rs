@@ -3,7 +3,7 @@
 //! Each returns a [`Failure`] and does not panic, so that `.unwrap()` fails on the test's own line
 //! and a conformance check can return it with `?`. On tokio's paused time none of them takes any.
 
-mod fold;
+mod table;
 
 use std::fmt;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use futures::{Stream, StreamExt};
 use tokio::time::{sleep, timeout};
 use virevent::{Change, Domain, DomainEvent};
 
-pub use self::fold::{Fold, Identity, Known};
+pub use self::table::check_store;
 
 /// The timeout of [`expect_sequence`] and [`until_synced`] for one event.
 pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,10 +1,11 @@
 //! The check of a slow subscriber.
 
-use virevent::{Change, DomainEvent, Gap, GapKind, Options};
+use std::sync::Arc;
+
+use virevent::{Change, DomainEvent, DomainStore, Gap, GapKind, Options, StoredDomain};
 
 use super::{Rig, Subscriber, expect};
 use crate::Failure;
-use crate::assert::Fold;
 
 /// The number of starts and stops.
 const ROUNDS: usize = 12;
@@ -39,15 +40,20 @@ pub async fn a_slow_subscriber_gets_lagged_and_the_final_state(
         return Err(Failure::new(format!("expected lagged as the first event, but got: {gap}")));
     };
     let mut events = Vec::new();
-    let mut fold = Fold::default();
-    let mut truth = Fold::default();
+    let store = DomainStore::new();
+    let truth = DomainStore::new();
     truth.extend(&all);
     let total = missed as usize;
     while total + events.len() < all.len() {
         events.push(slow.next().await?);
     }
-    fold.extend(&events);
-    expect(fold == truth, &format!("the final state {truth:?}"), &events)?;
+    store.extend(&events);
+    let [states, expected] = [&store, &truth].map(|store| {
+        let state =
+            |stored: &Arc<StoredDomain>| (stored.domain.clone(), stored.state, stored.persistent);
+        store.snapshot().iter().map(state).collect::<Vec<_>>()
+    });
+    expect(states == expected, &format!("the final state {expected:?}"), &events)?;
     expect(
         events.iter().any(|event| matches!(event.change(), Some(Change::Stopped(_)))),
         "the last ending",

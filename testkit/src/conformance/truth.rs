@@ -1,10 +1,9 @@
 //! Checks of which domains exist, and of changes without an event.
 
-use virevent::{Change, DomainEvent, EventSource, Lifecycle, Options, Origin};
+use virevent::{Change, DomainEvent, DomainStore, EventSource, Lifecycle, Options, Origin};
 
 use super::{Rig, Subscriber, expect};
 use crate::Failure;
-use crate::assert::Fold;
 
 fn stopped(event: &DomainEvent) -> bool {
     matches!(event.change(), Some(Change::Stopped(_)))
@@ -19,15 +18,15 @@ async fn listed(
     rig: &dyn Rig,
     source: &dyn EventSource,
     only: Subscriber,
-) -> Result<Fold, Failure> {
+) -> Result<DomainStore, Failure> {
     // Without it the roster of the open stream would answer, which is what is compared.
     only.stream.close().await;
     let mut subscriber = Subscriber::new(rig, source, Options::default()).await?;
-    let mut fold = Fold::default();
+    let store = DomainStore::new();
     loop {
         match subscriber.next().await? {
-            DomainEvent::Synced(_) => return Ok(fold),
-            event => fold.apply(&event),
+            DomainEvent::Synced(_) => return Ok(store),
+            event => drop(store.apply(&event)),
         }
     }
 }
@@ -52,7 +51,7 @@ pub async fn every_lifecycle_event_says_whether_its_domain_persists(
         let ended = |event: &DomainEvent| about(event, "web").is_some() && stopped(event);
         events.extend(subscriber.until("web", "web stopped", ended).await?);
     }
-    let persists = listed(rig, &source, subscriber).await?.exists("web");
+    let persists = listed(rig, &source, subscriber).await?.get("web").is_some();
     for event in events.iter().filter_map(|event| about(event, "web")) {
         let said = format!("persistent: {persists} of {event:?}");
         expect(event.persistent == Some(persists), &said, &events)?;
@@ -93,7 +92,7 @@ pub async fn a_definition_persists_until_it_is_removed(rig: &dyn Rig) -> Result<
 pub async fn a_table_folded_from_events_equals_the_list(rig: &dyn Rig) -> Result<(), Failure> {
     let source = rig.source();
     let mut subscriber = Subscriber::new(rig, &source, Options::default()).await?;
-    let mut fold = Fold::default();
+    let store = DomainStore::new();
     let mut events = subscriber.until_synced("web").await?;
     // mail runs twice, db once, and web still runs; one at a time.
     for (name, starts, ends) in [("mail", 2, 2), ("db", 1, 1), ("web", 1, 0)] {
@@ -110,12 +109,12 @@ pub async fn a_table_folded_from_events_equals_the_list(rig: &dyn Rig) -> Result
             }
         }
     }
-    fold.extend(events.iter().filter(|event| event.lifecycle().is_some()));
+    store.extend(events.iter().filter(|event| event.lifecycle().is_some()));
     let list = listed(rig, &source, subscriber).await?;
     for name in ["mail", "db", "web"] {
-        let folded = fold.domains().find(|known| known.domain.name() == name);
-        let listed = list.domains().find(|known| known.domain.name() == name);
-        let is_same = match (folded, listed) {
+        let folded = store.get(name);
+        let listed = list.get(name);
+        let is_same = match (&folded, &listed) {
             (Some(folded), Some(listed)) => {
                 folded.domain.id() == listed.domain.id()
                     && folded.state.is_same(listed.state)

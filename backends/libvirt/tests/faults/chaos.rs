@@ -1,7 +1,7 @@
 //! Random faults at random times.
 
 use futures::StreamExt;
-use virevent::Counters;
+use virevent::{Counters, DomainStore};
 use virevent_libvirt::wire::procs;
 
 use super::*;
@@ -21,8 +21,8 @@ async fn chaos(seed: u64) -> Counters {
     let daemon = FakeLibvirtd::start().unwrap();
     let source = hasty_client(&daemon);
     let mut events = source.subscribe_with(Options::default().capacity(8)).await.unwrap();
-    let mut fold = Fold::default();
-    fold.extend(&until_synced(&mut events).await.unwrap());
+    let store = DomainStore::new();
+    store.extend(&until_synced(&mut events).await.unwrap());
     for _ in 0..150 {
         for _ in 0..random.usize(0..20) {
             act(daemon.host(), &mut random);
@@ -32,7 +32,7 @@ async fn chaos(seed: u64) -> Counters {
         // Sometimes the reader is too slow as well, so that its mailbox overflows.
         while random.u8(..10) > 0 {
             match next_within(&mut events, Duration::ZERO).await {
-                Ok(event) => fold.apply(&event),
+                Ok(event) => drop(store.apply(&event)),
                 Err(_) => break,
             }
         }
@@ -42,15 +42,15 @@ async fn chaos(seed: u64) -> Counters {
     // The table becomes equal, and stays so.
     let truth = daemon.host().domains();
     let settle = async {
-        while fold.check(&truth).is_err() {
-            fold.apply(&events.next().await.expect("the stream has not ended"));
+        while check_store(&store, &truth).is_err() {
+            store.apply(&events.next().await.expect("the stream has not ended"));
         }
         while let Ok(event) = next_within(&mut events, Duration::from_millis(300)).await {
-            fold.apply(&event);
+            store.apply(&event);
         }
     };
     let settled = tokio::time::timeout(Duration::from_secs(60), settle).await;
-    let believed = fold.check(&truth);
+    let believed = check_store(&store, &truth);
     assert!(settled.is_ok() && believed.is_ok(), "seed {seed}: {believed:?}");
     source.counters()
 }

@@ -17,10 +17,12 @@ mod verification;
 use std::time::Duration;
 
 use virevent::driver::{Driver, Reconnect};
-use virevent::{DomainEvent, Error, EventSource, EventStream, FaultKind, GapKind, Options};
+use virevent::{
+    DomainEvent, DomainStore, Error, EventSource, EventStream, FaultKind, GapKind, Options,
+};
 use virevent_libvirt::Libvirt;
 use virevent_testkit::Host;
-use virevent_testkit::assert::{Fold, next_within, until_synced};
+use virevent_testkit::assert::{check_store, next_within, until_synced};
 use virevent_testkit::fakes::libvirtd::FakeLibvirtd;
 
 /// Far longer than any step of these tests takes.
@@ -86,8 +88,8 @@ async fn assert_delivers(events: &mut EventStream, host: &Host) {
 /// Asserts that a new stream lists the host's domains as they are, and delivers a change.
 async fn assert_new_stream_is_true(source: &Driver, host: &Host) {
     let mut events = source.subscribe_with(Options::default()).await.unwrap();
-    let mut fold = Fold::default();
-    fold.extend(&until_synced(&mut events).await.unwrap());
-    fold.check(&host.domains()).unwrap();
+    let store = DomainStore::new();
+    store.extend(&until_synced(&mut events).await.unwrap());
+    check_store(&store, &host.domains()).unwrap();
     assert_delivers(&mut events, host).await;
 }

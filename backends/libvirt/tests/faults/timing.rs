@@ -62,7 +62,7 @@ async fn the_daemons_own_pings_are_answered() {
 #[tokio::test]
 async fn each_of_ten_outages_is_a_gap_with_its_own_changes() {
     let (daemon, mut events) = synced_stream().await;
-    let mut fold = Fold::default();
+    let store = DomainStore::new();
     for round in 0..10 {
         daemon.go_down();
         assert_eq!(next_gap(&mut events).await, FaultKind::Closed);
@@ -72,7 +72,7 @@ async fn each_of_ten_outages_is_a_gap_with_its_own_changes() {
         let events_of_outage = until_synced(&mut events).await.unwrap();
         let lines: Vec<_> = events_of_outage.iter().map(ToString::to_string).collect();
         assert_eq!(lines, [format!("{name}[{}] started (booted) [inferred]", round + 2)]);
-        fold.extend(&events_of_outage);
+        store.extend(&events_of_outage);
     }
-    assert_eq!(fold.active().len(), 10);
+    assert_eq!(store.snapshot().active().count(), 10);
 }

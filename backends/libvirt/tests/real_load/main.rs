@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 use virevent::driver::Driver;
-use virevent::{Change, DomainEvent, EventSource, EventStream, Gap, GapKind, Options};
+use virevent::{Change, DomainEvent, DomainStore, EventSource, EventStream, Gap, GapKind, Options};
 use virevent_libvirt::Libvirt;
-use virevent_testkit::assert::{Fold, next_within, until_synced};
+use virevent_testkit::assert::{next_within, until_synced};
 use virevent_testkit::servers::{Libvirtd, Tap, rss_kib};
 
 use self::rpc::Rpc;
@@ -130,7 +130,7 @@ struct UnreadStream {
     source: Driver,
     events: EventStream,
     /// Folded from the events that were read.
-    fold: Fold,
+    store: DomainStore,
     /// How many events the daemon has sent since `Synced`.
     sent: u64,
 }
@@ -142,10 +142,10 @@ impl UnreadStream {
         names.iter().for_each(|name| rpc.define(name));
         let source = client(&daemon.uri(TEST));
         let mut events = source.subscribe_with(Options::default()).await.unwrap();
-        let mut fold = Fold::default();
-        fold.extend(&until_synced(&mut events).await.unwrap());
+        let store = DomainStore::new();
+        store.extend(&until_synced(&mut events).await.unwrap());
         let rpc = Arc::new(std::sync::Mutex::new(rpc));
-        Self { daemon, rpc, source, events, fold, sent: 0 }
+        Self { daemon, rpc, source, events, store, sent: 0 }
     }
 
     /// Makes calls that cause `count` events, and waits until the source has received all of them.
@@ -183,14 +183,14 @@ impl UnreadStream {
                 event => rest.push(event),
             }
         }
-        self.fold.extend(&rest);
+        self.store.extend(&rest);
         (missed.expect("lagged"), rest)
     }
 
     /// The active domains with their states, as the events that were read say.
     fn active(&self) -> BTreeMap<String, String> {
-        let runs = self.fold.active();
-        runs.values().map(|run| (run.domain.name().into(), run.state.as_str().into())).collect()
+        let now = self.store.snapshot();
+        now.active().map(|run| (run.domain.name().into(), run.state.as_str().into())).collect()
     }
 
     /// The active domains with their states, as virsh says.

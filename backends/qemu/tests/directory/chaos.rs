@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-use virevent_testkit::assert::{Fold, next_within};
+use virevent::DomainStore;
+use virevent_testkit::assert::next_within;
 use virevent_testkit::fakes::qemu::FakeQemu;
 
 use super::{PATIENCE, TestDirectory};
@@ -22,7 +23,7 @@ async fn chaos(seed: u64) {
     let directory = TestDirectory::new();
     let (mut events, _) = directory.watch().await;
     let mut qemus = BTreeMap::new();
-    let mut fold = Fold::default();
+    let store = DomainStore::new();
     let mut runs = 0;
     for round in 0..6 {
         for _ in 0..20 {
@@ -36,9 +37,9 @@ async fn chaos(seed: u64) {
             .map(|(name, (qemu, run))| (name.as_str(), Some(*run), qemu.is_running()))
             .collect();
         loop {
-            let mut belief: Vec<_> = fold
+            let now = store.snapshot();
+            let mut belief: Vec<_> = now
                 .active()
-                .values()
                 .map(|run| (run.domain.name(), run.domain.id(), run.state.is_running()))
                 .collect();
             belief.sort();
@@ -46,7 +47,7 @@ async fn chaos(seed: u64) {
                 break;
             }
             match next_within(&mut events, PATIENCE).await {
-                Ok(event) => fold.apply(&event),
+                Ok(event) => drop(store.apply(&event)),
                 Err(failure) => {
                     panic!("seed {seed}, round {round}: {failure}: {belief:?}, not {truth:?}")
                 }

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use virevent::driver::Driver;
-use virevent::{Change, DomainEvent, EventSource, EventStream, Kind, Options, Uuid};
-use virevent_testkit::assert::{Fold, next_within, nothing_within, until_synced};
+use virevent::{Change, DomainEvent, DomainStore, EventSource, EventStream, Kind, Options, Uuid};
+use virevent_testkit::assert::{next_within, nothing_within, until_synced};
 use virevent_testkit::servers::Xenstored;
 use virevent_xen::XenStore;
 
@@ -18,7 +18,7 @@ pub(crate) fn client(daemon: &Xenstored) -> Driver {
 /// The events that a subscriber of all kinds has received.
 pub(crate) struct EventLog {
     pub(crate) stream: EventStream,
-    pub(crate) fold: Fold,
+    pub(crate) store: DomainStore,
     names: BTreeMap<Uuid, String>,
     /// All events after `Synced`.
     pub(crate) events: Vec<DomainEvent>,
@@ -29,8 +29,8 @@ impl EventLog {
     pub(crate) async fn of(source: &dyn EventSource) -> Self {
         let options = Options::default().kind(Kind::Lifecycle).kind(Kind::Other).capacity(65_536);
         let stream = source.subscribe_with(options).await.unwrap();
-        let fold = Fold::default();
-        let mut log = Self { stream, fold, names: BTreeMap::new(), events: Vec::new() };
+        let store = DomainStore::new();
+        let mut log = Self { stream, store, names: BTreeMap::new(), events: Vec::new() };
         for event in until_synced(&mut log.stream).await.unwrap() {
             log.apply(&event);
         }
@@ -38,7 +38,7 @@ impl EventLog {
     }
 
     fn apply(&mut self, event: &DomainEvent) {
-        self.fold.apply(event);
+        self.store.apply(event);
         if let Some(domain) = event.domain() {
             self.names.insert(domain.uuid(), domain.name().into());
         }
@@ -76,10 +76,9 @@ impl EventLog {
 
     /// Checks that the table that the events fold into is what the daemon says.
     pub(crate) fn check(&self, daemon: &Xenstored) {
-        let mut folded: Vec<_> = self
-            .fold
+        let now = self.store.snapshot();
+        let mut folded: Vec<_> = now
             .active()
-            .values()
             .map(|run| {
                 let uuid = run.domain.uuid();
                 (run.domain.id(), Some(uuid), self.names.get(&uuid).cloned())

@@ -5,18 +5,17 @@ use std::collections::BTreeMap;
 
 use fastrand::Rng;
 use rustix::process::Signal;
-use virevent::DomainEvent;
-use virevent_testkit::assert::Fold;
+use virevent::{DomainEvent, DomainStore};
 use virevent_testkit::servers::{Qemu, QemuConfig};
 
 use super::run::{Run, start};
 
-/// The running processes, by name, and the fold of the printed events.
+/// The running processes, by name, and the store of the printed events.
 struct World {
     home: tempfile::TempDir,
     qemus: BTreeMap<String, Qemu>,
     watch: Run,
-    fold: Fold,
+    store: DomainStore,
 }
 
 impl World {
@@ -26,7 +25,7 @@ impl World {
         // With a time limit, so that a failing test does not hang.
         let mut watch = start(&["--json", "--for", "120", &uri]);
         watch.until_synced();
-        Self { home, qemus: BTreeMap::new(), watch, fold: Fold::default() }
+        Self { home, qemus: BTreeMap::new(), watch, store: DomainStore::new() }
     }
 
     async fn start(&mut self, name: &str) {
@@ -44,28 +43,28 @@ impl World {
         qemu.wait().await.unwrap();
     }
 
-    /// Reads until the fold of the printed events equals the running processes.
+    /// Reads until the store of the printed events equals the running processes.
     fn settle(&mut self) {
         let truth: BTreeMap<_, _> =
             self.qemus.iter().map(|(name, qemu)| (name.as_str(), qemu.pid())).collect();
         loop {
-            let runs = self.fold.active().values();
+            let now = self.store.snapshot();
             let folded: BTreeMap<_, _> =
-                runs.map(|run| (run.domain.name(), run.domain.id())).collect();
+                now.active().map(|run| (run.domain.name(), run.domain.id())).collect();
             if truth == folded {
                 return;
             }
             let line = self.watch.line();
             let event: DomainEvent = serde_json::from_str(&line)
                 .unwrap_or_else(|error| panic!("{error} in {line:?}: {folded:?}, not {truth:?}"));
-            self.fold.apply(&event);
+            self.store.apply(&event);
         }
     }
 }
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn the_fold_of_a_directory_equals_its_running_processes() {
+async fn the_store_of_a_directory_equals_its_running_processes() {
     let mut random = Rng::with_seed(20);
     let mut world = World::new();
     let names: Vec<_> = (0..20).map(|number| format!("vm{number}")).collect();

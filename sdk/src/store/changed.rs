@@ -1,0 +1,160 @@
+//! The transitions of a store, as a stream.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use futures::Stream;
+use futures::stream::FusedStream;
+
+use super::{DomainStore, Snapshot, Transition};
+
+/// Beyond so many transitions that were not yet read, a reader gets the difference instead.
+const LIMIT: usize = 1024;
+
+/// The readers of a store.
+#[derive(Debug, Default)]
+pub(super) struct Readers {
+    next: u64,
+    readers: BTreeMap<u64, Reader>,
+}
+
+#[derive(Debug, Default)]
+struct Reader {
+    queue: Queue,
+    waker: Option<Waker>,
+}
+
+#[derive(Debug)]
+enum Queue {
+    /// The transitions since the state in `base`.
+    Each { base: Snapshot, transitions: Vec<Transition> },
+    /// There were too many: the difference to `base` replaces them.
+    Difference { base: Snapshot },
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self::Each { base: Snapshot::default(), transitions: Vec::new() }
+    }
+}
+
+impl Queue {
+    fn from(base: Snapshot) -> Self {
+        Self::Each { base, transitions: Vec::new() }
+    }
+
+    fn push(&mut self, new: &[Transition]) {
+        let Self::Each { base, transitions } = self else { return };
+        if transitions.len() + new.len() > LIMIT {
+            *self = Self::Difference { base: std::mem::take(base) };
+        } else {
+            transitions.extend_from_slice(new);
+        }
+    }
+
+    /// What led to `now`.
+    fn take(&mut self, now: Snapshot) -> Vec<Transition> {
+        match std::mem::replace(self, Self::from(now.clone())) {
+            Self::Each { transitions, .. } => transitions,
+            Self::Difference { base } => {
+                let step = |(before, after)| Transition::new(before, after);
+                now.since(&base).into_iter().map(step).collect()
+            }
+        }
+    }
+}
+
+impl Readers {
+    pub(super) fn push(&mut self, transitions: &[Transition]) {
+        if transitions.is_empty() {
+            return;
+        }
+        for reader in self.readers.values_mut() {
+            reader.queue.push(transitions);
+        }
+        self.wake();
+    }
+
+    pub(super) fn wake(&mut self) {
+        self.readers.values_mut().filter_map(|reader| reader.waker.take()).for_each(Waker::wake);
+    }
+}
+
+/// The transitions of a [`DomainStore`] from a moment on, as
+/// [`DomainStore::changed`] gives them. It ends when the stream that the store follows has ended; for
+/// a store that a loop fills, never.
+///
+/// Each transition is delivered, unless the reader is too slow: when more than 1024 wait to be
+/// read, the difference between what it last read and what is known now replaces them, one
+/// transition for each domain that is stored otherwise. So the memory is bounded, and a table kept
+/// from the transitions always ends up right.
+///
+/// # Cancel safety
+/// `next()` may be dropped at any time; no transition is lost.
+pub struct Changed {
+    store: DomainStore,
+    id: u64,
+    taken: VecDeque<Transition>,
+    terminated: bool,
+}
+
+impl Changed {
+    pub(super) fn new(store: DomainStore) -> Self {
+        let mut id = 0;
+        store.state.send_if_modified(|state| {
+            id = state.readers.next;
+            state.readers.next += 1;
+            let queue = Queue::from(state.table.snapshot());
+            state.readers.readers.insert(id, Reader { queue, waker: None });
+            false
+        });
+        Self { store, id, taken: VecDeque::new(), terminated: false }
+    }
+}
+
+impl Stream for Changed {
+    type Item = Transition;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Transition>> {
+        let this = &mut *self;
+        if this.taken.is_empty() && !this.terminated {
+            let id = this.id;
+            this.store.state.send_if_modified(|state| {
+                if let Some(reader) = state.readers.readers.get_mut(&id) {
+                    this.taken = reader.queue.take(state.table.snapshot()).into();
+                    this.terminated = this.taken.is_empty() && state.end.is_some();
+                    reader.waker = Some(cx.waker().clone());
+                }
+                false
+            });
+        }
+        match this.taken.pop_front() {
+            None if !this.terminated => Poll::Pending,
+            next => Poll::Ready(next),
+        }
+    }
+}
+
+impl FusedStream for Changed {
+    fn is_terminated(&self) -> bool {
+        self.terminated && self.taken.is_empty()
+    }
+}
+
+impl fmt::Debug for Changed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Changed").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Changed {
+    fn drop(&mut self) {
+        let id = self.id;
+        self.store.state.send_if_modified(|state| {
+            state.readers.readers.remove(&id);
+            false
+        });
+    }
+}

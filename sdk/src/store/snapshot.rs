@@ -1,0 +1,239 @@
+//! A state of the table that does not change any more.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use uuid::Uuid;
+
+use crate::domain::Host;
+use crate::event::ScopeKey;
+use crate::{Change, Domain, Origin, Scope, Selector, State};
+
+/// A domain in a [`DomainStore`](super::DomainStore).
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredDomain {
+    /// The domain, with the id of its run if it is active. It names the source and the host.
+    pub domain: Domain,
+    /// Its state.
+    pub state: State,
+    /// The change that led to the state, with its cause; [`Existing`](Change::Existing) where the
+    /// domain was already in that state when it was first seen.
+    pub change: Change,
+    /// How the change came to be known.
+    pub origin: Origin,
+    /// The time of the change; `None` for [`Existing`](Change::Existing). If it is
+    /// [`Inferred`](Origin::Inferred), the change happened at this time at the latest.
+    pub since: Option<SystemTime>,
+    /// Whether it exists when it does not run; `None` where that is not known.
+    pub persistent: Option<bool>,
+    /// Whether this is true now: its scope has been [`Synced`](crate::DomainEvent::Synced), and
+    /// there was no [`Gap`](crate::DomainEvent::Gap) of it since.
+    pub certain: bool,
+}
+
+/// The domains of one host. In 16 chunks by the first digit of the uuid, so that a change while a
+/// snapshot is alive copies a sixteenth.
+#[derive(Clone, Debug)]
+struct HostTable {
+    chunks: [Arc<Chunk>; 16],
+}
+
+type Chunk = BTreeMap<Uuid, Arc<StoredDomain>>;
+
+impl Default for HostTable {
+    fn default() -> Self {
+        let empty = Arc::new(Chunk::new());
+        Self { chunks: std::array::from_fn(|_| Arc::clone(&empty)) }
+    }
+}
+
+impl HostTable {
+    fn get(&self, uuid: Uuid) -> Option<&Arc<StoredDomain>> {
+        self.chunks[chunk_of(uuid)].get(&uuid)
+    }
+
+    fn chunk_mut(&mut self, uuid: Uuid) -> &mut Chunk {
+        Arc::make_mut(&mut self.chunks[chunk_of(uuid)])
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Arc<StoredDomain>> {
+        self.chunks.iter().flat_map(|chunk| chunk.values())
+    }
+
+    fn len(&self) -> usize {
+        self.chunks.iter().map(|chunk| chunk.len()).sum()
+    }
+}
+
+fn chunk_of(uuid: Uuid) -> usize {
+    usize::from(uuid.as_bytes()[0] >> 4)
+}
+
+/// What a [`DomainStore`](super::DomainStore) knew at one moment: consistent, and unaffected by
+/// what happens later. Taking one and cloning it copy no domain.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    hosts: Arc<BTreeMap<Arc<Host>, Arc<HostTable>>>,
+    uncertain: Arc<BTreeMap<ScopeKey, Scope>>,
+    /// Whether any source has delivered an event.
+    has_begun: bool,
+}
+
+impl Snapshot {
+    /// One domain, by uuid or name. Where several sources or hosts have such a domain, the first in
+    /// order; [`same`](Self::same) and [`iter`](Self::iter) tell them apart. A name is looked for in
+    /// the whole table.
+    #[must_use]
+    pub fn get(&self, domain: impl Into<Selector>) -> Option<&Arc<StoredDomain>> {
+        match domain.into() {
+            Selector::Uuid(uuid) => self.hosts.values().find_map(|host| host.get(uuid)),
+            selector => self.iter().find(|stored| selector.matches(&stored.domain)),
+        }
+    }
+
+    /// The domain with the same source, host and uuid.
+    #[must_use]
+    pub fn same(&self, domain: &Domain) -> Option<&Arc<StoredDomain>> {
+        self.hosts.get(&**domain.shared_host())?.get(domain.uuid())
+    }
+
+    /// Every domain, in the order of source, host and uuid.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<StoredDomain>> {
+        self.hosts.values().flat_map(|host| host.iter())
+    }
+
+    /// The active domains, in the same order.
+    pub fn active(&self) -> impl Iterator<Item = &Arc<StoredDomain>> {
+        self.iter().filter(|stored| stored.domain.is_active())
+    }
+
+    /// The number of domains.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.hosts.values().map(|host| host.len()).sum()
+    }
+
+    /// Whether there is no domain.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.hosts.is_empty()
+    }
+
+    /// The scopes of which it is not certain that all is known: a source before its first
+    /// [`Synced`](crate::DomainEvent::Synced), and every unreachable source, host or domain.
+    pub fn uncertain(&self) -> impl Iterator<Item = &Scope> {
+        self.uncertain.values()
+    }
+
+    /// Whether all is known: each source that delivered an event has been synced, and no scope is
+    /// uncertain.
+    #[must_use]
+    pub fn is_certain(&self) -> bool {
+        self.has_begun && self.uncertain.is_empty()
+    }
+
+    /// Whether `domain` is in none of the uncertain scopes.
+    pub(super) fn trusts(&self, domain: &Domain) -> bool {
+        let covered = |key: &ScopeKey| self.uncertain.contains_key(key);
+        self.uncertain.is_empty()
+            || !(covered(&ScopeKey::of_source(&domain.shared_host().source))
+                || covered(&ScopeKey::of_host(domain))
+                || covered(&ScopeKey::of(domain)))
+    }
+
+    /// The domains of a scope.
+    pub(super) fn within<'a>(
+        &'a self,
+        scope: &'a Scope,
+    ) -> impl Iterator<Item = &'a Arc<StoredDomain>> {
+        let one = scope.domain().and_then(|domain| self.same(domain));
+        let hosts = self.hosts.iter().filter(move |(host, _)| match scope {
+            Scope::Source(source) => host.source == *source,
+            Scope::Host { source, host: name } => host.source == *source && host.name == *name,
+            Scope::Domain(_) => false,
+        });
+        one.into_iter().chain(hosts.flat_map(|(_, table)| table.iter()))
+    }
+
+    /// Stores a domain, and returns what was stored of it before.
+    pub(super) fn insert(&mut self, stored: Arc<StoredDomain>) -> Option<Arc<StoredDomain>> {
+        let host = Arc::clone(stored.domain.shared_host());
+        let uuid = stored.domain.uuid();
+        let hosts = Arc::make_mut(&mut self.hosts);
+        Arc::make_mut(hosts.entry(host).or_default()).chunk_mut(uuid).insert(uuid, stored)
+    }
+
+    pub(super) fn remove(&mut self, domain: &Domain) -> Option<Arc<StoredDomain>> {
+        self.same(domain)?;
+        let hosts = Arc::make_mut(&mut self.hosts);
+        let host = &**domain.shared_host();
+        let table = Arc::make_mut(hosts.get_mut(host)?);
+        let removed = table.chunk_mut(domain.uuid()).remove(&domain.uuid());
+        if table.len() == 0 {
+            hosts.remove(host);
+        }
+        removed
+    }
+
+    /// Makes a scope uncertain. What is in it needs no scope of its own.
+    pub(super) fn doubt(&mut self, scope: &Scope) {
+        self.has_begun = true;
+        let uncertain = Arc::make_mut(&mut self.uncertain);
+        uncertain.retain(|_, known| !scope.includes(known));
+        uncertain.insert(scope.key(), scope.clone());
+    }
+
+    /// Makes a scope certain.
+    pub(super) fn trust(&mut self, scope: &Scope) {
+        if !self.uncertain.is_empty() {
+            Arc::make_mut(&mut self.uncertain).retain(|_, known| !scope.includes(known));
+        }
+    }
+
+    /// What led from `earlier` to this: each domain that is stored otherwise, before and now.
+    pub(super) fn since(
+        &self,
+        earlier: &Self,
+    ) -> Vec<(Option<Arc<StoredDomain>>, Option<Arc<StoredDomain>>)> {
+        let mut changes = Vec::new();
+        for (host, then) in earlier.hosts.iter() {
+            let now = self.hosts.get(host);
+            for (at, chunk) in then.chunks.iter().enumerate() {
+                let now = now.map(|now| &now.chunks[at]);
+                if now.is_some_and(|now| Arc::ptr_eq(now, chunk)) {
+                    continue;
+                }
+                for (uuid, before) in chunk.iter() {
+                    let after = now.and_then(|now| now.get(uuid));
+                    if !after.is_some_and(|after| Arc::ptr_eq(before, after)) {
+                        changes.push((Some(Arc::clone(before)), after.cloned()));
+                    }
+                }
+            }
+        }
+        for (host, now) in self.hosts.iter() {
+            let then = earlier.hosts.get(host);
+            for (at, chunk) in now.chunks.iter().enumerate() {
+                let then = then.map(|then| &then.chunks[at]);
+                if then.is_some_and(|then| Arc::ptr_eq(then, chunk)) {
+                    continue;
+                }
+                let new = |uuid: &Uuid| then.is_none_or(|then| !then.contains_key(uuid));
+                let new = chunk.iter().filter(|(uuid, _)| new(uuid));
+                changes.extend(new.map(|(_, after)| (None, Some(Arc::clone(after)))));
+            }
+        }
+        changes
+    }
+}
+
+/// Whether both have the same domains in the same states, and the same uncertain scopes.
+impl PartialEq for Snapshot {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter()) && self.uncertain.values().eq(other.uncertain.values())
+    }
+}
+
+impl Eq for Snapshot {}

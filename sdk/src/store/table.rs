@@ -1,0 +1,201 @@
+//! The fold: how each event changes what is known of the domains.
+//!
+//! A source is uncertain from its first event to its first `Synced`. A reset
+//! (`Lagged` with `reset`) does not empty the table: what was known stays, uncertain, until the
+//! next `Synced`, and what no `Existing` event confirmed by then is gone.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::snapshot::{Snapshot, StoredDomain};
+use super::transition::Transition;
+use crate::domain::Host;
+use crate::{
+    Change, Domain, DomainEvent, Gap, GapKind, Lifecycle, Origin, Scope, ShutoffReason, State,
+    Synced, UndefineCause,
+};
+
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    now: Snapshot,
+    /// The sources that delivered an event.
+    sources: HashSet<Arc<str>>,
+    resets: Vec<Reset>,
+}
+
+/// A list of `Existing` events under way, after which the domains that it left out are gone.
+#[derive(Debug)]
+struct Reset {
+    scope: Scope,
+    unconfirmed: HashSet<(Arc<Host>, Uuid)>,
+}
+
+impl Table {
+    pub(super) fn snapshot(&self) -> Snapshot {
+        self.now.clone()
+    }
+
+    pub(super) fn apply(&mut self, event: &DomainEvent) -> Vec<Transition> {
+        if !self.sources.contains(event.source()) {
+            let source = Arc::<str>::from(event.source());
+            self.now.doubt(&Scope::Source(Arc::clone(&source)));
+            self.sources.insert(source);
+        }
+        match event {
+            DomainEvent::Lifecycle(event) => self.lifecycle(event).into_iter().collect(),
+            DomainEvent::Gap(Gap { scope, kind: GapKind::Disconnected { .. } }) => {
+                self.now.doubt(scope);
+                self.set_certain(scope)
+            }
+            DomainEvent::Gap(Gap { scope, kind: GapKind::Lagged { reset: true, .. } }) => {
+                self.restart(scope)
+            }
+            // A lag without a reset keeps the last event of each domain.
+            DomainEvent::Gap(_) => Vec::new(),
+            DomainEvent::Synced(Synced { scope, .. }) => self.synced(scope),
+            DomainEvent::Reboot(_) | DomainEvent::Notice(_) | DomainEvent::Other(_) => Vec::new(),
+        }
+    }
+
+    /// `Existing` events of the scope follow: what they leave out is gone.
+    pub(super) fn restart(&mut self, scope: &Scope) -> Vec<Transition> {
+        // Of a reset within a reset, what is still unconfirmed is in the table.
+        self.resets.retain(|reset| !scope.includes(&reset.scope));
+        let key = |stored: &Arc<StoredDomain>| key(&stored.domain);
+        let unconfirmed = self.now.within(scope).map(key).collect();
+        self.resets.push(Reset { scope: scope.clone(), unconfirmed });
+        self.now.doubt(scope);
+        self.set_certain(scope)
+    }
+
+    /// The stream has ended: from here on nothing is certain.
+    pub(super) fn end(&mut self) -> Vec<Transition> {
+        let mut transitions = Vec::new();
+        for source in self.sources.iter().cloned().collect::<Vec<_>>() {
+            let scope = Scope::Source(source);
+            self.now.doubt(&scope);
+            transitions.append(&mut self.set_certain(&scope));
+        }
+        transitions
+    }
+
+    fn synced(&mut self, scope: &Scope) -> Vec<Transition> {
+        let mut transitions = Vec::new();
+        let now = &mut self.now;
+        self.resets.retain_mut(|reset| {
+            if !scope.includes(&reset.scope) {
+                return true;
+            }
+            let gone: Vec<_> = now
+                .within(&reset.scope)
+                .filter(|stored| reset.unconfirmed.contains(&key(&stored.domain)))
+                .cloned()
+                .collect();
+            for before in gone {
+                now.remove(&before.domain);
+                transitions.push(Transition::new(Some(before), None));
+            }
+            false
+        });
+        self.now.trust(scope);
+        transitions.append(&mut self.set_certain(scope));
+        transitions
+    }
+
+    /// Marks each domain of a scope as certain or not, as the uncertain scopes have it.
+    fn set_certain(&mut self, scope: &Scope) -> Vec<Transition> {
+        let is_wrong =
+            |stored: &&Arc<StoredDomain>| stored.certain != self.now.trusts(&stored.domain);
+        let wrong: Vec<_> = self.now.within(scope).filter(is_wrong).cloned().collect();
+        let mark = |before: Arc<StoredDomain>| {
+            let after = StoredDomain { certain: !before.certain, ..(*before).clone() };
+            let after = Arc::new(after);
+            self.now.insert(Arc::clone(&after));
+            Transition { origin: Origin::Observed, ..Transition::new(Some(before), Some(after)) }
+        };
+        wrong.into_iter().map(mark).collect()
+    }
+
+    fn lifecycle(&mut self, event: &Lifecycle) -> Option<Transition> {
+        let is_listed = matches!(event.change, Change::Existing(_)) && self.confirm(&event.domain);
+        let origin = if is_listed { Origin::Inferred } else { event.origin };
+        let before = self.now.same(&event.domain).cloned();
+        let after = match event.is_gone() {
+            true => None,
+            false => Some(self.after(before.as_deref(), event, origin)),
+        };
+        if before.as_deref() == after.as_ref() {
+            return None;
+        }
+        let after = after.map(Arc::new);
+        match &after {
+            Some(after) => drop(self.now.insert(Arc::clone(after))),
+            None => drop(self.now.remove(&event.domain)),
+        }
+        let event = Some(event.clone());
+        Some(Transition { before, after, event, origin })
+    }
+
+    /// Whether a reset is under way for the domain, of which it is confirmed now.
+    fn confirm(&mut self, domain: &Domain) -> bool {
+        let mut resets = self.resets.iter_mut().filter(|reset| reset.scope.contains(domain));
+        resets.by_ref().fold(false, |_, reset| {
+            reset.unconfirmed.remove(&key(domain));
+            true
+        })
+    }
+
+    /// What is stored of a domain after an event that leaves it in existence.
+    fn after(
+        &self,
+        before: Option<&StoredDomain>,
+        event: &Lifecycle,
+        origin: Origin,
+    ) -> StoredDomain {
+        let named = before.map_or(&event.domain, |before| &before.domain);
+        let domain = match event.change {
+            // The event has the id of the run that ended, and the name of that time.
+            Change::Stopped(_) => named.with_id(None),
+            // In a rename the event has the old name; the definition with the new one follows.
+            Change::Undefined(_) => named.clone(),
+            _ => event.domain.clone(),
+        };
+        let fresh = || match domain.is_active() {
+            true => State::NoState,
+            false => State::Shutoff(ShutoffReason::Unspecified),
+        };
+        // A definition leaves the run state, and so does an unknown change.
+        let told = State::after(event.change);
+        let state = told.or_else(|| before.map(|before| before.state)).unwrap_or_else(fresh);
+        let is_listed = matches!(event.change, Change::Existing(_));
+        let same = before.filter(|before| {
+            before.domain.id() == domain.id()
+                && before.state.is_same(state)
+                && (told.is_none() || is_listed)
+        });
+        let persistent = event.persistent.or(match event.change {
+            Change::Defined(_) => Some(true),
+            Change::Undefined(cause) if cause != UndefineCause::Renamed => Some(false),
+            _ => before.and_then(|before| before.persistent),
+        });
+        let certain = self.now.trusts(&domain);
+        match same {
+            Some(before) => StoredDomain { domain, state, persistent, certain, ..before.clone() },
+            None => StoredDomain {
+                domain,
+                state,
+                change: event.change,
+                origin,
+                since: (!is_listed).then_some(event.at),
+                persistent,
+                certain,
+            },
+        }
+    }
+}
+
+fn key(domain: &Domain) -> (Arc<Host>, Uuid) {
+    (Arc::clone(domain.shared_host()), domain.uuid())
+}
