@@ -6,12 +6,12 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use select_loop::{Running, serve};
+use futures::StreamExt;
+use select_loop::serve;
 use tokio::io::AsyncWriteExt;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 use tokio::time::timeout;
-use virevent::Error;
+use virevent::{Changed, DomainStore, Error, Snapshot};
 
 /// The time that the program waits at its end for output that is not yet printed.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ async fn main() {
 
 async fn run() -> Result<(), Failure> {
     let source = virevent_backends::open(&uri()?)?;
-    let (running, seen) = watch::channel(Running::of_source(source.uri()));
+    let store = DomainStore::new();
     let listen = |kind| {
         signal(kind).map_err(|error| Failure(1, format!("cannot listen for signals: {error}")))
     };
@@ -46,8 +46,8 @@ async fn run() -> Result<(), Failure> {
             _ = interrupt.recv() => {}
         }
     };
-    let mut serving = std::pin::pin!(serve(source, running, stopped));
-    let mut printing = std::pin::pin!(print(seen));
+    let mut printing = std::pin::pin!(print(store.clone(), store.changed()));
+    let mut serving = std::pin::pin!(serve(source, store, stopped));
     tokio::select! {
         served = &mut serving => {
             let printed = timeout(PATIENCE, printing).await;
@@ -70,17 +70,22 @@ fn uri() -> Result<String, Failure> {
     }
 }
 
-/// Prints the table whenever it changes, until the service ends or the reader closes the output.
-async fn print(mut seen: watch::Receiver<Running>) -> Result<(), Failure> {
+/// Prints the running domains whenever they change, until the service ends or the reader closes the
+/// output.
+async fn print(store: DomainStore, mut changed: Changed) -> Result<(), Failure> {
     let mut stdout = tokio::io::stdout();
-    while seen.changed().await.is_ok() {
-        let line = line(&seen.borrow_and_update());
+    let mut printed = String::new();
+    while changed.next().await.is_some() {
+        let line = line(&store.snapshot());
+        if line == printed {
+            continue;
+        }
         let written = async {
             stdout.write_all(line.as_bytes()).await?;
             stdout.flush().await
         };
         match written.await {
-            Ok(()) => {}
+            Ok(()) => printed = line,
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
             Err(error) => {
                 return Err(Failure(1, format!("cannot write to standard output: {error}")));
@@ -90,9 +95,9 @@ async fn print(mut seen: watch::Receiver<Running>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn line(Running { domains, uncertain }: &Running) -> String {
-    let names: Vec<_> = domains.values().map(ToString::to_string).collect();
-    let doubt = if uncertain.is_empty() { "" } else { ", perhaps" };
+fn line(now: &Snapshot) -> String {
+    let names: Vec<_> = now.active().map(|stored| stored.domain.to_string()).collect();
+    let doubt = if now.is_certain() { "" } else { ", perhaps" };
     format!("running{doubt}: {}\n", names.join(" "))
 }
 

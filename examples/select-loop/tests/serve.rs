@@ -4,34 +4,34 @@
 
 use std::sync::Arc;
 
-use select_loop::{Running, serve};
-use tokio::sync::{oneshot, watch};
+use select_loop::serve;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use virevent::Error;
+use virevent::{DomainStore, Error, Snapshot};
 use virevent_testkit::{Asked, FakeHypervisor};
 
 struct Service {
-    running: watch::Receiver<Running>,
+    store: DomainStore,
     stop: oneshot::Sender<()>,
     task: JoinHandle<Result<(), Error>>,
 }
 
 fn start(hypervisor: &FakeHypervisor) -> Service {
-    let (sender, running) = watch::channel(Running::of_source("fake:"));
+    let store = DomainStore::new();
     let (stop, stopped) = oneshot::channel();
     let shutdown = async { drop(stopped.await) };
-    let task = tokio::spawn(serve(Arc::new(hypervisor.clone()), sender, shutdown));
-    Service { running, stop, task }
+    let task = tokio::spawn(serve(Arc::new(hypervisor.clone()), store.clone(), shutdown));
+    Service { store, stop, task }
 }
 
 impl Service {
     /// Waits until the table has exactly these domains, and is certain or not.
-    async fn has(&mut self, names: &[&str], certain: bool) {
-        let is_so = |running: &Running| {
-            running.uncertain.is_empty() == certain
-                && running.domains.values().map(|d| d.name()).eq(names.iter().copied())
+    async fn has(&self, names: &[&str], certain: bool) {
+        let is_so = |now: &Snapshot| {
+            now.is_certain() == certain
+                && now.active().map(|stored| stored.domain.name()).eq(names.iter().copied())
         };
-        self.running.wait_for(is_so).await.unwrap();
+        self.store.wait_for(is_so).await.unwrap();
     }
 }
 
@@ -40,7 +40,7 @@ async fn the_table_has_existing_domains_and_follows_changes() {
     let hypervisor = FakeHypervisor::new();
     hypervisor.create("web").unwrap();
     hypervisor.define("off").unwrap();
-    let mut service = start(&hypervisor);
+    let service = start(&hypervisor);
     service.has(&["web"], true).await;
     hypervisor.stop("web").unwrap();
     service.has(&[], true).await;
@@ -50,7 +50,7 @@ async fn the_table_has_existing_domains_and_follows_changes() {
 async fn an_outage_is_uncertain_and_its_changes_are_not_lost() {
     let hypervisor = FakeHypervisor::new();
     hypervisor.create("web").unwrap();
-    let mut service = start(&hypervisor);
+    let service = start(&hypervisor);
     service.has(&["web"], true).await;
 
     hypervisor.go_down();
@@ -64,7 +64,7 @@ async fn an_outage_is_uncertain_and_its_changes_are_not_lost() {
 #[tokio::test(start_paused = true)]
 async fn a_shutdown_leaves_nothing_registered() {
     let hypervisor = FakeHypervisor::new();
-    let mut service = start(&hypervisor);
+    let service = start(&hypervisor);
     service.has(&[], true).await;
     service.stop.send(()).unwrap();
     service.task.await.unwrap().unwrap();
@@ -82,7 +82,7 @@ async fn an_unreachable_hypervisor_is_an_error() {
 #[tokio::test(start_paused = true)]
 async fn a_permanent_refusal_later_is_an_error() {
     let hypervisor = FakeHypervisor::new();
-    let mut service = start(&hypervisor);
+    let service = start(&hypervisor);
     service.has(&[], true).await;
     hypervisor.refuse(Error::authentication("log in"));
     hypervisor.lose_connection();

@@ -55,13 +55,10 @@ impl Queue {
     }
 
     /// What led to `now`.
-    fn take(&mut self, now: Snapshot) -> Vec<Transition> {
+    fn take(&mut self, now: &Snapshot) -> Vec<Transition> {
         match std::mem::replace(self, Self::from(now.clone())) {
             Self::Each { transitions, .. } => transitions,
-            Self::Difference { base } => {
-                let step = |(before, after)| Transition::new(before, after);
-                now.since(&base).into_iter().map(step).collect()
-            }
+            Self::Difference { base } => now.since(&base),
         }
     }
 }
@@ -83,8 +80,7 @@ impl Readers {
 }
 
 /// The transitions of a [`DomainStore`] from a moment on, as
-/// [`DomainStore::changed`] gives them. It ends when the stream that the store follows has ended; for
-/// a store that a loop fills, never.
+/// [`DomainStore::changed`] gives them. It ends when the store's events have ended.
 ///
 /// Each transition is delivered, unless the reader is too slow: when more than 1024 wait to be
 /// read, the difference between what it last read and what is known now replaces them, one
@@ -123,7 +119,7 @@ impl Stream for Changed {
             let id = this.id;
             this.store.state.send_if_modified(|state| {
                 if let Some(reader) = state.readers.readers.get_mut(&id) {
-                    this.taken = reader.queue.take(state.table.snapshot()).into();
+                    this.taken = reader.queue.take(&state.table.snapshot()).into();
                     this.terminated = this.taken.is_empty() && state.end.is_some();
                     reader.waker = Some(cx.waker().clone());
                 }

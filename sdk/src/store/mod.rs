@@ -97,6 +97,7 @@ impl DomainStore {
 
     /// Applies an event, and returns what changed by it, in order: nothing, one domain, or at a
     /// marker all domains of its scope.
+    #[expect(clippy::must_use_candidate, reason = "a loop may need the table alone")]
     pub fn apply(&self, event: &DomainEvent) -> Vec<Transition> {
         apply(&self.state, event)
     }
@@ -111,8 +112,15 @@ impl DomainStore {
     /// Tells the store that a new stream of this scope begins in place of an earlier one: what its
     /// [`Existing`](crate::Change::Existing) events do not name is gone at its first
     /// [`Synced`](DomainEvent::Synced). Returns the domains that are uncertain until then.
+    #[expect(clippy::must_use_candidate, reason = "a loop may need the table alone")]
     pub fn restart(&self, scope: &Scope) -> Vec<Transition> {
         change(&self.state, |table| table.restart(scope))
+    }
+
+    /// Tells the store that its events have ended, for a loop that applies them: from now on nothing
+    /// is certain, and [`changed`](Self::changed) and [`wait_for`](Self::wait_for) end.
+    pub fn finish(&self, end: End) {
+        finish(&self.state, end);
     }
 
     /// What is known now. It is cheap, and does not change any more.
@@ -137,7 +145,7 @@ impl DomainStore {
     /// accepts the present one. It sees the newest state whenever it runs, not each state between.
     ///
     /// # Errors
-    /// The stream that the store follows has ended, for this reason.
+    /// The events have ended, for this reason.
     ///
     /// # Cancel safety
     /// Cancel safe: it changes nothing.
@@ -169,8 +177,8 @@ impl DomainStore {
         Changed::new(self.clone())
     }
 
-    /// Why the stream that the store follows has ended; `None` while it goes on. From its end on
-    /// nothing in the store is certain.
+    /// Why the events have ended; `None` while they go on. From their end on nothing in the store is
+    /// certain.
     #[must_use]
     pub fn end(&self) -> Option<End> {
         self.state.borrow().end.clone()
@@ -211,10 +219,13 @@ async fn fill(state: Arc<watch::Sender<StoreState>>, mut events: Events) {
     while let Some(event) = events.next().await {
         apply(&state, &event);
     }
-    change(&state, Table::end);
-    let end = events.end().unwrap_or(End::Cancelled);
+    finish(&state, events.end().unwrap_or(End::Cancelled));
+}
+
+fn finish(state: &watch::Sender<StoreState>, end: End) {
+    change(state, Table::end);
     state.send_modify(|state| {
-        state.end = Some(end);
+        state.end.get_or_insert(end);
         state.readers.wake();
     });
 }

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use uuid::Uuid;
 
+use super::Transition;
 use crate::domain::Host;
 use crate::event::ScopeKey;
 use crate::{Change, Domain, Origin, Scope, Selector, State};
@@ -192,11 +193,8 @@ impl Snapshot {
         }
     }
 
-    /// What led from `earlier` to this: each domain that is stored otherwise, before and now.
-    pub(super) fn since(
-        &self,
-        earlier: &Self,
-    ) -> Vec<(Option<Arc<StoredDomain>>, Option<Arc<StoredDomain>>)> {
+    /// What led from `earlier` to this: a transition for each domain that is stored otherwise.
+    pub(super) fn since(&self, earlier: &Self) -> Vec<Transition> {
         let mut changes = Vec::new();
         for (host, then) in earlier.hosts.iter() {
             let now = self.hosts.get(host);
@@ -208,7 +206,8 @@ impl Snapshot {
                 for (uuid, before) in chunk.iter() {
                     let after = now.and_then(|now| now.get(uuid));
                     if !after.is_some_and(|after| Arc::ptr_eq(before, after)) {
-                        changes.push((Some(Arc::clone(before)), after.cloned()));
+                        let before = Some(Arc::clone(before));
+                        changes.push(Transition::new(before, after.cloned()));
                     }
                 }
             }
@@ -222,7 +221,8 @@ impl Snapshot {
                 }
                 let new = |uuid: &Uuid| then.is_none_or(|then| !then.contains_key(uuid));
                 let new = chunk.iter().filter(|(uuid, _)| new(uuid));
-                changes.extend(new.map(|(_, after)| (None, Some(Arc::clone(after)))));
+                let step = |after| Transition::new(None, Some(Arc::clone(after)));
+                changes.extend(new.map(|(_, after)| step(after)));
             }
         }
         changes

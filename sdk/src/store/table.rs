@@ -160,6 +160,10 @@ impl Table {
             Change::Stopped(_) => named.with_id(None),
             // In a rename the event has the old name; the definition with the new one follows.
             Change::Undefined(_) => named.clone(),
+            // It may name a run that no event has begun, and that none will end.
+            Change::Defined(_) => {
+                event.domain.with_id(before.and_then(|before| before.domain.id()))
+            }
             _ => event.domain.clone(),
         };
         let fresh = || match domain.is_active() {

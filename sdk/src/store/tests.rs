@@ -97,6 +97,15 @@ fn a_definition_leaves_the_state_and_its_time() {
 }
 
 #[test]
+fn a_definition_begins_no_run() {
+    let defined = Change::Defined(DefineCause::Updated);
+    let store = filled(&[event("web", Some(1), defined, true), synced()]);
+    assert_eq!(names(&store), "web");
+    assert_eq!(store.apply(&event("web", Some(1), defined, true)), []);
+    assert_eq!(names(&store), "web");
+}
+
+#[test]
 fn a_rename_changes_the_name_of_one_domain() {
     let store = filled(&[event("web", None, Change::Defined(DefineCause::Added), true), synced()]);
     let renamed = Change::Undefined(UndefineCause::Renamed);

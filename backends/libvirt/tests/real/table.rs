@@ -1,9 +1,9 @@
-//! A user's table of domains, folded from the events of one stream, compared with virsh's list.
+//! The store of one stream's events, compared with virsh's list.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
-use virevent::{Change, Gap, GapKind, State, Uuid};
+use virevent::{DomainStore, State, StoredDomain};
 use virevent_testkit::servers::Virsh;
 
 use super::*;
@@ -11,10 +11,9 @@ use super::*;
 /// A domain's name, its state as virsh calls it, and whether it is persistent.
 pub(crate) type Row = (String, &'static str, bool);
 
-/// Folded as docs/concepts.md says.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
-    rows: BTreeMap<Uuid, Row>,
+    store: DomainStore,
     /// All delivered events, for messages of failures.
     delivered: Vec<String>,
 }
@@ -23,23 +22,7 @@ impl Table {
     /// Applies an event.
     pub(crate) fn apply(&mut self, event: &DomainEvent) {
         self.delivered.push(event.to_string());
-        if let DomainEvent::Gap(Gap { kind: GapKind::Lagged { reset: true, .. }, .. }) = event {
-            self.rows.clear();
-        }
-        let Some(event) = event.lifecycle() else { return };
-        let uuid = event.domain.uuid();
-        if event.is_gone() {
-            self.rows.remove(&uuid);
-            return;
-        }
-        let known = self.rows.get(&uuid).map_or("shut off", |row| row.1);
-        let state = match (event.change, State::after(event.change)) {
-            (_, Some(state)) => name(state),
-            (Change::Defined(_), None) if !event.domain.is_active() => "shut off",
-            _ => known,
-        };
-        let persistent = event.persistent.unwrap_or(true);
-        self.rows.insert(uuid, (event.domain.name().into(), state, persistent));
+        self.store.apply(event);
     }
 
     /// Reads until this event has been delivered.
@@ -64,7 +47,11 @@ impl Table {
     }
 
     fn sorted_rows(&self) -> Vec<Row> {
-        let mut rows: Vec<Row> = self.rows.values().cloned().collect();
+        let row = |stored: &Arc<StoredDomain>| {
+            let persistent = stored.persistent.unwrap_or(true);
+            (stored.domain.name().into(), name(stored.state), persistent)
+        };
+        let mut rows: Vec<Row> = self.store.snapshot().iter().map(row).collect();
         rows.sort();
         rows
     }
