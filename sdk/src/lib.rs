@@ -48,7 +48,8 @@
 //!
 //! # Where to go on
 //!
-//! [`Options`] filters by kind and domain. [`DomainEvents`] has combinators for streams,
+//! [`DomainStore`] is a table of the domains, kept from events. [`Options`] filters by kind and
+//! domain. [`DomainEvents`] has combinators for streams,
 //! [`EventSourceExt`] questions for sources. [`driver`] is for authors of backends.
 //!
 //! Feature `serde`: [`DomainEvent`] reads and writes a documented JSON form.
