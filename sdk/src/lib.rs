@@ -85,7 +85,9 @@ pub use self::event::{
     Scope, ShutdownCause, ShutoffReason, ShuttingDownReason, StartCause, State, StopCause,
     SuspendCause, Synced, Text, TrayChangeReason, UndefineCause, WatchdogAction,
 };
-pub use self::ext::{DomainEvents, EventSourceExt, Lifecycles, OfDomain, Waited};
+pub use self::ext::{
+    DomainEvents, EventSourceExt, Lifecycles, Merged, MergedItem, OfDomain, Waited, merge,
+};
 pub use self::fault::{Fault, FaultKind};
 pub use self::kind::{EventName, Kind, Kinds, ParseKindError};
 pub use self::options::{Filter, Options};

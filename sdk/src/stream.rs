@@ -93,6 +93,12 @@ pub struct Events {
 }
 
 impl Events {
+    /// The URI of the source, without secrets.
+    #[must_use]
+    pub fn source(&self) -> Arc<str> {
+        self.mailbox.source()
+    }
+
     /// Why the stream ended; `None` while it goes on. What is still buffered comes before the end.
     #[must_use]
     pub fn end(&self) -> Option<End> {

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use futures::stream::FusedStream;
 use virevent::driver::{Driver, Reconnect};
 use virevent::{
-    Capabilities, Counters, Domain, DomainEvent, End, Error, EventSource, EventStream, Events,
-    Health, Kind, Options, Status, Subscription,
+    Capabilities, Changed, Counters, Domain, DomainEvent, DomainStore, End, Error, EventSource,
+    EventStream, Events, Health, Kind, Merged, MergedItem, Options, Snapshot, Status, Subscription,
+    Transition,
 };
 
 fn portable<T: Send + Sync + Unpin + Debug + 'static>() {}
@@ -29,6 +30,12 @@ fn public_types_are_send_sync_and_unpin() {
     portable::<Kind>();
     portable::<Capabilities>();
     portable::<Counters>();
+    portable::<DomainStore>();
+    portable::<Snapshot>();
+    portable::<Changed>();
+    portable::<Transition>();
+    portable::<Merged>();
+    portable::<MergedItem>();
     portable::<Driver>();
     portable::<Reconnect>();
 }

@@ -1,12 +1,14 @@
 //! Convenience methods on sources and on streams.
 
 mod lifecycles;
+mod merge;
 mod of_domain;
 mod source;
 
 use futures::Stream;
 
 pub use self::lifecycles::Lifecycles;
+pub use self::merge::{Merged, MergedItem, merge};
 pub use self::of_domain::OfDomain;
 pub use self::source::{EventSourceExt, Waited};
 use crate::{Change, DomainEvent, Selector};

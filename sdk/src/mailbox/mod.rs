@@ -170,6 +170,11 @@ impl Mailbox {
         self
     }
 
+    /// The URI of the source whose events it holds.
+    pub(crate) fn source(&self) -> Arc<str> {
+        Arc::clone(self.lock().queue.source())
+    }
+
     /// Why the stream ended, if it did.
     pub(crate) fn ended(&self) -> Option<End> {
         self.lock().end.clone()

@@ -67,6 +67,10 @@ impl Queue {
         }
     }
 
+    pub(super) fn source(&self) -> &Arc<str> {
+        &self.source
+    }
+
     pub(crate) fn push(&mut self, event: DomainEvent) {
         let weight = weight(&event);
         let is_full = self.events.len() >= self.max_events || self.bytes + weight > self.max_bytes;
