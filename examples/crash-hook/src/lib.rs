@@ -1,0 +1,85 @@
+//! A service to copy: it runs a hook once for each run of a domain that crashes or fails, and not
+//! for one that is shut down, destroyed or migrated away.
+
+mod command;
+
+use std::future::Future;
+
+use futures::StreamExt;
+use tokio::task::JoinSet;
+use virevent::{Domain, DomainStore, End, Error, Merged, MergedItem, State, StopCause, Transition};
+
+pub use self::command::Hook;
+
+/// Why the hook runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The guest or the hypervisor's process crashed.
+    Crashed,
+    /// The hypervisor could not run the domain, or not go on with it.
+    Failed,
+}
+
+/// Whether a transition is the first sign of a run's crash or failure.
+#[must_use]
+pub fn cause(transition: &Transition) -> Option<Cause> {
+    let is_crashed = |state: State| matches!(state, State::Crashed(_));
+    let had_crashed = transition.before.as_ref().is_some_and(|before| is_crashed(before.state));
+    if had_crashed {
+        // A crashed guest was kept for inspection; now it ends.
+        return None;
+    }
+    match transition.ended_run() {
+        Some(StopCause::Crashed) => Some(Cause::Crashed),
+        Some(StopCause::Failed) => Some(Cause::Failed),
+        Some(_) => None,
+        // A domain that had crashed before this service started is not news.
+        None => (transition.before.is_some()
+            && transition.after.as_ref().is_some_and(|after| is_crashed(after.state)))
+        .then_some(Cause::Crashed),
+    }
+}
+
+/// Runs `hook` until every source has ended or `shutdown` resolves; then waits for the hooks that
+/// run.
+///
+/// # Errors
+/// The first permanent refusal of a source. The others go on until all have ended.
+pub async fn serve<H, F>(
+    mut events: Merged,
+    hook: H,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error>
+where
+    H: Fn(Domain, Cause) -> F,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let store = DomainStore::new();
+    let mut hooks = JoinSet::new();
+    let mut refusal = None;
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        tokio::select! {
+            item = events.next() => match item {
+                Some(MergedItem::Event(event)) => for transition in store.apply(&event) {
+                    if let Some(cause) = cause(&transition) {
+                        hooks.spawn(hook(transition.domain().clone(), cause));
+                    }
+                },
+                Some(MergedItem::Ended { source, end, .. }) => {
+                    tracing::warn!("{source}: {end}");
+                    if let End::Failed(error) = end {
+                        refusal.get_or_insert(error);
+                    }
+                }
+                Some(_) => {}
+                None => break,
+            },
+            Some(_) = hooks.join_next() => {}
+            () = &mut shutdown => break,
+        }
+    }
+    events.close().await;
+    while hooks.join_next().await.is_some() {}
+    refusal.map_or(Ok(()), Err)
+}
