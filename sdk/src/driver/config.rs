@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::core::Core;
 use super::facts::Facts;
+use super::gate::Gate;
 use super::task::Task;
 use super::{Connect, Driver, Reconnect, Settings, SourceHandle, Start};
 use crate::Status;
@@ -30,6 +31,7 @@ pub(super) struct Config {
     pub(super) keepalive_count: u32,
     pub(super) verify: Option<Duration>,
     pub(super) refusal_timeout: Duration,
+    pub(super) gate: Option<Gate>,
 }
 
 impl Default for Config {
@@ -47,6 +49,7 @@ impl Default for Config {
             keepalive_count: 5,
             verify: Some(Duration::from_secs(60)),
             refusal_timeout: Duration::from_secs(60),
+            gate: None,
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::Reconnect;
 use super::config::Config;
+use super::{Gate, Reconnect};
 
 /// What all backends share: deadlines, keepalive, reconnecting, verification. By value:
 /// `Settings::default().verify(Some(Duration::from_secs(10)))`. For a setting of `None` the
@@ -25,6 +25,8 @@ pub struct Settings {
     pub verify: Option<Option<Duration>>,
     /// How long a server may do nothing but refuse.
     pub refusal_timeout: Option<Duration>,
+    /// What limits how many sources connect at once.
+    pub gate: Option<Gate>,
 }
 
 impl Settings {
@@ -82,6 +84,13 @@ impl Settings {
         self
     }
 
+    /// Connects only as this gate permits, which other sources share. Default: none.
+    #[must_use]
+    pub fn gate(mut self, gate: Gate) -> Self {
+        self.gate = Some(gate);
+        self
+    }
+
     pub(super) fn apply(&self, config: &mut Config) {
         if let Some(reconnect) = &self.reconnect {
             config.reconnect = reconnect.clone();
@@ -91,6 +100,9 @@ impl Settings {
         }
         if let Some(interval) = self.verify {
             config.set_verify(interval);
+        }
+        if let Some(gate) = &self.gate {
+            config.gate = Some(gate.clone());
         }
         config.connect_timeout = self.connect_timeout.unwrap_or(config.connect_timeout);
         config.call_timeout = self.call_timeout.unwrap_or(config.call_timeout);

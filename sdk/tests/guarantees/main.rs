@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod cancelling;
+mod gate;
 mod outages;
 mod registrations;
 mod scripted;

@@ -309,6 +309,11 @@ impl Core {
         self.stage.is_synced()
     }
 
+    /// Whether the driver awaits the list, in time.
+    pub(super) fn is_syncing(&self) -> bool {
+        self.stage == Stage::Syncing
+    }
+
     /// How long the source has been synced.
     pub(super) fn synced_for(&self, now: Instant) -> Option<Duration> {
         match self.stage {

@@ -15,6 +15,7 @@ use self::liveness::Liveness;
 use super::backoff::Backoff;
 use super::config::Config;
 use super::core::{Core, Stage};
+use super::gate::Slot;
 use super::subscribers::Subscriber;
 use super::{Connect, Session};
 use crate::command::{Command, answer};
@@ -56,14 +57,19 @@ pub(super) struct Task<C: Connect> {
 /// source says the core's [`Stage`].
 enum Connection<S> {
     Closed,
-    Opening(Pin<Box<dyn Future<Output = Result<S, Error>> + Send>>),
+    Opening(Pin<Box<dyn Future<Output = Result<Opened<S>, Error>> + Send>>),
     Backoff(Instant),
     Open(Box<Open<S>>),
 }
 
+/// A session that is connected, and its place in the gate.
+type Opened<S> = (S, Option<Slot>);
+
 /// An open connection.
 struct Open<S> {
     session: S,
+    /// The place in the gate, until the source is synced or its list is late.
+    slot: Option<Slot>,
     liveness: Liveness,
     /// Since when there is no subscriber.
     idle_since: Option<Instant>,
@@ -78,7 +84,7 @@ impl<S> Open<S> {
 /// What the task waited for.
 enum Woken<S> {
     Command(Option<Command>),
-    Connected(Result<S, Error>),
+    Connected(Result<Opened<S>, Error>),
     Retry,
     Read(Result<(), Error>),
     Timer,
@@ -119,12 +125,17 @@ impl<C: Connect> Task<C> {
             connection = match woken {
                 Woken::Command(None) => break,
                 Woken::Command(Some(command)) => self.command(connection, command),
-                Woken::Connected(Ok(session)) => self.opened(session),
+                Woken::Connected(Ok((session, slot))) => self.opened(session, slot),
                 Woken::Connected(Err(error)) => self.lost(&error),
                 Woken::Retry => self.open(),
                 Woken::Read(outcome) => self.read(connection, outcome).await,
                 Woken::Timer => self.timer(connection).await,
             };
+            if let Connection::Open(open) = &mut connection {
+                if !self.core.is_syncing() {
+                    open.slot = None;
+                }
+            }
             let is_late = self.stop_at.is_some_and(|at| at <= Instant::now());
             if !self.stopping.is_empty() && (is_late || self.is_quiet(&connection)) {
                 break;
@@ -233,19 +244,26 @@ impl<C: Connect> Task<C> {
         self.core.enter(Stage::Connecting);
         let connect = Arc::clone(&self.connect);
         let after = self.config.connect_timeout;
+        let gate = self.config.gate.clone();
         Connection::Opening(Box::pin(async move {
+            let slot = match &gate {
+                Some(gate) => Some(gate.enter().await),
+                None => None,
+            };
             let timeout = Error::timeout("connecting", after);
-            tokio::time::timeout(after, connect.connect()).await.unwrap_or(Err(timeout))
+            let session =
+                tokio::time::timeout(after, connect.connect()).await.unwrap_or(Err(timeout))?;
+            Ok((session, slot))
         }))
     }
 
-    fn opened(&mut self, mut session: C::Session) -> Connection<C::Session> {
+    fn opened(&mut self, mut session: C::Session, slot: Option<Slot>) -> Connection<C::Session> {
         tracing::info!(source = self.connect.uri(), "connected");
         self.core.connected(&mut session);
         let now = Instant::now();
         let Config { keepalive_interval, keepalive_count, .. } = self.config;
         let liveness = Liveness::new(keepalive_interval, keepalive_count, now);
-        let mut open = Open { session, liveness, idle_since: None };
+        let mut open = Open { session, slot, liveness, idle_since: None };
         open.set_idle(self.core.is_parked(), now);
         Connection::Open(Box::new(open))
     }
