@@ -64,6 +64,7 @@ mod error;
 mod event;
 mod ext;
 mod fault;
+mod fleet;
 mod kind;
 mod mailbox;
 mod options;
@@ -89,6 +90,7 @@ pub use self::ext::{
     DomainEvents, EventSourceExt, Lifecycles, Merged, MergedItem, OfDomain, Waited, merge,
 };
 pub use self::fault::{Fault, FaultKind};
+pub use self::fleet::Fleet;
 pub use self::kind::{EventName, Kind, Kinds, ParseKindError};
 pub use self::options::{Filter, Options};
 pub use self::source::{Capabilities, Counters, EventSource, Health, Status};

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+use crate::fleet::Shared as Fleet;
 use crate::{Error, EventStream, Fault, Kinds, Options, Scope};
 
 /// A source of domain events: a hypervisor, a directory of them, a fleet.
@@ -148,10 +149,18 @@ impl fmt::Display for Status {
 }
 
 /// The state of a source, now and from now on.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Health {
     status: watch::Receiver<Status>,
-    details: Arc<Mutex<Details>>,
+    details: DetailsOf,
+}
+
+/// Where the details are.
+#[derive(Clone)]
+enum DetailsOf {
+    Source(Arc<Mutex<Details>>),
+    /// With the members.
+    Fleet(Arc<Fleet>),
 }
 
 /// What a source reports beside its status.
@@ -163,28 +172,51 @@ pub(crate) struct Details {
 
 impl Health {
     pub(crate) fn new(status: watch::Receiver<Status>, details: Arc<Mutex<Details>>) -> Self {
-        Self { status, details }
+        Self { status, details: DetailsOf::Source(details) }
+    }
+
+    pub(crate) fn of_fleet(status: watch::Receiver<Status>, fleet: Arc<Fleet>) -> Self {
+        Self { status, details: DetailsOf::Fleet(fleet) }
+    }
+
+    /// The status alone.
+    pub(crate) fn into_status(self) -> watch::Receiver<Status> {
+        self.status
     }
 
     /// When everything that is believed of the domains was last compared with what the hypervisor
     /// says: by the list at the start or after an outage, or by a verification. `None` before the
-    /// first.
+    /// first. Of a fleet: the oldest of its members'.
     #[must_use]
     pub fn verified(&self) -> Option<SystemTime> {
-        self.details().verified
+        match &self.details {
+            DetailsOf::Source(details) => lock(details).verified,
+            DetailsOf::Fleet(fleet) => {
+                let verified = |member: &Arc<dyn EventSource>| member.health().verified();
+                fleet.members().iter().map(verified).min().flatten()
+            }
+        }
     }
 
-    /// The parts of the source that are unreachable now, and why: a host of a fleet, a domain whose
-    /// monitor does not answer, a directory that does not exist. They change without a change of
-    /// the status.
+    /// The parts of the source that are unreachable now, and why: a member of a fleet, a domain
+    /// whose monitor does not answer, a directory that does not exist. They change without a change
+    /// of the status.
     #[must_use]
     pub fn unreachable(&self) -> Vec<(Scope, Fault)> {
-        self.details().unreachable.clone()
-    }
-
-    fn details(&self) -> MutexGuard<'_, Details> {
-        // Nothing that runs under the lock can leave the details half changed.
-        self.details.lock().unwrap_or_else(PoisonError::into_inner)
+        match &self.details {
+            DetailsOf::Source(details) => lock(details).unreachable.clone(),
+            DetailsOf::Fleet(fleet) => {
+                let mut unreachable = Vec::new();
+                for member in fleet.members() {
+                    let health = member.health();
+                    if let Status::Disconnected(fault) = health.status() {
+                        unreachable.push((Scope::source_wide(member.uri()), fault));
+                    }
+                    unreachable.append(&mut health.unreachable());
+                }
+                unreachable
+            }
+        }
     }
 
     /// The current status.
@@ -216,5 +248,16 @@ impl Health {
             return status.clone();
         }
         std::future::pending().await
+    }
+}
+
+fn lock(details: &Mutex<Details>) -> MutexGuard<'_, Details> {
+    // Nothing that runs under the lock can leave the details half changed.
+    details.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Debug for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Health").field("status", &self.status()).finish_non_exhaustive()
     }
 }

@@ -27,6 +27,11 @@ impl Reconnect {
         Self { max: Duration::from_secs(30), ..Self::local() }
     }
 
+    /// For a member of a fleet that refuses: 1 s doubling to a minute.
+    pub(crate) fn of_member() -> Self {
+        Self { base: Duration::from_secs(1), max: Duration::from_secs(60), ..Self::local() }
+    }
+
     /// The upper limit of the first wait.
     #[must_use]
     pub fn base(mut self, base: Duration) -> Self {
@@ -59,19 +64,19 @@ impl Reconnect {
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     config: Reconnect,
     attempts: u32,
     random: fastrand::Rng,
 }
 
 impl Backoff {
-    pub(super) fn new(config: Reconnect) -> Self {
+    pub(crate) fn new(config: Reconnect) -> Self {
         let random = config.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
         Self { config, attempts: 0, random }
     }
 
-    pub(super) fn next(&mut self) -> Duration {
+    pub(crate) fn next(&mut self) -> Duration {
         // A shift beyond 31 would overflow; by then every sensible `base` has reached `max`.
         let factor = 1_u32.checked_shl(self.attempts.min(31)).unwrap_or(u32::MAX);
         let most = self.config.base.saturating_mul(factor).min(self.config.max);

@@ -52,6 +52,7 @@ use async_trait::async_trait;
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
+pub(crate) use self::backoff::Backoff;
 pub use self::backoff::Reconnect;
 pub use self::batch::{Batch, Listed};
 pub use self::config::Builder;

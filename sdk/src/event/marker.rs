@@ -1,5 +1,6 @@
 //! Markers: where what a stream delivered becomes incomplete, and where it is complete again.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -23,6 +24,14 @@ pub enum Scope {
     },
     /// One domain.
     Domain(Domain),
+    /// Every domain of a fleet.
+    Fleet {
+        /// The URI of the fleet.
+        source: Arc<str>,
+        /// The URIs of the sources that report its domains, in order: its members, and the members
+        /// of members that are fleets.
+        members: Arc<[Arc<str>]>,
+    },
 }
 
 impl Scope {
@@ -36,19 +45,35 @@ impl Scope {
         Self::Host { source: source.into(), host: host.into() }
     }
 
-    /// The URI of the source, without secrets.
+    /// All of the fleet with this URI, which has these sources.
+    pub fn fleet(source: impl Into<Arc<str>>, members: impl IntoIterator<Item = Arc<str>>) -> Self {
+        let members: BTreeSet<_> = members.into_iter().collect();
+        Self::Fleet { source: source.into(), members: members.into_iter().collect() }
+    }
+
+    /// The URI of the source or the fleet, without secrets.
     #[must_use]
     pub fn source(&self) -> &str {
         match self {
-            Self::Source(source) | Self::Host { source, .. } => source,
+            Self::Source(source) | Self::Host { source, .. } | Self::Fleet { source, .. } => source,
             Self::Domain(domain) => domain.source(),
         }
     }
 
-    /// Whether this is all of a source.
+    /// Whether this is all of a source, or all of a fleet.
     #[must_use]
     pub fn is_source(&self) -> bool {
-        matches!(self, Self::Source(_))
+        matches!(self, Self::Source(_) | Self::Fleet { .. })
+    }
+
+    /// Whether this is a fleet that has this source.
+    fn has_member(&self, source: &str) -> bool {
+        match self {
+            Self::Fleet { members, .. } => {
+                members.binary_search_by(|member| (**member).cmp(source)).is_ok()
+            }
+            _ => false,
+        }
     }
 
     /// The domain, if the scope is one.
@@ -67,6 +92,7 @@ impl Scope {
             Self::Source(source) => domain.source() == &**source,
             Self::Host { source, host } => domain.source() == &**source && domain.host() == &**host,
             Self::Domain(one) => one.is_same(domain),
+            Self::Fleet { .. } => self.has_member(domain.source()),
         }
     }
 
@@ -75,6 +101,12 @@ impl Scope {
     #[must_use]
     pub fn includes(&self, other: &Self) -> bool {
         match (self, other) {
+            (Self::Fleet { .. }, Self::Fleet { members, .. }) if !self.is_same(other) => {
+                members.iter().all(|member| self.has_member(member))
+            }
+            (Self::Fleet { source, .. }, other) => {
+                &**source == other.source() || self.has_member(other.source())
+            }
             (Self::Source(source), other) => &**source == other.source(),
             (_, Self::Domain(domain)) => self.contains(domain),
             _ => self.is_same(other),
@@ -89,7 +121,7 @@ impl Scope {
 
     pub(crate) fn key(&self) -> ScopeKey {
         match self {
-            Self::Source(source) => ScopeKey::of_source(source),
+            Self::Source(source) | Self::Fleet { source, .. } => ScopeKey::of_source(source),
             Self::Host { source, host } => {
                 ScopeKey { source: Arc::clone(source), host: Some(Arc::clone(host)), uuid: None }
             }
@@ -129,6 +161,7 @@ impl fmt::Display for Scope {
             Self::Source(source) => f.write_str(source),
             Self::Host { source, host } => write!(f, "host {host} on {source}"),
             Self::Domain(domain) => write!(f, "domain {} on {}", domain.name(), domain.source()),
+            Self::Fleet { source, .. } => f.write_str(source),
         }
     }
 }
@@ -185,6 +218,7 @@ impl fmt::Display for Gap {
             GapKind::Lagged { missed, .. } => {
                 write!(f, "lagged on {} ({missed} missed)", self.scope)
             }
+            GapKind::Removed => write!(f, "{} was removed", self.scope),
         }
     }
 }
@@ -226,6 +260,9 @@ pub enum GapKind {
         /// other domains are gone.
         reset: bool,
     },
+    /// The source was removed from the fleet: **forget what you know** of it. Its domains are not
+    /// stopped, and nothing more is delivered of them.
+    Removed,
 }
 
 #[cfg(test)]

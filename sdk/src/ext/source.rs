@@ -165,6 +165,7 @@ async fn wait<S: EventSource + ?Sized>(
 
 /// What a new stream says exists.
 async fn existing(events: &mut EventStream) -> Result<Vec<(Domain, State)>, Error> {
+    let source = events.source();
     let mut domains = Vec::new();
     while let Some(event) = events.next().await {
         match event {
@@ -173,7 +174,12 @@ async fn existing(events: &mut EventStream) -> Result<Vec<(Domain, State)>, Erro
                     domains.push((event.domain, state));
                 }
             }
-            DomainEvent::Synced(_) => return Ok(domains),
+            // The members of a fleet are synced one by one.
+            DomainEvent::Synced(synced)
+                if synced.scope.is_source() && synced.scope.source() == &*source =>
+            {
+                return Ok(domains);
+            }
             _ => {}
         }
     }

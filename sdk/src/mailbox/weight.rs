@@ -18,7 +18,7 @@ pub(super) fn weight(event: &DomainEvent) -> usize {
         DomainEvent::Gap(Gap { scope, kind, .. }) => {
             let message = match kind {
                 GapKind::Disconnected { fault } => fault.message().len(),
-                GapKind::Lagged { .. } => 0,
+                GapKind::Lagged { .. } | GapKind::Removed => 0,
             };
             scope_weight(scope) + message
         }
@@ -28,7 +28,7 @@ pub(super) fn weight(event: &DomainEvent) -> usize {
 
 fn scope_weight(scope: &Scope) -> usize {
     match scope {
-        Scope::Source(_) => 0,
+        Scope::Source(_) | Scope::Fleet { .. } => 0,
         Scope::Host { host, .. } => host.len(),
         Scope::Domain(domain) => domain.weight(),
     }

@@ -153,6 +153,7 @@ impl Snapshot {
         let hosts = self.hosts.iter().filter(move |(host, _)| match scope {
             Scope::Source(source) => host.source == *source,
             Scope::Host { source, host: name } => host.source == *source && host.name == *name,
+            Scope::Fleet { members, .. } => members.binary_search(&host.source).is_ok(),
             Scope::Domain(_) => false,
         });
         one.into_iter().chain(hosts.flat_map(|(_, table)| table.iter()))
@@ -180,6 +181,12 @@ impl Snapshot {
 
     /// Makes a scope uncertain. What is in it needs no scope of its own.
     pub(super) fn doubt(&mut self, scope: &Scope) {
+        if let Scope::Fleet { members, .. } = scope {
+            // A domain is looked up by its own source.
+            return members
+                .iter()
+                .for_each(|member| self.doubt(&Scope::Source(Arc::clone(member))));
+        }
         self.has_begun = true;
         let uncertain = Arc::make_mut(&mut self.uncertain);
         uncertain.retain(|_, known| !scope.includes(known));

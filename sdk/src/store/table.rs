@@ -52,6 +52,7 @@ impl Table {
             DomainEvent::Gap(Gap { scope, kind: GapKind::Lagged { reset: true, .. } }) => {
                 self.restart(scope)
             }
+            DomainEvent::Gap(Gap { scope, kind: GapKind::Removed }) => self.forget(scope),
             // A lag without a reset keeps the last event of each domain.
             DomainEvent::Gap(_) => Vec::new(),
             DomainEvent::Synced(Synced { scope, .. }) => self.synced(scope),
@@ -68,6 +69,19 @@ impl Table {
         self.resets.push(Reset { scope: scope.clone(), unconfirmed });
         self.now.doubt(scope);
         self.set_certain(scope)
+    }
+
+    /// The scope was removed from the fleet.
+    fn forget(&mut self, scope: &Scope) -> Vec<Transition> {
+        self.resets.retain(|reset| !scope.includes(&reset.scope));
+        self.sources.retain(|source| !scope.includes(&Scope::Source(Arc::clone(source))));
+        self.now.trust(scope);
+        let gone: Vec<_> = self.now.within(scope).cloned().collect();
+        let forget = |before: Arc<StoredDomain>| {
+            self.now.remove(&before.domain);
+            Transition { is_forgotten: true, ..Transition::new(Some(before), None) }
+        };
+        gone.into_iter().map(forget).collect()
     }
 
     /// The stream has ended: from here on nothing is certain.
@@ -135,7 +149,7 @@ impl Table {
             None => drop(self.now.remove(&event.domain)),
         }
         let event = Some(event.clone());
-        Some(Transition { before, after, event, origin })
+        Some(Transition { event, origin, ..Transition::new(before, after) })
     }
 
     /// Whether a reset is under way for the domain, of which it is confirmed now.

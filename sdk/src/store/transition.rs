@@ -21,11 +21,13 @@ pub struct Transition {
     pub event: Option<Lifecycle>,
     /// How it came to be known. What a reset shows is [`Inferred`](Origin::Inferred).
     pub origin: Origin,
+    /// The domain's source was removed from its fleet. The domain may still exist, and run.
+    pub is_forgotten: bool,
 }
 
 impl Transition {
     pub(super) fn new(before: Option<Arc<StoredDomain>>, after: Option<Arc<StoredDomain>>) -> Self {
-        Self { before, after, event: None, origin: Origin::Inferred }
+        Self { before, after, event: None, origin: Origin::Inferred, is_forgotten: false }
     }
 
     /// The domain: as it is now, or as it was before it was gone.
@@ -67,6 +69,9 @@ impl Transition {
             return Some(cause);
         }
         let run = self.before.as_ref()?.domain.id()?;
+        if self.is_forgotten {
+            return None;
+        }
         match &self.after {
             Some(after) if after.domain.id() == Some(run) => None,
             Some(after) => Some(match after.state {

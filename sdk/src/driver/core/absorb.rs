@@ -154,7 +154,9 @@ impl Core {
                 let key = self.roster.key(domain);
                 self.verifier.doubt(key, domain, now);
             }
-            Scope::Source(_) | Scope::Host { .. } => self.verifier.doubt_all(now),
+            Scope::Source(_) | Scope::Host { .. } | Scope::Fleet { .. } => {
+                self.verifier.doubt_all(now)
+            }
         }
     }
 

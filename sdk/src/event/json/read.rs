@@ -145,7 +145,8 @@ impl Flat<'_> {
                 // Written only where it is true.
                 reset: self.reset.unwrap_or(false),
             }),
-            gap => Err(format!("unknown gap {gap:?}: expected disconnected or lagged")),
+            "removed" => Ok(GapKind::Removed),
+            gap => Err(format!("unknown gap {gap:?}: expected disconnected, lagged or removed")),
         }
     }
 
@@ -154,7 +155,12 @@ impl Flat<'_> {
         Ok(match (&self.domain, &self.host) {
             (Some(domain), _) => Scope::Domain(domain.domain(source)),
             (None, Some(host)) => Scope::on_host(source, &**host),
-            (None, None) => Scope::source_wide(source),
+            (None, None) => match &self.members {
+                Some(members) => {
+                    Scope::fleet(source, members.iter().map(|member| (&**member).into()))
+                }
+                None => Scope::source_wide(source),
+            },
         })
     }
 

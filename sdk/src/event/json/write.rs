@@ -114,16 +114,24 @@ impl<'a> Flat<'a> {
                 reset: reset.then_some(true),
                 ..flat
             },
+            GapKind::Removed => Self { gap: Some("removed".into()), ..flat },
         }
     }
 
     fn from_scope(scope: &'a Scope) -> Self {
         let host = match scope {
             Scope::Host { host, .. } => Some(Cow::Borrowed(&**host)),
-            Scope::Source(_) | Scope::Domain(_) => None,
+            Scope::Source(_) | Scope::Domain(_) | Scope::Fleet { .. } => None,
+        };
+        let members = match scope {
+            Scope::Fleet { members, .. } => {
+                Some(members.iter().map(|member| Cow::Borrowed(&**member)).collect())
+            }
+            _ => None,
         };
         Self {
             source: Some(scope.source().into()),
+            members,
             host,
             domain: scope.domain().map(FlatDomain::of),
             ..Self::default()

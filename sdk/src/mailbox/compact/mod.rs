@@ -109,7 +109,9 @@ pub(super) fn compact(events: &mut VecDeque<DomainEvent>) -> u64 {
             DomainEvent::Synced(Synced { scope, .. }) => newest(scope, Marker::Synced),
             DomainEvent::Gap(Gap { scope, kind }) => match kind {
                 GapKind::Disconnected { .. } => newest(scope, Marker::Disconnected),
-                GapKind::Lagged { reset: true, .. } => newest(scope, Marker::Reset),
+                GapKind::Lagged { reset: true, .. } | GapKind::Removed => {
+                    newest(scope, Marker::Reset)
+                }
                 GapKind::Lagged { reset: false, .. } => false,
             },
         };

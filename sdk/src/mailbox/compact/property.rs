@@ -33,7 +33,10 @@ impl Table {
     fn apply(&mut self, event: &DomainEvent) {
         match event {
             DomainEvent::Lifecycle(event) => self.step(event),
-            DomainEvent::Gap(Gap { scope, kind: GapKind::Lagged { reset: true, .. } }) => {
+            DomainEvent::Gap(Gap {
+                scope,
+                kind: GapKind::Lagged { reset: true, .. } | GapKind::Removed,
+            }) => {
                 self.rows.retain(|_, row| !scope.contains(&row.domain));
             }
             DomainEvent::Gap(Gap { kind: GapKind::Lagged { .. }, .. }) => {}

@@ -1,23 +1,23 @@
 //! The stream of one subscription, and the guard that cancels it.
+//!
+//! Of a source, both halves hold the mailbox that its driver fills; of a fleet, they hold the
+//! subscriptions to its members.
 
-use std::collections::VecDeque;
+mod single;
+
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use futures::Stream;
 use futures::stream::FusedStream;
-use tokio::sync::oneshot;
-use tokio::task::coop::RestoreOnPending;
 
-use crate::command::{Command, CommandSender};
-use crate::mailbox::{Mailbox, Taken};
+use self::single::{SourceEvents, SourceSubscription};
+use crate::command::CommandSender;
+use crate::fleet::{FleetEvents, FleetSubscription};
+use crate::mailbox::Mailbox;
 use crate::{DomainEvent, End};
-
-/// After this many events a reader that always finds more has used up as much of its task's turn as
-/// by one read of a socket.
-const YIELD_EVERY: usize = 64;
 
 /// The events of one subscription, in order. Dropping it cancels the subscription.
 ///
@@ -35,9 +35,25 @@ pub struct EventStream {
 
 impl EventStream {
     pub(crate) fn new(id: u64, mailbox: Arc<Mailbox>, commands: CommandSender) -> Self {
-        let guard = Subscription { id, mailbox: Arc::clone(&mailbox), commands: commands.clone() };
-        let events = Events { id, mailbox, commands, taken: VecDeque::new(), terminated: false };
-        Self { events, subscription: guard }
+        let guard = SourceSubscription::new(id, Arc::clone(&mailbox), commands.clone());
+        let events = SourceEvents::new(id, mailbox, commands);
+        Self {
+            events: Events(EventsOf::Source(events)),
+            subscription: Subscription(SubscriptionOf::Source(guard)),
+        }
+    }
+
+    pub(crate) fn of_fleet(events: FleetEvents, subscription: FleetSubscription) -> Self {
+        Self {
+            events: Events(EventsOf::Fleet(Box::new(events))),
+            subscription: Subscription(SubscriptionOf::Fleet(subscription)),
+        }
+    }
+
+    /// The URI of the source, without secrets.
+    #[must_use]
+    pub fn source(&self) -> Arc<str> {
+        self.events.source()
     }
 
     /// Separates the stream from the guard that cancels it, so that one task can read and another
@@ -84,25 +100,30 @@ impl FusedStream for EventStream {
 ///
 /// # Cancel safety
 /// `next()` may be dropped at any time; no event is lost.
-pub struct Events {
-    id: u64,
-    mailbox: Arc<Mailbox>,
-    commands: CommandSender,
-    taken: VecDeque<DomainEvent>,
-    terminated: bool,
+pub struct Events(EventsOf);
+
+enum EventsOf {
+    Source(SourceEvents),
+    Fleet(Box<FleetEvents>),
 }
 
 impl Events {
     /// The URI of the source, without secrets.
     #[must_use]
     pub fn source(&self) -> Arc<str> {
-        self.mailbox.source()
+        match &self.0 {
+            EventsOf::Source(events) => events.source(),
+            EventsOf::Fleet(events) => events.source(),
+        }
     }
 
     /// Why the stream ended; `None` while it goes on. What is still buffered comes before the end.
     #[must_use]
     pub fn end(&self) -> Option<End> {
-        self.mailbox.ended()
+        match &self.0 {
+            EventsOf::Source(events) => events.end(),
+            EventsOf::Fleet(events) => events.end(),
+        }
     }
 }
 
@@ -110,58 +131,32 @@ impl Stream for Events {
     type Item = DomainEvent;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<DomainEvent>> {
-        let this = &mut *self;
-        if this.mailbox.is_cancelled() {
-            this.taken = VecDeque::new();
-            this.terminated = true;
-            // Discarded rather than drained: after a cancel nothing is delivered, and the buffer
-            // may be long.
-            return Poll::Ready(None);
-        }
-        loop {
-            // A reader that always finds events lets its neighbours run now and then.
-            // The budget is tokio's own, which a socket read spends as well, once for 64 events:
-            // taking an event is much cheaper than a system call.
-            let coop = match this.taken.len() % YIELD_EVERY {
-                0 => Some(ready!(tokio::task::coop::poll_proceed(cx))),
-                _ => None,
-            };
-            if let Some(event) = this.taken.pop_front() {
-                coop.iter().for_each(RestoreOnPending::made_progress);
-                return Poll::Ready(Some(event));
-            }
-            if this.terminated {
-                return Poll::Ready(None);
-            }
-            match ready!(this.mailbox.poll_take(cx, &mut this.taken)) {
-                Taken::Events => coop.iter().for_each(RestoreOnPending::made_progress),
-                Taken::Ended => this.terminated = true,
-                // The next look leaves the waker for what the driver answers.
-                Taken::Stale => this.commands.send(Command::Reset { id: this.id }),
-            }
+        match &mut self.0 {
+            EventsOf::Source(events) => events.poll(cx),
+            EventsOf::Fleet(events) => events.poll(cx),
         }
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (if self.mailbox.is_cancelled() { 0 } else { self.taken.len() }, None)
+        match &self.0 {
+            EventsOf::Source(events) => (events.buffered(), None),
+            EventsOf::Fleet(_) => (0, None),
+        }
     }
 }
 
 impl FusedStream for Events {
     fn is_terminated(&self) -> bool {
-        self.terminated
+        match &self.0 {
+            EventsOf::Source(events) => events.is_terminated(),
+            EventsOf::Fleet(events) => events.is_terminated(),
+        }
     }
 }
 
 impl fmt::Debug for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Events").field("id", &self.id).finish_non_exhaustive()
-    }
-}
-
-impl Drop for Events {
-    fn drop(&mut self) {
-        cancel(&self.mailbox, &self.commands, self.id);
+        f.debug_struct("Events").field("source", &self.source()).finish_non_exhaustive()
     }
 }
 
@@ -171,10 +166,11 @@ impl Drop for Events {
 /// What was buffered is discarded: the next poll of its [`Events`] is `None`. The last subscriber
 /// for a kind of event deregisters it at the hypervisor.
 #[must_use = "dropping it cancels the subscription"]
-pub struct Subscription {
-    id: u64,
-    mailbox: Arc<Mailbox>,
-    commands: CommandSender,
+pub struct Subscription(SubscriptionOf);
+
+enum SubscriptionOf {
+    Source(SourceSubscription),
+    Fleet(FleetSubscription),
 }
 
 impl Subscription {
@@ -189,30 +185,15 @@ impl Subscription {
     /// The subscription is cancelled at the first poll, whether or not this future is driven
     /// further.
     pub async fn close(self) {
-        let (done, confirmed) = oneshot::channel();
-        self.mailbox.cancel();
-        // Also where that did nothing: the driver may still wait for the server's confirmation.
-        self.commands.send(Command::Cancel { id: self.id, done: Some(done) });
-        // An error means that the driver has ended, and with it the connection.
-        let _ = confirmed.await;
+        match self.0 {
+            SubscriptionOf::Source(subscription) => subscription.close().await,
+            SubscriptionOf::Fleet(subscription) => subscription.close().await,
+        }
     }
 }
 
 impl fmt::Debug for Subscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subscription").field("id", &self.id).finish_non_exhaustive()
-    }
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        cancel(&self.mailbox, &self.commands, self.id);
-    }
-}
-
-fn cancel(mailbox: &Mailbox, commands: &CommandSender, id: u64) {
-    // The second half of a stream to go has nothing left to cancel.
-    if mailbox.cancel() {
-        commands.send(Command::Cancel { id, done: None });
+        f.debug_struct("Subscription").finish_non_exhaustive()
     }
 }

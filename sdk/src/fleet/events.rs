@@ -1,0 +1,288 @@
+//! The receiving half of a fleet's stream: the members' streams as one, with the fleet's markers.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use futures::stream::SelectAll;
+use futures::{Stream, StreamExt};
+use tokio::sync::mpsc;
+
+use super::subscription::{Arrival, FleetStream};
+use super::{Shared, whole};
+use crate::event::ScopeKey;
+use crate::{DomainEvent, End, Events, Fault, Gap, GapKind, Scope, Synced};
+
+pub(crate) struct FleetEvents {
+    /// A stream keeps its fleet alive.
+    fleet: Arc<Shared>,
+    stream: Arc<FleetStream>,
+    arrivals: mpsc::UnboundedReceiver<Arrival>,
+    streams: SelectAll<MemberEvents>,
+    members: BTreeMap<Arc<str>, Member>,
+    /// What comes before the next event of a member.
+    ready: VecDeque<DomainEvent>,
+    start: Start,
+    end: Option<End>,
+}
+
+/// The beginning of the stream, until each first member is synced or unreachable.
+enum Start {
+    /// The gaps of what is unreachable: they are delivered again behind the fleet's `Synced`, which
+    /// ends them.
+    Syncing(BTreeMap<ScopeKey, Gap>),
+    Synced,
+}
+
+/// A member, as this stream knows it.
+#[derive(Default)]
+struct Member {
+    /// Which of its streams counts: an earlier one may still end.
+    generation: u64,
+    /// It is synced, or the stream says that it is unreachable.
+    is_settled: bool,
+    /// The stream says that it is unreachable, for it has no stream of it.
+    is_lost: bool,
+    /// It had a stream: what another delivers begins from nothing.
+    had_stream: bool,
+    domains: u64,
+    /// The sources of a member that is a fleet.
+    sources: Vec<Arc<str>>,
+}
+
+struct MemberEvents {
+    uri: Arc<str>,
+    generation: u64,
+    /// `None` after its end.
+    events: Option<Events>,
+}
+
+struct MemberItem {
+    uri: Arc<str>,
+    generation: u64,
+    event: Result<DomainEvent, End>,
+}
+
+impl FleetEvents {
+    pub(super) fn new(
+        fleet: Arc<Shared>,
+        stream: Arc<FleetStream>,
+        arrivals: mpsc::UnboundedReceiver<Arrival>,
+        members: impl Iterator<Item = Arc<str>>,
+    ) -> Self {
+        let mut events = Self {
+            fleet,
+            stream,
+            arrivals,
+            streams: SelectAll::new(),
+            members: members.map(|uri| (uri, Member::default())).collect(),
+            ready: VecDeque::new(),
+            start: Start::Syncing(BTreeMap::new()),
+            end: None,
+        };
+        events.settle();
+        events
+    }
+
+    pub(crate) fn source(&self) -> Arc<str> {
+        Arc::clone(&self.fleet.uri)
+    }
+
+    pub(crate) fn end(&self) -> Option<End> {
+        match self.stream.is_cancelled() {
+            true => Some(End::Cancelled),
+            false => self.end.clone(),
+        }
+    }
+
+    pub(crate) fn is_terminated(&self) -> bool {
+        self.end.is_some() && self.ready.is_empty() && self.streams.is_empty()
+    }
+
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<DomainEvent>> {
+        // Before the look, so that no cancellation comes between the two.
+        self.stream.reader().register(cx.waker());
+        loop {
+            if self.stream.is_cancelled() {
+                self.cancelled();
+                return Poll::Ready(None);
+            }
+            if let Some(event) = self.ready.pop_front() {
+                return Poll::Ready(Some(event));
+            }
+            if let Poll::Ready(Some(arrival)) = self.arrivals.poll_recv(cx) {
+                self.arrived(arrival);
+                continue;
+            }
+            match self.streams.poll_next_unpin(cx) {
+                Poll::Ready(Some(item)) => self.received(item),
+                Poll::Ready(None) if self.end.is_some() => return Poll::Ready(None),
+                // An arrival wakes the reader, if there is no stream now.
+                Poll::Ready(None) | Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Nothing more is delivered.
+    fn cancelled(&mut self) {
+        self.ready = VecDeque::new();
+        self.streams = SelectAll::new();
+        self.end = Some(End::Cancelled);
+    }
+
+    fn arrived(&mut self, arrival: Arrival) {
+        match arrival {
+            Arrival::Added(uri) => {
+                self.members.entry(uri).or_default();
+            }
+            Arrival::Joined(uri, events) => {
+                let Some(member) = self.members.get_mut(&uri) else { return };
+                if std::mem::replace(&mut member.had_stream, true) {
+                    // What went while it had no stream is in no event.
+                    let reset = GapKind::lagged(0, true);
+                    self.ready.push_back(Gap::new(whole(&uri), reset).into());
+                }
+                member.generation += 1;
+                member.is_lost = false;
+                let generation = member.generation;
+                self.streams.push(MemberEvents { uri, generation, events: Some(events) });
+            }
+            Arrival::Failed(uri, fault) => self.lost(&uri, fault),
+            Arrival::Removed(uri) => {
+                let Some(member) = self.members.remove(&uri) else { return };
+                let scope = member.scope(&uri);
+                if let Start::Syncing(gaps) = &mut self.start {
+                    gaps.retain(|_, gap| !scope.includes(&gap.scope));
+                }
+                self.ready.push_back(Gap::new(scope, GapKind::Removed).into());
+                self.settle();
+            }
+            Arrival::Shutdown => self.end = Some(End::Shutdown),
+        }
+    }
+
+    fn received(&mut self, item: MemberItem) {
+        let MemberItem { uri, generation, event } = item;
+        let Some(member) = self.members.get_mut(&uri) else { return };
+        if member.generation != generation {
+            return;
+        }
+        match event {
+            Ok(event) => self.event(&uri, event),
+            Err(end) => self.ended(&uri, end),
+        }
+    }
+
+    fn event(&mut self, uri: &Arc<str>, event: DomainEvent) {
+        let Some(member) = self.members.get_mut(uri) else { return };
+        match &event {
+            DomainEvent::Synced(Synced { scope, domains }) => {
+                if let Start::Syncing(gaps) = &mut self.start {
+                    gaps.retain(|_, gap| !scope.includes(&gap.scope));
+                }
+                if scope.is_source() && scope.source() == &**uri {
+                    member.is_settled = true;
+                    member.domains = *domains;
+                    if let Scope::Fleet { members, .. } = scope {
+                        member.sources = members.to_vec();
+                    }
+                }
+            }
+            DomainEvent::Gap(gap @ Gap { scope, kind: GapKind::Disconnected { .. } }) => {
+                if let Start::Syncing(gaps) = &mut self.start {
+                    gaps.insert(scope.key(), gap.clone());
+                }
+                member.is_settled |= scope.is_source() && scope.source() == &**uri;
+            }
+            _ => return self.ready.push_back(event),
+        }
+        self.ready.push_back(event);
+        self.settle();
+    }
+
+    /// A member's stream has ended by itself.
+    fn ended(&mut self, uri: &Arc<str>, end: End) {
+        // The fleet's own end, or that of a member that was removed.
+        if self.end.is_some() || matches!(end, End::Cancelled) {
+            return;
+        }
+        let fault = match &end {
+            End::Failed(error) => error.to_fault(),
+            _ => crate::Error::Shutdown.to_fault(),
+        };
+        self.lost(uri, fault);
+        if let Some(source) = self.fleet.member(uri) {
+            self.stream.join_again(source);
+        }
+    }
+
+    /// There is no stream of a member.
+    fn lost(&mut self, uri: &Arc<str>, fault: Fault) {
+        let Some(member) = self.members.get_mut(uri) else { return };
+        // Once, and not for each attempt.
+        if std::mem::replace(&mut member.is_lost, true) {
+            return;
+        }
+        member.is_settled = true;
+        let gap = Gap::new(member.scope(uri), GapKind::disconnected(fault));
+        if let Start::Syncing(gaps) = &mut self.start {
+            gaps.insert(gap.scope.key(), gap.clone());
+        }
+        self.ready.push_back(gap.into());
+        self.settle();
+    }
+
+    /// Delivers the fleet's `Synced`, once, when each member is synced or unreachable.
+    fn settle(&mut self) {
+        let Start::Syncing(gaps) = &mut self.start else { return };
+        if !self.members.values().all(|member| member.is_settled) {
+            return;
+        }
+        let gaps = std::mem::take(gaps);
+        self.start = Start::Synced;
+        let sources = self
+            .members
+            .iter()
+            .flat_map(|(uri, member)| std::iter::once(uri).chain(&member.sources).map(Arc::clone));
+        let scope = Scope::fleet(Arc::clone(&self.fleet.uri), sources);
+        let domains = self.members.values().map(|member| member.domains).sum();
+        self.ready.push_back(Synced::new(scope, domains).into());
+        self.ready.extend(gaps.into_values().map(DomainEvent::from));
+    }
+}
+
+impl Member {
+    /// All of the member.
+    fn scope(&self, uri: &Arc<str>) -> Scope {
+        match self.sources.is_empty() {
+            true => whole(uri),
+            false => Scope::fleet(Arc::clone(uri), self.sources.iter().cloned()),
+        }
+    }
+}
+
+impl Stream for MemberEvents {
+    type Item = MemberItem;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<MemberItem>> {
+        let this = &mut *self;
+        let Some(events) = &mut this.events else { return Poll::Ready(None) };
+        let event = match ready!(events.poll_next_unpin(cx)) {
+            Some(event) => Ok(event),
+            None => {
+                let end = events.end().unwrap_or(End::Cancelled);
+                this.events = None;
+                Err(end)
+            }
+        };
+        let uri = Arc::clone(&this.uri);
+        Poll::Ready(Some(MemberItem { uri, generation: this.generation, event }))
+    }
+}
+
+impl Drop for FleetEvents {
+    fn drop(&mut self) {
+        self.stream.cancel();
+    }
+}
