@@ -127,7 +127,10 @@ async fn debug_shows_the_id_of_the_subscription() {
     let (first, _first_guard) = first.split();
     let (second, second_guard) = second.split();
     let lines = [format!("{first:?}"), format!("{second:?}"), format!("{second_guard:?}")];
-    assert!(lines[0].starts_with("Events { id: ") && lines[2].starts_with("Subscription { id: "));
+    assert!(
+        lines[0].starts_with("Events { id: Some(")
+            && lines[2].starts_with("Subscription { id: Some(")
+    );
     assert_ne!(lines[0], lines[1]);
     assert_eq!(lines[1].replace("Events", "Subscription"), lines[2]);
 }

@@ -95,7 +95,7 @@ async fn an_unreachable_member_is_a_gap_and_the_others_go_on() {
 #[tokio::test(start_paused = true)]
 async fn members_come_and_go_in_a_stream() {
     let [a, b] = fakes();
-    let fleet = fleet_of(&[a.clone()]);
+    let fleet = fleet_of(std::slice::from_ref(&a));
     let mut events = fleet.subscribe().await.unwrap();
     let store = DomainStore::new();
     while !store.snapshot().is_certain() {

@@ -186,10 +186,12 @@ fn every_event() -> Vec<DomainEvent> {
         Scope::source_wide("test:///default"),
         Scope::on_host("test:///default", "h2"),
         Scope::Domain(domain()),
+        Scope::fleet("fleet:all", ["test:///default".into(), "qmp:/run/vm".into()]),
     ] {
         events.push(synced(scope.clone()));
         events.push(gap(scope.clone(), GapKind::lagged(u64::MAX, false)));
         events.push(gap(scope.clone(), GapKind::lagged(1, true)));
+        events.push(gap(scope.clone(), GapKind::Removed));
         for kind in ["unreachable", "closed", "timeout", "protocol", "refused", "other"] {
             events.push(gap(scope.clone(), disconnected(FaultKind::from_name(kind))));
         }

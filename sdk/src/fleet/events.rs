@@ -170,7 +170,7 @@ impl FleetEvents {
         }
         match event {
             Ok(event) => self.event(&uri, event),
-            Err(end) => self.ended(&uri, end),
+            Err(end) => self.ended(&uri, &end),
         }
     }
 
@@ -202,12 +202,12 @@ impl FleetEvents {
     }
 
     /// A member's stream has ended by itself.
-    fn ended(&mut self, uri: &Arc<str>, end: End) {
+    fn ended(&mut self, uri: &Arc<str>, end: &End) {
         // The fleet's own end, or that of a member that was removed.
         if self.end.is_some() || matches!(end, End::Cancelled) {
             return;
         }
-        let fault = match &end {
+        let fault = match end {
             End::Failed(error) => error.to_fault(),
             _ => crate::Error::Shutdown.to_fault(),
         };

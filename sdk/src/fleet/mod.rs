@@ -105,17 +105,18 @@ impl Fleet {
             let expected = "each source once, under a URI of its own";
             return Err(Error::invalid_option("member of the fleet", &*uri, expected));
         }
-        state.members.insert(Arc::clone(&uri), Arc::clone(&source));
-        state.tell_health(MemberChange::Added(uri, source.health()));
+        state.tell_health(MemberChange::Added(Arc::clone(&uri), source.health()));
         for stream in state.live_streams() {
             stream.join(&source);
         }
+        state.members.insert(uri, source);
         Ok(())
     }
 
     /// Removes the member with this URI, and returns it. Streams get a
     /// [`GapKind::Removed`](crate::GapKind::Removed); the source itself goes on, for its other
     /// subscribers.
+    #[expect(clippy::must_use_candidate, reason = "the source may be of no more use")]
     pub fn remove(&self, uri: &str) -> Option<Arc<dyn EventSource>> {
         let mut state = self.shared.lock();
         let source = state.members.remove(uri)?;

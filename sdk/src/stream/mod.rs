@@ -156,7 +156,11 @@ impl FusedStream for Events {
 
 impl fmt::Debug for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Events").field("source", &self.source()).finish_non_exhaustive()
+        let id = match &self.0 {
+            EventsOf::Source(events) => Some(events.id()),
+            EventsOf::Fleet(_) => None,
+        };
+        f.debug_struct("Events").field("id", &id).finish_non_exhaustive()
     }
 }
 
@@ -194,6 +198,10 @@ impl Subscription {
 
 impl fmt::Debug for Subscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subscription").finish_non_exhaustive()
+        let id = match &self.0 {
+            SubscriptionOf::Source(subscription) => Some(subscription.id()),
+            SubscriptionOf::Fleet(_) => None,
+        };
+        f.debug_struct("Subscription").field("id", &id).finish_non_exhaustive()
     }
 }

@@ -29,6 +29,10 @@ impl SourceEvents {
         Self { id, mailbox, commands, taken: VecDeque::new(), terminated: false }
     }
 
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
     pub(super) fn source(&self) -> Arc<str> {
         self.mailbox.source()
     }
@@ -95,6 +99,10 @@ pub(super) struct SourceSubscription {
 impl SourceSubscription {
     pub(super) fn new(id: u64, mailbox: Arc<Mailbox>, commands: CommandSender) -> Self {
         Self { id, mailbox, commands }
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.id
     }
 
     pub(super) async fn close(self) {

@@ -155,7 +155,7 @@ impl Core {
                 self.verifier.doubt(key, domain, now);
             }
             Scope::Source(_) | Scope::Host { .. } | Scope::Fleet { .. } => {
-                self.verifier.doubt_all(now)
+                self.verifier.doubt_all(now);
             }
         }
     }
