@@ -9,7 +9,9 @@
 //! | `SUSPEND`, `SUSPEND_DISK` | pm_suspended: memory, disk |
 //! | `WAKEUP` | started (wakeup), libvirt's term for the end of a sleep |
 //! | `GUEST_PANICKED`, `GUEST_CRASHLOADED` | crashed: panicked, crashloaded |
-//! | any other | passed on whole, by its name |
+//! | any other | a notice, by the table of [`notice`]; without a type passed on whole, by its name |
+//!
+//! `SUSPEND`, `SUSPEND_DISK` and `WAKEUP` have a notice besides.
 //!
 //! After `RESUME`, `WAKEUP` and `RESET` only the run state says how the guest is
 //! ([`RunTracker::take_needs_status`]): it may still sleep, have migrated away, or wait for `cont`.
@@ -34,6 +36,8 @@
 //!
 //! Without a connection nothing could be announced, and there is no cause.
 
+pub mod notice;
+
 use serde::Deserialize;
 use virevent::{
     Change, CrashCause, CrashedReason, PausedReason, PmSuspendCause, ResumeCause, RunningReason,
@@ -53,7 +57,7 @@ pub enum Meaning {
     PauseWithoutCause,
     /// The event belongs to an earlier one, and changes nothing.
     Duplicate,
-    /// The event has no type here, and is passed on whole.
+    /// The event does not concern the run: it has a notice, or is passed on whole.
     Other,
 }
 
