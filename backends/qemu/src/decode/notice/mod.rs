@@ -209,9 +209,9 @@ fn device(event: &Event<'_>) -> Option<Text> {
 fn graphics(event: &Event<'_>, phase: GraphicsPhase) -> Option<NoticeBody> {
     let data = members!(event, { server: Peer, client: Peer });
     let Peer { host, service, port, family, auth, .. } = data.server;
-    let local = address(host, service, port, family)?;
+    let local = address(host, service, port, &family)?;
     let Peer { host, service, port, family, x509_dname, sasl_username, .. } = data.client;
-    let remote = address(host, service, port, family)?;
+    let remote = address(host, service, port, &family)?;
     let identity =
         |kind: &str, name| Some(GraphicsIdentity { kind: kind.into(), name: given(name)? });
     let identities = [identity("x509dname", x509_dname), identity("saslUsername", sasl_username)];
@@ -228,7 +228,7 @@ fn address(
     host: JsonText,
     service: Option<JsonText>,
     port: Option<JsonText>,
-    family: JsonText,
+    family: &JsonText,
 ) -> Option<GraphicsAddress> {
     // vsock and unknown have no number in libvirt.
     let family = AddressFamily::from_name(&family.0)?;
