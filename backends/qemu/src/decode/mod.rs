@@ -37,13 +37,15 @@
 //! Without a connection nothing could be announced, and there is no cause.
 
 pub mod notice;
+mod run_state;
 
 use serde::Deserialize;
 use virevent::{
-    Change, CrashCause, CrashedReason, PausedReason, PmSuspendCause, ResumeCause, RunningReason,
-    ShutdownCause, ShuttingDownReason, StartCause, State, StopCause, SuspendCause,
+    Change, CrashCause, PausedReason, PmSuspendCause, ResumeCause, RunningReason, ShutdownCause,
+    ShuttingDownReason, StartCause, State, StopCause, SuspendCause,
 };
 
+pub use self::run_state::state;
 use crate::wire::Event;
 
 /// What an event means.
@@ -373,28 +375,6 @@ impl RunTracker {
             _ => {}
         }
     }
-}
-
-/// Returns the state of a domain whose QEMU is in this run state (`RunState` in
-/// `qapi/run-state.json`).
-#[must_use]
-pub fn state(status: &str) -> State {
-    let paused = match status {
-        "running" => return State::Running(RunningReason::Unspecified),
-        "shutdown" => return State::ShuttingDown(ShuttingDownReason::Unspecified),
-        "guest-panicked" => return State::Crashed(CrashedReason::Panicked),
-        "suspended" => return State::PmSuspended,
-        "paused" => PausedReason::User,
-        "prelaunch" => PausedReason::StartingUp,
-        "inmigrate" | "postmigrate" | "finish-migrate" | "colo" => PausedReason::Migration,
-        "save-vm" => PausedReason::Save,
-        "restore-vm" => PausedReason::FromSnapshot,
-        "io-error" => PausedReason::IoError,
-        "watchdog" => PausedReason::Watchdog,
-        // debug, internal-error, and any newer than this crate: a guest runs in `running` only.
-        _ => PausedReason::Unspecified,
-    };
-    State::Paused(paused)
 }
 
 #[cfg(test)]

@@ -110,3 +110,22 @@ async fn capabilities_are_the_kinds_that_qemu_reports() {
     qemu.emit("VSERPORT_CHANGE", r#"{"open": true, "id": "channel0"}"#);
     assert_eq!(next(&mut events).await, "web channel-lifecycle channel0: connected (channel)");
 }
+
+#[tokio::test]
+async fn a_sleep_before_the_run_state_is_a_notice_too() {
+    let qemu = FakeQemu::start("web").unwrap();
+    let wanted = of("lifecycle pm-suspend");
+    let mut events = client(&qemu).source().subscribe_with(wanted).await.unwrap();
+    until_synced(&mut events).await.unwrap();
+    qemu.set_status("suspended");
+    let early = b"{\"event\": \"SUSPEND\"}\r\n";
+    qemu.change(|faults| drop(faults.before.insert("query-status".into(), early.to_vec())));
+    qemu.cut();
+    let mut delivered = Vec::new();
+    while delivered.last().is_none_or(|line: &String| !line.starts_with("synced")) {
+        delivered.push(next(&mut events).await);
+    }
+    assert!(delivered.contains(&"web pm-suspend memory".to_owned()), "{delivered:?}");
+    let slept = |line: &&String| line.contains("pm_suspended");
+    assert_eq!(delivered.iter().filter(slept).count(), 1, "{delivered:?}");
+}
