@@ -14,8 +14,7 @@ fn noticed(name: &str, data: &str) -> String {
     }
 }
 
-/// The events that tests/recorded.rs does not have, or not with these values. Those of libvirt's
-/// recorded session (`qemu-all-events`) were fed to libvirtd 9.0, and it had the same values.
+/// The events that tests/recorded.rs does not have, or not with these values.
 #[test]
 fn an_event_becomes_the_notice_of_its_kind() {
     let io_error = r#""device": "", "operation": "write", "reason": "No space left on device""#;
