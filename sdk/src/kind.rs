@@ -15,6 +15,16 @@ pub enum EventName {
     Name(Arc<str>),
 }
 
+impl EventName {
+    /// The kind of the event, if it has a type.
+    pub(crate) fn typed(&self) -> Option<Kind> {
+        match self {
+            Self::Number(number) => Kind::of_libvirt(*number),
+            Self::Name(name) => Kind::of_qemu(name),
+        }
+    }
+}
+
 impl fmt::Display for EventName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -35,16 +45,17 @@ impl From<&str> for EventName {
     }
 }
 
-/// Defines [`Kind`]: each kind with its name, and the numbers of libvirt's events that are of it
-/// (`virDomainEventID`).
+/// Defines [`Kind`]: each kind with its name, the numbers of libvirt's events that are of it
+/// (`virDomainEventID`), and the names of QEMU's.
 macro_rules! kinds {
-    ($( $(#[$meta:meta])* $variant:ident $name:literal [$($id:literal),*] )+) => {
+    ($( $(#[$meta:meta])* $variant:ident $name:literal
+        [$($id:literal),*] [$($qemu:literal),*] )+) => {
         /// A kind of event.
         ///
         /// In text: libvirt's own name (`virsh event --list`), such as `lifecycle`, `reboot` or
         /// `io-error` (where libvirt has two events for one kind, either name is read); `other`
         /// (every event that the crate has no type for), or one such event by its number or name:
-        /// `other:99`, `other:SPICE_CONNECTED`.
+        /// `other:99`, `other:POWERDOWN`.
         #[non_exhaustive]
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Kind {
@@ -75,65 +86,76 @@ macro_rules! kinds {
                     _ => None,
                 }
             }
+
+            /// The kind of QEMU's event with this name (`qapi`), if it has a type.
+            #[must_use]
+            pub fn of_qemu(name: &str) -> Option<Self> {
+                match name {
+                    $( $( $qemu => Some(Self::$variant), )* )+
+                    _ => None,
+                }
+            }
         }
     };
 }
 
 kinds! {
     /// A change of a domain's run or definition.
-    Lifecycle "lifecycle" [0]
+    Lifecycle "lifecycle" [0] ["STOP", "RESUME", "SHUTDOWN", "GUEST_PANICKED", "GUEST_CRASHLOADED"]
     /// The guest rebooted within its run.
-    Reboot "reboot" [1]
+    Reboot "reboot" [1] ["RESET"]
     /// The guest set its real-time clock.
-    RtcChange "rtc-change" [2]
+    RtcChange "rtc-change" [2] ["RTC_CHANGE"]
     /// The guest's watchdog fired.
-    Watchdog "watchdog" [3]
+    Watchdog "watchdog" [3] ["WATCHDOG"]
     /// A read or write of a disk failed on the host.
-    IoError "io-error" [4, 6]
+    IoError "io-error" [4, 6] ["BLOCK_IO_ERROR"]
     /// A client of a graphical console connects, authenticates or disconnects.
     Graphics "graphics" [5]
+        ["VNC_CONNECTED", "VNC_INITIALIZED", "VNC_DISCONNECTED",
+         "SPICE_CONNECTED", "SPICE_INITIALIZED", "SPICE_DISCONNECTED"]
     /// The management daemon cannot control the hypervisor's process.
-    ControlError "control-error" [7]
+    ControlError "control-error" [7] []
     /// A job that works on a disk changed its status.
-    BlockJob "block-job" [8, 16]
+    BlockJob "block-job" [8, 16] ["BLOCK_JOB_READY", "BLOCK_JOB_COMPLETED", "BLOCK_JOB_CANCELLED"]
     /// The source of a removable disk was changed at the start of a run.
-    DiskChange "disk-change" [9]
+    DiskChange "disk-change" [9] []
     /// The tray of a removable drive was opened or closed.
-    TrayChange "tray-change" [10]
+    TrayChange "tray-change" [10] ["DEVICE_TRAY_MOVED"]
     /// The guest woke up from a sleep.
-    PmWakeup "pm-wakeup" [11]
+    PmWakeup "pm-wakeup" [11] ["WAKEUP"]
     /// The guest put itself to sleep.
-    PmSuspend "pm-suspend" [12, 14]
+    PmSuspend "pm-suspend" [12, 14] ["SUSPEND", "SUSPEND_DISK"]
     /// The guest's balloon changed its size.
-    BalloonChange "balloon-change" [13]
+    BalloonChange "balloon-change" [13] ["BALLOON_CHANGE"]
     /// A device was removed.
-    DeviceRemoved "device-removed" [15]
+    DeviceRemoved "device-removed" [15] ["DEVICE_DELETED"]
     /// Tunable parameters were changed.
-    Tunable "tunable" [17]
+    Tunable "tunable" [17] []
     /// The guest agent connected or disconnected.
-    AgentLifecycle "agent-lifecycle" [18]
+    AgentLifecycle "agent-lifecycle" [18] []
     /// A device was added.
-    DeviceAdded "device-added" [19]
+    DeviceAdded "device-added" [19] []
     /// A migration begins another pass over the guest's memory.
-    MigrationIteration "migration-iteration" [20]
+    MigrationIteration "migration-iteration" [20] ["MIGRATION_PASS"]
     /// A long-running job completed.
-    JobCompleted "job-completed" [21]
+    JobCompleted "job-completed" [21] []
     /// The guest refused to release a device.
-    DeviceRemovalFailed "device-removal-failed" [22]
+    DeviceRemovalFailed "device-removal-failed" [22] ["DEVICE_UNPLUG_GUEST_ERROR"]
     /// The metadata of the domain were changed.
-    MetadataChange "metadata-change" [23]
+    MetadataChange "metadata-change" [23] []
     /// A write passed a threshold that was set on a disk's image.
-    BlockThreshold "block-threshold" [24]
+    BlockThreshold "block-threshold" [24] ["BLOCK_WRITE_THRESHOLD"]
     /// The host reported a failure of memory that the domain uses.
-    MemoryFailure "memory-failure" [25]
+    MemoryFailure "memory-failure" [25] ["MEMORY_FAILURE"]
     /// The guest changed the size of a memory device.
-    MemoryDeviceSizeChange "memory-device-size-change" [26]
+    MemoryDeviceSizeChange "memory-device-size-change" [26] ["MEMORY_DEVICE_SIZE_CHANGE"]
     /// The guest changed the address of a network interface.
-    NicMacChange "nic-mac-change" [27]
+    NicMacChange "nic-mac-change" [27] []
     /// The guest released a virtual processor.
-    VcpuRemoved "vcpu-removed" [28]
+    VcpuRemoved "vcpu-removed" [28] []
     /// A channel between guest and host was opened or closed in the guest.
-    ChannelLifecycle "channel-lifecycle" [29]
+    ChannelLifecycle "channel-lifecycle" [29] ["VSERPORT_CHANGE"]
 }
 
 impl fmt::Display for Kind {
@@ -154,11 +176,7 @@ impl FromStr for Kind {
         }
         if let Some(name) = text.strip_prefix("other:").filter(|name| !name.is_empty()) {
             let name = EventName::from(name);
-            let typed = match name {
-                EventName::Number(number) => Self::of_libvirt(number),
-                EventName::Name(_) => None,
-            };
-            return match typed {
+            return match name.typed() {
                 Some(kind) => Err(ParseKindError { text: text.into(), typed: Some(kind) }),
                 None => Ok(Self::Named(name)),
             };
@@ -191,7 +209,7 @@ fn names_match(name: &str, text: &str) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseKindError {
     text: Box<str>,
-    /// The kind of the event that was asked for by its number.
+    /// The kind of the event that was asked for by its number or name.
     typed: Option<Kind>,
 }
 
@@ -356,7 +374,7 @@ mod tests {
     #[test]
     fn a_kind_reads_back_from_its_text() {
         let typed = Kind::TYPED.iter().map(Kind::to_string);
-        let others = ["other", "other:99", "other:SPICE_CONNECTED"].map(str::to_owned);
+        let others = ["other", "other:99", "other:POWERDOWN"].map(str::to_owned);
         for text in typed.chain(others) {
             assert_eq!(text.parse::<Kind>().unwrap().to_string(), text);
         }
@@ -378,8 +396,15 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_has_a_type_is_an_error_with_its_kind() {
-        let typed = [("other:8", "block-job"), ("other:16", "block-job"), ("other:0", "lifecycle")];
+    fn an_event_that_has_a_type_is_an_error_with_its_kind() {
+        let typed = [
+            ("other:8", "block-job"),
+            ("other:16", "block-job"),
+            ("other:0", "lifecycle"),
+            ("other:BLOCK_JOB_READY", "block-job"),
+            ("other:RTC_CHANGE", "rtc-change"),
+            ("other:STOP", "lifecycle"),
+        ];
         for (text, kind) in typed {
             let error = text.parse::<Kind>().unwrap_err().to_string();
             assert!(error.contains(&format!("give {kind},")), "{error}");

@@ -339,13 +339,13 @@ mod tests {
     fn kinds_that_the_server_does_not_have_are_refused() {
         let mut peer = Peer::new(27, false);
         let kinds = "lifecycle nic-mac-change memory-device-size-change other:99 \
-                     other:RTC_CHANGE other:4294967295";
+                     other:POWERDOWN other:4294967295";
         let (asked, refused) = peer.change(kinds);
         assert_eq!(
             asked,
             ["316(0)", "316(1)", "316(7)", "316(26)", "316(27)", "316(99)", "316(-1)"]
         );
-        assert_eq!(refused, "nic-mac-change other:99 other:4294967295 other:RTC_CHANGE ");
+        assert_eq!(refused, "nic-mac-change other:99 other:4294967295 other:POWERDOWN ");
 
         let mut bare = Peer::new(1, false);
         assert_eq!(bare.change("lifecycle reboot other").1, "reboot ");

@@ -3,8 +3,8 @@
 //! Beside it, in the same process, in turns and over the same bytes:
 //!
 //! - *read*: a loop that only reads;
-//! - *serde*: a loop that finds the lines and parses each with a borrowed serde struct: the least that a
-//!   client in Rust would do.
+//! - *serde*: a loop that finds the lines and parses each with a borrowed serde struct, and the data of
+//!   typed events with another: the least that a client in Rust would do.
 //!
 //! What is compared is the CPU time of the client's one thread per event; the server is another
 //! thread. Run it with `cargo bench -p virevent-qemu --bench lines`.
@@ -20,7 +20,7 @@ use futures::StreamExt;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::io::AsyncReadExt;
-use virevent::{DomainEvent, EventSource, EventSourceExt};
+use virevent::{DomainEvent, EventSource, Kind, Kinds, Options};
 use virevent_qemu::Qmp;
 
 /// Events in a block that the server repeats.
@@ -31,18 +31,24 @@ const RUNS: usize = 7;
 
 fn main() {
     let dir = tempfile::tempdir().unwrap();
-    let forms = [("as QEMU writes them", block(true)), ("in another form", block(false))];
+    let forms = [
+        ("as QEMU writes them", block(&CHANGES, true), false),
+        ("in another form", block(&CHANGES, false), false),
+        ("with a type", block(&TYPED, true), true),
+    ];
     println!("| over {EVENTS} lines | CPU, ns/event | times *serde* |");
     println!("|---|---:|---:|");
-    for (form, block) in &forms {
+    for (form, block, is_typed) in &forms {
+        let client = async |path| virevent(path, *is_typed).await;
+        let plain = async |path| parse(path, *is_typed).await;
         let mut runs: Vec<[f64; 3]> = (0..RUNS)
             .map(|run| {
                 let path = |what: &str| dir.path().join(format!("{what}{run}{}", form.len()));
                 // The three in turns: the clock of a busy machine changes from one run to the next.
                 [
                     measure(&path("a"), block, false, read_only),
-                    measure(&path("b"), block, false, parse),
-                    measure(&path("c"), block, true, virevent),
+                    measure(&path("b"), block, false, plain),
+                    measure(&path("c"), block, true, client),
                 ]
             })
             .collect();
@@ -102,7 +108,48 @@ struct Timestamp {
     microseconds: i64,
 }
 
-async fn parse(path: PathBuf) -> Duration {
+/// The data of the events of [`TYPED`].
+#[allow(dead_code)]
+#[derive(Deserialize)]
+struct Balloon {
+    actual: u64,
+}
+
+#[allow(dead_code)]
+#[derive(Deserialize)]
+struct BlockJob<'a> {
+    device: &'a str,
+    len: u64,
+    offset: u64,
+    speed: u64,
+    r#type: &'a str,
+}
+
+#[allow(dead_code)]
+#[derive(Deserialize)]
+struct Tray<'a> {
+    device: &'a str,
+    id: &'a str,
+    #[serde(rename = "tray-open")]
+    tray_open: bool,
+}
+
+fn parse_data(line: &Line<'_>) {
+    let data = line.data.unwrap().get();
+    match line.event {
+        "BALLOON_CHANGE" => {
+            std::hint::black_box(serde_json::from_str::<Balloon>(data).unwrap());
+        }
+        "BLOCK_JOB_READY" => {
+            std::hint::black_box(serde_json::from_str::<BlockJob<'_>>(data).unwrap());
+        }
+        _ => {
+            std::hint::black_box(serde_json::from_str::<Tray<'_>>(data).unwrap());
+        }
+    }
+}
+
+async fn parse(path: PathBuf, is_typed: bool) -> Duration {
     let mut socket = tokio::net::UnixStream::connect(path).await.unwrap();
     let mut buffer = vec![0; 64 * 1024];
     let mut filled = 0;
@@ -118,6 +165,9 @@ async fn parse(path: PathBuf) -> Duration {
         let mut start = 0;
         while let Some(length) = memchr::memchr(b'\n', &buffer[start..filled]) {
             let line: Line<'_> = serde_json::from_slice(&buffer[start..start + length]).unwrap();
+            if is_typed {
+                parse_data(&line);
+            }
             std::hint::black_box(line);
             start += length + 1;
             events += 1;
@@ -127,9 +177,13 @@ async fn parse(path: PathBuf) -> Duration {
     }
 }
 
-async fn virevent(path: PathBuf) -> Duration {
+async fn virevent(path: PathBuf, is_typed: bool) -> Duration {
     let source = Qmp::new(&format!("qmp:{}", path.display())).unwrap().source();
-    let mut events = source.subscribe().await.unwrap();
+    let kinds = match is_typed {
+        true => Kinds::from([Kind::BalloonChange, Kind::BlockJob, Kind::TrayChange]),
+        false => Kinds::common(),
+    };
+    let mut events = source.subscribe_with(Options::default().kinds(kinds)).await.unwrap();
     while !matches!(events.next().await.unwrap(), DomainEvent::Synced(_)) {}
     // From the sync on: the handshake is no event.
     let before = cpu();
@@ -143,18 +197,27 @@ async fn virevent(path: PathBuf) -> Duration {
     spent
 }
 
-/// Resets and what follows them, with data and without: as QEMU writes them, or with the members of
-/// each in another order, which only a JSON parser reads.
-fn block(is_usual_form: bool) -> Vec<u8> {
+/// A cycle of states, so that each event is a change and none is dropped as a repetition; with data
+/// and without.
+const CHANGES: [&str; 4] = [
+    r#""RESET", "data": {"guest": true, "reason": "guest-reset"}"#,
+    r#""SUSPEND""#,
+    r#""WAKEUP""#,
+    r#""RESUME""#,
+];
+
+const TYPED: [&str; 4] = [
+    r#""BALLOON_CHANGE", "data": {"actual": 15728640}"#,
+    r#""BLOCK_JOB_READY", "data": {"device": "m1", "len": 1048576, "offset": 1048576, "speed": 0, "type": "mirror"}"#,
+    r#""BALLOON_CHANGE", "data": {"actual": 13631488}"#,
+    r#""DEVICE_TRAY_MOVED", "data": {"device": "cd", "tray-open": true, "id": "cd0"}"#,
+];
+
+/// These events in turns: as QEMU writes them, or with the members of each in another order.
+fn block(events: &[&str; 4], is_usual_form: bool) -> Vec<u8> {
     let mut bytes = Vec::new();
     for n in 0..BLOCK {
-        // A cycle of states, so that each event is a change and none is dropped as a repetition.
-        let event = match n % 4 {
-            0 => "\"RESET\", \"data\": {\"guest\": true, \"reason\": \"guest-reset\"}",
-            1 => "\"SUSPEND\"",
-            2 => "\"WAKEUP\"",
-            _ => "\"RESUME\"",
-        };
+        let event = events[n % 4];
         let stamp = format!("{{\"seconds\": 1795333210, \"microseconds\": {}}}", n % 1_000_000);
         let line = match is_usual_form {
             true => format!("{{\"timestamp\": {stamp}, \"event\": {event}}}\r\n"),

@@ -76,10 +76,10 @@ pub mod decode;
 #[allow(dead_code, unreachable_pub, unused_imports, reason = "a part of it is for fakes and tests")]
 mod decode;
 mod directory;
+mod event_filter;
 mod link;
 mod monitor;
 mod peer;
-mod raw_event_filter;
 mod session;
 mod uri;
 #[cfg(feature = "unstable-codec")]

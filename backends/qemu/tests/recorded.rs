@@ -3,7 +3,7 @@
 
 use fastrand::Rng;
 use serde_json::Value;
-use virevent_qemu::decode::{Meaning, RunTracker};
+use virevent_qemu::decode::{Meaning, RunTracker, notice};
 use virevent_qemu::wire::{Event, Lines, Message, Reply};
 
 macro_rules! session {
@@ -64,11 +64,14 @@ fn a_panic_that_ends_the_run_is_decoded_as_crashed() {
 #[test]
 fn a_disk_error_or_a_watchdog_is_the_cause_of_the_pause() {
     let decoded = self::decoded(&session!("ioerror-stop"), 50);
-    assert!(contains(&decoded, &["BLOCK_IO_ERROR"]), "{decoded:?}");
+    assert!(contains(&decoded, &["io-error top: paused, no space left"]), "{decoded:?}");
     assert!(contains(&decoded, &["suspended (ioerror)"]), "{decoded:?}");
     let decoded = self::decoded(&session!("watchdog-pause"), 50);
     assert!(contains(&decoded, &["suspended (watchdog)"]), "{decoded:?}");
-    check(&session!("watchdog-poweroff"), &["resumed (unpaused)", "WATCHDOG", "end: destroyed"]);
+    check(
+        &session!("watchdog-poweroff"),
+        &["resumed (unpaused)", "watchdog poweroff", "end: destroyed"],
+    );
 }
 
 #[test]
@@ -78,9 +81,9 @@ fn a_migration_away_is_decoded_as_migrated() {
         &[
             "resumed (unpaused)",
             "MIGRATION",
-            "MIGRATION_PASS",
+            "migration-iteration 1",
             "MIGRATION",
-            "MIGRATION_PASS",
+            "migration-iteration 2",
             "MIGRATION",
             "suspended (migrated)",
             "shutting_down (host)",
@@ -92,10 +95,11 @@ fn a_migration_away_is_decoded_as_migrated() {
 #[test]
 fn a_sleep_is_decoded_as_pm_suspended() {
     let decoded = self::decoded(&session!("suspend-wakeup"), 50);
-    let sleep = ["pm_suspended (memory)", "started (wakeup)", "rebooted"];
+    let sleep =
+        ["pm-suspend memory", "pm_suspended (memory)", "pm-wakeup", "started (wakeup)", "rebooted"];
     assert!(contains(&decoded, &sleep), "{decoded:?}");
     let decoded = self::decoded(&session!("suspend-disk"), 50);
-    let sleep = ["pm_suspended (disk)", "shutting_down (guest)"];
+    let sleep = ["pm-suspend disk", "pm_suspended (disk)", "shutting_down (guest)"];
     assert!(contains(&decoded, &sleep), "{decoded:?}");
 }
 
@@ -166,33 +170,53 @@ fn a_power_off_with_no_shutdown_keeps_its_cause() {
 }
 
 #[test]
-fn an_event_without_a_type_is_passed_on_once() {
+fn an_event_is_one_notice_or_is_passed_on_once() {
     let quit = ["shutting_down (host)", "end: destroyed"];
-    let clock = ["resumed (unpaused)", "RTC_CHANGE", "RTC_CHANGE"];
+    let clock = ["resumed (unpaused)", "rtc-change -14400 s", "rtc-change 21599 s"];
     check(&session!("rtc-change"), &[&clock[..], &quit].concat());
-    let balloon = ["resumed (unpaused)", "BALLOON_CHANGE", "BALLOON_CHANGE"];
+    let balloon = ["resumed (unpaused)", "balloon-change 15360 KiB", "balloon-change 13312 KiB"];
     check(&session!("balloon"), &[&balloon[..], &quit].concat());
     let devices = [
         "resumed (unpaused)",
-        "DEVICE_DELETED",
+        "device-removed tab0",
         "rebooted",
         "rebooted",
+        // A part of the device, without an id.
         "DEVICE_DELETED",
-        "DEVICE_DELETED",
+        "device-removed rng0",
     ];
     check(&session!("devices"), &[&devices[..], &quit].concat());
     const JOB: &str = "JOB_STATUS_CHANGE";
     let jobs = [
         &[JOB; 3][..],
-        &["BLOCK_JOB_READY"],
+        &["block-job m1: copy ready"],
         &[JOB; 2],
-        &["BLOCK_JOB_COMPLETED"],
+        &["block-job m1: copy completed"],
         &[JOB; 8],
-        &["BLOCK_JOB_COMPLETED"],
+        &["block-job b1: backup completed"],
         &[JOB; 8],
         &quit,
     ];
     check(&session!("blockjobs"), &jobs.concat());
+}
+
+#[test]
+fn each_recorded_action_has_its_name() {
+    let notices = |session: &[u8], kind: &str| -> Vec<String> {
+        let decoded = decoded(session, 50).into_iter();
+        decoded.filter_map(|line| Some(line.strip_prefix(kind)?.to_owned())).collect()
+    };
+    let tray = ["cd0: open", "cd0: close", "cd0: open"];
+    assert_eq!(notices(&session!("tray"), "tray-change "), tray);
+    let reported = notices(&session!("ioerror-report"), "io-error ");
+    assert_eq!(reported.first().unwrap(), "top: reported to the guest");
+    let ignored = notices(&session!("ioerror-ignore"), "io-error ");
+    assert_eq!(ignored.first().unwrap(), "top: ignored");
+    for (session, action) in
+        [(session!("watchdog-debug"), "debug"), (session!("watchdog-inject-nmi"), "inject nmi")]
+    {
+        assert_eq!(notices(&session, "watchdog ").first().unwrap(), action);
+    }
 }
 
 #[test]
@@ -270,12 +294,17 @@ impl Decoder {
         if !matches!(meaning, Meaning::Other | Meaning::Duplicate) {
             self.finish_pause(None);
         }
+        let notice = notice::body(event).map(|body| format!("{} {body}", body.kind()));
+        let is_noticed = notice.is_some();
+        // That of a sleep comes before the change.
+        self.decoded.extend(notice.map(|notice| notice.trim_end().to_owned()));
         match meaning {
             Meaning::Change(change) => self.decoded.push(change.to_string()),
             Meaning::Reboot => self.decoded.push("rebooted".into()),
             Meaning::PauseWithoutCause => self.is_pause_pending = true,
             Meaning::Duplicate => {}
-            Meaning::Other => self.decoded.push(event.name.to_owned()),
+            Meaning::Other if !is_noticed => self.decoded.push(event.name.to_owned()),
+            Meaning::Other => {}
         }
     }
 

@@ -86,11 +86,7 @@ impl RawEvent {
     /// The kind that a subscriber asks for to get it. An event that has a type, but came with an
     /// unknown layout, is of that type's kind.
     pub(crate) fn kind(&self) -> Kind {
-        let typed = match self.name() {
-            EventName::Number(id) => Kind::of_libvirt(*id),
-            EventName::Name(_) => None,
-        };
-        typed.unwrap_or_else(|| Kind::Named(self.name().clone()))
+        self.name().typed().unwrap_or_else(|| Kind::Named(self.name().clone()))
     }
 
     /// What came with it.

@@ -37,6 +37,8 @@ pub enum Deed {
     SetClock,
     /// Writes a sector of its disk.
     Write,
+    /// Gives 1 MiB to its balloon, which is in slot 5 of the PCI bus.
+    Inflate,
 }
 
 impl Guest {
@@ -72,8 +74,10 @@ impl Guest {
         // Emulated, since KVM may be missing, and takes seconds to start in a nested machine.
         let mut args = vec!["-machine", "pc,accel=tcg", "-m", "16", "-drive", &drive];
         args.extend(["-device", "pvpanic"]);
-        if self.deed == Deed::Starve {
-            args.extend(["-device", "ib700"]);
+        match self.deed {
+            Deed::Starve => args.extend(["-device", "ib700"]),
+            Deed::Inflate => args.extend(["-device", "virtio-balloon-pci,id=balloon0,addr=5"]),
+            _ => {}
         }
         args.into_iter().map(ToOwned::to_owned).collect()
     }
@@ -152,6 +156,19 @@ impl Guest {
                 code.extend([0xba, 0x80, 0x00]); // mov dx, 80h (head 0, the first disk)
                 code.extend([0xcd, 0x13]); // int 13h
             }
+            // The device's configuration behind the registers of a legacy virtio device.
+            Deed::Inflate => {
+                code.extend([0x66, 0xb8, 0x10, 0x28, 0x00, 0x80]); // mov eax, 80002810h (slot 5, BAR 0)
+                code.extend([0xba, 0xf8, 0x0c]); // mov dx, cf8h (PCI configuration address)
+                code.extend([0x66, 0xef]); // out dx, eax
+                code.extend([0xb2, 0xfc]); // mov dl, fch (PCI configuration data)
+                code.extend([0x66, 0xed]); // in eax, dx
+                code.extend([0x24, 0xfc]); // and al, fch (a port, without the flags)
+                code.extend([0x05, 0x18, 0x00]); // add ax, 24 (actual)
+                code.extend([0x89, 0xc2]); // mov dx, ax
+                code.extend([0x66, 0xb8, 0x00, 0x01, 0x00, 0x00]); // mov eax, 256 (pages of 4 KiB)
+                code.extend([0x66, 0xef]); // out dx, eax
+            }
             Deed::Reset => {
                 code.extend([0xb0, 0xfe]); // mov al, feh (pulse the reset line)
                 code.extend([0xe6, 0x64]); // out 64h, al (keyboard controller)
@@ -174,9 +191,14 @@ impl Guest {
     /// Its domain XML. QEMU locks the disk while it runs, so two guests cannot share one.
     pub(super) fn to_xml(&self, disk: &Path) -> String {
         let device = match self.deed {
-            Deed::Panic | Deed::CrashLoad | Deed::SleepThenPanic => "<panic model='isa'/>",
-            Deed::Starve => "<watchdog model='ib700'/>",
-            _ => "",
+            Deed::Panic | Deed::CrashLoad | Deed::SleepThenPanic => {
+                "<memballoon model='none'/><panic model='isa'/>"
+            }
+            Deed::Starve => "<memballoon model='none'/><watchdog model='ib700'/>",
+            Deed::Inflate => {
+                "<memballoon model='virtio'><address type='pci' slot='0x05'/></memballoon>"
+            }
+            _ => "<memballoon model='none'/>",
         };
         format!(
             "<domain type='qemu'>
@@ -192,7 +214,6 @@ impl Guest {
       <target dev='hda' bus='ide'/>
     </disk>
     <controller type='usb' model='none'/>
-    <memballoon model='none'/>
     {device}
   </devices>
 </domain>",

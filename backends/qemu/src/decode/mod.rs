@@ -9,7 +9,9 @@
 //! | `SUSPEND`, `SUSPEND_DISK` | pm_suspended: memory, disk |
 //! | `WAKEUP` | started (wakeup), libvirt's term for the end of a sleep |
 //! | `GUEST_PANICKED`, `GUEST_CRASHLOADED` | crashed: panicked, crashloaded |
-//! | any other | passed on whole, by its name |
+//! | any other | a notice, by the table of [`notice`]; without a type passed on whole, by its name |
+//!
+//! `SUSPEND`, `SUSPEND_DISK` and `WAKEUP` have a notice besides.
 //!
 //! After `RESUME`, `WAKEUP` and `RESET` only the run state says how the guest is
 //! ([`RunTracker::take_needs_status`]): it may still sleep, have migrated away, or wait for `cont`.
@@ -34,12 +36,16 @@
 //!
 //! Without a connection nothing could be announced, and there is no cause.
 
+pub mod notice;
+mod run_state;
+
 use serde::Deserialize;
 use virevent::{
-    Change, CrashCause, CrashedReason, PausedReason, PmSuspendCause, ResumeCause, RunningReason,
-    ShutdownCause, ShuttingDownReason, StartCause, State, StopCause, SuspendCause,
+    Change, CrashCause, PausedReason, PmSuspendCause, ResumeCause, RunningReason, ShutdownCause,
+    ShuttingDownReason, StartCause, State, StopCause, SuspendCause,
 };
 
+pub use self::run_state::state;
 use crate::wire::Event;
 
 /// What an event means.
@@ -53,7 +59,7 @@ pub enum Meaning {
     PauseWithoutCause,
     /// The event belongs to an earlier one, and changes nothing.
     Duplicate,
-    /// The event has no type here, and is passed on whole.
+    /// The event does not concern the run: it has a notice, or is passed on whole.
     Other,
 }
 
@@ -369,28 +375,6 @@ impl RunTracker {
             _ => {}
         }
     }
-}
-
-/// Returns the state of a domain whose QEMU is in this run state (`RunState` in
-/// `qapi/run-state.json`).
-#[must_use]
-pub fn state(status: &str) -> State {
-    let paused = match status {
-        "running" => return State::Running(RunningReason::Unspecified),
-        "shutdown" => return State::ShuttingDown(ShuttingDownReason::Unspecified),
-        "guest-panicked" => return State::Crashed(CrashedReason::Panicked),
-        "suspended" => return State::PmSuspended,
-        "paused" => PausedReason::User,
-        "prelaunch" => PausedReason::StartingUp,
-        "inmigrate" | "postmigrate" | "finish-migrate" | "colo" => PausedReason::Migration,
-        "save-vm" => PausedReason::Save,
-        "restore-vm" => PausedReason::FromSnapshot,
-        "io-error" => PausedReason::IoError,
-        "watchdog" => PausedReason::Watchdog,
-        // debug, internal-error, and any newer than this crate: a guest runs in `running` only.
-        _ => PausedReason::Unspecified,
-    };
-    State::Paused(paused)
 }
 
 #[cfg(test)]

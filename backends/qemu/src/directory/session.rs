@@ -15,8 +15,8 @@ use super::socket_pattern::SocketPattern;
 use super::unreadable::UnreadableDirectories;
 use super::watcher::{DirectoryWatcher, ScanLock};
 use crate::config::MonitorConfig;
+use crate::event_filter::EventFilter;
 use crate::monitor::{SourceContext, Turn};
-use crate::raw_event_filter::RawEventFilter;
 
 /// How long a first list waits until it is known of one more socket if there is a QEMU.
 const SETTLE_WAIT: Duration = Duration::from_secs(1);
@@ -43,7 +43,7 @@ impl Connect for DirectoryConnector {
     }
 
     fn kinds(&self) -> Kinds {
-        RawEventFilter::kinds()
+        EventFilter::possible()
     }
 
     async fn connect(&self) -> Result<DirectorySession, Error> {
@@ -129,8 +129,8 @@ impl driver::Session for DirectorySession {
         } else if self.directory.is_none() {
             self.directory = Some(WatchedDirectory::new(&self.connector));
         }
-        let (raw_events, refused) = RawEventFilter::new(interest);
-        self.shared.raw_events = raw_events;
+        let (filter, refused) = EventFilter::new(interest);
+        self.shared.events = filter;
         self.interest = Some((tag, refused));
     }
 

@@ -148,6 +148,10 @@ impl Dialog {
                 // The pause first, in the order of the events, without waiting for its cause any
                 // longer.
                 run.deliver_pause(None, turn.out);
+                // The notice of a sleep first, as libvirt has it.
+                if matches!(change, Change::PmSuspended(_) | Change::Started(_)) {
+                    run.deliver_notice(event, at, turn);
+                }
                 run.deliver(change, at, turn.out);
             }
             Meaning::Reboot => {
@@ -160,7 +164,7 @@ impl Dialog {
                 run.pause = Some(PendingPause { at, due: self.heard_at + PAUSE_CAUSE_WAIT });
             }
             Meaning::Duplicate => {}
-            Meaning::Other => run.deliver_raw(event, at, turn),
+            Meaning::Other => run.deliver_notice(event, at, turn),
         }
         run.tracker.take_needs_status()
     }

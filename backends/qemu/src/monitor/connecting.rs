@@ -340,14 +340,17 @@ fn deliver_early(run: &mut QemuRun, lines: &[Box<[u8]>], turn: &mut Turn<'_>) ->
         let Ok(Message::Event(event)) = Message::read(line) else { continue };
         let at = event.at.unwrap_or_else(|| turn.out.received());
         match run.tracker.observe(&event) {
-            Meaning::Other => run.deliver_raw(&event, at, turn),
+            Meaning::Other => run.deliver_notice(&event, at, turn),
             Meaning::Reboot => run.deliver_reboot(at, turn.out),
             // No run state contains an announced end.
             Meaning::Change(change @ (Change::ShuttingDown(_) | Change::Crashed(_))) => {
                 may_survive |= run.tracker.take_needs_status();
                 run.deliver(change, at, turn.out);
             }
-            // The run state, which was answered later, contains these.
+            // The run state, which was answered later, contains these, but for the notice of a sleep.
+            Meaning::Change(Change::PmSuspended(_) | Change::Started(_)) => {
+                run.deliver_notice(&event, at, turn);
+            }
             Meaning::Change(_) | Meaning::PauseWithoutCause | Meaning::Duplicate => {}
         }
     }

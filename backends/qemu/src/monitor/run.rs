@@ -6,11 +6,12 @@ use std::time::SystemTime;
 use tokio::time::Instant;
 use virevent::driver::Batch;
 use virevent::{
-    Change, Domain, EventData, EventName, Lifecycle, Origin, RawEvent, Reboot, State, Uuid,
+    Change, Domain, EventData, EventName, Lifecycle, Notice, Origin, RawEvent, Reboot, State, Uuid,
 };
 
 use super::turn::Turn;
-use crate::decode::RunTracker;
+use crate::decode::{RunTracker, notice};
+use crate::event_filter::Wanted;
 use crate::peer::identity::RunIdentity;
 use crate::peer::pinned_socket::PinnedSocket;
 use crate::peer::process::Process;
@@ -90,17 +91,45 @@ impl QemuRun {
         out.event(Reboot::new(domain, at));
     }
 
-    /// Delivers an event that has no type, if a subscriber asked for it.
-    pub(super) fn deliver_raw(&self, event: &Event<'_>, at: SystemTime, turn: &mut Turn<'_>) {
-        if turn.shared.raw_events.matches(event.name) {
-            let domain = self.domain(turn.out);
-            let name = EventName::Name(event.name.into());
-            // QEMU leaves the data out where an event has none.
-            let data = event.data.map_or("{}", |data| data.get());
-            let data = EventData::Json(data.into());
-            let event = RawEvent::new(turn.out.source(), Some(domain), name, data, at);
-            turn.out.event(event);
+    /// Delivers the notice of an event, or the event as it came if it has none, if a subscriber
+    /// asked for it.
+    #[inline]
+    pub(super) fn deliver_notice(&self, event: &Event<'_>, at: SystemTime, turn: &mut Turn<'_>) {
+        match turn.shared.events.wanted(event.name) {
+            Wanted::Nothing => {}
+            wanted => self.deliver_wanted(wanted, event, at, turn),
         }
+    }
+
+    /// Not inlined: few events come here, and its stack frame is large.
+    #[inline(never)]
+    fn deliver_wanted(
+        &self,
+        wanted: Wanted,
+        event: &Event<'_>,
+        at: SystemTime,
+        turn: &mut Turn<'_>,
+    ) {
+        let body = if wanted == Wanted::Raw { None } else { notice::body(event) };
+        match body {
+            Some(body) if wanted == Wanted::Notice => {
+                let domain = self.domain(turn.out);
+                turn.out.event(Notice::new(domain, body, at));
+            }
+            Some(_) => {}
+            None => self.deliver_raw(event, at, turn.out),
+        }
+    }
+
+    /// Delivers an event as it came.
+    fn deliver_raw(&self, event: &Event<'_>, at: SystemTime, out: &mut Batch) {
+        let domain = self.domain(out);
+        let name = EventName::Name(event.name.into());
+        // QEMU leaves the data out where an event has none.
+        let data = event.data.map_or("{}", |data| data.get());
+        let data = EventData::Json(data.into());
+        let event = RawEvent::new(out.source(), Some(domain), name, data, at);
+        out.event(event);
     }
 
     /// Reports the state; the driver derives what changed. A first list that is under way contains

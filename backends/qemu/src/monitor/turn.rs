@@ -2,8 +2,8 @@
 
 use virevent::driver::Batch;
 
+use crate::event_filter::EventFilter;
 use crate::peer::identity::ClaimedUuids;
-use crate::raw_event_filter::RawEventFilter;
 
 /// What a monitor is to its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub(crate) enum Role {
 /// The state that the monitors of a source share.
 #[derive(Debug, Default)]
 pub(crate) struct SourceContext {
-    pub(crate) raw_events: RawEventFilter,
+    pub(crate) events: EventFilter,
     pub(crate) uuids: ClaimedUuids,
     /// Whether the driver waits for a first list, after a start or an outage of the source. What
     /// the list contains is not delivered as events, and an outage of the source is reported after

@@ -7,8 +7,8 @@ use virevent::driver::{self, Batch, Connect, Interest};
 use virevent::{Error, Kind, Kinds};
 
 use crate::config::MonitorConfig;
+use crate::event_filter::EventFilter;
 use crate::monitor::{Monitor, Role, SourceContext, Turn};
-use crate::raw_event_filter::RawEventFilter;
 
 /// Makes sessions on one socket.
 #[derive(Clone, Debug)]
@@ -22,7 +22,7 @@ impl Connect for SocketConnector {
     }
 
     fn kinds(&self) -> Kinds {
-        RawEventFilter::kinds()
+        EventFilter::possible()
     }
 
     async fn connect(&self) -> Result<SocketSession, Error> {
@@ -61,8 +61,8 @@ impl driver::Session for SocketSession {
             true => self.monitor.park(&mut self.shared),
             false => self.monitor.unpark(),
         }
-        let (raw_events, refused) = RawEventFilter::new(interest);
-        self.shared.raw_events = raw_events;
+        let (filter, refused) = EventFilter::new(interest);
+        self.shared.events = filter;
         self.interest = Some((tag, refused));
     }
 

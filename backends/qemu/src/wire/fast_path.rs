@@ -38,7 +38,7 @@ pub(super) fn event(line: &[u8]) -> Option<Event<'_>> {
 }
 
 /// Splits off a number without a sign. One that may not fit is left to the parser.
-fn number(text: &[u8]) -> Option<(i64, &[u8])> {
+pub(super) fn number(text: &[u8]) -> Option<(i64, &[u8])> {
     let length = text.iter().position(|byte| !byte.is_ascii_digit())?;
     let (digits, rest) = text.split_at(length);
     let is_plain = match digits {
@@ -50,7 +50,7 @@ fn number(text: &[u8]) -> Option<(i64, &[u8])> {
     is_plain.then(|| (value(digits), rest))
 }
 
-fn is_name_byte(byte: u8) -> bool {
+pub(super) fn is_name_byte(byte: u8) -> bool {
     byte == b'_' || byte.is_ascii_alphanumeric()
 }
 

@@ -3,6 +3,7 @@
 //! QEMU sends one JSON object a line, ended by CR LF. A line is parsed in place: the name and the
 //! data of an event are borrowed from it.
 
+mod any_order;
 mod fast_path;
 mod lines;
 
@@ -108,7 +109,16 @@ impl<'a> Message<'a> {
         if let Some(event) = fast_path::event(line) {
             return Ok(Self::Event(event));
         }
-        parsed(line)
+        otherwise(line)
+    }
+}
+
+/// Reads a line that is not of QEMU's usual form. Not inlined: few lines come here.
+#[inline(never)]
+fn otherwise(line: &[u8]) -> Result<Message<'_>, serde_json::Error> {
+    match any_order::event(line) {
+        Some(event) => Ok(Message::Event(event)),
+        None => parsed(line),
     }
 }
 

@@ -51,14 +51,13 @@ async fn bytes_read_one_by_one_make_the_same_events() {
 async fn an_event_before_the_run_state_is_in_it_or_delivered() {
     let qemu = FakeQemu::start("web").unwrap();
     qemu.set_status("paused");
-    let early =
-        b"{\"event\": \"STOP\"}\r\n{\"event\": \"RTC_CHANGE\", \"data\": {\"offset\": 1}}\r\n";
+    let early = b"{\"event\": \"STOP\"}\r\n{\"event\": \"POWERDOWN\"}\r\n";
     qemu.change(|faults| drop(faults.before.insert("query-status".into(), early.to_vec())));
     let mut events = client(&qemu).source().subscribe_with(all()).await.unwrap();
     let delivered = until_synced(&mut events).await.unwrap();
     assert_eq!(delivered[0].to_string(), "web[1] existing (paused (user))");
     assert_eq!(delivered.len(), 1, "the pause is part of the state: {delivered:?}");
-    assert_eq!(next(&mut events).await, r#"web event RTC_CHANGE {"offset": 1}"#);
+    assert_eq!(next(&mut events).await, "web event POWERDOWN {}");
 }
 
 #[tokio::test]
@@ -135,15 +134,19 @@ async fn a_huge_or_malformed_line_is_a_gap_and_a_resync() {
 #[tokio::test]
 async fn an_event_asked_for_by_name_is_the_only_raw_event() {
     let qemu = FakeQemu::start("web").unwrap();
-    let wanted = Options::default().kind("other:RTC_CHANGE".parse::<Kind>().unwrap());
+    let wanted = Options::default().kind("other:POWERDOWN".parse::<Kind>().unwrap());
     let mut events = client(&qemu).source().subscribe_with(wanted).await.unwrap();
     until_synced(&mut events).await.unwrap();
+    qemu.emit("ACPI_DEVICE_OST", "");
+    qemu.emit("RTC_CHANGE", r#"{"offset": "late"}"#);
     qemu.emit("POWERDOWN", "");
-    qemu.emit("RTC_CHANGE", r#"{"offset": 1}"#);
-    assert_eq!(next(&mut events).await, r#"web event RTC_CHANGE {"offset": 1}"#);
+    assert_eq!(next(&mut events).await, "web event POWERDOWN {}");
     events.close().await;
     qemu.until(|qemu| !qemu.is_held()).await;
-    let numbered = Options::default().kind("other:99".parse::<Kind>().unwrap());
-    let error = client(&qemu).source().subscribe_with(numbered).await.unwrap_err().to_line();
-    assert!(error.contains("cannot report events of kind other:99: leave it out"), "{error}");
+    for (kind, shown) in [("other:99", "other:99"), ("agent-lifecycle", "agent-lifecycle")] {
+        let wanted = Options::default().kind(kind.parse::<Kind>().unwrap());
+        let error = client(&qemu).source().subscribe_with(wanted).await.unwrap_err().to_line();
+        let expected = format!("cannot report events of kind {shown}: leave it out");
+        assert!(error.contains(&expected), "{error}");
+    }
 }

@@ -7,6 +7,7 @@
 
 mod causes;
 mod lines;
+mod notices;
 mod outages;
 mod refusals;
 mod silent;

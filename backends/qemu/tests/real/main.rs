@@ -3,6 +3,7 @@
 
 mod guests;
 mod migration;
+mod notices;
 
 use std::time::Duration;
 

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixStream;
 
-use virevent_testkit::servers::{Qemu, QemuConfig};
+use virevent_testkit::servers::{Guest, Qemu, QemuConfig};
 
 use super::run::{Run, run, start};
 
@@ -46,6 +46,25 @@ async fn an_untyped_event_is_printed_if_asked_for() {
     let expected = format!("web[{}] event POWERDOWN {{}}", qemu.pid().unwrap());
     qemu.run("system_powerdown").await.unwrap();
     assert_eq!(run.end().in_short(), [expected]);
+}
+
+#[tokio::test]
+#[ignore = "needs qemu"]
+async fn a_typed_event_is_printed_if_asked_for() {
+    let cd = ["-drive", "if=none,id=cd,media=cdrom", "-device", "ide-cd,id=cd0,drive=cd,bus=ide.1"];
+    let guest = QemuConfig::default().name("web").guest(Guest::idle("web"));
+    let mut qemu = guest.args(&cd).start().await.unwrap();
+    let watching = watch(&qemu, &["--only", "tray-change", "--count", "2"]);
+    qemu.run_with("blockdev-open-tray", r#"{"id": "cd0", "force": true}"#).await.unwrap();
+    qemu.run_with("blockdev-close-tray", r#"{"id": "cd0"}"#).await.unwrap();
+    let outcome = watching.end();
+    let open = r#""kind":"tray_change","data":{"alias":"cd0","reason":"open"}"#;
+    assert!(outcome.stdout.contains(open), "{}", outcome.stdout);
+    let id = qemu.pid().unwrap();
+    let both = ["open", "close"].map(|reason| format!("web[{id}] tray-change cd0: {reason}"));
+    assert_eq!(outcome.in_short(), both);
+    let error = "rtc-change, which is the type of that event";
+    run(&["--only", "other:RTC_CHANGE", &qemu.uri()]).assert_failed(2, error);
 }
 
 #[tokio::test]

@@ -210,7 +210,8 @@ notices! {
     IoError {
         /// The path of the disk's source on the host; may be empty.
         path: Text,
-        /// The alias of the disk.
+        /// The alias of the disk. From QEMU itself: the name of the drive, the id of its device or
+        /// the name of the block node.
         alias: Text,
         /// What was done about it.
         action: IoErrorAction,
@@ -235,7 +236,7 @@ notices! {
     /// A job that works on a disk of a running domain changed its status.
     BlockJob {
         /// The disk: its target (`vda`), or the path of its source from a daemon before libvirt
-        /// 1.2.6.
+        /// 1.2.6. From QEMU itself: the id of the job.
         disk: Text,
         /// The type of the job.
         job: BlockJobType,
@@ -307,7 +308,7 @@ notices! {
     }
     /// A channel between guest and host was opened or closed in the guest.
     ChannelLifecycle {
-        /// The name of the channel: `org.qemu.guest_agent.0`.
+        /// The name of the channel: `org.qemu.guest_agent.0`. From QEMU itself: the id of its device.
         channel: Text,
         /// Which of the two.
         state: ChannelState,
@@ -333,7 +334,8 @@ notices! {
     }
     /// A write passed a threshold that was set on a disk's image.
     BlockThreshold {
-        /// The disk's target, with the index of the image where it is not the top one: `vda[3]`.
+        /// The disk's target, with the index of the image where it is not the top one: `vda[3]`. From
+        /// QEMU itself: the name of the block node.
         disk: Text,
         /// The path of the image, where it is a local file.
         path: Option<Text>,
