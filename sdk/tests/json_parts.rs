@@ -1,6 +1,6 @@
 //! Tests of the JSON form of what is no whole event: exactly as documented, read back unchanged.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::needless_pass_by_value)]
 
 use std::fmt::Debug;
 use std::time::SystemTime;
