@@ -144,6 +144,11 @@ fn parts_of_a_marker_and_a_notice_have_their_fields() {
     is(&Scope::on_host("s:", "h"), json!({"source": "s:", "host": "h"}));
     reads_back(&Scope::Domain(domain()));
     is(
+        &Scope::fleet("fleet:", ["b:".into(), "a:".into()]),
+        json!({"source": "fleet:", "members": ["a:", "b:"]}),
+    );
+    is(&GapKind::Removed, json!({"gap": "removed"}));
+    is(
         &NoticeBody::Watchdog { action: WatchdogAction::Unknown(9) },
         json!({"kind": "watchdog", "data": {"action": "unknown", "action_raw": 9}}),
     );

@@ -68,7 +68,7 @@ flat! {
     State: |state| Flat::from_state(*state), |flat| flat.state();
     /// `{"gap":"lagged","missed":17}`.
     GapKind: |kind| Flat::default().with_gap(kind), |flat| flat.gap();
-    /// `{"source":"qemu:///system"}`, with `host` or `domain` where it is narrower.
+    /// `{"source":"qemu:///system"}`; `host` or `domain` where it is narrower, `members` of a fleet.
     Scope: Flat::from_scope, |flat| flat.scope();
     /// `{"error":"connection refused","fault":"unreachable"}`.
     Fault: |fault| Flat::default().with_fault(fault), |flat| flat.fault();
