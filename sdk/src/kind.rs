@@ -287,6 +287,20 @@ impl Kinds {
         self.kinds.insert(kind);
     }
 
+    /// Whether a source may lack a kind of the set.
+    #[cfg(feature = "serde")]
+    pub(crate) fn is_optional(&self, kind: &Kind) -> bool {
+        self.optional.contains(kind)
+    }
+
+    /// Adds a kind that a source may lack, unless the set has it.
+    #[cfg(feature = "serde")]
+    pub(crate) fn insert_optional(&mut self, kind: Kind) {
+        if self.kinds.insert(kind.clone()) {
+            self.optional.insert(kind);
+        }
+    }
+
     /// Adds the kinds of another set.
     pub fn merge(&mut self, other: Self) {
         for kind in other.kinds {

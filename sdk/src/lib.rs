@@ -52,7 +52,7 @@
 //! domain. [`DomainEvents`] has combinators for streams,
 //! [`EventSourceExt`] questions for sources. [`driver`] is for authors of backends.
 //!
-//! Feature `serde`: [`DomainEvent`] reads and writes a documented JSON form.
+//! Feature `serde`: [`DomainEvent`], its parts and [`Options`] read and write a documented JSON form.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

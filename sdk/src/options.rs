@@ -107,10 +107,17 @@ impl Options {
 /// [`Synced`](crate::DomainEvent::Synced) and [`Gap`](crate::DomainEvent::Gap) pass every filter.
 #[non_exhaustive]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 pub struct Filter {
     /// The kinds; `None` for lifecycle and reboot, as far as the source can report them.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub kinds: Option<Kinds>,
     /// The domains; empty for all.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Vec::is_empty"))]
     pub domains: Vec<Selector>,
 }
 

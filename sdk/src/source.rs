@@ -89,6 +89,7 @@ delegate!(Box);
 /// What a source can report.
 #[non_exhaustive]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct Capabilities {
     /// The kinds that the source can report.
     pub kinds: Kinds,
@@ -99,6 +100,7 @@ pub struct Capabilities {
 /// What has passed through a source since it was opened.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct Counters {
     /// Events received, inferred ones included; existing domains and markers not.
     pub events: u64,
@@ -131,6 +133,22 @@ pub enum Status {
     Shutdown,
     /// The task that drove it has ended: with its runtime, or by a panic of the backend.
     Ended,
+}
+
+impl Status {
+    /// The name in the JSON form.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Connecting => "connecting",
+            Self::Syncing => "syncing",
+            Self::Synced => "synced",
+            Self::Disconnected(_) => "disconnected",
+            Self::Shutdown => "shutdown",
+            Self::Ended => "ended",
+        }
+    }
 }
 
 /// A short text for people, with the fault of an outage.

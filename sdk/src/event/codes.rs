@@ -59,6 +59,23 @@ macro_rules! codes {
             }
         }
 
+        /// The name; the number where it has none; empty for
+        /// [`Unspecified`](Self::Unspecified).
+        #[cfg(feature = "serde")]
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let unknown = if let Self::Unknown(raw) = self { Some(*raw) } else { None };
+                $crate::event::json::write_code(serializer, self.as_str(), unknown)
+            }
+        }
+
+        #[cfg(feature = "serde")]
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                $crate::event::json::read_code(from, Self::from_name, Self::from_code)
+            }
+        }
+
         /// The name; `unknown(17)` for a number without one.
         impl std::fmt::Display for $name {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -60,7 +60,7 @@ impl Serialize for Data<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let text = match self {
             Self::Text(text) => text,
-            Self::Fields(body) => return body.serialize(serializer),
+            Self::Fields(body) => return body.data().serialize(serializer),
         };
         if serializer.is_human_readable() {
             let raw: &RawValue = serde_json::from_str(text).map_err(S::Error::custom)?;

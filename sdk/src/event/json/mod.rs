@@ -9,8 +9,11 @@
 //!
 //! Reading and writing go through [`Flat`], a struct with every field of every kind.
 
+mod code;
 mod data;
+mod parts;
 mod read;
+mod settings;
 mod text;
 mod write;
 
@@ -20,10 +23,11 @@ use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Serialize, Serializer};
 use uuid::Uuid;
 
+pub(super) use self::code::{read_code, write_code};
 use self::data::Data;
 use self::text::{Hex, Stamp, Text};
 use super::DomainEvent;
-use crate::Domain;
+use crate::{Domain, EventName};
 
 /// The form that `docs/json.md` describes. Fails only for an event of kind `other` whose
 /// [`EventData::Json`](crate::EventData::Json) is no JSON.
@@ -61,6 +65,8 @@ impl<'de> Deserialize<'de> for Domain {
 /// Every field of every kind, in the order in which they are written.
 #[derive(Default, serde::Serialize, serde::Deserialize)]
 struct Flat<'a> {
+    /// Empty for a part of an event.
+    #[serde(skip_serializing_if = "str::is_empty", default)]
     kind: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     change: Option<Cow<'a, str>>,
@@ -143,6 +149,22 @@ enum FlatName<'a> {
     // First, since the first variant that fits is taken: a text never reads as a number.
     Number(u32),
     Name(Cow<'a, str>),
+}
+
+impl<'a> FlatName<'a> {
+    fn of(name: &'a EventName) -> Self {
+        match name {
+            EventName::Number(number) => Self::Number(*number),
+            EventName::Name(name) => Self::Name(Cow::Borrowed(name)),
+        }
+    }
+
+    fn name(&self) -> EventName {
+        match self {
+            Self::Number(number) => EventName::Number(*number),
+            Self::Name(name) => EventName::Name((&**name).into()),
+        }
+    }
 }
 
 /// A field counts as present even when it is `null`.

@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::time::SystemTime;
 
+use super::Flat;
 use super::text::{Stamp, Text};
-use super::{Flat, FlatName};
 use crate::{
-    Change, CrashCause, CrashedReason, DefineCause, Domain, DomainEvent, EventData, EventName,
-    Fault, FaultKind, Gap, GapKind, Kind, Lifecycle, Notice, NoticeBody, Origin, PausedReason,
+    Change, CrashCause, CrashedReason, DefineCause, Domain, DomainEvent, EventData, Fault,
+    FaultKind, Gap, GapKind, Kind, Lifecycle, Notice, NoticeBody, Origin, PausedReason,
     PmSuspendCause, RawEvent, Reboot, ResumeCause, RunningReason, Scope, ShutdownCause,
     ShutoffReason, ShuttingDownReason, StartCause, State, StopCause, SuspendCause, Synced,
     UndefineCause,
@@ -16,6 +16,7 @@ use crate::{
 impl Flat<'_> {
     pub(super) fn into_event(self) -> Result<DomainEvent, String> {
         Ok(match &*self.kind {
+            "" => return Err("missing field `kind`".into()),
             "lifecycle" => Lifecycle {
                 change: self.change()?,
                 origin: self.origin()?,
@@ -38,6 +39,12 @@ impl Flat<'_> {
     }
 
     fn notice(&self, kind: &str) -> Result<Notice, String> {
+        let mut notice = Notice::new(self.domain()?, self.body(kind)?, self.at()?);
+        notice.origin = self.origin()?;
+        Ok(notice)
+    }
+
+    pub(super) fn body(&self, kind: &str) -> Result<NoticeBody, String> {
         let unknown = || {
             let names = Kind::TYPED.iter().map(|kind| kind.to_string().replace('-', "_"));
             let names = names.collect::<Vec<_>>().join(", ");
@@ -45,13 +52,10 @@ impl Flat<'_> {
         };
         let kind = kind.parse::<Kind>().map_err(|_| unknown())?;
         let data = self.needs("data", self.data.as_ref())?;
-        let body = NoticeBody::from_json(&kind, data.text()).ok_or_else(unknown)??;
-        let mut notice = Notice::new(self.domain()?, body, self.at()?);
-        notice.origin = self.origin()?;
-        Ok(notice)
+        NoticeBody::from_json(&kind, data.text()).ok_or_else(unknown)?
     }
 
-    fn change(&self) -> Result<Change, String> {
+    pub(super) fn change(&self) -> Result<Change, String> {
         macro_rules! cause {
             ($type:ident) => {
                 self.code("cause", &self.cause, $type::from_name, $type::from_code)?
@@ -76,7 +80,7 @@ impl Flat<'_> {
         })
     }
 
-    fn state(&self) -> Result<State, String> {
+    pub(super) fn state(&self) -> Result<State, String> {
         macro_rules! reason {
             ($type:ident) => {
                 self.code("reason", &self.reason, $type::from_name, $type::from_code)?
@@ -115,11 +119,7 @@ impl Flat<'_> {
 
     fn raw_event(&self) -> Result<RawEvent, String> {
         let at = self.at()?;
-        let name = match &self.event {
-            None => return Err(self.lacks("event")),
-            Some(FlatName::Number(number)) => EventName::Number(*number),
-            Some(FlatName::Name(name)) => EventName::Name((&**name).into()),
-        };
+        let name = self.needs("event", self.event.as_ref())?.name();
         let data = match (&self.data, &self.hex) {
             (Some(data), _) => EventData::Json(data.text().into()),
             (None, Some(hex)) => EventData::Bytes(hex.0.0.to_vec().into()),
@@ -132,14 +132,9 @@ impl Flat<'_> {
         Ok(event)
     }
 
-    fn gap(&self) -> Result<GapKind, String> {
+    pub(super) fn gap(&self) -> Result<GapKind, String> {
         match self.text("gap", &self.gap)? {
-            "disconnected" => {
-                // The schema does not require it: other writers may leave it out.
-                let kind = self.fault.as_deref().map_or(FaultKind::Other, FaultKind::from_name);
-                let fault = Fault::new(kind, self.text("error", &self.error)?);
-                Ok(GapKind::Disconnected { fault })
-            }
+            "disconnected" => Ok(GapKind::Disconnected { fault: self.fault()? }),
             "lagged" => Ok(GapKind::Lagged {
                 missed: self.needs("missed", self.missed)?,
                 // Written only where it is true.
@@ -150,7 +145,13 @@ impl Flat<'_> {
         }
     }
 
-    fn scope(&self) -> Result<Scope, String> {
+    pub(super) fn fault(&self) -> Result<Fault, String> {
+        // The schema does not require it: other writers may leave it out.
+        let kind = self.fault.as_deref().map_or(FaultKind::Other, FaultKind::from_name);
+        Ok(Fault::new(kind, self.text("error", &self.error)?))
+    }
+
+    pub(super) fn scope(&self) -> Result<Scope, String> {
         let source = self.text("source", &self.source)?;
         Ok(match (&self.domain, &self.host) {
             (Some(domain), _) => Scope::Domain(domain.domain(source)),
@@ -170,13 +171,7 @@ impl Flat<'_> {
     }
 
     fn origin(&self) -> Result<Origin, String> {
-        let name = self.text("origin", &self.origin)?;
-        [Origin::Observed, Origin::Inferred, Origin::Replayed]
-            .into_iter()
-            .find(|origin| origin.as_str() == name)
-            .ok_or_else(|| {
-                format!("unknown origin {name:?}: expected observed, inferred or replayed")
-            })
+        origin(self.text("origin", &self.origin)?)
     }
 
     fn at(&self) -> Result<SystemTime, String> {
@@ -194,7 +189,17 @@ impl Flat<'_> {
         value.ok_or_else(|| self.lacks(field))
     }
 
-    fn lacks(&self, field: &str) -> String {
-        format!("this {} event lacks the field \"{field}\"", self.kind)
+    pub(super) fn lacks(&self, field: &str) -> String {
+        match &*self.kind {
+            "" => format!("the field \"{field}\" is missing"),
+            kind => format!("this {kind} event lacks the field \"{field}\""),
+        }
     }
+}
+
+pub(super) fn origin(name: &str) -> Result<Origin, String> {
+    [Origin::Observed, Origin::Inferred, Origin::Replayed]
+        .into_iter()
+        .find(|origin| origin.as_str() == name)
+        .ok_or_else(|| format!("unknown origin {name:?}: expected observed, inferred or replayed"))
 }

@@ -5,90 +5,114 @@ use std::borrow::Cow;
 use super::data::Data;
 use super::text::{Hex, Stamp, Text};
 use super::{Flat, FlatDomain, FlatName};
-use crate::{Change, DomainEvent, EventData, EventName, Gap, GapKind, RawEvent, Scope, State};
+use crate::{
+    Change, DomainEvent, EventData, Fault, Gap, GapKind, Lifecycle, Notice, NoticeBody, RawEvent,
+    Reboot, Scope, State, Synced,
+};
 
 impl<'a> Flat<'a> {
     pub(super) fn from_event(event: &'a DomainEvent) -> Self {
         match event {
-            DomainEvent::Lifecycle(event) => Self {
-                source: Some(event.domain.source().into()),
-                domain: Some(FlatDomain::of(&event.domain)),
-                origin: Some(event.origin.as_str().into()),
-                at: Some(Text(Stamp(event.at))),
-                persistent: event.persistent,
-                ..Self::from_change(event.change)
-            },
-            DomainEvent::Reboot(event) => Self {
-                kind: "reboot".into(),
-                source: Some(event.domain.source().into()),
-                domain: Some(FlatDomain::of(&event.domain)),
-                origin: Some(event.origin.as_str().into()),
-                at: Some(Text(Stamp(event.at))),
-                ..Self::default()
-            },
-            DomainEvent::Notice(notice) => Self {
-                kind: notice.kind().to_string().replace('-', "_").into(),
-                data: Some(Data::Fields(&notice.body)),
-                source: Some(notice.domain.source().into()),
-                domain: Some(FlatDomain::of(&notice.domain)),
-                origin: Some(notice.origin.as_str().into()),
-                at: Some(Text(Stamp(notice.at))),
-                ..Self::default()
-            },
+            DomainEvent::Lifecycle(event) => Self::from_lifecycle(event),
+            DomainEvent::Reboot(event) => Self::from_reboot(event),
+            DomainEvent::Notice(notice) => Self::from_notice(notice),
             DomainEvent::Other(event) => Self::from_raw(event),
-            DomainEvent::Synced(synced) => Self {
-                kind: "synced".into(),
-                domains: Some(synced.domains),
-                ..Self::from_scope(&synced.scope)
-            },
+            DomainEvent::Synced(synced) => Self::from_synced(synced),
             DomainEvent::Gap(gap) => Self::from_gap(gap),
         }
     }
 
-    fn from_change(change: Change) -> Self {
-        let flat = Self {
+    pub(super) fn from_lifecycle(event: &'a Lifecycle) -> Self {
+        Self {
             kind: "lifecycle".into(),
-            change: Some(change.as_str().into()),
+            source: Some(event.domain.source().into()),
+            domain: Some(FlatDomain::of(&event.domain)),
+            origin: Some(event.origin.as_str().into()),
+            at: Some(Text(Stamp(event.at))),
+            persistent: event.persistent,
+            ..Self::from_change(event.change)
+        }
+    }
+
+    pub(super) fn from_reboot(event: &'a Reboot) -> Self {
+        Self {
+            kind: "reboot".into(),
+            source: Some(event.domain.source().into()),
+            domain: Some(FlatDomain::of(&event.domain)),
+            origin: Some(event.origin.as_str().into()),
+            at: Some(Text(Stamp(event.at))),
             ..Self::default()
-        };
-        match change {
-            Change::Existing(State::Unknown { state, reason }) => Self {
-                state: Some("unknown".into()),
-                raw: Some(state),
-                detail: Some(reason),
-                ..flat
-            },
-            Change::Existing(state) => Self {
-                state: Some(state.as_str().into()),
-                reason: given(state.reason()),
-                raw: (state.reason() == "unknown").then_some(state.codes().1),
-                ..flat
-            },
+        }
+    }
+
+    pub(super) fn from_notice(notice: &'a Notice) -> Self {
+        Self {
+            source: Some(notice.domain.source().into()),
+            domain: Some(FlatDomain::of(&notice.domain)),
+            origin: Some(notice.origin.as_str().into()),
+            at: Some(Text(Stamp(notice.at))),
+            ..Self::from_body(&notice.body)
+        }
+    }
+
+    pub(super) fn from_body(body: &'a NoticeBody) -> Self {
+        Self {
+            kind: body.kind().to_string().replace('-', "_").into(),
+            data: Some(Data::Fields(body)),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn from_synced(synced: &'a Synced) -> Self {
+        Self {
+            kind: "synced".into(),
+            domains: Some(synced.domains),
+            ..Self::from_scope(&synced.scope)
+        }
+    }
+
+    pub(super) fn from_change(change: Change) -> Self {
+        let flat = match change {
+            Change::Existing(state) => Self::from_state(state),
             Change::Unknown { event, detail } => {
-                Self { raw: Some(event), detail: Some(detail), ..flat }
+                Self { raw: Some(event), detail: Some(detail), ..Self::default() }
             }
             change => Self {
                 cause: given(change.cause()),
                 // A name says what the number would, so the number stands only where this version
                 // has no name for it.
                 raw: change.codes().filter(|_| change.cause() == "unknown").map(|(_, cause)| cause),
-                ..flat
+                ..Self::default()
+            },
+        };
+        Self { change: Some(change.as_str().into()), ..flat }
+    }
+
+    pub(super) fn from_state(state: State) -> Self {
+        match state {
+            State::Unknown { state, reason } => Self {
+                state: Some("unknown".into()),
+                raw: Some(state),
+                detail: Some(reason),
+                ..Self::default()
+            },
+            state => Self {
+                state: Some(state.as_str().into()),
+                reason: given(state.reason()),
+                raw: (state.reason() == "unknown").then_some(state.codes().1),
+                ..Self::default()
             },
         }
     }
 
-    fn from_raw(event: &'a RawEvent) -> Self {
+    pub(super) fn from_raw(event: &'a RawEvent) -> Self {
         let (data, hex) = match event.data() {
             EventData::Json(text) => (Some(Data::of(text)), None),
             EventData::Bytes(bytes) => (None, Some(Text(Hex(Cow::Borrowed(bytes))))),
         };
-        let name = match event.name() {
-            EventName::Number(number) => FlatName::Number(*number),
-            EventName::Name(name) => FlatName::Name(Cow::Borrowed(name)),
-        };
         Self {
             kind: "other".into(),
-            event: Some(name),
+            event: Some(FlatName::of(event.name())),
             data,
             hex,
             origin: Some(event.origin.as_str().into()),
@@ -99,15 +123,17 @@ impl<'a> Flat<'a> {
         }
     }
 
-    fn from_gap(gap: &'a Gap) -> Self {
+    pub(super) fn from_gap(gap: &'a Gap) -> Self {
         let flat = Self { kind: "gap".into(), ..Self::from_scope(&gap.scope) };
-        match &gap.kind {
-            GapKind::Disconnected { fault } => Self {
-                gap: Some("disconnected".into()),
-                error: Some(fault.message().into()),
-                fault: Some(fault.kind().as_str().into()),
-                ..flat
-            },
+        flat.with_gap(&gap.kind)
+    }
+
+    pub(super) fn with_gap(self, kind: &'a GapKind) -> Self {
+        let flat = self;
+        match kind {
+            GapKind::Disconnected { fault } => {
+                Self { gap: Some("disconnected".into()), ..flat.with_fault(fault) }
+            }
             GapKind::Lagged { missed, reset } => Self {
                 gap: Some("lagged".into()),
                 missed: Some(*missed),
@@ -118,7 +144,15 @@ impl<'a> Flat<'a> {
         }
     }
 
-    fn from_scope(scope: &'a Scope) -> Self {
+    pub(super) fn with_fault(self, fault: &'a Fault) -> Self {
+        Self {
+            error: Some(fault.message().into()),
+            fault: Some(fault.kind().as_str().into()),
+            ..self
+        }
+    }
+
+    pub(super) fn from_scope(scope: &'a Scope) -> Self {
         let host = match scope {
             Scope::Host { host, .. } => Some(Cow::Borrowed(&**host)),
             Scope::Source(_) | Scope::Domain(_) | Scope::Fleet { .. } => None,

@@ -62,15 +62,21 @@ impl<'de> Deserialize<'de> for Fields {
 }
 
 /// The fields of a notice, as an object.
-impl Serialize for NoticeBody {
+pub(crate) struct NoticeData<'a>(&'a NoticeBody);
+
+impl Serialize for NoticeData<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        self.write_fields(&mut map)?;
+        self.0.write_fields(&mut map)?;
         map.end()
     }
 }
 
 impl NoticeBody {
+    pub(crate) fn data(&self) -> NoticeData<'_> {
+        NoticeData(self)
+    }
+
     /// From the kind and the text of `data`. `None`: the kind is no notice's.
     pub(crate) fn from_json(kind: &Kind, data: &str) -> Option<Result<Self, String>> {
         let fields = match serde_json::from_str::<Fields>(data) {
