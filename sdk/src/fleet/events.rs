@@ -7,7 +7,6 @@ use std::task::{Context, Poll, ready};
 
 use futures::stream::SelectAll;
 use futures::{Stream, StreamExt};
-use tokio::sync::mpsc;
 
 use super::subscription::{Arrival, FleetStream};
 use super::{Shared, whole};
@@ -18,12 +17,14 @@ pub(crate) struct FleetEvents {
     /// A stream keeps its fleet alive.
     fleet: Arc<Shared>,
     stream: Arc<FleetStream>,
-    arrivals: mpsc::UnboundedReceiver<Arrival>,
+    arrivals: VecDeque<Arrival>,
     streams: SelectAll<MemberEvents>,
     members: BTreeMap<Arc<str>, Member>,
     /// What comes before the next event of a member.
     ready: VecDeque<DomainEvent>,
     start: Start,
+    /// How many streams of members there were.
+    generations: u64,
     end: Option<End>,
 }
 
@@ -68,17 +69,17 @@ impl FleetEvents {
     pub(super) fn new(
         fleet: Arc<Shared>,
         stream: Arc<FleetStream>,
-        arrivals: mpsc::UnboundedReceiver<Arrival>,
         members: impl Iterator<Item = Arc<str>>,
     ) -> Self {
         let mut events = Self {
             fleet,
             stream,
-            arrivals,
+            arrivals: VecDeque::new(),
             streams: SelectAll::new(),
             members: members.map(|uri| (uri, Member::default())).collect(),
             ready: VecDeque::new(),
             start: Start::Syncing(BTreeMap::new()),
+            generations: 0,
             end: None,
         };
         events.settle();
@@ -101,7 +102,7 @@ impl FleetEvents {
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<DomainEvent>> {
-        // Before the look, so that no cancellation comes between the two.
+        // Before the look, so that nothing comes between the two.
         self.stream.reader().register(cx.waker());
         loop {
             if self.stream.is_cancelled() {
@@ -111,7 +112,10 @@ impl FleetEvents {
             if let Some(event) = self.ready.pop_front() {
                 return Poll::Ready(Some(event));
             }
-            if let Poll::Ready(Some(arrival)) = self.arrivals.poll_recv(cx) {
+            if self.arrivals.is_empty() {
+                self.arrivals = self.stream.take_arrivals();
+            }
+            if let Some(arrival) = self.arrivals.pop_front() {
                 self.arrived(arrival);
                 continue;
             }
@@ -128,6 +132,7 @@ impl FleetEvents {
     fn cancelled(&mut self) {
         self.ready = VecDeque::new();
         self.streams = SelectAll::new();
+        self.arrivals = VecDeque::new();
         self.end = Some(End::Cancelled);
     }
 
@@ -143,9 +148,10 @@ impl FleetEvents {
                     let reset = GapKind::lagged(0, true);
                     self.ready.push_back(Gap::new(whole(&uri), reset).into());
                 }
-                member.generation += 1;
+                self.generations += 1;
+                let generation = self.generations;
+                member.generation = generation;
                 member.is_lost = false;
-                let generation = member.generation;
                 self.streams.push(MemberEvents { uri, generation, events: Some(events) });
             }
             Arrival::Failed(uri, fault) => self.lost(&uri, fault),
@@ -213,7 +219,7 @@ impl FleetEvents {
         };
         self.lost(uri, fault);
         if let Some(source) = self.fleet.member(uri) {
-            self.stream.join_again(source);
+            self.stream.join_again(uri, &source);
         }
     }
 

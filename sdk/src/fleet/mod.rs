@@ -106,10 +106,13 @@ impl Fleet {
             return Err(Error::invalid_option("member of the fleet", &*uri, expected));
         }
         state.tell_health(MemberChange::Added(Arc::clone(&uri), source.health()));
-        for stream in state.live_streams() {
+        let streams = state.live_streams();
+        for stream in &streams {
             stream.join(&source);
         }
         state.members.insert(uri, source);
+        drop(state);
+        streams.iter().for_each(|stream| stream.wake());
         Ok(())
     }
 
@@ -124,11 +127,10 @@ impl Fleet {
         let uri = Arc::<str>::from(uri);
         state.tell_health(MemberChange::Removed(Arc::clone(&uri)));
         let streams = state.live_streams();
-        // Dropping subscriptions may call into a member that is a fleet, under locks of its own.
+        let left: Vec<_> = streams.iter().map(|stream| stream.leave(&uri)).collect();
         drop(state);
-        for stream in streams {
-            stream.leave(&uri);
-        }
+        drop(left);
+        streams.iter().for_each(|stream| stream.wake());
         Some(source)
     }
 
@@ -184,10 +186,9 @@ impl EventSource for Fleet {
             let members = members.map(|(uri, source)| (Arc::clone(uri), source.health()));
             state.health = Some(health::spawn(&runtime, &self.shared, members.collect()));
         }
-        let (stream, arrivals) = FleetStream::new(runtime, options);
+        let stream = FleetStream::new(runtime, options);
         let members = state.members.keys().cloned();
-        let events =
-            FleetEvents::new(Arc::clone(&self.shared), Arc::clone(&stream), arrivals, members);
+        let events = FleetEvents::new(Arc::clone(&self.shared), Arc::clone(&stream), members);
         let _ = state.live_streams();
         state.streams.push(Arc::downgrade(&stream));
         for source in state.members.values() {
@@ -234,6 +235,7 @@ impl EventSource for Fleet {
         };
         for stream in streams {
             stream.end();
+            stream.wake();
         }
         self.shared.status.send_replace(Status::Shutdown);
         join_all(members.iter().map(|member| member.shutdown())).await;

@@ -1,42 +1,48 @@
 //! What keeps a stream of a fleet subscribed to each member, and the guard that cancels it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::future::join_all;
 use futures::task::AtomicWaker;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use crate::driver::{Backoff, Reconnect};
+use crate::mailbox::contain_panic;
 use crate::{Error, EventSource, EventStream, Events, Fault, Options, Subscription};
 
 /// A stream of a fleet, as the fleet, the reader and the tasks that subscribe share it.
+///
+/// A waker is the program's code: none runs, and no subscription is dropped, under a lock. What
+/// changes under the fleet's lock is therefore followed by [`wake`](Self::wake) after it.
 pub(super) struct FleetStream {
     runtime: Handle,
     options: Options,
-    arrivals: mpsc::UnboundedSender<Arrival>,
+    is_cancelled: AtomicBool,
     joined: Mutex<Joined>,
     reader: AtomicWaker,
 }
 
-/// The subscriptions, and the tasks that make them, by the member's URI.
 #[derive(Default)]
 struct Joined {
-    is_cancelled: bool,
+    /// What the reader has not taken yet.
+    arrivals: VecDeque<Arrival>,
+    /// The subscriptions, by the member's URI.
     guards: HashMap<Arc<str>, Subscription>,
+    /// The tasks that subscribe, by the member's URI.
     tasks: HashMap<Arc<str>, AbortHandle>,
 }
 
 /// What the reader of a stream learns.
 pub(super) enum Arrival {
+    /// A member was added.
+    Added(Arc<str>),
     /// A subscription to a member begins.
     Joined(Arc<str>, Events),
     /// Subscribing to a member failed.
     Failed(Arc<str>, Fault),
-    /// A member was added.
-    Added(Arc<str>),
     /// A member was removed.
     Removed(Arc<str>),
     /// The fleet was shut down: the members' streams end.
@@ -44,16 +50,15 @@ pub(super) enum Arrival {
 }
 
 impl FleetStream {
-    pub(super) fn new(
-        runtime: Handle,
-        options: Options,
-    ) -> (Arc<Self>, mpsc::UnboundedReceiver<Arrival>) {
-        let (arrivals, receiver) = mpsc::unbounded_channel();
-        let joined = Mutex::default();
-        let reader = AtomicWaker::new();
-        // An unreachable member is a gap of its own, and no failure.
-        let options = options.wait(true);
-        (Arc::new(Self { runtime, options, arrivals, joined, reader }), receiver)
+    pub(super) fn new(runtime: Handle, options: Options) -> Arc<Self> {
+        Arc::new(Self {
+            runtime,
+            // An unreachable member is a gap of its own, and no failure.
+            options: options.wait(true),
+            is_cancelled: AtomicBool::new(false),
+            joined: Mutex::default(),
+            reader: AtomicWaker::new(),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Joined> {
@@ -61,83 +66,106 @@ impl FleetStream {
         self.joined.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn send(&self, arrival: Arrival) {
-        // An error says that the reader is gone, and with it the stream.
-        let _ = self.arrivals.send(arrival);
-    }
-
     pub(super) fn reader(&self) -> &AtomicWaker {
         &self.reader
     }
 
-    pub(super) fn is_cancelled(&self) -> bool {
-        self.lock().is_cancelled
+    /// Wakes the reader.
+    pub(super) fn wake(&self) {
+        contain_panic(|| self.reader.wake());
     }
 
-    /// Subscribes to a member, in a task, again and again until it succeeds.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.is_cancelled.load(Ordering::Acquire)
+    }
+
+    /// What the reader has not taken yet.
+    pub(super) fn take_arrivals(&self) -> VecDeque<Arrival> {
+        std::mem::take(&mut self.lock().arrivals)
+    }
+
+    /// Subscribes to a new member, in a task, again and again until it succeeds.
     pub(super) fn join(self: &Arc<Self>, source: &Arc<dyn EventSource>) {
         let uri = Arc::<str>::from(source.uri());
         let mut joined = self.lock();
-        if joined.is_cancelled {
-            return;
-        }
-        self.send(Arrival::Added(Arc::clone(&uri)));
-        let task = subscribe(Arc::clone(self), Arc::clone(source), Arc::clone(&uri));
-        joined.tasks.insert(uri, self.runtime.spawn(task).abort_handle());
+        // Under one lock: it arrives before its events.
+        joined.arrivals.push_back(Arrival::Added(Arc::clone(&uri)));
+        self.start(&mut joined, uri, source);
     }
 
-    /// Subscribes to a member again whose stream has ended.
-    pub(super) fn join_again(self: &Arc<Self>, source: Arc<dyn EventSource>) {
-        let uri = Arc::<str>::from(source.uri());
-        let mut joined = self.lock();
-        if joined.is_cancelled {
-            return;
+    /// Subscribes again to a member whose stream has ended.
+    pub(super) fn join_again(self: &Arc<Self>, uri: &Arc<str>, source: &Arc<dyn EventSource>) {
+        let ended = {
+            let mut joined = self.lock();
+            self.start(&mut joined, Arc::clone(uri), source);
+            joined.guards.remove(uri)
+        };
+        drop(ended);
+    }
+
+    fn start(self: &Arc<Self>, joined: &mut Joined, uri: Arc<str>, source: &Arc<dyn EventSource>) {
+        // Under the lock that `cancel` takes, so that it finds every task.
+        if !self.is_cancelled() {
+            let task = subscribe(Arc::clone(self), Arc::clone(source), Arc::clone(&uri));
+            joined.tasks.insert(uri, self.runtime.spawn(task).abort_handle());
         }
-        joined.guards.remove(&uri);
-        let task = subscribe(Arc::clone(self), source, Arc::clone(&uri));
-        joined.tasks.insert(uri, self.runtime.spawn(task).abort_handle());
     }
 
     /// A subscription was made.
     fn joined(&self, uri: Arc<str>, stream: EventStream) {
-        let mut joined = self.lock();
-        // If it was cancelled, or the member has left, in the meantime, the stream is dropped.
-        if joined.tasks.remove(&uri).is_some() {
-            let (events, subscription) = stream.split();
-            joined.guards.insert(Arc::clone(&uri), subscription);
-            self.send(Arrival::Joined(uri, events));
+        let (events, subscription) = stream.split();
+        {
+            let mut joined = self.lock();
+            // If it was cancelled, or the member has left, the stream is dropped, outside the lock.
+            if joined.tasks.remove(&uri).is_some() {
+                joined.guards.insert(Arc::clone(&uri), subscription);
+                joined.arrivals.push_back(Arrival::Joined(uri, events));
+            }
         }
+        self.wake();
     }
 
-    /// The member was removed from the fleet.
-    pub(super) fn leave(&self, uri: &Arc<str>) {
-        let guard = {
+    fn failed(&self, uri: &Arc<str>, fault: Fault) {
+        {
             let mut joined = self.lock();
-            if let Some(task) = joined.tasks.remove(uri) {
-                task.abort();
+            if !joined.tasks.contains_key(uri) {
+                return;
             }
-            joined.guards.remove(uri)
-        };
-        // Before the reader is told: nothing of the member comes behind its removal.
-        drop(guard);
-        self.send(Arrival::Removed(Arc::clone(uri)));
+            joined.arrivals.push_back(Arrival::Failed(Arc::clone(uri), fault));
+        }
+        self.wake();
+    }
+
+    /// The member was removed from the fleet. What it returns is to be dropped outside all locks.
+    #[must_use]
+    pub(super) fn leave(&self, uri: &Arc<str>) -> Option<Subscription> {
+        let mut joined = self.lock();
+        if let Some(task) = joined.tasks.remove(uri) {
+            task.abort();
+        }
+        joined.arrivals.push_back(Arrival::Removed(Arc::clone(uri)));
+        joined.guards.remove(uri)
     }
 
     /// The fleet was shut down.
     pub(super) fn end(&self) {
-        self.lock().tasks.drain().for_each(|(_, task)| task.abort());
-        self.send(Arrival::Shutdown);
+        let mut joined = self.lock();
+        joined.tasks.drain().for_each(|(_, task)| task.abort());
+        joined.arrivals.push_back(Arrival::Shutdown);
     }
 
     /// Cancels. The reader drops its streams of the members, and so cancels those; the guards stay
     /// for a `close` that waits for the hypervisors.
     pub(super) fn cancel(&self) {
-        {
+        let arrivals = {
             let mut joined = self.lock();
-            joined.is_cancelled = true;
+            self.is_cancelled.store(true, Ordering::Release);
             joined.tasks.drain().for_each(|(_, task)| task.abort());
-        }
-        self.reader.wake();
+            std::mem::take(&mut joined.arrivals)
+        };
+        // Among them may be streams.
+        drop(arrivals);
+        self.wake();
     }
 
     fn take_guards(&self) -> Vec<Subscription> {
@@ -152,7 +180,7 @@ async fn subscribe(stream: Arc<FleetStream>, source: Arc<dyn EventSource>, uri: 
             Ok(events) => return stream.joined(uri, events),
             Err(error) => error,
         };
-        stream.send(Arrival::Failed(Arc::clone(&uri), error.to_fault()));
+        stream.failed(&uri, error.to_fault());
         // It will not come back.
         if matches!(error, Error::Shutdown | Error::DriverEnded) {
             return;

@@ -65,17 +65,14 @@ impl Queue {
 
 impl Readers {
     pub(super) fn push(&mut self, transitions: &[Transition]) {
-        if transitions.is_empty() {
-            return;
-        }
         for reader in self.readers.values_mut() {
             reader.queue.push(transitions);
         }
-        self.wake();
     }
 
-    pub(super) fn wake(&mut self) {
-        self.readers.values_mut().filter_map(|reader| reader.waker.take()).for_each(Waker::wake);
+    /// The wakers of all readers, to be woken outside the lock: they are the program's code.
+    pub(super) fn wakers(&mut self) -> Vec<Waker> {
+        self.readers.values_mut().filter_map(|reader| reader.waker.take()).collect()
     }
 }
 
@@ -117,11 +114,13 @@ impl Stream for Changed {
         let this = &mut *self;
         if this.taken.is_empty() && !this.terminated {
             let id = this.id;
+            let mut waker = Some(cx.waker().clone());
             this.store.state.send_if_modified(|state| {
                 if let Some(reader) = state.readers.readers.get_mut(&id) {
                     this.taken = reader.queue.take(&state.table.snapshot()).into();
                     this.terminated = this.taken.is_empty() && state.end.is_some();
-                    reader.waker = Some(cx.waker().clone());
+                    // The one before is dropped outside the lock.
+                    std::mem::swap(&mut reader.waker, &mut waker);
                 }
                 false
             });
@@ -148,8 +147,9 @@ impl fmt::Debug for Changed {
 impl Drop for Changed {
     fn drop(&mut self) {
         let id = self.id;
+        let mut removed = None;
         self.store.state.send_if_modified(|state| {
-            state.readers.readers.remove(&id);
+            removed = state.readers.readers.remove(&id);
             false
         });
     }

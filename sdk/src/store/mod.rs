@@ -24,6 +24,7 @@ use self::changed::Readers;
 pub use self::snapshot::{Snapshot, StoredDomain};
 use self::table::Table;
 pub use self::transition::Transition;
+use crate::mailbox::contain_panic;
 use crate::{Domain, DomainEvent, End, EventStream, Events, Scope, Selector, Subscription};
 
 /// What is known of the domains of one source or of many, from their events.
@@ -224,10 +225,12 @@ async fn fill(state: Arc<watch::Sender<StoreState>>, mut events: Events) {
 
 fn finish(state: &watch::Sender<StoreState>, end: End) {
     change(state, Table::end);
+    let mut wakers = Vec::new();
     state.send_modify(|state| {
         state.end.get_or_insert(end);
-        state.readers.wake();
+        wakers = state.readers.wakers();
     });
+    wakers.into_iter().for_each(|waker| contain_panic(|| waker.wake()));
 }
 
 fn apply(state: &watch::Sender<StoreState>, event: &DomainEvent) -> Vec<Transition> {
@@ -239,10 +242,15 @@ fn change(
     change: impl FnOnce(&mut Table) -> Vec<Transition>,
 ) -> Vec<Transition> {
     let mut transitions = Vec::new();
+    let mut wakers = Vec::new();
     // A marker may change what is certain of a source without domains, so its reader is woken, too.
     state.send_modify(|state| {
         transitions = change(&mut state.table);
-        state.readers.push(&transitions);
+        if !transitions.is_empty() {
+            state.readers.push(&transitions);
+            wakers = state.readers.wakers();
+        }
     });
+    wakers.into_iter().for_each(|waker| contain_panic(|| waker.wake()));
     transitions
 }
