@@ -78,7 +78,8 @@ async fn assert_recovers_from_the_programs_end(way: &mut Way) {
     let _kept = virsh.session().await.unwrap();
     let source = client(way, Duration::from_secs(60));
     let mut events = synced_stream(&source).await;
-    for change in ["test[1] suspended (paused) [inferred]", "test[1] resumed (unpaused) [inferred]"] {
+    for change in ["test[1] suspended (paused) [inferred]", "test[1] resumed (unpaused) [inferred]"]
+    {
         match &mut way.sshd {
             Some(sshd) => sshd.kill().await,
             None => std::fs::write(way.blocked(), "").unwrap(),
