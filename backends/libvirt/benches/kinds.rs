@@ -12,7 +12,6 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use virevent::Kind;
-use virevent_libvirt::wire::procs;
 
 use self::client::{BLOCK, EVENTS, cost, serve};
 
@@ -23,22 +22,19 @@ fn main() {
         (Kind::Lifecycle, daemon::events(BLOCK)),
         (
             Kind::BlockJob,
-            daemon::notices(procs::EVENT_BLOCK_JOB_2, BLOCK, |body| {
+            daemon::notices(339, BLOCK, |body| {
                 body.string("vda");
                 body.i32(2);
                 body.i32(3);
             }),
         ),
-        (
-            Kind::BalloonChange,
-            daemon::notices(procs::EVENT_BALLOON_CHANGE, BLOCK, |body| body.u64(524_288)),
-        ),
+        (Kind::BalloonChange, daemon::notices(331, BLOCK, |body| body.u64(524_288))),
     ];
     let directory = tempfile::tempdir().unwrap();
     let mut runs: Vec<Vec<f64>> = (0..RUNS)
         .map(|run| {
-            let path = |kind| directory.path().join(format!("{run}{kind}"));
-            blocks.iter().map(|(kind, block)| over_unix(&path(*kind), *kind, block)).collect()
+            let path = |kind: &Kind| directory.path().join(format!("{run}{kind}"));
+            blocks.iter().map(|(kind, block)| over_unix(&path(kind), kind.clone(), block)).collect()
         })
         .collect();
     // Other load on the machine changes single runs, so the one with the median ratio counts.

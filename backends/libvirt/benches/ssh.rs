@@ -13,6 +13,7 @@ mod daemon;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
+use tokio::runtime::Builder;
 use virevent::Kind;
 use virevent_testkit::servers::{Libvirtd, Sshd};
 
@@ -21,8 +22,7 @@ use self::client::{BLOCK, EVENTS, cost_and, serve};
 const RUNS: usize = 7;
 
 fn main() {
-    let servers = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all();
-    let servers = { servers }.build().unwrap();
+    let servers = Builder::new_current_thread().enable_all().build().unwrap();
     let libvirtd = servers.block_on(Libvirtd::start()).unwrap();
     let sshd = servers.block_on(Sshd::beside(&libvirtd)).unwrap();
     let block = daemon::events(BLOCK);

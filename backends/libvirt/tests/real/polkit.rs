@@ -15,9 +15,8 @@ polkit.addRule(function (action, subject) {
 
 /// A program that connects to a socket as another user: the daemon sees that user's process.
 fn uri(directory: &tempfile::TempDir, daemon: &Libvirtd, user: &str, socket: &str) -> String {
+    let program = directory.path().join(format!("{user}-{socket}"));
     let socket = daemon.socket().with_file_name(socket);
-    let program =
-        directory.path().join(format!("{user}-{}", socket.file_name().unwrap().display()));
     let text = format!(
         "#!/bin/sh\nexec setpriv --reuid {user} --regid nogroup --clear-groups nc -U {}\n",
         socket.display()
