@@ -7,6 +7,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
 
+mod client;
 mod daemon;
 
 use std::io::{self, Read, Write};
@@ -14,21 +15,16 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures::StreamExt;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
-use virevent::{DomainEvent, EventSource, EventSourceExt};
-use virevent_libvirt::Libvirt;
+use virevent::Kind;
 use virevent_testkit::tls::{Leaf, Pki};
 
-/// Events in a block that the server repeats.
-const BLOCK: usize = 10_000;
-const BLOCKS: usize = 50;
-const EVENTS: usize = BLOCK * BLOCKS;
+use self::client::{BLOCK, EVENTS, cost, serve};
+
 const RUNS: usize = 7;
 
 fn main() {
@@ -69,7 +65,7 @@ fn over_unix(path: &Path, block: &[u8]) -> f64 {
     let listener = UnixListener::bind(path).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| serve(listener.accept().unwrap().0, block, block.len()));
-        cost(&format!("test+unix:///default?socket={}", path.display()))
+        cost(&format!("test+unix:///default?socket={}", path.display()), Kind::Lifecycle)
     })
 }
 
@@ -85,7 +81,10 @@ fn over_tls(files: &Path, config: &Arc<ServerConfig>, block: &[u8]) -> f64 {
             socket.flush().unwrap();
             serve(socket, block, daemon::events(1).len());
         });
-        cost(&format!("test+tls://localhost:{port}/default?pkipath={}", files.display()))
+        cost(
+            &format!("test+tls://localhost:{port}/default?pkipath={}", files.display()),
+            Kind::Lifecycle,
+        )
     })
 }
 
@@ -115,44 +114,4 @@ impl Read for Records {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         self.stream.read(into)
     }
-}
-
-/// Serves one client, with so many bytes a write.
-fn serve(mut socket: impl Read + Write, block: &[u8], size: usize) {
-    daemon::answer_until_listed(&mut socket);
-    for _ in 0..BLOCKS {
-        for bytes in block.chunks(size) {
-            socket.write_all(bytes).unwrap();
-        }
-    }
-    socket.flush().unwrap();
-    // The client closes the connection when it has all events.
-    let _ = socket.read_to_end(&mut Vec::new());
-}
-
-/// The CPU time of this thread for each event of this source.
-fn cost(uri: &str) -> f64 {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let spent = runtime.block_on(async {
-        let source = Libvirt::new(uri).unwrap().source();
-        let mut events = source.subscribe().await.unwrap();
-        while !matches!(events.next().await.unwrap(), DomainEvent::Synced(_)) {}
-        let before = cpu();
-        for _ in 0..EVENTS {
-            let event = events.next().await.unwrap();
-            assert!(!event.is_marker(), "{event}");
-            std::hint::black_box(event);
-        }
-        let spent = cpu() - before;
-        assert_eq!(source.counters().missed, 0);
-        spent
-    });
-    drop(runtime);
-    spent.as_nanos() as f64 / EVENTS as f64
-}
-
-/// The CPU time of this thread so far.
-fn cpu() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

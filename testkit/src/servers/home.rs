@@ -106,6 +106,11 @@ impl Home {
         Ok(())
     }
 
+    /// Lets every user reach the sockets.
+    pub(super) fn open_to_every_user(&self) -> std::io::Result<()> {
+        fs::set_permissions(self.root(), Permissions::from_mode(0o755))
+    }
+
     /// Makes the daemon's user the owner of a file.
     pub(super) fn hand_over(&self, path: &Path) -> std::io::Result<()> {
         match self.mode {

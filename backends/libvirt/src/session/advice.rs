@@ -16,6 +16,10 @@ use crate::wire::procs;
 /// The error for an endpoint that cannot be connected to.
 pub(super) fn unreachable(uri: &LibvirtUri, endpoint: &Endpoint, error: io::Error) -> Error {
     let reason = match endpoint {
+        Endpoint::Unix(path) if is_missing_session_daemon(uri, path, error.kind()) => {
+            "your session daemon does not run: virsh would start it, this client does not; start \
+             it as this user: virtqemud --daemon, or libvirtd --daemon"
+        }
         Endpoint::Unix(path) => unix_advice(error.kind(), path, uri.means_session_daemon()),
         Endpoint::Tcp(..)
             if error.kind() == io::ErrorKind::ConnectionRefused
@@ -32,6 +36,16 @@ pub(super) fn unreachable(uri: &LibvirtUri, endpoint: &Endpoint, error: io::Erro
         Endpoint::Child(_) => return program::not_started(uri, error),
     };
     Error::unreachable(endpoint.to_string(), reason, error)
+}
+
+/// Whether the URI means a daemon that libvirt's own client would have started.
+fn is_missing_session_daemon(uri: &LibvirtUri, path: &Path, kind: io::ErrorKind) -> bool {
+    // For root it is the system's daemon.
+    uri.means_session_daemon()
+        && matches!(uri.transport, Transport::Unix { socket: None, .. })
+        && !path.starts_with("/var/run/libvirt")
+        && matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+        && !is_no_socket(path)
 }
 
 fn unix_advice(kind: io::ErrorKind, path: &Path, is_session: bool) -> &'static str {
@@ -129,6 +143,7 @@ mod tests {
         let system = LibvirtUri::parse("qemu:///system").unwrap();
         let session = LibvirtUri::parse("qemu:///session").unwrap();
         let unix = Endpoint::Unix("/run/x-sock".into());
+        let of_the_system = Endpoint::Unix("/var/run/libvirt/x-sock".into());
         let file = Endpoint::Unix("/proc/self/stat".into());
         let directory = Endpoint::Unix("/".into());
         let tcp = Endpoint::Tcp("::1".into(), 7);
@@ -139,6 +154,10 @@ mod tests {
             (&system, &directory, E::ConnectionRefused, "is not a socket", false),
             (&system, &unix, E::PermissionDenied, "group libvirt", true),
             (&session, &unix, E::PermissionDenied, "serves its own user only", true),
+            (&session, &unix, E::NotFound, "your session daemon does not run: virsh would", false),
+            (&session, &unix, E::ConnectionRefused, "virtqemud --daemon", false),
+            (&session, &of_the_system, E::NotFound, "start libvirtd", false),
+            (&session, &file, E::ConnectionRefused, "is not a socket", false),
             (&system, &unix, E::Other, "path of the socket", false),
             (&system, &tcp, E::ConnectionRefused, "listen_tcp", false),
             (&system, &tcp, E::TimedOut, "host's name and port", false),

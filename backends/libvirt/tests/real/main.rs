@@ -5,6 +5,7 @@ mod containers;
 mod hour;
 mod moves;
 mod outages;
+mod polkit;
 mod sick;
 mod silent;
 mod stories;

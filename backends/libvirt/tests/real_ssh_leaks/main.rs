@@ -1,5 +1,5 @@
-//! What a hundred connections over ssh leave behind: nothing. Alone in its process, whose
-//! descriptors, threads and children it counts.
+//! What subscriptions over ssh that are dropped midway leave behind: nothing. Alone in its process,
+//! whose descriptors, threads and children it counts.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "../real_ssh/processes.rs"]
@@ -42,7 +42,7 @@ fn connections(sshd: &Sshd) -> usize {
 
 #[tokio::test]
 #[ignore = "needs sshd"]
-async fn a_hundred_connections_leave_nothing_behind() {
+async fn a_subscription_dropped_midway_leaves_nothing_behind() {
     let daemon = Libvirtd::start().await.unwrap();
     let sshd = Sshd::beside(&daemon).await.unwrap();
     // The daemon and sshd. A zombie counts.
@@ -55,14 +55,6 @@ async fn a_hundred_connections_leave_nothing_behind() {
     ended().await;
     let descriptors = entries("/proc/self/fd");
     let threads = entries("/proc/self/task");
-    for _ in 0..100 {
-        subscribe_and_shut_down(&sshd).await;
-    }
-    ended().await;
-    assert_eq!(entries("/proc/self/fd"), descriptors);
-    until("end of every thread", || entries("/proc/self/task") <= threads).await;
-
-    // Dropped at any point of its way, a subscription leaves nothing either.
     for milliseconds in (0..300).step_by(10) {
         let source = client(&sshd);
         let subscribe = source.subscribe_with(Options::default());

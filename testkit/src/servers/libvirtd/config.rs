@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::{Home, Ports, Sasl};
+use crate::servers::Polkit;
 
 /// The configuration of a [`Libvirtd`](super::Libvirtd), by value:
 /// `Config::default().max_clients(2)`.
@@ -32,6 +33,9 @@ pub struct Config {
     pub hook: bool,
     /// The authentication by SASL that it demands of every client. Default: none.
     pub sasl: Option<Sasl>,
+    /// The bus of a [`Polkit`](crate::servers::Polkit) that it asks about every client of its unix
+    /// sockets, which then any user may reach. Default: none.
+    pub polkit: Option<String>,
     /// More lines for `libvirtd.conf`. Default: none.
     pub extra: String,
 }
@@ -93,6 +97,13 @@ impl Config {
         self
     }
 
+    /// Sets [`polkit`](Self::polkit).
+    #[must_use]
+    pub fn polkit(mut self, polkit: &Polkit) -> Self {
+        self.polkit = Some(polkit.bus());
+        self
+    }
+
     /// Sets [`extra`](Self::extra).
     #[must_use]
     pub fn extra(mut self, lines: &str) -> Self {
@@ -107,7 +118,8 @@ impl Config {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{line}");
         };
-        set(format_args!("auth_unix_rw = \"{auth}\"\nauth_unix_ro = \"{auth}\""));
+        let auth_unix = if self.polkit.is_some() { "polkit" } else { auth };
+        set(format_args!("auth_unix_rw = \"{auth_unix}\"\nauth_unix_ro = \"{auth_unix}\""));
         // A configured uuid saves a run of dmidecode. It depends on the name, since libvirt refuses
         // to migrate between hosts of the same uuid.
         let number = self

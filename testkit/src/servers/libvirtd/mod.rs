@@ -30,6 +30,8 @@ pub struct Libvirtd {
     child: Option<Child>,
     home: Home,
     ports: Ports,
+    /// The address of the message bus that it uses.
+    bus: Option<String>,
 }
 
 /// Its ports of the loopback address.
@@ -95,7 +97,10 @@ impl Libvirtd {
         if let Some(sasl) = &config.sasl {
             sasl.install(&home).await?;
         }
-        let mut daemon = Self { child: None, home, ports };
+        if config.polkit.is_some() {
+            home.open_to_every_user().map_err(LaunchError::io("open the temporary directory"))?;
+        }
+        let mut daemon = Self { child: None, home, ports, bus: config.polkit.clone() };
         daemon.start_again().await?;
         Ok(daemon)
     }
@@ -119,6 +124,9 @@ impl Libvirtd {
         // Without it libvirtd ignores the ports in its configuration.
         if self.ports.listens() {
             command.arg("--listen");
+        }
+        if let Some(bus) = &self.bus {
+            command.env("DBUS_SYSTEM_BUS_ADDRESS", bus);
         }
         // Without that directory it reads the host's own configuration.
         if sasl::directory(&self.home).is_dir() {

@@ -34,7 +34,9 @@ impl Session {
         }
         if methods.contains(&procs::auth::POLKIT) {
             return match self.call(procs::AUTH_POLKIT, |_| {}).await {
-                Err(Error::Server(refusal)) => Err(polkit::refused(&refusal, &self.endpoint)),
+                Err(Error::Server(refusal)) => {
+                    Err(polkit::refused(&refusal, &self.endpoint, opener.read_only))
+                }
                 outcome => outcome.map(drop),
             };
         }

@@ -9,10 +9,13 @@ use crate::wire::code;
 ///
 /// The read-only socket asks for `org.libvirt.unix.monitor`, which polkit allows to every user
 /// unless a rule says otherwise; the other one asks for `org.libvirt.unix.manage`, for which an
-/// agent asks the user for a password.
-pub(super) fn refused(refusal: &ServerError, endpoint: &Endpoint) -> Error {
-    let is_read_only =
-        matches!(endpoint, Endpoint::Unix(path) if path.to_string_lossy().ends_with("-ro"));
+/// agent asks the user for a password. A socket's path says which it is; behind a program it is the
+/// one that this client asks for.
+pub(super) fn refused(refusal: &ServerError, endpoint: &Endpoint, read_only: bool) -> Error {
+    let is_read_only = match endpoint {
+        Endpoint::Unix(path) => path.to_string_lossy().ends_with("-ro"),
+        _ => read_only,
+    };
     let action = match is_read_only {
         true => "org.libvirt.unix.monitor",
         false => "org.libvirt.unix.manage",
@@ -55,7 +58,8 @@ mod tests {
         ];
         for (code, socket, why, action) in table {
             let refusal = ServerError::new("AUTH_POLKIT", code, "the message");
-            let error = refused(&refusal, &Endpoint::Unix(socket.into()));
+            // The path counts, not what was asked for: `socket=` may name either socket.
+            let error = refused(&refusal, &Endpoint::Unix(socket.into()), socket == "s");
             let line = error.to_line();
             assert!(error.is_refusal() && line.contains(why) && line.contains(action), "{line}");
             assert!(line.contains(&format!("(the message, code {code})")), "{line}");
