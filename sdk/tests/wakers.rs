@@ -10,7 +10,10 @@ use std::thread;
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
-use virevent::{EventSource, EventSourceExt, EventStream, Events, Subscription};
+use virevent::{
+    DomainStore, EventSource, EventSourceExt, EventStream, Events, Fleet, Scope, Subscription,
+    Synced,
+};
 use virevent_testkit::FakeHypervisor;
 use virevent_testkit::assert::{expect_sequence, until_synced};
 
@@ -181,4 +184,50 @@ async fn a_watcher_of_health_whose_waker_panics_harms_no_subscriber() {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     expect_sequence(&mut second, &["disconnected *", "synced *"]).await.unwrap();
+}
+
+/// Polls a stream at once, on the thread that wakes, unless that thread polls it already.
+struct PollsInline<S>(Mutex<S>);
+
+impl<S: futures::Stream + Send + Unpin + 'static> Wake for PollsInline<S> {
+    fn wake(self: Arc<Self>) {
+        let waker = Waker::from(Arc::clone(&self));
+        let Ok(mut stream) = self.0.try_lock() else { return };
+        while let Poll::Ready(Some(_)) = stream.poll_next_unpin(&mut Context::from_waker(&waker)) {}
+    }
+}
+
+#[test]
+fn a_reader_of_a_store_may_poll_in_its_waker() {
+    within_ten_seconds(|| {
+        let store = DomainStore::new();
+        Waker::from(Arc::new(PollsInline(Mutex::new(store.changed())))).wake();
+        let synced = Synced::new(Scope::source_wide("s:"), 0).into();
+        let domain = virevent::Domain::new("s:", "h", virevent::Uuid::nil(), "web", Some(1));
+        let started = virevent::Change::Started(virevent::StartCause::Booted);
+        let started = virevent::Lifecycle::new(domain, started, std::time::UNIX_EPOCH).into();
+        store.extend([&started, &synced]);
+        store.finish(virevent::End::Cancelled);
+    });
+}
+
+#[test]
+fn a_reader_of_a_fleet_may_poll_in_its_waker() {
+    within_ten_seconds(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let fakes: [_; 2] =
+                ["fake:a", "fake:b"].map(|uri| FakeHypervisor::builder().uri(uri).build());
+            let fleet = Fleet::new("fleet:");
+            fleet.add(Arc::new(fakes[0].clone())).unwrap();
+            let (events, guard) = fleet.subscribe().await.unwrap().split();
+            Waker::from(Arc::new(PollsInline(Mutex::new(events)))).wake();
+            fakes[0].create("web").unwrap();
+            fleet.add(Arc::new(fakes[1].clone())).unwrap();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            fleet.remove("fake:a").unwrap();
+            drop(guard);
+            fleet.shutdown().await;
+        });
+    });
 }
