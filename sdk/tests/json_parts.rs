@@ -207,7 +207,7 @@ fn options_are_read_with_defaults_and_without_typos() {
         }),
     );
     assert_eq!(serde_json::from_str::<Options>("{}").unwrap(), Options::default());
-    assert!(error::<Options>(json!({"capcity": 64})).contains("unknown field `capcity`"));
+    assert!(error::<Options>(json!({"size": 64})).contains("unknown field `size`"));
     assert!(error::<Filter>(json!({"kind": []})).contains("unknown field `kind`"));
     reads_back(&Filter::default());
 }
