@@ -4,6 +4,7 @@
 mod command;
 
 use std::future::Future;
+use std::time::Duration;
 
 use futures::StreamExt;
 use tokio::task::JoinSet;
@@ -40,8 +41,11 @@ pub fn cause(transition: &Transition) -> Option<Cause> {
     }
 }
 
-/// Runs `hook` until every source has ended or `shutdown` resolves; then waits for the hooks that
-/// run.
+/// How long the service waits at its end for the hooks that run.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Runs `hook` until every source has ended or `shutdown` resolves; then waits 10 s for the hooks
+/// that run.
 ///
 /// # Errors
 /// The first permanent refusal of a source. The others go on until all have ended.
@@ -75,11 +79,16 @@ where
                 Some(_) => {}
                 None => break,
             },
-            Some(_) = hooks.join_next() => {}
+            Some(ended) = hooks.join_next() => if let Err(error) = ended {
+                tracing::error!("a hook failed: {error}");
+            },
             () = &mut shutdown => break,
         }
     }
     events.close().await;
-    while hooks.join_next().await.is_some() {}
+    let rest = async { while hooks.join_next().await.is_some() {} };
+    if tokio::time::timeout(GRACE, rest).await.is_err() {
+        tracing::warn!("hooks that still ran were ended");
+    }
     refusal.map_or(Ok(()), Err)
 }

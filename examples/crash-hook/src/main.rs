@@ -25,7 +25,9 @@ struct Arguments {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).init();
+    // A log that cannot be written must not end the service: its complaint about that would panic.
+    let log = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false);
+    log.log_internal_errors(false).init();
     if let Err(Failure(status, line)) = run().await {
         let _ = writeln!(io::stderr(), "crash-hook: {line}");
         std::process::exit(status);

@@ -84,7 +84,7 @@ impl Backoff {
         most.mul_f64(self.random.f64())
     }
 
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.attempts = 0;
     }
 }

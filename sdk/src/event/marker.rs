@@ -24,12 +24,12 @@ pub enum Scope {
     },
     /// One domain.
     Domain(Domain),
-    /// Every domain of a fleet.
+    /// The domains of a fleet.
     Fleet {
         /// The URI of the fleet.
         source: Arc<str>,
-        /// The URIs of the sources that report its domains, in order: its members, and the members
-        /// of members that are fleets.
+        /// The URIs of the sources that this is about, in order: members, and the members of members
+        /// that are fleets.
         members: Arc<[Arc<str>]>,
     },
 }

@@ -25,7 +25,7 @@ pub trait EventSourceExt: EventSource {
     }
 
     /// The domains that exist, active and inactive, and their states. During an outage it waits for
-    /// the end of it.
+    /// the end of it. Of a fleet: those of the members that are reachable.
     ///
     /// # Errors
     /// As [`EventSource::subscribe_with`]; or why the source ended meanwhile.

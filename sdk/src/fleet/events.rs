@@ -1,17 +1,23 @@
 //! The receiving half of a fleet's stream: the members' streams as one, with the fleet's markers.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use futures::stream::SelectAll;
 use futures::{Stream, StreamExt};
+use tokio::time::Instant;
 
 use super::subscription::{Arrival, FleetStream};
 use super::{Shared, whole};
+use crate::driver::{Backoff, Reconnect};
 use crate::event::ScopeKey;
 use crate::{DomainEvent, End, Events, Fault, Gap, GapKind, Scope, Synced};
+
+/// After this long a member's stream counts as recovered, and its backoff starts over.
+const RECOVERED_AFTER: Duration = Duration::from_secs(60);
 
 pub(crate) struct FleetEvents {
     /// A stream keeps its fleet alive.
@@ -23,24 +29,24 @@ pub(crate) struct FleetEvents {
     /// What comes before the next event of a member.
     ready: VecDeque<DomainEvent>,
     start: Start,
-    /// How many streams of members there were.
-    generations: u64,
     end: Option<End>,
 }
 
 /// The beginning of the stream, until each first member is synced or unreachable.
 enum Start {
-    /// The gaps of what is unreachable: they are delivered again behind the fleet's `Synced`, which
-    /// ends them.
+    /// The gaps of what is unreachable: the fleet's `Synced` leaves out the sources that have one.
     Syncing(BTreeMap<ScopeKey, Gap>),
     Synced,
 }
 
 /// A member, as this stream knows it.
-#[derive(Default)]
 struct Member {
-    /// Which of its streams counts: an earlier one may still end.
-    generation: u64,
+    /// The number of its stream: an earlier one may still end.
+    number: u64,
+    /// Since when it has that stream.
+    since: Instant,
+    /// For how long to wait before another, if it ends by itself.
+    backoff: Backoff,
     /// It is synced, or the stream says that it is unreachable.
     is_settled: bool,
     /// The stream says that it is unreachable, for it has no stream of it.
@@ -48,20 +54,20 @@ struct Member {
     /// It had a stream: what another delivers begins from nothing.
     had_stream: bool,
     domains: u64,
-    /// The sources of a member that is a fleet.
-    sources: Vec<Arc<str>>,
+    /// The sources that report the domains of a member that is a fleet.
+    sources: BTreeSet<Arc<str>>,
 }
 
 struct MemberEvents {
     uri: Arc<str>,
-    generation: u64,
+    number: u64,
     /// `None` after its end.
     events: Option<Events>,
 }
 
 struct MemberItem {
     uri: Arc<str>,
-    generation: u64,
+    number: u64,
     event: Result<DomainEvent, End>,
 }
 
@@ -79,7 +85,6 @@ impl FleetEvents {
             members: members.map(|uri| (uri, Member::default())).collect(),
             ready: VecDeque::new(),
             start: Start::Syncing(BTreeMap::new()),
-            generations: 0,
             end: None,
         };
         events.settle();
@@ -91,10 +96,7 @@ impl FleetEvents {
     }
 
     pub(crate) fn end(&self) -> Option<End> {
-        match self.stream.is_cancelled() {
-            true => Some(End::Cancelled),
-            false => self.end.clone(),
-        }
+        self.end.clone().or_else(|| self.stream.is_cancelled().then_some(End::Cancelled))
     }
 
     pub(crate) fn is_terminated(&self) -> bool {
@@ -133,7 +135,7 @@ impl FleetEvents {
         self.ready = VecDeque::new();
         self.streams = SelectAll::new();
         self.arrivals = VecDeque::new();
-        self.end = Some(End::Cancelled);
+        self.end.get_or_insert(End::Cancelled);
     }
 
     fn arrived(&mut self, arrival: Arrival) {
@@ -141,18 +143,17 @@ impl FleetEvents {
             Arrival::Added(uri) => {
                 self.members.entry(uri).or_default();
             }
-            Arrival::Joined(uri, events) => {
+            Arrival::Joined(uri, number, events) => {
                 let Some(member) = self.members.get_mut(&uri) else { return };
                 if std::mem::replace(&mut member.had_stream, true) {
                     // What went while it had no stream is in no event.
                     let reset = GapKind::lagged(0, true);
-                    self.ready.push_back(Gap::new(whole(&uri), reset).into());
+                    self.ready.push_back(Gap::new(member.scope(&uri), reset).into());
                 }
-                self.generations += 1;
-                let generation = self.generations;
-                member.generation = generation;
+                member.number = number;
+                member.since = Instant::now();
                 member.is_lost = false;
-                self.streams.push(MemberEvents { uri, generation, events: Some(events) });
+                self.streams.push(MemberEvents { uri, number, events: Some(events) });
             }
             Arrival::Failed(uri, fault) => self.lost(&uri, fault),
             Arrival::Removed(uri) => {
@@ -169,9 +170,9 @@ impl FleetEvents {
     }
 
     fn received(&mut self, item: MemberItem) {
-        let MemberItem { uri, generation, event } = item;
+        let MemberItem { uri, number, event } = item;
         let Some(member) = self.members.get_mut(&uri) else { return };
-        if member.generation != generation {
+        if member.number != number {
             return;
         }
         match event {
@@ -182,6 +183,7 @@ impl FleetEvents {
 
     fn event(&mut self, uri: &Arc<str>, event: DomainEvent) {
         let Some(member) = self.members.get_mut(uri) else { return };
+        member.learn(uri, &event);
         match &event {
             DomainEvent::Synced(Synced { scope, domains }) => {
                 if let Start::Syncing(gaps) = &mut self.start {
@@ -190,9 +192,6 @@ impl FleetEvents {
                 if scope.is_source() && scope.source() == &**uri {
                     member.is_settled = true;
                     member.domains = *domains;
-                    if let Scope::Fleet { members, .. } = scope {
-                        member.sources = members.to_vec();
-                    }
                 }
             }
             DomainEvent::Gap(gap @ Gap { scope, kind: GapKind::Disconnected { .. } }) => {
@@ -218,9 +217,12 @@ impl FleetEvents {
             _ => crate::Error::Shutdown.to_fault(),
         };
         self.lost(uri, fault);
-        if let Some(source) = self.fleet.member(uri) {
-            self.stream.join_again(uri, &source);
+        let Some(member) = self.members.get_mut(uri) else { return };
+        if member.since.elapsed() >= RECOVERED_AFTER {
+            member.backoff.reset();
         }
+        let pause = member.backoff.next();
+        self.fleet.join_again(&self.stream, uri, member.number, pause);
     }
 
     /// There is no stream of a member.
@@ -251,14 +253,50 @@ impl FleetEvents {
             .members
             .iter()
             .flat_map(|(uri, member)| std::iter::once(uri).chain(&member.sources).map(Arc::clone));
+        let is_reachable = |source: &Arc<str>| {
+            let source = whole(source);
+            !gaps.values().any(|gap| gap.scope.includes(&source) || source.includes(&gap.scope))
+        };
+        let sources = sources.filter(is_reachable);
         let scope = Scope::fleet(Arc::clone(&self.fleet.uri), sources);
         let domains = self.members.values().map(|member| member.domains).sum();
         self.ready.push_back(Synced::new(scope, domains).into());
-        self.ready.extend(gaps.into_values().map(DomainEvent::from));
+    }
+}
+
+impl Default for Member {
+    fn default() -> Self {
+        Self {
+            number: 0,
+            since: Instant::now(),
+            backoff: Backoff::new(Reconnect::of_member()),
+            is_settled: false,
+            is_lost: false,
+            had_stream: false,
+            domains: 0,
+            sources: BTreeSet::new(),
+        }
     }
 }
 
 impl Member {
+    /// Keeps the sources of a member that is a fleet.
+    fn learn(&mut self, uri: &Arc<str>, event: &DomainEvent) {
+        let source = event.source();
+        if source == &**uri {
+            return;
+        }
+        match event {
+            DomainEvent::Gap(Gap { scope, kind: GapKind::Removed }) => {
+                self.sources.retain(|source| !scope.includes(&whole(source)));
+            }
+            _ if !self.sources.contains(source) => {
+                self.sources.insert(source.into());
+            }
+            _ => {}
+        }
+    }
+
     /// All of the member.
     fn scope(&self, uri: &Arc<str>) -> Scope {
         match self.sources.is_empty() {
@@ -283,7 +321,7 @@ impl Stream for MemberEvents {
             }
         };
         let uri = Arc::clone(&this.uri);
-        Poll::Ready(Some(MemberItem { uri, generation: this.generation, event }))
+        Poll::Ready(Some(MemberItem { uri, number: this.number, event }))
     }
 }
 

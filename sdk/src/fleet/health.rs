@@ -9,7 +9,7 @@ use tokio_stream::wrappers::WatchStream;
 use tokio_stream::{StreamExt, StreamMap};
 
 use super::Shared;
-use crate::{Health, Status};
+use crate::{Error, Health, Status};
 
 /// A change of what the status is made of.
 pub(super) enum MemberChange {
@@ -54,9 +54,14 @@ async fn keep(fleet: Weak<Shared>, mut changes: mpsc::UnboundedReceiver<MemberCh
             }
         }
         let Some(fleet) = fleet.upgrade() else { return };
+        let state = fleet.lock();
+        // Its last status is set by the shutdown.
+        if state.is_shut_down {
+            return;
+        }
         let status = status_of(&statuses);
         fleet.status.send_if_modified(|known| {
-            let is_changed = *known != status && *known != Status::Shutdown;
+            let is_changed = *known != status;
             if is_changed {
                 *known = status;
             }
@@ -65,7 +70,8 @@ async fn keep(fleet: Weak<Shared>, mut changes: mpsc::UnboundedReceiver<MemberCh
     }
 }
 
-/// What is still under way decides; then what is reachable; then the first outage.
+/// What is still under way decides; then what is reachable; then the first outage. A member that was
+/// shut down, or has ended, is unreachable.
 fn status_of(statuses: &BTreeMap<Arc<str>, Status>) -> Status {
     let has = |wanted: &Status| statuses.values().any(|status| status == wanted);
     for status in [Status::Connecting, Status::Syncing, Status::Synced] {
@@ -73,9 +79,15 @@ fn status_of(statuses: &BTreeMap<Arc<str>, Status>) -> Status {
             return status;
         }
     }
-    let is_lost = |status: &&Status| matches!(status, Status::Disconnected(_));
-    let lost = statuses.values().find(is_lost).or_else(|| statuses.values().next());
-    lost.cloned().unwrap_or(Status::Synced)
+    if has(&Status::Idle) {
+        return Status::Idle;
+    }
+    let lost = statuses.values().map(|status| match status {
+        Status::Ended => Status::Disconnected(Error::DriverEnded.to_fault()),
+        Status::Shutdown => Status::Disconnected(Error::Shutdown.to_fault()),
+        status => status.clone(),
+    });
+    lost.max_by_key(|status| matches!(status, Status::Disconnected(_))).unwrap_or(Status::Synced)
 }
 
 #[cfg(test)]
@@ -94,6 +106,7 @@ mod tests {
             (vec![Status::Synced, Status::Syncing, lost()], Status::Syncing),
             (vec![lost(), lost()], lost()),
             (vec![Status::Shutdown, lost()], lost()),
+            (vec![Status::Shutdown], Status::Disconnected(Error::Shutdown.to_fault())),
         ];
         for (statuses, expected) in table {
             let statuses = statuses.into_iter().enumerate();

@@ -18,6 +18,7 @@ mod subscription;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::join_all;
@@ -38,9 +39,11 @@ use crate::{
 /// A stream of a fleet begins with the existing domains of its members; each member's
 /// [`Synced`](crate::DomainEvent::Synced) and [`Gap`](crate::DomainEvent::Gap) name it in their
 /// scope. When every member is synced or unreachable, the fleet's own `Synced` follows, whose scope
-/// [includes](Scope::includes) theirs, and behind it the gaps of those that are unreachable. A
-/// member that joins later is told in the same way, without another `Synced` of the fleet; one that
-/// is removed is a [`GapKind::Removed`](crate::GapKind::Removed).
+/// [includes](Scope::includes) those that are synced. A member that joins later has its own
+/// `Synced`, without another of the fleet; one that is removed is a
+/// [`GapKind::Removed`](crate::GapKind::Removed).
+///
+/// Add each source once, be it directly or as a member of a member, and no fleet to itself.
 ///
 /// No member harms another: subscribing to a fleet succeeds at once, and a member that refuses is a
 /// gap, and is tried again, from one second to a minute apart. Give the same
@@ -97,6 +100,8 @@ impl Fleet {
     /// The fleet has a member with the same URI, or that URI itself; or it was shut down.
     pub fn add(&self, source: Arc<dyn EventSource>) -> Result<(), Error> {
         let uri = Arc::<str>::from(source.uri());
+        // A member's methods are called under no lock: it may be a fleet.
+        let health = source.health();
         let mut state = self.shared.lock();
         if state.is_shut_down {
             return Err(Error::Shutdown);
@@ -105,7 +110,7 @@ impl Fleet {
             let expected = "each source once, under a URI of its own";
             return Err(Error::invalid_option("member of the fleet", &*uri, expected));
         }
-        state.tell_health(MemberChange::Added(Arc::clone(&uri), source.health()));
+        state.update_health(MemberChange::Added(Arc::clone(&uri), health));
         let streams = state.live_streams();
         for stream in &streams {
             stream.join(&source);
@@ -123,13 +128,16 @@ impl Fleet {
     pub fn remove(&self, uri: &str) -> Option<Arc<dyn EventSource>> {
         let mut state = self.shared.lock();
         let source = state.members.remove(uri)?;
-        state.removed = state.removed.plus(source.counters());
         let uri = Arc::<str>::from(uri);
-        state.tell_health(MemberChange::Removed(Arc::clone(&uri)));
+        state.update_health(MemberChange::Removed(Arc::clone(&uri)));
         let streams = state.live_streams();
         let left: Vec<_> = streams.iter().map(|stream| stream.leave(&uri)).collect();
         drop(state);
         drop(left);
+        let counters = source.counters();
+        let mut state = self.shared.lock();
+        state.removed = state.removed.plus(counters);
+        drop(state);
         streams.iter().for_each(|stream| stream.wake());
         Some(source)
     }
@@ -151,9 +159,13 @@ impl Shared {
         self.lock().members.values().cloned().collect()
     }
 
-    /// The member with this URI.
-    fn member(&self, uri: &str) -> Option<Arc<dyn EventSource>> {
-        self.lock().members.get(uri).cloned()
+    /// Subscribes a stream again to a member whose subscription with this number has ended.
+    fn join_again(&self, stream: &Arc<FleetStream>, uri: &str, ended: u64, pause: Duration) {
+        let state = self.lock();
+        let Some(source) = state.members.get(uri) else { return };
+        let ended = stream.join_again(source, ended, pause);
+        drop(state);
+        drop(ended);
     }
 }
 
@@ -164,7 +176,7 @@ impl FleetState {
         self.streams.iter().filter_map(Weak::upgrade).collect()
     }
 
-    fn tell_health(&self, change: MemberChange) {
+    fn update_health(&self, change: MemberChange) {
         if let Some(health) = &self.health {
             // The task ends with the fleet's runtime only.
             let _ = health.send(change);
@@ -177,14 +189,14 @@ impl EventSource for Fleet {
     async fn subscribe_with(&self, options: Options) -> Result<EventStream, Error> {
         options.check()?;
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
+        let healths = self.members().iter().map(|one| (one.uri().into(), one.health())).collect();
         let mut state = self.shared.lock();
         if state.is_shut_down {
             return Err(Error::Shutdown);
         }
-        if state.health.is_none() {
-            let members = state.members.iter();
-            let members = members.map(|(uri, source)| (Arc::clone(uri), source.health()));
-            state.health = Some(health::spawn(&runtime, &self.shared, members.collect()));
+        // The task that keeps the status ends with the runtime that it runs on.
+        if state.health.as_ref().is_none_or(mpsc::UnboundedSender::is_closed) {
+            state.health = Some(health::spawn(&runtime, &self.shared, healths));
         }
         let stream = FleetStream::new(runtime, options);
         let members = state.members.keys().cloned();
@@ -220,9 +232,11 @@ impl EventSource for Fleet {
 
     /// The sums over all members, former ones included.
     fn counters(&self) -> Counters {
-        let state = self.shared.lock();
-        let counters = state.members.values().map(|member| member.counters());
-        counters.fold(state.removed, Counters::plus)
+        let (members, removed) = {
+            let state = self.shared.lock();
+            (state.members.values().cloned().collect::<Vec<_>>(), state.removed)
+        };
+        members.iter().map(|member| member.counters()).fold(removed, Counters::plus)
     }
 
     /// Ends every stream of the fleet, and shuts down its members.

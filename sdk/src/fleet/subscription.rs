@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::future::join_all;
 use futures::task::AtomicWaker;
@@ -29,18 +30,20 @@ pub(super) struct FleetStream {
 struct Joined {
     /// What the reader has not taken yet.
     arrivals: VecDeque<Arrival>,
-    /// The subscriptions, by the member's URI.
-    guards: HashMap<Arc<str>, Subscription>,
+    /// The subscriptions, by the member's URI, with their numbers.
+    guards: HashMap<Arc<str>, (u64, Subscription)>,
     /// The tasks that subscribe, by the member's URI.
     tasks: HashMap<Arc<str>, AbortHandle>,
+    /// How many subscriptions there were.
+    count: u64,
 }
 
 /// What the reader of a stream learns.
 pub(super) enum Arrival {
     /// A member was added.
     Added(Arc<str>),
-    /// A subscription to a member begins.
-    Joined(Arc<str>, Events),
+    /// A subscription to a member begins, with its number.
+    Joined(Arc<str>, u64, Events),
     /// Subscribing to a member failed.
     Failed(Arc<str>, Fault),
     /// A member was removed.
@@ -90,24 +93,41 @@ impl FleetStream {
         let mut joined = self.lock();
         // Under one lock: it arrives before its events.
         joined.arrivals.push_back(Arrival::Added(Arc::clone(&uri)));
-        self.start(&mut joined, uri, source);
+        self.start(&mut joined, uri, source, None);
     }
 
-    /// Subscribes again to a member whose stream has ended.
-    pub(super) fn join_again(self: &Arc<Self>, uri: &Arc<str>, source: &Arc<dyn EventSource>) {
-        let ended = {
-            let mut joined = self.lock();
-            self.start(&mut joined, Arc::clone(uri), source);
-            joined.guards.remove(uri)
-        };
-        drop(ended);
+    /// Subscribes again to a member whose stream has ended, unless it was removed, or added again,
+    /// in the meantime. What it returns is to be dropped outside all locks.
+    #[must_use]
+    pub(super) fn join_again(
+        self: &Arc<Self>,
+        source: &Arc<dyn EventSource>,
+        ended: u64,
+        pause: Duration,
+    ) -> Option<(u64, Subscription)> {
+        let uri = Arc::<str>::from(source.uri());
+        let mut joined = self.lock();
+        if joined.guards.get(&uri).is_none_or(|(number, _)| *number != ended) {
+            return None;
+        }
+        let ended = joined.guards.remove(&uri);
+        self.start(&mut joined, uri, source, Some(pause));
+        ended
     }
 
-    fn start(self: &Arc<Self>, joined: &mut Joined, uri: Arc<str>, source: &Arc<dyn EventSource>) {
+    /// Starts the task that subscribes; after a pause to a member that had a stream.
+    fn start(
+        self: &Arc<Self>,
+        joined: &mut Joined,
+        uri: Arc<str>,
+        source: &Arc<dyn EventSource>,
+        again: Option<Duration>,
+    ) {
         // Under the lock that `cancel` takes, so that it finds every task.
         if !self.is_cancelled() {
-            let task = subscribe(Arc::clone(self), Arc::clone(source), Arc::clone(&uri));
-            joined.tasks.insert(uri, self.runtime.spawn(task).abort_handle());
+            let task = subscribe(Arc::clone(self), Arc::clone(source), Arc::clone(&uri), again);
+            let replaced = joined.tasks.insert(uri, self.runtime.spawn(task).abort_handle());
+            replaced.iter().for_each(AbortHandle::abort);
         }
     }
 
@@ -118,8 +138,10 @@ impl FleetStream {
             let mut joined = self.lock();
             // If it was cancelled, or the member has left, the stream is dropped, outside the lock.
             if joined.tasks.remove(&uri).is_some() {
-                joined.guards.insert(Arc::clone(&uri), subscription);
-                joined.arrivals.push_back(Arrival::Joined(uri, events));
+                joined.count += 1;
+                let number = joined.count;
+                joined.guards.insert(Arc::clone(&uri), (number, subscription));
+                joined.arrivals.push_back(Arrival::Joined(uri, number, events));
             }
         }
         self.wake();
@@ -144,7 +166,7 @@ impl FleetStream {
             task.abort();
         }
         joined.arrivals.push_back(Arrival::Removed(Arc::clone(uri)));
-        joined.guards.remove(uri)
+        joined.guards.remove(uri).map(|(_, guard)| guard)
     }
 
     /// The fleet was shut down.
@@ -169,18 +191,34 @@ impl FleetStream {
     }
 
     fn take_guards(&self) -> Vec<Subscription> {
-        self.lock().guards.drain().map(|(_, guard)| guard).collect()
+        self.lock().guards.drain().map(|(_, (_, guard))| guard).collect()
     }
 }
 
-async fn subscribe(stream: Arc<FleetStream>, source: Arc<dyn EventSource>, uri: Arc<str>) {
+async fn subscribe(
+    stream: Arc<FleetStream>,
+    source: Arc<dyn EventSource>,
+    uri: Arc<str>,
+    again: Option<Duration>,
+) {
+    let mut options = stream.options.clone();
+    if let Some(pause) = again {
+        tokio::time::sleep(pause).await;
+        // The reset before it empties the reader's table, also that of a reader that asked for no
+        // existing domains.
+        options.existing = true;
+    }
     let mut backoff = Backoff::new(Reconnect::of_member());
+    let mut has_failed = false;
     loop {
-        let error = match source.subscribe_with(stream.options.clone()).await {
+        let error = match source.subscribe_with(options.clone()).await {
             Ok(events) => return stream.joined(uri, events),
             Err(error) => error,
         };
-        stream.failed(&uri, error.to_fault());
+        // The reader takes it for one outage.
+        if !std::mem::replace(&mut has_failed, true) {
+            stream.failed(&uri, error.to_fault());
+        }
         // It will not come back.
         if matches!(error, Error::Shutdown | Error::DriverEnded) {
             return;

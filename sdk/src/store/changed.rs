@@ -3,12 +3,17 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use futures::Stream;
 use futures::stream::FusedStream;
 
-use super::{DomainStore, Snapshot, Transition};
+use uuid::Uuid;
+
+use super::{DomainStore, Snapshot, StoredDomain, Transition};
+use crate::domain::Host;
+use crate::{Domain, Origin};
 
 /// Beyond so many transitions that were not yet read, a reader gets the difference instead.
 const LIMIT: usize = 1024;
@@ -28,37 +33,68 @@ struct Reader {
 
 #[derive(Debug)]
 enum Queue {
-    /// The transitions since the state in `base`.
-    Each { base: Snapshot, transitions: Vec<Transition> },
-    /// There were too many: the difference to `base` replaces them.
-    Difference { base: Snapshot },
+    /// The transitions that were not read yet.
+    Each(Vec<Transition>),
+    /// There were too many: of each domain that changed, what the reader knows of it.
+    Difference(BTreeMap<(Arc<Host>, Uuid), Known>),
+}
+
+/// What a reader knows of a domain.
+#[derive(Debug)]
+struct Known {
+    domain: Domain,
+    before: Option<Arc<StoredDomain>>,
+    is_forgotten: bool,
 }
 
 impl Default for Queue {
     fn default() -> Self {
-        Self::Each { base: Snapshot::default(), transitions: Vec::new() }
+        Self::Each(Vec::new())
     }
 }
 
 impl Queue {
-    fn from(base: Snapshot) -> Self {
-        Self::Each { base, transitions: Vec::new() }
-    }
-
     fn push(&mut self, new: &[Transition]) {
-        let Self::Each { base, transitions } = self else { return };
-        if transitions.len() + new.len() > LIMIT {
-            *self = Self::Difference { base: std::mem::take(base) };
-        } else {
-            transitions.extend_from_slice(new);
+        match self {
+            Self::Each(transitions) if transitions.len() + new.len() <= LIMIT => {
+                transitions.extend_from_slice(new);
+            }
+            Self::Each(transitions) => {
+                let transitions = std::mem::take(transitions);
+                *self = Self::Difference(BTreeMap::new());
+                self.push(&transitions);
+                self.push(new);
+            }
+            Self::Difference(known) => {
+                for transition in new {
+                    let domain = transition.domain();
+                    let key = (Arc::clone(domain.shared_host()), domain.uuid());
+                    let first = || Known {
+                        domain: domain.clone(),
+                        before: transition.before.clone(),
+                        is_forgotten: false,
+                    };
+                    known.entry(key).or_insert_with(first).is_forgotten = transition.is_forgotten;
+                }
+            }
         }
     }
 
     /// What led to `now`.
     fn take(&mut self, now: &Snapshot) -> Vec<Transition> {
-        match std::mem::replace(self, Self::from(now.clone())) {
-            Self::Each { transitions, .. } => transitions,
-            Self::Difference { base } => now.since(&base),
+        match std::mem::take(self) {
+            Self::Each(transitions) => transitions,
+            Self::Difference(known) => {
+                let step = |Known { domain, before, is_forgotten }| {
+                    let after = now.same(&domain).cloned();
+                    let origin = after.as_ref().map_or(Origin::Inferred, |after| after.origin);
+                    let is_step = before != after;
+                    let step =
+                        Transition { origin, is_forgotten, ..Transition::new(before, after) };
+                    is_step.then_some(step)
+                };
+                known.into_values().filter_map(step).collect()
+            }
         }
     }
 }
@@ -99,8 +135,7 @@ impl Changed {
         store.state.send_if_modified(|state| {
             id = state.readers.next;
             state.readers.next += 1;
-            let queue = Queue::from(state.table.snapshot());
-            state.readers.readers.insert(id, Reader { queue, waker: None });
+            state.readers.readers.insert(id, Reader::default());
             false
         });
         Self { store, id, taken: VecDeque::new(), terminated: false }

@@ -35,7 +35,8 @@ use crate::{Domain, DomainEvent, End, EventStream, Events, Scope, Selector, Subs
 /// A handle: clones share one table. There are two ways to fill it:
 ///
 /// - In the background: [`EventSourceExt::store`](crate::EventSourceExt::store), or
-///   [`follow`](Self::follow) for a stream. Dropping the last clone cancels the subscription.
+///   [`follow`](Self::follow) for a stream. Dropping the last clone, and the last [`Changed`],
+///   cancels the subscription.
 /// - In a loop of your own: [`apply`](Self::apply) each event, and use the transitions that it
 ///   returns.
 ///
@@ -90,6 +91,7 @@ impl DomainStore {
     #[must_use]
     pub fn follow(events: EventStream) -> Self {
         let store = Self::new();
+        store.begin(&Scope::Source(events.source()));
         let (events, subscription) = events.split();
         *store.subscription.lock().unwrap_or_else(PoisonError::into_inner) = Some(subscription);
         tokio::spawn(fill(Arc::clone(&store.state), events));
@@ -110,16 +112,20 @@ impl DomainStore {
         }
     }
 
-    /// Tells the store that a new stream of this scope begins in place of an earlier one: what its
-    /// [`Existing`](crate::Change::Existing) events do not name is gone at its first
-    /// [`Synced`](DomainEvent::Synced). Returns the domains that are uncertain until then.
+    /// Announces a stream of this scope: the scope is uncertain until its first
+    /// [`Synced`](DomainEvent::Synced). If it comes in place of an earlier stream, what its
+    /// [`Existing`](crate::Change::Existing) events do not name is gone then. Returns the domains
+    /// that become uncertain.
+    ///
+    /// A loop of your own calls it with [`Scope::source_wide`] before it applies the first event;
+    /// otherwise a source counts as uncertain from its first event on.
     #[expect(clippy::must_use_candidate, reason = "a loop may need the table alone")]
-    pub fn restart(&self, scope: &Scope) -> Vec<Transition> {
-        change(&self.state, |table| table.restart(scope))
+    pub fn begin(&self, scope: &Scope) -> Vec<Transition> {
+        change(&self.state, |table| table.begin(scope))
     }
 
     /// Tells the store that its events have ended, for a loop that applies them: from now on nothing
-    /// is certain, and [`changed`](Self::changed) and [`wait_for`](Self::wait_for) end.
+    /// is certain, further events are ignored, and [`changed`](Self::changed) and [`wait_for`](Self::wait_for) end.
     pub fn finish(&self, end: End) {
         finish(&self.state, end);
     }
@@ -167,6 +173,8 @@ impl DomainStore {
             if let Some(end) = end {
                 return Err(end);
             }
+            // While it is alive, a change has to copy what it changes.
+            drop(snapshot);
             // The sender lives as long as `self`.
             let _ = state.changed().await;
         }

@@ -6,7 +6,6 @@ use std::time::SystemTime;
 
 use uuid::Uuid;
 
-use super::Transition;
 use crate::domain::Host;
 use crate::event::ScopeKey;
 use crate::{Change, Domain, Origin, Scope, Selector, State};
@@ -198,41 +197,6 @@ impl Snapshot {
         if !self.uncertain.is_empty() {
             Arc::make_mut(&mut self.uncertain).retain(|_, known| !scope.includes(known));
         }
-    }
-
-    /// What led from `earlier` to this: a transition for each domain that is stored otherwise.
-    pub(super) fn since(&self, earlier: &Self) -> Vec<Transition> {
-        let mut changes = Vec::new();
-        for (host, then) in earlier.hosts.iter() {
-            let now = self.hosts.get(host);
-            for (at, chunk) in then.chunks.iter().enumerate() {
-                let now = now.map(|now| &now.chunks[at]);
-                if now.is_some_and(|now| Arc::ptr_eq(now, chunk)) {
-                    continue;
-                }
-                for (uuid, before) in chunk.iter() {
-                    let after = now.and_then(|now| now.get(uuid));
-                    if !after.is_some_and(|after| Arc::ptr_eq(before, after)) {
-                        let before = Some(Arc::clone(before));
-                        changes.push(Transition::new(before, after.cloned()));
-                    }
-                }
-            }
-        }
-        for (host, now) in self.hosts.iter() {
-            let then = earlier.hosts.get(host);
-            for (at, chunk) in now.chunks.iter().enumerate() {
-                let then = then.map(|then| &then.chunks[at]);
-                if then.is_some_and(|then| Arc::ptr_eq(then, chunk)) {
-                    continue;
-                }
-                let new = |uuid: &Uuid| then.is_none_or(|then| !then.contains_key(uuid));
-                let new = chunk.iter().filter(|(uuid, _)| new(uuid));
-                let step = |after| Transition::new(None, Some(Arc::clone(after)));
-                changes.extend(new.map(|(_, after)| step(after)));
-            }
-        }
-        changes
     }
 }
 

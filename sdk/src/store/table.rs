@@ -4,7 +4,7 @@
 //! (`Lagged` with `reset`) does not empty the table: what was known stays, uncertain, until the
 //! next `Synced`, and what no `Existing` event confirmed by then is gone.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -20,9 +20,11 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Table {
     now: Snapshot,
-    /// The sources that delivered an event.
-    sources: HashSet<Arc<str>>,
+    /// The sources that delivered an event, or that a stream was announced of, and whether they
+    /// have been synced since.
+    sources: HashMap<Arc<str>, bool>,
     resets: Vec<Reset>,
+    has_ended: bool,
 }
 
 /// A list of `Existing` events under way, after which the domains that it left out are gone.
@@ -30,6 +32,8 @@ pub(super) struct Table {
 struct Reset {
     scope: Scope,
     unconfirmed: HashSet<(Arc<Host>, Uuid)>,
+    /// The scope was known before: what is new in the list came into being since.
+    was_synced: bool,
 }
 
 impl Table {
@@ -38,10 +42,13 @@ impl Table {
     }
 
     pub(super) fn apply(&mut self, event: &DomainEvent) -> Vec<Transition> {
-        if !self.sources.contains(event.source()) {
+        if self.has_ended {
+            return Vec::new();
+        }
+        if !self.sources.contains_key(event.source()) {
             let source = Arc::<str>::from(event.source());
             self.now.doubt(&Scope::Source(Arc::clone(&source)));
-            self.sources.insert(source);
+            self.sources.insert(source, false);
         }
         match event {
             DomainEvent::Lifecycle(event) => self.lifecycle(event).into_iter().collect(),
@@ -50,7 +57,7 @@ impl Table {
                 self.set_certain(scope)
             }
             DomainEvent::Gap(Gap { scope, kind: GapKind::Lagged { reset: true, .. } }) => {
-                self.restart(scope)
+                self.begin(scope)
             }
             DomainEvent::Gap(Gap { scope, kind: GapKind::Removed }) => self.forget(scope),
             // A lag without a reset keeps the last event of each domain.
@@ -61,12 +68,19 @@ impl Table {
     }
 
     /// `Existing` events of the scope follow: what they leave out is gone.
-    pub(super) fn restart(&mut self, scope: &Scope) -> Vec<Transition> {
+    pub(super) fn begin(&mut self, scope: &Scope) -> Vec<Transition> {
+        if let Scope::Source(source) = scope {
+            self.sources.entry(Arc::clone(source)).or_insert(false);
+        }
+        let is_part = |source: &Arc<str>| {
+            scope.includes(&Scope::Source(Arc::clone(source))) || **source == *scope.source()
+        };
+        let was_synced = self.sources.iter().any(|(source, synced)| *synced && is_part(source));
         // Of a reset within a reset, what is still unconfirmed is in the table.
         self.resets.retain(|reset| !scope.includes(&reset.scope));
         let key = |stored: &Arc<StoredDomain>| key(&stored.domain);
         let unconfirmed = self.now.within(scope).map(key).collect();
-        self.resets.push(Reset { scope: scope.clone(), unconfirmed });
+        self.resets.push(Reset { scope: scope.clone(), unconfirmed, was_synced });
         self.now.doubt(scope);
         self.set_certain(scope)
     }
@@ -74,7 +88,7 @@ impl Table {
     /// The scope was removed from the fleet.
     fn forget(&mut self, scope: &Scope) -> Vec<Transition> {
         self.resets.retain(|reset| !scope.includes(&reset.scope));
-        self.sources.retain(|source| !scope.includes(&Scope::Source(Arc::clone(source))));
+        self.sources.retain(|source, _| !scope.includes(&Scope::Source(Arc::clone(source))));
         self.now.trust(scope);
         let gone: Vec<_> = self.now.within(scope).cloned().collect();
         let forget = |before: Arc<StoredDomain>| {
@@ -86,8 +100,9 @@ impl Table {
 
     /// The stream has ended: from here on nothing is certain.
     pub(super) fn end(&mut self) -> Vec<Transition> {
+        self.has_ended = true;
         let mut transitions = Vec::new();
-        for source in self.sources.iter().cloned().collect::<Vec<_>>() {
+        for source in self.sources.keys().cloned().collect::<Vec<_>>() {
             let scope = Scope::Source(source);
             self.now.doubt(&scope);
             transitions.append(&mut self.set_certain(&scope));
@@ -113,6 +128,9 @@ impl Table {
             }
             false
         });
+        for (source, synced) in &mut self.sources {
+            *synced |= scope.includes(&Scope::Source(Arc::clone(source)));
+        }
         self.now.trust(scope);
         transitions.append(&mut self.set_certain(scope));
         transitions
@@ -133,8 +151,12 @@ impl Table {
     }
 
     fn lifecycle(&mut self, event: &Lifecycle) -> Option<Transition> {
-        let is_listed = matches!(event.change, Change::Existing(_)) && self.confirm(&event.domain);
-        let origin = if is_listed { Origin::Inferred } else { event.origin };
+        // What begins behind the list is confirmed by its start.
+        let is_news = !event.is_gone() && self.confirm(&event.domain);
+        let origin = match event.change {
+            Change::Existing(_) if is_news => Origin::Inferred,
+            _ => event.origin,
+        };
         let before = self.now.same(&event.domain).cloned();
         let after = match event.is_gone() {
             true => None,
@@ -152,13 +174,15 @@ impl Table {
         Some(Transition { event, origin, ..Transition::new(before, after) })
     }
 
-    /// Whether a reset is under way for the domain, of which it is confirmed now.
+    /// Confirms a domain in the resets that are under way. Whether what is new of it came into being
+    /// since its scope was known.
     fn confirm(&mut self, domain: &Domain) -> bool {
-        let mut resets = self.resets.iter_mut().filter(|reset| reset.scope.contains(domain));
-        resets.by_ref().fold(false, |_, reset| {
+        let mut is_news = false;
+        for reset in self.resets.iter_mut().filter(|reset| reset.scope.contains(domain)) {
             reset.unconfirmed.remove(&key(domain));
-            true
-        })
+            is_news |= reset.was_synced;
+        }
+        is_news
     }
 
     /// What is stored of a domain after an event that leaves it in existence.
@@ -185,13 +209,13 @@ impl Table {
             false => State::Shutoff(ShutoffReason::Unspecified),
         };
         // A definition leaves the run state, and so does an unknown change.
-        let told = State::after(event.change);
-        let state = told.or_else(|| before.map(|before| before.state)).unwrap_or_else(fresh);
+        let stated = State::after(event.change);
+        let state = stated.or_else(|| before.map(|before| before.state)).unwrap_or_else(fresh);
         let is_listed = matches!(event.change, Change::Existing(_));
         let same = before.filter(|before| {
             before.domain.id() == domain.id()
                 && before.state.is_same(state)
-                && (told.is_none() || is_listed)
+                && (stated.is_none() || is_listed)
         });
         let persistent = event.persistent.or(match event.change {
             Change::Defined(_) => Some(true),

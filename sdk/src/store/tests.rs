@@ -161,6 +161,36 @@ fn a_reset_removes_what_is_not_listed_at_its_end() {
 }
 
 #[test]
+fn a_domain_that_starts_behind_the_list_of_a_reset_stays() {
+    let store = filled(&[running("web", 1), synced(), reset(), started("web", 2)]);
+    assert_eq!(store.apply(&synced()).len(), 1, "it is certain, and not gone");
+    assert_eq!(names(&store), "web[2]");
+}
+
+#[tokio::test]
+async fn what_ran_at_the_first_list_did_not_begin() {
+    let store = DomainStore::new();
+    store.begin(&all());
+    let mut changed = store.changed();
+    for n in 0..2000 {
+        let [step] = store.apply(&running(&format!("web{n}"), 1)).try_into().unwrap();
+        assert!(!step.began_run());
+    }
+    store.apply(&synced());
+    let mut steps = std::iter::from_fn(|| changed.next().now_or_never()).map(Option::unwrap);
+    assert!(steps.by_ref().take(2000).all(|step| !step.began_run() && step.before.is_none()));
+    assert!(steps.next().is_none());
+}
+
+#[test]
+fn events_behind_the_end_are_ignored() {
+    let store = filled(&[running("web", 1), synced()]);
+    store.finish(End::Shutdown);
+    assert_eq!(store.apply(&synced()), []);
+    assert_eq!(names(&store), "web[1]?");
+}
+
+#[test]
 fn a_reset_within_a_reset_keeps_what_is_unconfirmed() {
     let store = filled(&[running("db", 1), running("web", 2), synced(), reset()]);
     store.apply(&running("db", 1));
@@ -231,7 +261,7 @@ async fn changed_delivers_the_difference_to_a_slow_reader() {
     let steps: Vec<_> =
         std::iter::from_fn(|| changed.next().now_or_never()).map(Option::unwrap).collect();
     let steps: Vec<_> = steps.iter().map(|step| step.domain().to_string()).collect();
-    assert_eq!(steps, ["old[2]", "web[2003]", "new[9]"]);
+    assert_eq!(steps, ["new[9]", "old[2]", "web[2003]"]);
     store.apply(&stopped("db", 1, false));
     let step = changed.next().await.unwrap();
     assert_eq!(step.ended_run(), Some(StopCause::Crashed), "each one again");

@@ -56,9 +56,10 @@ impl Transition {
         };
         match &self.before {
             Some(before) => before.domain.id() != after.domain.id(),
-            None => {
-                self.origin == Origin::Inferred || self.change().is_some_and(Change::begins_run)
-            }
+            None => match after.change {
+                Change::Existing(_) => after.origin == Origin::Inferred,
+                change => change.begins_run(),
+            },
         }
     }
 
