@@ -1,7 +1,7 @@
 //! A minimal service to copy: it keeps a table of the domains, and reacts to runs that begin and
 //! end.
 //!
-//! Copy the folder, and put your own work into [`react`].
+//! Copy the folder, and put your own work into `react`.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use futures::StreamExt;
 use virevent::{DomainStore, End, Error, EventSource, EventSourceExt, Transition};
 
-/// Keeps `store` up to date, and calls [`react`], until the source ends or `shutdown` resolves.
+/// Keeps `store` up to date, and calls `react`, until the source ends or `shutdown` resolves.
 ///
 /// # Errors
 /// The source is unreachable at the start, or refuses permanently later.
