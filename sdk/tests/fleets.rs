@@ -305,7 +305,7 @@ async fn a_fleet_removed_before_it_is_synced_leaves_no_domain() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rejoined_member_stops_no_domain_of_a_reader_without_existing_ones() {
+async fn a_member_that_rejoins_stops_no_domain() {
     let [a] = fakes();
     let fleet = fleet_of(std::slice::from_ref(&a));
     let mut events = fleet.subscribe_with(Options::default().existing(false)).await.unwrap();
@@ -370,4 +370,18 @@ fn members_that_come_and_go_on_many_threads_leave_the_last_ones() {
         };
         timeout(MINUTE, store.wait_for(is_right)).await.unwrap().unwrap();
     });
+}
+
+#[tokio::test(start_paused = true)]
+async fn domains_leaves_out_what_stops_while_others_are_listed() {
+    let [a, b] = fakes();
+    b.hang_lists();
+    let fleet = fleet_of(&[a.clone(), b.clone()]);
+    let asking = tokio::spawn(async move { fleet.domains().await });
+    sleep(Duration::from_secs(1)).await;
+    a.stop("vm0").unwrap();
+    sleep(Duration::from_secs(1)).await;
+    b.release_lists();
+    let domains = asking.await.unwrap().unwrap();
+    assert_eq!(domains.iter().map(|(domain, _)| domain.name()).collect::<Vec<_>>(), ["vm1"]);
 }

@@ -10,7 +10,7 @@ use crash_hook::{Hook, serve};
 use futures::future::try_join_all;
 use lexopt::prelude::*;
 use tokio::signal::unix::{SignalKind, signal};
-use virevent::{Error, Kind, Merged, Options, merge};
+use virevent::{Error, EventSourceExt, Merged, merge};
 
 const USAGE: &str = "usage: crash-hook [--tries N] URI... -- COMMAND [ARGUMENT]...";
 
@@ -53,7 +53,7 @@ async fn run() -> Result<(), Failure> {
 async fn subscribe(uris: &[String]) -> Result<Merged, Error> {
     let streams = uris.iter().map(|uri| async {
         let source = virevent_backends::open(uri)?;
-        source.subscribe_with(Options::default().kind(Kind::Lifecycle)).await
+        source.subscribe().await
     });
     Ok(merge(try_join_all(streams).await?))
 }

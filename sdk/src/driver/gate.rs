@@ -10,8 +10,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// When a network comes back, a thousand sources reconnect together. Each connection costs a
 /// handshake and a list of domains, on both sides; the gate lets so many through at a time, first
 /// come, first served. A source holds its place from the attempt to connect until it is synced,
-/// fails, or its list is late: a source that does not answer keeps others waiting for one connect
-/// timeout or one call timeout at most.
+/// fails, or its list is late: an attempt at a source that does not answer keeps others waiting for
+/// one connect timeout and one call timeout at most.
 #[derive(Clone, Debug)]
 pub struct Gate {
     slots: Arc<Semaphore>,

@@ -9,7 +9,8 @@ use futures::future::join_all;
 use futures::stream::{FusedStream, SelectAll};
 use futures::{Stream, StreamExt};
 
-use crate::{DomainEvent, End, EventStream, Events, Subscription};
+use crate::stream::{MemberEvents, MemberItem};
+use crate::{DomainEvent, End, EventStream, Subscription};
 
 /// Merges streams, of many sources or of one, into one stream. Each item names its source, and the
 /// end of a stream is an item.
@@ -47,7 +48,7 @@ pub fn merge(streams: impl IntoIterator<Item = EventStream>) -> Merged {
 #[derive(Debug, Default)]
 #[must_use = "streams do nothing unless polled"]
 pub struct Merged {
-    streams: SelectAll<Member>,
+    streams: SelectAll<MemberEvents>,
     subscriptions: HashMap<u64, Subscription>,
     next: u64,
 }
@@ -68,19 +69,13 @@ pub enum MergedItem {
     },
 }
 
-#[derive(Debug)]
-struct Member {
-    id: u64,
-    events: Option<Events>,
-}
-
 impl Merged {
     /// Adds a stream.
     pub fn push(&mut self, stream: EventStream) {
         let id = self.next;
         self.next += 1;
         let (events, subscription) = stream.split();
-        self.streams.push(Member { id, events: Some(events) });
+        self.streams.push(MemberEvents::new(id, events));
         self.subscriptions.insert(id, subscription);
     }
 
@@ -117,39 +112,22 @@ impl Stream for Merged {
     type Item = MergedItem;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<MergedItem>> {
-        match ready!(self.streams.poll_next_unpin(cx)) {
-            Some((id, item)) => {
-                if matches!(item, MergedItem::Ended { .. }) {
-                    self.subscriptions.remove(&id);
-                }
-                Poll::Ready(Some(item))
+        let Some(item) = ready!(self.streams.poll_next_unpin(cx)) else {
+            return Poll::Ready(None);
+        };
+        let MemberItem { source, number, event } = item;
+        Poll::Ready(Some(match event {
+            Ok(event) => MergedItem::Event(event),
+            Err(end) => {
+                self.subscriptions.remove(&number);
+                MergedItem::Ended { source, end }
             }
-            None => Poll::Ready(None),
-        }
+        }))
     }
 }
 
 impl FusedStream for Merged {
     fn is_terminated(&self) -> bool {
         self.streams.is_terminated()
-    }
-}
-
-impl Stream for Member {
-    type Item = (u64, MergedItem);
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = &mut *self;
-        let Some(events) = &mut this.events else { return Poll::Ready(None) };
-        let item = match ready!(events.poll_next_unpin(cx)) {
-            Some(event) => MergedItem::Event(event),
-            None => {
-                let end = events.end().unwrap_or(End::Cancelled);
-                let source = events.source();
-                this.events = None;
-                MergedItem::Ended { source, end }
-            }
-        };
-        Poll::Ready(Some((this.id, item)))
     }
 }

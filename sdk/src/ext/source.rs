@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_stream::StreamExt;
 
 use crate::{
     Change, Domain, DomainEvent, DomainStore, End, Error, EventSource, EventStream, Kind, Options,
-    Selector, State, StopCause,
+    Selector, State, StopCause, StoredDomain, Synced,
 };
 
 /// Methods of every [`EventSource`].
@@ -48,10 +49,7 @@ pub trait EventSourceExt: EventSource {
     /// # Cancel safety
     /// Dropped midway it leaves nothing registered.
     fn store(&self) -> impl Future<Output = Result<DomainStore, Error>> + Send {
-        async {
-            let lifecycle = Options::default().kind(Kind::Lifecycle);
-            Ok(DomainStore::follow(self.subscribe_with(lifecycle).await?))
-        }
+        async { Ok(DomainStore::follow(self.subscribe_with(Options::default()).await?)) }
     }
 
     /// Waits until a domain is in a state that `wanted` accepts, or no longer exists, or until the
@@ -163,24 +161,18 @@ async fn wait<S: EventSource + ?Sized>(
     Ok(Waited::Ended(events.end().unwrap_or(End::Cancelled)))
 }
 
-/// What a new stream says exists.
+/// What exists at the end of a new stream's beginning.
 async fn existing(events: &mut EventStream) -> Result<Vec<(Domain, State)>, Error> {
     let source = events.source();
-    let mut domains = Vec::new();
+    // A change may stand between what existed and `Synced`.
+    let store = DomainStore::new();
     while let Some(event) = events.next().await {
-        match event {
-            DomainEvent::Lifecycle(event) => {
-                if let Change::Existing(state) = event.change {
-                    domains.push((event.domain, state));
-                }
-            }
-            // The members of a fleet are synced one by one.
-            DomainEvent::Synced(synced)
-                if synced.scope.is_source() && synced.scope.source() == &*source =>
-            {
-                return Ok(domains);
-            }
-            _ => {}
+        store.apply(&event);
+        let DomainEvent::Synced(Synced { scope, .. }) = event else { continue };
+        // The members of a fleet are synced one by one.
+        if scope.is_source() && scope.source() == &*source {
+            let entry = |stored: &Arc<StoredDomain>| (stored.domain.clone(), stored.state);
+            return Ok(store.snapshot().iter().map(entry).collect());
         }
     }
     Err(match events.end() {

@@ -1,20 +1,20 @@
 //! The receiving half of a fleet's stream: the members' streams as one, with the fleet's markers.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::StreamExt;
 use futures::stream::SelectAll;
-use futures::{Stream, StreamExt};
 use tokio::time::Instant;
 
 use super::subscription::{Arrival, FleetStream};
 use super::{Shared, whole};
 use crate::driver::{Backoff, Reconnect};
 use crate::event::ScopeKey;
-use crate::{DomainEvent, End, Events, Fault, Gap, GapKind, Scope, Synced};
+use crate::stream::{MemberEvents, MemberItem};
+use crate::{DomainEvent, End, Fault, Gap, GapKind, Scope, Synced};
 
 /// After this long a member's stream counts as recovered, and its backoff starts over.
 const RECOVERED_AFTER: Duration = Duration::from_secs(60);
@@ -34,8 +34,8 @@ pub(crate) struct FleetEvents {
 
 /// The beginning of the stream, until each first member is synced or unreachable.
 enum Start {
-    /// The gaps of what is unreachable: the fleet's `Synced` leaves out the sources that have one.
-    Syncing(BTreeMap<ScopeKey, Gap>),
+    /// What is unreachable: the fleet's `Synced` leaves out these sources.
+    Syncing(BTreeMap<ScopeKey, Scope>),
     Synced,
 }
 
@@ -56,19 +56,6 @@ struct Member {
     domains: u64,
     /// The sources that report the domains of a member that is a fleet.
     sources: BTreeSet<Arc<str>>,
-}
-
-struct MemberEvents {
-    uri: Arc<str>,
-    number: u64,
-    /// `None` after its end.
-    events: Option<Events>,
-}
-
-struct MemberItem {
-    uri: Arc<str>,
-    number: u64,
-    event: Result<DomainEvent, End>,
 }
 
 impl FleetEvents {
@@ -153,14 +140,14 @@ impl FleetEvents {
                 member.number = number;
                 member.since = Instant::now();
                 member.is_lost = false;
-                self.streams.push(MemberEvents { uri, number, events: Some(events) });
+                self.streams.push(MemberEvents::new(number, events));
             }
             Arrival::Failed(uri, fault) => self.lost(&uri, fault),
             Arrival::Removed(uri) => {
                 let Some(member) = self.members.remove(&uri) else { return };
                 let scope = member.scope(&uri);
-                if let Start::Syncing(gaps) = &mut self.start {
-                    gaps.retain(|_, gap| !scope.includes(&gap.scope));
+                if let Start::Syncing(lost) = &mut self.start {
+                    lost.retain(|_, part| !scope.includes(part));
                 }
                 self.ready.push_back(Gap::new(scope, GapKind::Removed).into());
                 self.settle();
@@ -170,7 +157,7 @@ impl FleetEvents {
     }
 
     fn received(&mut self, item: MemberItem) {
-        let MemberItem { uri, number, event } = item;
+        let MemberItem { source: uri, number, event } = item;
         let Some(member) = self.members.get_mut(&uri) else { return };
         if member.number != number {
             return;
@@ -186,17 +173,17 @@ impl FleetEvents {
         member.learn(uri, &event);
         match &event {
             DomainEvent::Synced(Synced { scope, domains }) => {
-                if let Start::Syncing(gaps) = &mut self.start {
-                    gaps.retain(|_, gap| !scope.includes(&gap.scope));
+                if let Start::Syncing(lost) = &mut self.start {
+                    lost.retain(|_, part| !scope.includes(part));
                 }
                 if scope.is_source() && scope.source() == &**uri {
                     member.is_settled = true;
                     member.domains = *domains;
                 }
             }
-            DomainEvent::Gap(gap @ Gap { scope, kind: GapKind::Disconnected { .. } }) => {
-                if let Start::Syncing(gaps) = &mut self.start {
-                    gaps.insert(scope.key(), gap.clone());
+            DomainEvent::Gap(Gap { scope, kind: GapKind::Disconnected { .. } }) => {
+                if let Start::Syncing(lost) = &mut self.start {
+                    lost.insert(scope.key(), scope.clone());
                 }
                 member.is_settled |= scope.is_source() && scope.source() == &**uri;
             }
@@ -234,8 +221,8 @@ impl FleetEvents {
         }
         member.is_settled = true;
         let gap = Gap::new(member.scope(uri), GapKind::disconnected(fault));
-        if let Start::Syncing(gaps) = &mut self.start {
-            gaps.insert(gap.scope.key(), gap.clone());
+        if let Start::Syncing(lost) = &mut self.start {
+            lost.insert(gap.scope.key(), gap.scope.clone());
         }
         self.ready.push_back(gap.into());
         self.settle();
@@ -243,11 +230,11 @@ impl FleetEvents {
 
     /// Delivers the fleet's `Synced`, once, when each member is synced or unreachable.
     fn settle(&mut self) {
-        let Start::Syncing(gaps) = &mut self.start else { return };
+        let Start::Syncing(lost) = &mut self.start else { return };
         if !self.members.values().all(|member| member.is_settled) {
             return;
         }
-        let gaps = std::mem::take(gaps);
+        let lost = std::mem::take(lost);
         self.start = Start::Synced;
         let sources = self
             .members
@@ -255,7 +242,7 @@ impl FleetEvents {
             .flat_map(|(uri, member)| std::iter::once(uri).chain(&member.sources).map(Arc::clone));
         let is_reachable = |source: &Arc<str>| {
             let source = whole(source);
-            !gaps.values().any(|gap| gap.scope.includes(&source) || source.includes(&gap.scope))
+            !lost.values().any(|part| part.includes(&source) || source.includes(part))
         };
         let sources = sources.filter(is_reachable);
         let scope = Scope::fleet(Arc::clone(&self.fleet.uri), sources);
@@ -303,25 +290,6 @@ impl Member {
             true => whole(uri),
             false => Scope::fleet(Arc::clone(uri), self.sources.iter().cloned()),
         }
-    }
-}
-
-impl Stream for MemberEvents {
-    type Item = MemberItem;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<MemberItem>> {
-        let this = &mut *self;
-        let Some(events) = &mut this.events else { return Poll::Ready(None) };
-        let event = match ready!(events.poll_next_unpin(cx)) {
-            Some(event) => Ok(event),
-            None => {
-                let end = events.end().unwrap_or(End::Cancelled);
-                this.events = None;
-                Err(end)
-            }
-        };
-        let uri = Arc::clone(&this.uri);
-        Poll::Ready(Some(MemberItem { uri, number: this.number, event }))
     }
 }
 

@@ -32,6 +32,9 @@ use crate::{Domain, DomainEvent, End, EventStream, Events, Scope, Selector, Subs
 /// It equals the hypervisor's own list (`virsh list --all`) whenever its scope is
 /// [certain](StoredDomain::certain): after outages, lags and resets, too.
 ///
+/// It needs the events of kind lifecycle and reboot, which a stream delivers by default: a reboot
+/// may give a run another id.
+///
 /// A handle: clones share one table. There are two ways to fill it:
 ///
 /// - In the background: [`EventSourceExt::store`](crate::EventSourceExt::store), or
@@ -118,7 +121,8 @@ impl DomainStore {
     /// that become uncertain.
     ///
     /// A loop of your own calls it with [`Scope::source_wide`] before it applies the first event;
-    /// otherwise a source counts as uncertain from its first event on.
+    /// otherwise a source counts as uncertain from its first event on. A later stream of a fleet is
+    /// announced by a [`Scope::fleet`] with the fleet's members.
     #[expect(clippy::must_use_candidate, reason = "a loop may need the table alone")]
     pub fn begin(&self, scope: &Scope) -> Vec<Transition> {
         change(&self.state, |table| table.begin(scope))

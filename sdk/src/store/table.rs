@@ -13,8 +13,8 @@ use super::snapshot::{Snapshot, StoredDomain};
 use super::transition::Transition;
 use crate::domain::Host;
 use crate::{
-    Change, Domain, DomainEvent, Gap, GapKind, Lifecycle, Origin, Scope, ShutoffReason, State,
-    Synced, UndefineCause,
+    Change, Domain, DomainEvent, Gap, GapKind, Lifecycle, Origin, Reboot, Scope, ShutoffReason,
+    State, Synced, UndefineCause,
 };
 
 #[derive(Debug, Default)]
@@ -34,6 +34,8 @@ struct Reset {
     unconfirmed: HashSet<(Arc<Host>, Uuid)>,
     /// The scope was known before: what is new in the list came into being since.
     was_synced: bool,
+    /// Its scope was synced, but for parts that were unreachable.
+    has_ended: bool,
 }
 
 impl Table {
@@ -63,7 +65,8 @@ impl Table {
             // A lag without a reset keeps the last event of each domain.
             DomainEvent::Gap(_) => Vec::new(),
             DomainEvent::Synced(Synced { scope, .. }) => self.synced(scope),
-            DomainEvent::Reboot(_) | DomainEvent::Notice(_) | DomainEvent::Other(_) => Vec::new(),
+            DomainEvent::Reboot(event) => self.reboot(event).into_iter().collect(),
+            DomainEvent::Notice(_) | DomainEvent::Other(_) => Vec::new(),
         }
     }
 
@@ -80,7 +83,7 @@ impl Table {
         self.resets.retain(|reset| !scope.includes(&reset.scope));
         let key = |stored: &Arc<StoredDomain>| key(&stored.domain);
         let unconfirmed = self.now.within(scope).map(key).collect();
-        self.resets.push(Reset { scope: scope.clone(), unconfirmed, was_synced });
+        self.resets.push(Reset { scope: scope.clone(), unconfirmed, was_synced, has_ended: false });
         self.now.doubt(scope);
         self.set_certain(scope)
     }
@@ -88,6 +91,11 @@ impl Table {
     /// The scope was removed from the fleet.
     fn forget(&mut self, scope: &Scope) -> Vec<Transition> {
         self.resets.retain(|reset| !scope.includes(&reset.scope));
+        for reset in &mut self.resets {
+            let is_kept = |host: &Host| !scope.includes(&Scope::Source(Arc::clone(&host.source)));
+            reset.unconfirmed.retain(|(host, _)| is_kept(host));
+        }
+        self.resets.retain(|reset| !reset.has_ended || !reset.unconfirmed.is_empty());
         self.sources.retain(|source, _| !scope.includes(&Scope::Source(Arc::clone(source))));
         self.now.trust(scope);
         let gone: Vec<_> = self.now.within(scope).cloned().collect();
@@ -113,21 +121,21 @@ impl Table {
     fn synced(&mut self, scope: &Scope) -> Vec<Transition> {
         let mut transitions = Vec::new();
         let now = &mut self.now;
-        self.resets.retain_mut(|reset| {
-            if !scope.includes(&reset.scope) {
-                return true;
+        for reset in &mut self.resets {
+            reset.has_ended |= scope.includes(&reset.scope);
+            // A part of the scope that is unreachable is not in this marker: its domains wait for
+            // the part's own.
+            if reset.has_ended || scope.is_source() {
+                let is_gone =
+                    |stored: &&Arc<StoredDomain>| reset.unconfirmed.contains(&key(&stored.domain));
+                for before in now.within(scope).filter(is_gone).cloned().collect::<Vec<_>>() {
+                    reset.unconfirmed.remove(&key(&before.domain));
+                    now.remove(&before.domain);
+                    transitions.push(Transition::new(Some(before), None));
+                }
             }
-            let gone: Vec<_> = now
-                .within(&reset.scope)
-                .filter(|stored| reset.unconfirmed.contains(&key(&stored.domain)))
-                .cloned()
-                .collect();
-            for before in gone {
-                now.remove(&before.domain);
-                transitions.push(Transition::new(Some(before), None));
-            }
-            false
-        });
+        }
+        self.resets.retain(|reset| !reset.has_ended || !reset.unconfirmed.is_empty());
         for (source, synced) in &mut self.sources {
             *synced |= scope.includes(&Scope::Source(Arc::clone(source)));
         }
@@ -170,8 +178,23 @@ impl Table {
             Some(after) => drop(self.now.insert(Arc::clone(after))),
             None => drop(self.now.remove(&event.domain)),
         }
-        let event = Some(event.clone());
+        let event = Some(event.clone().into());
         Some(Transition { event, origin, ..Transition::new(before, after) })
+    }
+
+    /// A reboot may give the run another id (LXC).
+    fn reboot(&mut self, event: &Reboot) -> Option<Transition> {
+        let before = self.now.same(&event.domain).cloned()?;
+        let both_active = before.domain.is_active() && event.domain.is_active();
+        if !both_active || before.domain.id() == event.domain.id() {
+            return None;
+        }
+        let domain = before.domain.with_id(event.domain.id());
+        let after = Arc::new(StoredDomain { domain, ..(*before).clone() });
+        self.now.insert(Arc::clone(&after));
+        let origin = event.origin;
+        let event = Some(event.clone().into());
+        Some(Transition { event, origin, ..Transition::new(Some(before), Some(after)) })
     }
 
     /// Confirms a domain in the resets that are under way. Whether what is new of it came into being

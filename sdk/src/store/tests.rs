@@ -5,7 +5,7 @@ use futures::stream::StreamExt;
 
 use super::*;
 use crate::{
-    Change, DefineCause, Fault, FaultKind, Gap, GapKind, Lifecycle, Origin, RunningReason,
+    Change, DefineCause, Fault, FaultKind, Gap, GapKind, Lifecycle, Origin, Reboot, RunningReason,
     ShutoffReason, StartCause, State, StopCause, SuspendCause, Synced, UndefineCause, Uuid,
 };
 
@@ -180,6 +180,44 @@ async fn what_ran_at_the_first_list_did_not_begin() {
     let mut steps = std::iter::from_fn(|| changed.next().now_or_never()).map(Option::unwrap);
     assert!(steps.by_ref().take(2000).all(|step| !step.began_run() && step.before.is_none()));
     assert!(steps.next().is_none());
+}
+
+/// As in LXC.
+#[test]
+fn a_reboot_under_another_id_is_the_same_run() {
+    let store = filled(&[running("web", 1), synced()]);
+    let [step] = store.apply(&Reboot::new(domain("web", Some(2)), T0).into()).try_into().unwrap();
+    assert!(!step.began_run() && step.ended_run().is_none());
+    assert_eq!(names(&store), "web[2]");
+    let suspended = event("web", Some(2), Change::Suspended(SuspendCause::Paused), true);
+    let [step] = store.apply(&suspended).try_into().unwrap();
+    assert!(!step.began_run() && step.ended_run().is_none());
+    assert_eq!(store.apply(&Reboot::new(domain("web", Some(2)), T0).into()), []);
+}
+
+#[test]
+fn a_later_stream_of_a_fleet_ends_no_domain_of_a_lost_member() {
+    let of = |source, change| {
+        let domain = Domain::new(source, "h", Uuid::from_u128(1), "web", Some(1));
+        DomainEvent::from(Lifecycle::new(domain, change, T0))
+    };
+    let started = Change::Started(StartCause::Booted);
+    let fleet = |members: &[&str]| Scope::fleet("f:", members.iter().map(|&uri| uri.into()));
+    let store = filled(&[of("a:", started), of("b:", started), of("c:", started)]);
+    store.apply(&Synced::new(fleet(&["a:", "b:", "c:"]), 3).into());
+    store.begin(&fleet(&["a:", "b:", "c:"]));
+    // Of the later stream: c has lost its domain, and b is unreachable.
+    store.apply(&of("a:", Change::Existing(State::Running(RunningReason::Booted))));
+    store.apply(&disconnected(Scope::source_wide("b:")));
+    let steps = store.apply(&Synced::new(fleet(&["a:", "c:"]), 1).into());
+    let gone: Vec<_> = steps.iter().filter(|step| step.after.is_none()).collect();
+    assert_eq!((gone.len(), gone[0].domain().source()), (1, "c:"));
+    let now = store.snapshot();
+    assert_eq!(now.iter().map(|one| one.certain).collect::<Vec<_>>(), [true, false]);
+    // It comes back without its domain.
+    let steps = store.apply(&Synced::new(Scope::source_wide("b:"), 0).into());
+    assert_eq!(steps.len(), 1);
+    assert!(steps[0].after.is_none() && store.snapshot().is_certain());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::StoredDomain;
-use crate::{Change, Domain, Lifecycle, Origin, State, StopCause};
+use crate::{Change, Domain, DomainEvent, Origin, State, StopCause};
 
 /// A domain in a [`DomainStore`](super::DomainStore) before and after a change.
 ///
@@ -18,7 +18,7 @@ pub struct Transition {
     pub after: Option<Arc<StoredDomain>>,
     /// The event that led to it. `None` where a marker did, and where a slow reader of
     /// [`changed`](super::DomainStore::changed) gets the difference between two states.
-    pub event: Option<Lifecycle>,
+    pub event: Option<DomainEvent>,
     /// How it came to be known. What a reset shows is [`Inferred`](Origin::Inferred).
     pub origin: Origin,
     /// The domain's source was removed from its fleet. The domain may still exist, and run.
@@ -44,7 +44,12 @@ impl Transition {
     /// What happened; `None` where no event says so.
     #[must_use]
     pub fn change(&self) -> Option<Change> {
-        self.event.as_ref().map(|event| event.change)
+        self.event.as_ref()?.change()
+    }
+
+    /// Whether the run goes on, under another id if the domains differ in it.
+    fn is_reboot(&self) -> bool {
+        matches!(self.event, Some(DomainEvent::Reboot(_)))
     }
 
     /// Whether a run of the domain began. Domains that ran already when they were first seen are
@@ -55,7 +60,7 @@ impl Transition {
             return false;
         };
         match &self.before {
-            Some(before) => before.domain.id() != after.domain.id(),
+            Some(before) => before.domain.id() != after.domain.id() && !self.is_reboot(),
             None => match after.change {
                 Change::Existing(_) => after.origin == Origin::Inferred,
                 change => change.begins_run(),
@@ -70,7 +75,7 @@ impl Transition {
             return Some(cause);
         }
         let run = self.before.as_ref()?.domain.id()?;
-        if self.is_forgotten {
+        if self.is_forgotten || self.is_reboot() {
             return None;
         }
         match &self.after {

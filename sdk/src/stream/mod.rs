@@ -3,6 +3,7 @@
 //! Of a source, both halves hold the mailbox that its driver fills; of a fleet, they hold the
 //! subscriptions to its members.
 
+mod member;
 mod single;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use std::task::{Context, Poll};
 use futures::Stream;
 use futures::stream::FusedStream;
 
+pub(crate) use self::member::{MemberEvents, MemberItem};
 use self::single::{SourceEvents, SourceSubscription};
 use crate::command::CommandSender;
 use crate::fleet::{FleetEvents, FleetSubscription};

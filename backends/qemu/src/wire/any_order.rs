@@ -99,7 +99,7 @@ fn blank(text: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Message, parsed};
+    use super::super::{Message, agreement, parsed};
     use super::*;
 
     const LINES: [&str; 4] = [
@@ -109,16 +109,12 @@ mod tests {
         r#"{"data": 12 ,"timestamp": {"seconds": 5, "microseconds": 0}, "event": "Y"}"#,
     ];
 
-    fn text(event: &Event<'_>) -> String {
-        format!("{} {:?} {:?}", event.name, event.at, event.data.map(RawValue::get))
-    }
-
     #[test]
     fn members_are_read_in_any_order() {
         for line in LINES {
             let event = event(line.as_bytes()).unwrap_or_else(|| panic!("{line}"));
             let Ok(Message::Event(same)) = parsed(line.as_bytes()) else { panic!("{line}") };
-            assert_eq!(text(&event), text(&same), "{line}");
+            assert_eq!(agreement::text(&event), agreement::text(&same), "{line}");
         }
     }
 
@@ -139,29 +135,9 @@ mod tests {
         }
     }
 
-    /// Lines that are nearly of the form: bytes are changed, removed, doubled and swapped.
     #[test]
     fn reading_in_any_order_agrees_with_the_parser() {
-        let mut random = fastrand::Rng::with_seed(7);
-        let mut read = 0;
-        for _ in 0..50_000 {
-            let mut line = random.choice(LINES).unwrap().as_bytes().to_vec();
-            for _ in 0..random.usize(0..3) {
-                let at = random.usize(0..line.len());
-                match random.u8(0..4) {
-                    0 => line[at] = *random.choice(b"{}[]\",:\\ \t0129-.eE_Aa\xff\x00").unwrap(),
-                    1 => drop(line.remove(at)),
-                    2 => line.insert(at, line[at]),
-                    _ => line.swap(at, 0),
-                }
-            }
-            let Some(event) = event(&line) else { continue };
-            read += 1;
-            match parsed(&line) {
-                Ok(Message::Event(same)) => assert_eq!(text(&event), text(&same)),
-                other => panic!("{:?}: {other:?}", String::from_utf8_lossy(&line)),
-            }
-        }
+        let read = agreement::with_the_parser(&LINES, event);
         assert!(read > 2_500, "{read}");
     }
 }

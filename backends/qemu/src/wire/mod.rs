@@ -3,6 +3,8 @@
 //! QEMU sends one JSON object a line, ended by CR LF. A line is parsed in place: the name and the
 //! data of an event are borrowed from it.
 
+#[cfg(test)]
+mod agreement;
 mod any_order;
 mod fast_path;
 mod lines;
