@@ -87,7 +87,8 @@ pub use self::event::{
     SuspendCause, Synced, Text, TrayChangeReason, UndefineCause, WatchdogAction,
 };
 pub use self::ext::{
-    DomainEvents, EventSourceExt, Lifecycles, Merged, MergedItem, OfDomain, Waited, merge,
+    DomainEvents, EventSourceExt, Expectation, Lifecycles, Merged, MergedItem, OfDomain, WaitError,
+    merge,
 };
 pub use self::fault::{Fault, FaultKind};
 pub use self::fleet::Fleet;

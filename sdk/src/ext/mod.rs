@@ -1,5 +1,6 @@
 //! Convenience methods on sources and on streams.
 
+mod expect;
 mod lifecycles;
 mod merge;
 mod of_domain;
@@ -7,10 +8,11 @@ mod source;
 
 use futures::Stream;
 
+pub use self::expect::{Expectation, WaitError};
 pub use self::lifecycles::Lifecycles;
 pub use self::merge::{Merged, MergedItem, merge};
 pub use self::of_domain::OfDomain;
-pub use self::source::{EventSourceExt, Waited};
+pub use self::source::EventSourceExt;
 use crate::{Change, DomainEvent, Selector};
 
 /// Combinators for any stream of domain events.

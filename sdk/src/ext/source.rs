@@ -1,15 +1,14 @@
 //! Queries that a source answers by a subscription of its own.
 
-use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio_stream::StreamExt;
 
+use super::Expectation;
 use crate::{
-    Change, Domain, DomainEvent, DomainStore, End, Error, EventSource, EventStream, Kind, Options,
-    Selector, State, StopCause, StoredDomain, Synced,
+    Domain, DomainEvent, DomainStore, End, Error, EventSource, EventStream, Kind, Options,
+    Selector, State, StoredDomain, Synced,
 };
 
 /// Methods of every [`EventSource`].
@@ -52,23 +51,20 @@ pub trait EventSourceExt: EventSource {
         async { Ok(DomainStore::follow(self.subscribe_with(Options::default()).await?)) }
     }
 
-    /// Waits until a domain is in a state that `wanted` accepts, or no longer exists, or until the
-    /// deadline passes.
-    ///
-    /// It waits for a domain that does not exist yet, and through outages; a state that a domain
-    /// was in only while the source was unreachable is not noticed.
+    /// Subscribes to one domain before an act, to await its outcome: that the domain runs, or stops.
     ///
     /// ```
-    /// # async fn example(source: &dyn virevent::EventSource) -> Result<(), virevent::Error> {
+    /// # async fn start(_: &str) {}
+    /// # async fn example(source: &dyn virevent::EventSource) -> Result<(), Box<dyn std::error::Error>> {
     /// use std::time::Duration;
-    /// use virevent::{EventSourceExt, State, Waited};
+    /// use virevent::EventSourceExt;
     ///
-    /// match source.wait_until("web", State::is_running, Duration::from_secs(60)).await? {
-    ///     Waited::Reached(domain, _) => println!("{domain} runs"),
-    ///     Waited::Gone(domain) => println!("{domain} was undefined before it ran"),
-    ///     Waited::TimedOut(state) => println!("still {state:?}"),
-    ///     _ => println!("the source ended"),
-    /// }
+    /// let mut web = source.expect("web").await?;
+    /// start("web").await;
+    /// let (domain, _) = web.running(Duration::from_secs(30)).await?;
+    /// println!("{domain} runs");
+    /// let (domain, cause) = web.stopped(Duration::MAX).await?;
+    /// println!("{domain} stopped: {cause}");
     /// # Ok(())
     /// # }
     /// ```
@@ -78,90 +74,21 @@ pub trait EventSourceExt: EventSource {
     ///
     /// # Cancel safety
     /// Dropped midway it leaves nothing registered.
-    fn wait_until(
+    fn expect(
         &self,
         domain: impl Into<Selector> + Send,
-        wanted: impl Fn(State) -> bool + Send,
-        deadline: Duration,
-    ) -> impl Future<Output = Result<Waited, Error>> + Send {
-        async move {
-            let mut last = None;
-            let options = Options::default().kind(Kind::Lifecycle).domain(domain);
-            // `last` is outside the future, so that what is known survives the timeout that drops
-            // it.
-            let wait = wait(self, options, wanted, &mut last);
-            match tokio::time::timeout(deadline, wait).await {
-                Ok(outcome) => outcome,
-                Err(_) => Ok(Waited::TimedOut(last)),
-            }
+    ) -> impl Future<Output = Result<Expectation, Error>> + Send {
+        async {
+            let domain = domain.into();
+            let options = Options::default().kind(Kind::Lifecycle).domain(domain.clone());
+            Ok(Expectation::new(self.subscribe_with(options).await?, domain))
         }
     }
 }
 
 impl<T: EventSource + ?Sized> EventSourceExt for T {}
 
-/// How [`EventSourceExt::wait_until`] ended.
-#[non_exhaustive]
-#[derive(Clone, Debug)]
-pub enum Waited {
-    /// The domain is in this state, which is a wanted one.
-    Reached(Domain, State),
-    /// The domain existed, and no longer does: it will not reach the state.
-    Gone(Domain),
-    /// The deadline passed; with the state that the domain was in, if it existed.
-    TimedOut(Option<State>),
-    /// The source ended.
-    Ended(End),
-}
-
-/// A short text for people.
-impl fmt::Display for Waited {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Reached(domain, state) => write!(f, "{domain} is {state}"),
-            Self::Gone(domain) => write!(f, "{domain} no longer exists"),
-            Self::TimedOut(Some(state)) => write!(f, "timed out: it is {state}"),
-            Self::TimedOut(None) => f.write_str("timed out: it does not exist"),
-            Self::Ended(end) => write!(f, "{end}"),
-        }
-    }
-}
-
-async fn wait<S: EventSource + ?Sized>(
-    source: &S,
-    options: Options,
-    wanted: impl Fn(State) -> bool,
-    last: &mut Option<State>,
-) -> Result<Waited, Error> {
-    // Subscribed before anything is looked at: a change between a look and a subscription would be
-    // missed.
-    let mut events = source.subscribe_with(options.clone()).await?;
-    while let Some(event) = events.next().await {
-        let Some(event) = event.lifecycle() else { continue };
-        if let Some(state) = State::after(event.change) {
-            *last = Some(state);
-            if wanted(state) {
-                return Ok(Waited::Reached(event.domain.clone(), state));
-            }
-        }
-        let gone = match event.change {
-            // The next run is about to begin.
-            Change::Stopped(StopCause::Recreated) => false,
-            // The event does not say whether the domain persists: a new stream does.
-            Change::Stopped(_) if event.persistent.is_none() => {
-                let mut now = source.subscribe_with(options.clone()).await?;
-                existing(&mut now).await?.is_empty()
-            }
-            _ => event.is_gone(),
-        };
-        if gone {
-            return Ok(Waited::Gone(event.domain.clone()));
-        }
-    }
-    Ok(Waited::Ended(events.end().unwrap_or(End::Cancelled)))
-}
-
-/// What exists at the end of a new stream's beginning.
+/// What a new stream says exists.
 async fn existing(events: &mut EventStream) -> Result<Vec<(Domain, State)>, Error> {
     let source = events.source();
     // A change may stand between what existed and `Synced`.

@@ -6,6 +6,7 @@ mod events;
 
 mod server;
 mod stale;
+mod starts;
 mod unreachable;
 mod verification;
 

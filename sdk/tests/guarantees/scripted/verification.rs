@@ -18,7 +18,9 @@ fn off(state: State) -> Listed {
 }
 
 /// A server that can look at single domains, and a stream of it that knows `web`.
-async fn with_looks(domains: &[Listed]) -> (ScriptedServer, Driver, virevent::EventStream) {
+pub(super) async fn with_looks(
+    domains: &[Listed],
+) -> (ScriptedServer, Driver, virevent::EventStream) {
     let (server, source) = ScriptedServer::with_keepalive();
     server.state(|state| state.looks = Some(Vec::new()));
     let events = subscribe(&server, &source, domains).await;
