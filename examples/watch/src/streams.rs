@@ -4,13 +4,18 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures::Stream;
 use futures::future::{join_all, try_join_all};
+use tokio::time::timeout;
 use virevent::{DomainEvent, End, Error, EventSource, Events, Options, Subscription};
 
 /// The number of events that are taken from one stream before the next one.
 const TURN: usize = 256;
+
+/// The time after which it is reported what a subscription waits for.
+const SLOW: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub(crate) struct Streams {
@@ -19,7 +24,7 @@ pub(crate) struct Streams {
 }
 
 impl Streams {
-    /// Subscribes to all sources.
+    /// Subscribes to all sources. Calls `slow` once with each whose subscription takes long.
     ///
     /// # Errors
     /// The first error, with its source's URI.
@@ -29,13 +34,24 @@ impl Streams {
     pub(crate) async fn open(
         sources: &[Arc<dyn EventSource>],
         options: &Options,
+        slow: impl Fn(&dyn EventSource),
     ) -> Result<Self, (String, Error)> {
+        let slow = &slow;
         let subscribe = |source: &Arc<dyn EventSource>| {
             let source = Arc::clone(source);
             let options = options.clone();
             async move {
                 let uri = source.uri().to_owned();
-                match source.subscribe_with(options).await {
+                let mut subscribing = source.subscribe_with(options);
+                let in_time = timeout(SLOW, &mut subscribing).await;
+                let subscribed = match in_time {
+                    Ok(subscribed) => subscribed,
+                    Err(_) => {
+                        slow(&*source);
+                        subscribing.await
+                    }
+                };
+                match subscribed {
                     Ok(stream) => Ok((uri, stream.split())),
                     Err(error) => Err((uri, error)),
                 }
@@ -99,19 +115,37 @@ impl Streams {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use tokio::time::timeout;
     use virevent_testkit::FakeHypervisor;
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_subscription_is_reported_once() {
+        let slow = FakeHypervisor::new();
+        slow.hang_lists();
+        let quick = FakeHypervisor::new();
+        let sources: [Arc<dyn EventSource>; 2] = [Arc::new(slow.clone()), Arc::new(quick)];
+        let reports = std::sync::Mutex::new(Vec::new());
+        let report = |source: &dyn EventSource| {
+            reports.lock().unwrap().push(source.health().status());
+        };
+        let options = Options::default();
+        let opening = Streams::open(&sources, &options, report);
+        let release = async {
+            tokio::time::sleep(Duration::from_secs(7)).await;
+            slow.release_lists();
+        };
+        let (opened, ()) = tokio::join!(opening, release);
+        opened.unwrap();
+        assert_eq!(*reports.lock().unwrap(), [virevent::Status::Syncing]);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_later_refusal_is_reported_and_other_streams_go_on() {
         let lost = FakeHypervisor::new();
         let kept = FakeHypervisor::new();
         let sources: [Arc<dyn EventSource>; 2] = [Arc::new(lost.clone()), Arc::new(kept.clone())];
-        let mut streams = Streams::open(&sources, &Options::default()).await.unwrap();
+        let mut streams = Streams::open(&sources, &Options::default(), |_| {}).await.unwrap();
         lost.refuse(Error::authentication("log in"));
         lost.lose_connection();
 

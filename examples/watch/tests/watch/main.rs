@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use virevent::{Change, DomainEvent, GapKind};
 
-use self::run::{path, read, run, script, start, start_into, start_with};
+use self::run::{path, read, run, script, start, start_into, start_reading, start_with};
 
 const NOWHERE: &str = "test+unix:///default?socket=/nonexistent/libvirt-sock";
 
@@ -134,9 +134,77 @@ fn only_domain_and_no_existing_choose_the_events() {
 }
 
 #[test]
+fn change_chooses_among_lifecycle_events_and_their_count() {
+    let steps = [
+        r#"define = "a""#,
+        "after = \"50ms\"\nstart = \"a\"",
+        r#"reboot = "a""#,
+        r#"suspend = "a""#,
+        r#"stop = "a""#,
+    ];
+    let script = script(true, &steps);
+    let printed = |args: &[&str]| {
+        words(&run(&[args, &["--json", "--script", path(&script)]].concat()).events())
+    };
+    assert_eq!(printed(&["--change", "started,stopped"]), ["synced", "a started", "a stopped"]);
+    assert_eq!(
+        printed(&["--change=existing,suspended", "--only=lifecycle,reboot", "--count=2"]),
+        ["a existing", "synced", "a reboot", "a suspended"]
+    );
+    run(&["--change", "strated"]).assert_failed(2, "give one of existing, defined, undefined");
+}
+
+#[test]
+fn a_script_is_read_from_standard_input() {
+    let mut watch = start_reading(&["--json", "--script", "-"]);
+    watch.write("ends = true\n[[step]]\ncreate = \"x\"\n");
+    assert_eq!(words(&watch.end().events()), ["x existing", "synced"]);
+    let mut watch = start_reading(&["--script", "-"]);
+    watch.write("[[step]]\nbegin = \"x\"\n");
+    watch.end().assert_failed(2, "standard input: ");
+}
+
+#[test]
+fn a_line_has_the_date_in_the_local_zone_or_in_utc() {
+    let script = script(true, &[r#"create = "x""#]);
+    let line = |args: &[&str]| {
+        let args = [args, &["--script", path(&script)]].concat();
+        let outcome = start_with(&[("TZ", "EAST-05:30")], &args).end();
+        outcome.stdout.lines().next().unwrap().to_owned()
+    };
+    let local = line(&[]);
+    let form = |line: &str| line.replace(|c: char| c.is_ascii_digit(), "0");
+    assert!(form(&local).starts_with("0000-00-00 00:00:00.000+00:00  x[0] "), "{local}");
+    assert!(local.contains("+05:30"), "{local}");
+    let utc = line(&["--utc"]);
+    assert!(form(&utc).starts_with("0000-00-00 00:00:00.000Z  x[0] "), "{utc}");
+}
+
+#[test]
+fn each_line_has_its_source_if_there_are_several() {
+    let script = script(true, &[r#"create = "x""#]);
+    let printed = |args: &[&str]| run(&[args, &["--script", path(&script)]].concat()).stdout;
+    assert!(!printed(&["fake:"]).contains("fake:  "));
+    let several = printed(&["fake:", "fake:", "--count", "3"]);
+    assert!(several.lines().all(|line| line.contains("  fake:  ")), "{several}");
+}
+
+#[test]
+fn a_long_first_sync_is_reported_once_on_stderr() {
+    let home = tempfile::tempdir().unwrap();
+    let socket = home.path().join("s");
+    let _silent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let uri = format!("test+unix:///default?socket={}", socket.display());
+    let outcome = run(&["--for", "3", &uri]);
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+    let expected = format!("virevent-watch: {uri}: waiting for the connection\n");
+    assert_eq!(outcome.stderr, expected);
+}
+
+#[test]
 fn help_and_version_are_on_standard_output() {
     assert!(run(&["--help"]).stdout.contains("--capacity N"));
-    assert_eq!(run(&["-V"]).stdout, concat!("watch ", env!("CARGO_PKG_VERSION"), "\n"));
+    assert_eq!(run(&["-V"]).stdout, concat!("virevent-watch ", env!("CARGO_PKG_VERSION"), "\n"));
 }
 
 #[test]
@@ -203,7 +271,7 @@ fn a_missing_directory_is_reported_once_on_stderr() {
     assert_eq!(outcome.status, 0, "{outcome:?}");
     let lines: Vec<_> = outcome.stderr.lines().collect();
     let [line] = lines[..] else { panic!("{outcome:?}") };
-    assert!(line.starts_with("watch: ") && line.contains("does not exist yet"), "{line}");
+    assert!(line.starts_with("virevent-watch: ") && line.contains("does not exist yet"), "{line}");
     assert!(line.contains(&uri["qmp-dir:".len()..]), "{line}");
 }
 

@@ -36,16 +36,21 @@ pub(crate) fn start(args: &[&str]) -> Run {
 
 /// Starts `watch` with this standard output in place of a pipe.
 pub(crate) fn start_into(args: &[&str], stdout: impl Into<Stdio>) -> Run {
-    spawn(&[], args, stdout.into())
+    spawn(&[], args, Stdio::null(), stdout.into())
+}
+
+/// Starts `watch` with a pipe as its standard input.
+pub(crate) fn start_reading(args: &[&str]) -> Run {
+    spawn(&[], args, Stdio::piped(), Stdio::piped())
 }
 
 /// Starts `watch` with these variables in its environment.
 pub(crate) fn start_with(variables: &[(&str, &str)], args: &[&str]) -> Run {
-    spawn(variables, args, Stdio::piped())
+    spawn(variables, args, Stdio::null(), Stdio::piped())
 }
 
-fn spawn(variables: &[(&str, &str)], args: &[&str], stdout: Stdio) -> Run {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_watch"))
+fn spawn(variables: &[(&str, &str)], args: &[&str], stdin: Stdio, stdout: Stdio) -> Run {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_virevent-watch"))
         .args(args)
         .env_remove("VIREVENT_LOG")
         .env_remove("VIREVENT_LIBVIRT_USER")
@@ -54,7 +59,7 @@ fn spawn(variables: &[(&str, &str)], args: &[&str], stdout: Stdio) -> Run {
         // A group of its own, as a shell gives it, so that a test can send what a terminal sends.
         .process_group(0)
         .envs(variables.iter().copied())
-        .stdin(Stdio::null())
+        .stdin(stdin)
         .stdout(stdout)
         .stderr(Stdio::piped())
         .spawn()
@@ -70,6 +75,11 @@ pub(crate) fn run(args: &[&str]) -> Outcome {
 }
 
 impl Run {
+    /// Writes its whole standard input.
+    pub(crate) fn write(&mut self, text: &str) {
+        self.child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
     /// The next line of its output.
     pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();
@@ -159,7 +169,10 @@ impl Outcome {
     pub(crate) fn assert_failed(&self, status: i32, expected: &str) {
         assert_eq!(self.status, status, "{self:?}");
         assert_eq!(self.stderr.lines().count(), 1, "{self:?}");
-        assert!(self.stderr.starts_with("watch: ") && self.stderr.contains(expected), "{self:?}");
+        assert!(
+            self.stderr.starts_with("virevent-watch: ") && self.stderr.contains(expected),
+            "{self:?}"
+        );
         assert_eq!(self.stdout, "", "{self:?}");
     }
 }
