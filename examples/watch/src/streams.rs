@@ -9,13 +9,17 @@ use std::time::Duration;
 use futures::Stream;
 use futures::future::{join_all, try_join_all};
 use tokio::time::timeout;
-use virevent::{DomainEvent, End, Error, EventSource, Events, Options, Subscription};
+use virevent::{DomainEvent, End, Error, EventSource, Events, Options, Status, Subscription};
 
 /// The number of events that are taken from one stream before the next one.
 const TURN: usize = 256;
 
-/// The time after which it is reported what a subscription waits for.
-const SLOW: Duration = Duration::from_secs(2);
+/// The time after which it is reported that a source awaits its list of domains.
+const SLOW_LIST: Duration = Duration::from_secs(2);
+
+/// The time after that until any other wait is reported. Monitors that another client holds fail
+/// before, after 5 s, with a message that needs none besides.
+const SLOW_CONNECTION: Duration = Duration::from_secs(4);
 
 #[derive(Debug)]
 pub(crate) struct Streams {
@@ -42,15 +46,8 @@ impl Streams {
             let options = options.clone();
             async move {
                 let uri = source.uri().to_owned();
-                let mut subscribing = source.subscribe_with(options);
-                let in_time = timeout(SLOW, &mut subscribing).await;
-                let subscribed = match in_time {
-                    Ok(subscribed) => subscribed,
-                    Err(_) => {
-                        slow(&*source);
-                        subscribing.await
-                    }
-                };
+                let subscribing = source.subscribe_with(options);
+                let subscribed = reporting(&*source, subscribing, slow).await;
                 match subscribed {
                     Ok(stream) => Ok((uri, stream.split())),
                     Err(error) => Err((uri, error)),
@@ -113,31 +110,58 @@ impl Streams {
     }
 }
 
+/// Drives a subscription. Calls `slow` once if it takes long.
+async fn reporting<T>(
+    source: &dyn EventSource,
+    mut subscribing: impl Future<Output = T> + Unpin,
+    slow: &impl Fn(&dyn EventSource),
+) -> T {
+    if let Ok(subscribed) = timeout(SLOW_LIST, &mut subscribing).await {
+        return subscribed;
+    }
+    if source.health().status() != Status::Syncing {
+        if let Ok(subscribed) = timeout(SLOW_CONNECTION, &mut subscribing).await {
+            return subscribed;
+        }
+    }
+    slow(source);
+    subscribing.await
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use tokio::time::Instant;
     use virevent_testkit::FakeHypervisor;
 
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_slow_subscription_is_reported_once() {
-        let slow = FakeHypervisor::new();
-        slow.hang_lists();
+    async fn what_a_slow_subscription_waits_for_is_reported_once() {
+        let hanging = FakeHypervisor::new();
+        hanging.hang_lists();
+        let unreachable = FakeHypervisor::new();
+        unreachable.hang_connects();
         let quick = FakeHypervisor::new();
-        let sources: [Arc<dyn EventSource>; 2] = [Arc::new(slow.clone()), Arc::new(quick)];
-        let reports = std::sync::Mutex::new(Vec::new());
+        let sources: [Arc<dyn EventSource>; 3] =
+            [Arc::new(hanging.clone()), Arc::new(unreachable.clone()), Arc::new(quick)];
+        let began = Instant::now();
+        let reports = Mutex::new(Vec::new());
         let report = |source: &dyn EventSource| {
-            reports.lock().unwrap().push(source.health().status());
+            let report = (began.elapsed().as_secs(), source.health().status());
+            reports.lock().unwrap().push(report);
         };
         let options = Options::default();
         let opening = Streams::open(&sources, &options, report);
         let release = async {
-            tokio::time::sleep(Duration::from_secs(7)).await;
-            slow.release_lists();
+            tokio::time::sleep(Duration::from_secs(8)).await;
+            hanging.release_lists();
+            unreachable.accept();
         };
         let (opened, ()) = tokio::join!(opening, release);
         opened.unwrap();
-        assert_eq!(*reports.lock().unwrap(), [virevent::Status::Syncing]);
+        assert_eq!(*reports.lock().unwrap(), [(2, Status::Syncing), (6, Status::Connecting)]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -195,7 +195,7 @@ fn a_long_first_sync_is_reported_once_on_stderr() {
     let socket = home.path().join("s");
     let _silent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     let uri = format!("test+unix:///default?socket={}", socket.display());
-    let outcome = run(&["--for", "3", &uri]);
+    let outcome = run(&["--for", "7", &uri]);
     assert_eq!(outcome.status, 0, "{outcome:?}");
     let expected = format!("virevent-watch: {uri}: waiting for the connection\n");
     assert_eq!(outcome.stderr, expected);
