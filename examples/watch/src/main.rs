@@ -100,8 +100,8 @@ async fn watch(args: &Args, sources: &[Arc<dyn EventSource>]) -> Result<ExitCode
     let mut printer = match (args.quiet, args.json) {
         (true, _) => Printer::nothing(),
         (false, true) => Printer::json(),
-        (false, false) if args.utc => Printer::people(sources, Clock::utc()),
-        (false, false) => Printer::people(sources, Clock::local()),
+        (false, false) if args.utc => Printer::people(sources, Clock::Utc),
+        (false, false) => Printer::people(sources, Clock::Local),
     };
     let mut output = if args.quiet { Output::none() } else { Output::start() };
     let mut stats = Stats::default();

@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     fn table(sources: Option<usize>, colour: bool) -> Table {
-        Table { clock: Clock::utc(), sources, colour, width: 8, line: String::new() }
+        Table { clock: Clock::Utc, sources, colour, width: 8, line: String::new() }
     }
 
     fn event(name: &str, change: Change, origin: Origin) -> DomainEvent {
