@@ -80,7 +80,7 @@ pub trait EventSourceExt: EventSource {
     ) -> impl Future<Output = Result<Expectation, Error>> + Send {
         async {
             let domain = domain.into();
-            let options = Options::default().kind(Kind::Lifecycle).domain(domain.clone());
+            let options = Options::default().domain(domain.clone());
             Ok(Expectation::new(self.subscribe_with(options).await?, domain))
         }
     }

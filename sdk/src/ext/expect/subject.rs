@@ -151,7 +151,7 @@ impl Subject {
     }
 
     fn follow(&mut self, transition: &Transition) -> Option<News> {
-        let event = transition.event.as_ref();
+        let event = transition.event.as_ref().and_then(DomainEvent::lifecycle);
         let before = match self.now.take() {
             Some(other) if !other.domain.is_same(transition.domain()) => {
                 self.now = Some(other);
@@ -222,8 +222,8 @@ impl News {
             (None, true) => Some(Gone::Removed),
             (None, false) => Some(Gone::NotExisting),
         };
-        let domain = match (&transition.event, before) {
-            (Some(event), _) => event.domain.clone(),
+        let domain = match (transition.event.as_ref().and_then(DomainEvent::domain), before) {
+            (Some(domain), _) => domain.clone(),
             (None, Some(before)) => before.domain.clone(),
             (None, None) => transition.domain().clone(),
         };
