@@ -35,6 +35,17 @@ pub enum Error {
         /// What the option takes.
         expected: String,
     },
+    /// The snapshot to [resume](crate::Options::resume()) from is of another source or host.
+    #[non_exhaustive]
+    #[error(
+        "the snapshot does not fit {uri}: {reason}; take one of this host, or begin without one"
+    )]
+    UnfitSnapshot {
+        /// The source's URI.
+        uri: String,
+        /// What the snapshot knows, and what the source is.
+        reason: String,
+    },
     /// No connection could be made, or it broke.
     #[non_exhaustive]
     #[error("cannot reach {endpoint}: {reason}")]
@@ -274,6 +285,7 @@ impl Error {
         match self {
             Self::InvalidUri { .. }
             | Self::InvalidOption { .. }
+            | Self::UnfitSnapshot { .. }
             | Self::Authentication { .. }
             | Self::Untrusted { .. }
             | Self::Credentials { .. }

@@ -94,6 +94,6 @@ pub use self::fault::{Fault, FaultKind};
 pub use self::fleet::Fleet;
 pub use self::kind::{EventName, Kind, Kinds, ParseKindError};
 pub use self::options::{Filter, Options};
-pub use self::source::{Capabilities, Counters, EventSource, Health, Status};
+pub use self::source::{Capabilities, Counters, EventSource, Health, Status, StatusStream};
 pub use self::store::{Changed, DomainStore, Snapshot, StoredDomain, Transition};
 pub use self::stream::{EventStream, Events, Subscription};

@@ -1,7 +1,7 @@
 //! Options of a subscription.
 
 use crate::mailbox::Mailbox;
-use crate::{Domain, Error, Kind, Kinds, Selector};
+use crate::{Domain, Error, Kind, Kinds, Selector, Snapshot};
 
 /// How to subscribe. By value: `Options::default().capacity(64).domain("web")`.
 #[non_exhaustive]
@@ -26,6 +26,9 @@ pub struct Options {
     /// events until the source is reachable and the list of domains has come. A refusal fails
     /// either way.
     pub wait: bool,
+    /// What the subscriber knows of the domains already. Default: nothing. With it the stream begins
+    /// with what changed since, see [`resume`](Options::resume()).
+    pub resume: Option<Snapshot>,
 }
 
 impl Default for Options {
@@ -36,6 +39,7 @@ impl Default for Options {
             filter: Filter::default(),
             existing: true,
             wait: false,
+            resume: None,
         }
     }
 }
@@ -89,6 +93,26 @@ impl Options {
     #[must_use]
     pub fn wait(mut self, wait: bool) -> Self {
         self.wait = wait;
+        self
+    }
+
+    /// Begins the stream with what changed since a snapshot of a [`DomainStore`](crate::DomainStore),
+    /// as [`Inferred`](crate::Origin::Inferred) events, in place of
+    /// [`Existing`](crate::Change::Existing) ones: a service that saves a snapshot misses nothing
+    /// while it is restarted. A domain that crashed meanwhile is `Stopped(Crashed)` where the
+    /// hypervisor still knows the cause; one that does not exist any more has none.
+    ///
+    /// Only the difference between two states is known: of two runs the last, and a run that began
+    /// and ended in between is not seen. A hypervisor that gives the same id to a new run, as
+    /// libvirt does after the host restarts, hides the restart.
+    ///
+    /// Give the snapshot of a store that had the same [`filter`](Options::filter): domains that
+    /// are not in it count as new. A snapshot that does not know this source or its host fails the
+    /// subscription with [`Error::UnfitSnapshot`]; in a [`Fleet`](crate::Fleet), a member that it
+    /// does not know begins with `Existing` events.
+    #[must_use]
+    pub fn resume(mut self, snapshot: Snapshot) -> Self {
+        self.resume = Some(snapshot);
         self
     }
 

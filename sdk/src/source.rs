@@ -1,11 +1,16 @@
 //! The source of events: a hypervisor, a directory of them, a fleet.
 
 use std::fmt::{self, Debug};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
+use futures::Stream;
+use futures::stream::FusedStream;
 use tokio::sync::watch;
+use tokio_stream::wrappers::WatchStream;
 
 use crate::fleet::Shared as Fleet;
 use crate::{Error, EventStream, Fault, Kinds, Options, Scope};
@@ -202,6 +207,25 @@ impl Health {
         self.status
     }
 
+    /// The current status, and each later one that the reader is in time for: of several changes
+    /// between two looks the last. The stream ends behind [`Shutdown`](Status::Shutdown) and
+    /// [`Ended`](Status::Ended).
+    ///
+    /// ```
+    /// # async fn example(source: &dyn virevent::EventSource) {
+    /// use futures::StreamExt;
+    ///
+    /// let mut statuses = source.health().stream();
+    /// while let Some(status) = statuses.next().await {
+    ///     println!("{}: {status}", source.uri());
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn stream(&self) -> StatusStream {
+        StatusStream(Some(WatchStream::new(self.status.clone())))
+    }
+
     /// When everything that is believed of the domains was last compared with what the hypervisor
     /// says: by the list at the start or after an outage, or by a verification. `None` before the
     /// first. Of a fleet: the oldest of its members'.
@@ -266,6 +290,30 @@ impl Health {
             return status.clone();
         }
         std::future::pending().await
+    }
+}
+
+/// The statuses of a source, see [`Health::stream`].
+#[derive(Debug)]
+pub struct StatusStream(Option<WatchStream<Status>>);
+
+impl Stream for StatusStream {
+    type Item = Status;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Status>> {
+        let Some(statuses) = &mut self.0 else { return Poll::Ready(None) };
+        let status = ready!(Pin::new(statuses).poll_next(cx));
+        // The last status stays, and handles may keep its sender alive.
+        if matches!(status, None | Some(Status::Shutdown | Status::Ended)) {
+            self.0 = None;
+        }
+        Poll::Ready(status)
+    }
+}
+
+impl FusedStream for StatusStream {
+    fn is_terminated(&self) -> bool {
+        self.0.is_none()
     }
 }
 

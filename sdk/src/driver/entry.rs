@@ -1,7 +1,9 @@
 //! An entry of the roster: what the driver knows of one domain.
 
+use std::time::SystemTime;
+
 use super::Listed;
-use crate::{Domain, State};
+use crate::{Change, Domain, DomainEvent, Lifecycle, State};
 
 /// What the driver knows of a domain.
 #[derive(Clone, Debug)]
@@ -28,6 +30,12 @@ impl Entry {
     /// The entry that an event shows.
     pub(super) fn seen(domain: Domain, state: State, persistent: Option<bool>) -> Self {
         Self { domain, state, persistent, from_list: false, unannounced: false }
+    }
+
+    /// The event that says that it exists.
+    pub(super) fn existing(&self, at: SystemTime) -> DomainEvent {
+        let event = Lifecycle::new(self.domain.clone(), Change::Existing(self.state), at);
+        Lifecycle { persistent: self.persistent, ..event }.into()
     }
 
     /// Whether both entries agree on the domain: its name, run, state and persistence. The reason

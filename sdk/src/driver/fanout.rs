@@ -7,11 +7,12 @@ use std::time::SystemTime;
 
 use super::entry::Entry;
 use super::reconcile::Merged;
+use super::resume;
 use super::roster::Roster;
 use super::scopes::Scopes;
 use super::subscribers::{Subscriber, Subscribers};
 use crate::mailbox::Queue;
-use crate::{Change, DomainEvent, End, Fault, Gap, GapKind, Lifecycle, Scope, Synced};
+use crate::{DomainEvent, End, Error, Fault, Gap, GapKind, Scope, Synced};
 
 /// Delivers events and markers to the mailboxes of the subscribers.
 #[derive(Debug)]
@@ -110,6 +111,7 @@ impl Fanout {
         at: SystemTime,
     ) -> u64 {
         let markers = self.markers(roster, scopes);
+        self.end_unfit(&merged.listed, roster);
         // A source of 10,000 domains would make as many events after each outage, that no stream
         // gets.
         let all_know = self.subscribers.iter().all(|subscriber| subscriber.is_synced);
@@ -120,10 +122,20 @@ impl Fanout {
             // that did not ask for it.
             let wants_existing = subscriber.options.existing || subscriber.needs_reset;
             let existing: &[_] = if wants_existing { &existing } else { &[] };
-            let first: &[_] = if subscriber.is_synced { &merged.difference } else { existing };
+            let resume = subscriber.options.resume.take().filter(|_| !subscriber.needs_reset);
+            let resumed = resume.map(|known| {
+                let entries = merged.listed.iter().collect();
+                resume::events(&known, &self.source, subscriber, entries, scopes, at)
+            });
+            let first: &[_] = match &resumed {
+                _ if subscriber.is_synced => &merged.difference,
+                Some(resumed) => resumed,
+                None => existing,
+            };
             let events = first.iter().chain(&merged.observed);
             let events = events.filter(|event| subscriber.selects(event)).chain(&markers);
             let fill = |queue: &mut Queue| {
+                queue.expect(resumed.as_ref().map_or(0, Vec::len));
                 queue.add_missed(merged.missed);
                 events.for_each(|event| queue.push(event.clone()));
             };
@@ -139,13 +151,51 @@ impl Fanout {
         missed
     }
 
-    /// Admits a subscriber while the source is synced: it gets what exists.
-    pub(super) fn admit(&mut self, mut subscriber: Subscriber, roster: &Roster, scopes: &Scopes) {
-        let existing = subscriber.options.existing;
-        let events = self.snapshot(&subscriber, existing, roster, scopes);
-        subscriber.mailbox.deliver(|queue| events.into_iter().for_each(|event| queue.push(event)));
+    /// Admits a subscriber while the source is synced: it gets what exists, or what changed since
+    /// the snapshot that it resumes from.
+    ///
+    /// # Errors
+    /// The snapshot is of another source or host.
+    pub(super) fn admit(
+        &mut self,
+        mut subscriber: Subscriber,
+        roster: &Roster,
+        scopes: &Scopes,
+    ) -> Result<(), Error> {
+        let events = match subscriber.options.resume.take() {
+            Some(known) => {
+                let entries = roster.selected(|_| true);
+                resume::check(&known, &roster.home(), entries.iter().copied())?;
+                let at = SystemTime::now();
+                let source = &self.source;
+                let mut events = resume::events(&known, source, &subscriber, entries, scopes, at);
+                events.extend(self.markers(roster, scopes));
+                events
+            }
+            None => self.snapshot(&subscriber, subscriber.options.existing, roster, scopes),
+        };
+        subscriber.mailbox.deliver(|queue| {
+            queue.expect(events.len());
+            events.into_iter().for_each(|event| queue.push(event));
+        });
         subscriber.is_synced = true;
         self.subscribers.insert(subscriber);
+        Ok(())
+    }
+
+    /// Ends the streams that began in an outage with a snapshot of another source or host.
+    fn end_unfit(&mut self, listed: &[Entry], roster: &Roster) {
+        let check = |subscriber: &Subscriber| {
+            let known = subscriber.options.resume.as_ref()?;
+            let error = resume::check(known, &roster.home(), listed.iter()).err()?;
+            Some((subscriber.id, error))
+        };
+        let unfit: Vec<_> = self.subscribers.iter().filter_map(check).collect();
+        for (id, error) in unfit {
+            if let Some(subscriber) = self.subscribers.remove(id) {
+                subscriber.mailbox.end(End::Failed(error));
+            }
+        }
     }
 
     /// Admits a subscriber during an outage.
@@ -169,6 +219,7 @@ impl Fanout {
     pub(super) fn reset_in_outage(&mut self, id: u64, fault: &Fault) -> u64 {
         let gap = disconnected(&self.source, fault);
         let Some(subscriber) = self.subscribers.get_mut(id) else { return 0 };
+        subscriber.options.resume = None;
         subscriber.is_synced = false;
         subscriber.needs_reset = true;
         subscriber.mailbox.reset(1, |queue| queue.push(gap))
@@ -209,9 +260,5 @@ fn disconnected(scope: &Scope, fault: &Fault) -> DomainEvent {
 }
 
 fn existing<'a>(entries: impl Iterator<Item = &'a Entry>, at: SystemTime) -> Vec<DomainEvent> {
-    let event = |entry: &Entry| {
-        let event = Lifecycle::new(entry.domain.clone(), Change::Existing(entry.state), at);
-        Lifecycle { persistent: entry.persistent, ..event }.into()
-    };
-    entries.map(event).collect()
+    entries.map(|entry| entry.existing(at)).collect()
 }

@@ -35,6 +35,7 @@ mod inference;
 mod interner;
 mod observe;
 mod reconcile;
+mod resume;
 mod roster;
 mod scopes;
 mod session;
@@ -58,6 +59,7 @@ pub use self::batch::{Batch, Listed};
 pub use self::config::Builder;
 use self::facts::Facts;
 pub use self::gate::Gate;
+pub(crate) use self::resume::check_source;
 pub use self::session::{Connect, Interest, Session};
 pub use self::settings::Settings;
 use crate::command::{Command, CommandSender};
@@ -107,6 +109,9 @@ impl Driver {
 impl EventSource for Driver {
     async fn subscribe_with(&self, options: Options) -> Result<EventStream, Error> {
         options.check()?;
+        if let Some(known) = &options.resume {
+            check_source(known, &self.handle.uri, std::iter::empty())?;
+        }
         self.start()?;
         let SourceHandle { uri, commands, status, facts, .. } = &*self.handle;
         let id = facts.subscribers.fetch_add(1, Ordering::Relaxed);

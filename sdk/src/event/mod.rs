@@ -3,7 +3,7 @@
 mod change;
 mod codes;
 #[cfg(feature = "serde")]
-mod json;
+pub(crate) mod json;
 mod marker;
 mod notice;
 mod raw;

@@ -48,7 +48,32 @@ pub trait EventSourceExt: EventSource {
     /// # Cancel safety
     /// Dropped midway it leaves nothing registered.
     fn store(&self) -> impl Future<Output = Result<DomainStore, Error>> + Send {
-        async { Ok(DomainStore::follow(self.subscribe_with(Options::default()).await?)) }
+        self.store_with(Options::default())
+    }
+
+    /// The same with these options: the domains of their filter, which must not leave out lifecycle
+    /// events; and what a snapshot knows, if they [resume](Options::resume()).
+    ///
+    /// # Errors
+    /// As [`EventSource::subscribe_with`].
+    ///
+    /// # Cancel safety
+    /// Dropped midway it leaves nothing registered.
+    fn store_with(
+        &self,
+        options: Options,
+    ) -> impl Future<Output = Result<DomainStore, Error>> + Send {
+        async {
+            let resumed = options.resume.clone().map(DomainStore::resumed);
+            let events = self.subscribe_with(options).await?;
+            Ok(match resumed {
+                Some(store) => {
+                    store.fill_from(events);
+                    store
+                }
+                None => DomainStore::follow(events),
+            })
+        }
     }
 
     /// Subscribes to one domain before an act, to await its outcome: that the domain runs, or stops.

@@ -51,8 +51,9 @@ struct Member {
     is_settled: bool,
     /// The stream says that it is unreachable, for it has no stream of it.
     is_lost: bool,
-    /// It had a stream: what another delivers begins from nothing.
-    had_stream: bool,
+    /// The reader knows domains of an earlier stream, of which the next one does not say what is
+    /// gone.
+    has_history: bool,
     domains: u64,
     /// The sources that report the domains of a member that is a fleet.
     sources: BTreeSet<Arc<str>>,
@@ -132,7 +133,7 @@ impl FleetEvents {
             }
             Arrival::Joined(uri, number, events) => {
                 let Some(member) = self.members.get_mut(&uri) else { return };
-                if std::mem::replace(&mut member.had_stream, true) {
+                if std::mem::replace(&mut member.has_history, true) {
                     // What went while it had no stream is in no event.
                     let reset = GapKind::lagged(0, true);
                     self.ready.push_back(Gap::new(member.scope(&uri), reset).into());
@@ -143,6 +144,11 @@ impl FleetEvents {
                 self.streams.push(MemberEvents::new(number, events));
             }
             Arrival::Failed(uri, fault) => self.lost(&uri, fault),
+            Arrival::Unfit(uri) => {
+                if let Some(member) = self.members.get_mut(&uri) {
+                    member.has_history = true;
+                }
+            }
             Arrival::Removed(uri) => {
                 let Some(member) = self.members.remove(&uri) else { return };
                 let scope = member.scope(&uri);
@@ -259,7 +265,7 @@ impl Default for Member {
             backoff: Backoff::new(Reconnect::of_member()),
             is_settled: false,
             is_lost: false,
-            had_stream: false,
+            has_history: false,
             domains: 0,
             sources: BTreeSet::new(),
         }

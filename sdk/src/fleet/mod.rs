@@ -29,6 +29,7 @@ pub(crate) use self::events::FleetEvents;
 use self::health::MemberChange;
 use self::subscription::FleetStream;
 pub(crate) use self::subscription::FleetSubscription;
+use crate::driver::check_source;
 use crate::{
     Capabilities, Counters, Error, EventSource, EventStream, Health, Kinds, Options, Scope, Status,
 };
@@ -188,6 +189,10 @@ impl FleetState {
 impl EventSource for Fleet {
     async fn subscribe_with(&self, options: Options) -> Result<EventStream, Error> {
         options.check()?;
+        if let Some(known) = &options.resume {
+            let members = self.members();
+            check_source(known, self.uri(), members.iter().map(|member| member.uri()))?;
+        }
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
         let healths = self.members().iter().map(|one| (one.uri().into(), one.health())).collect();
         let mut state = self.shared.lock();

@@ -46,6 +46,9 @@ pub(super) enum Arrival {
     Joined(Arc<str>, u64, Events),
     /// Subscribing to a member failed.
     Failed(Arc<str>, Fault),
+    /// The snapshot to resume from is of another host than the member: its stream begins from
+    /// nothing.
+    Unfit(Arc<str>),
     /// A member was removed.
     Removed(Arc<str>),
     /// The fleet was shut down: the members' streams end.
@@ -158,6 +161,14 @@ impl FleetStream {
         self.wake();
     }
 
+    fn unfit(&self, uri: Arc<str>) {
+        let mut joined = self.lock();
+        if joined.tasks.contains_key(&uri) {
+            // The stream that follows wakes the reader.
+            joined.arrivals.push_back(Arrival::Unfit(uri));
+        }
+    }
+
     /// The member was removed from the fleet. What it returns is to be dropped outside all locks.
     #[must_use]
     pub(super) fn leave(&self, uri: &Arc<str>) -> Option<Subscription> {
@@ -202,6 +213,7 @@ async fn subscribe(
     again: Option<Duration>,
 ) {
     let mut options = stream.options.clone();
+    options.resume = options.resume.filter(|known| again.is_none() && known.knows(&uri));
     if let Some(pause) = again {
         tokio::time::sleep(pause).await;
         // The reset before it empties the reader's table, also that of a reader that asked for no
@@ -215,6 +227,12 @@ async fn subscribe(
             Ok(events) => return stream.joined(uri, events),
             Err(error) => error,
         };
+        if matches!(error, Error::UnfitSnapshot { .. }) && options.resume.take().is_some() {
+            tracing::warn!(source = %uri, %error, "begins without the snapshot");
+            options.existing = true;
+            stream.unfit(Arc::clone(&uri));
+            continue;
+        }
         // The reader takes it for one outage.
         if !std::mem::replace(&mut has_failed, true) {
             stream.failed(&uri, error.to_fault());

@@ -7,6 +7,8 @@
 //! ```
 
 mod changed;
+#[cfg(feature = "serde")]
+mod json;
 mod snapshot;
 mod table;
 #[cfg(test)]
@@ -86,8 +88,20 @@ impl DomainStore {
         Self { state, subscription: Arc::default() }
     }
 
+    /// A store that knows what the snapshot does, all of it uncertain until the first
+    /// [`Synced`](DomainEvent::Synced) of its source.
+    ///
+    /// It takes the events of a stream that [resumes](crate::Options::resume()) from the same
+    /// snapshot. Do not [`begin`](Self::begin) that stream: it names only what has changed.
+    #[must_use]
+    pub fn resumed(snapshot: Snapshot) -> Self {
+        let state = StoreState { table: Table::resumed(snapshot), ..StoreState::default() };
+        Self { state: Arc::new(watch::Sender::new(state)), subscription: Arc::default() }
+    }
+
     /// A store that a task of the current tokio runtime keeps up to date, from a stream that has
-    /// just begun, until the stream ends or the last clone of the store is dropped.
+    /// just begun, until the stream ends or the last clone of the store is dropped. For a stream that
+    /// resumes see [`store_with`](crate::EventSourceExt::store_with).
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -95,10 +109,15 @@ impl DomainStore {
     pub fn follow(events: EventStream) -> Self {
         let store = Self::new();
         store.begin(&Scope::Source(events.source()));
-        let (events, subscription) = events.split();
-        *store.subscription.lock().unwrap_or_else(PoisonError::into_inner) = Some(subscription);
-        tokio::spawn(fill(Arc::clone(&store.state), events));
+        store.fill_from(events);
         store
+    }
+
+    /// Keeps the store up to date from a stream, in a task.
+    pub(crate) fn fill_from(&self, events: EventStream) {
+        let (events, subscription) = events.split();
+        *self.subscription.lock().unwrap_or_else(PoisonError::into_inner) = Some(subscription);
+        tokio::spawn(fill(Arc::clone(&self.state), events));
     }
 
     /// Applies an event, and returns what changed by it, in order: nothing, one domain, or at a

@@ -1,6 +1,6 @@
 //! A state of the table that does not change any more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -13,6 +13,7 @@ use crate::{Change, Domain, Origin, Scope, Selector, State};
 /// A domain in a [`DomainStore`](super::DomainStore).
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct StoredDomain {
     /// The domain, with the id of its run if it is active. It names the source and the host.
     pub domain: Domain,
@@ -25,8 +26,17 @@ pub struct StoredDomain {
     pub origin: Origin,
     /// The time of the change; `None` for [`Existing`](Change::Existing). If it is
     /// [`Inferred`](Origin::Inferred), the change happened at this time at the latest.
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            with = "crate::event::json::stamp",
+            skip_serializing_if = "Option::is_none",
+            default
+        )
+    )]
     pub since: Option<SystemTime>,
     /// Whether it exists when it does not run; `None` where that is not known.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none", default))]
     pub persistent: Option<bool>,
     /// Whether this is true now: its scope has been [`Synced`](crate::DomainEvent::Synced), and
     /// there was no [`Gap`](crate::DomainEvent::Gap) of it since.
@@ -77,6 +87,8 @@ fn chunk_of(uuid: Uuid) -> usize {
 pub struct Snapshot {
     hosts: Arc<BTreeMap<Arc<Host>, Arc<HostTable>>>,
     uncertain: Arc<BTreeMap<ScopeKey, Scope>>,
+    /// The sources that have been synced: all their domains were known.
+    sources: Arc<BTreeSet<Arc<str>>>,
     /// Whether any source has delivered an event.
     has_begun: bool,
 }
@@ -134,6 +146,61 @@ impl Snapshot {
         self.has_begun && self.uncertain.is_empty()
     }
 
+    /// The URIs of the sources whose domains are all known, or were before an outage: those that have
+    /// been [`Synced`](crate::DomainEvent::Synced). Of a fleet, it and its members.
+    pub fn sources(&self) -> impl Iterator<Item = &str> {
+        self.sources.iter().map(|source| &**source)
+    }
+
+    /// Leaves out the sources, by URI, that `wanted` does not accept: those that a program watches no
+    /// more when it [resumes](crate::Options::resume()).
+    pub fn retain(&mut self, mut wanted: impl FnMut(&str) -> bool) {
+        let hosts = self.hosts.iter().filter(|(host, _)| wanted(&host.source));
+        self.hosts =
+            Arc::new(hosts.map(|(host, table)| (Arc::clone(host), Arc::clone(table))).collect());
+        Arc::make_mut(&mut self.uncertain).retain(|_, scope| wanted(scope.source()));
+        Arc::make_mut(&mut self.sources).retain(|source| wanted(source));
+    }
+
+    /// Every source that something is known of.
+    pub(super) fn all_sources(&self) -> HashSet<Arc<str>> {
+        let hosts = self.hosts.keys().map(|host| Arc::clone(&host.source));
+        let uncertain = self.uncertain.values().map(|scope| scope.source().into());
+        self.sources.iter().cloned().chain(hosts).chain(uncertain).collect()
+    }
+
+    /// Whether all domains of a source are known, or were before an outage.
+    pub(crate) fn knows(&self, source: &str) -> bool {
+        self.sources.contains(source)
+    }
+
+    /// The hosts of a source that have domains.
+    pub(crate) fn hosts_of(&self, source: &str) -> impl Iterator<Item = &Arc<Host>> {
+        self.hosts.keys().filter(move |host| *host.source == *source)
+    }
+
+    /// The host of a domain, if it has any domain.
+    #[cfg(feature = "serde")]
+    pub(super) fn host(&self, domain: &Domain) -> Option<&Arc<Host>> {
+        Some(self.hosts.get_key_value(&**domain.shared_host())?.0)
+    }
+
+    /// The source has been synced.
+    pub(super) fn learn(&mut self, source: &Arc<str>) {
+        self.has_begun = true;
+        if !self.sources.contains(source) {
+            Arc::make_mut(&mut self.sources).insert(Arc::clone(source));
+        }
+    }
+
+    /// The sources of the scope were removed from their fleet.
+    pub(super) fn unlearn(&mut self, scope: &Scope) {
+        let is_in = |source: &Arc<str>| scope.includes(&Scope::Source(Arc::clone(source)));
+        if self.sources.iter().any(is_in) {
+            Arc::make_mut(&mut self.sources).retain(|source| !is_in(source));
+        }
+    }
+
     /// Whether `domain` is in none of the uncertain scopes.
     pub(super) fn trusts(&self, domain: &Domain) -> bool {
         let covered = |key: &ScopeKey| self.uncertain.contains_key(key);
@@ -144,7 +211,7 @@ impl Snapshot {
     }
 
     /// The domains of a scope.
-    pub(super) fn within<'a>(
+    pub(crate) fn within<'a>(
         &'a self,
         scope: &'a Scope,
     ) -> impl Iterator<Item = &'a Arc<StoredDomain>> {
@@ -200,10 +267,12 @@ impl Snapshot {
     }
 }
 
-/// Whether both have the same domains in the same states, and the same uncertain scopes.
+/// Whether both have the same domains in the same states, and are certain of the same.
 impl PartialEq for Snapshot {
     fn eq(&self, other: &Self) -> bool {
-        self.iter().eq(other.iter()) && self.uncertain.values().eq(other.uncertain.values())
+        self.iter().eq(other.iter())
+            && self.uncertain.values().eq(other.uncertain.values())
+            && self.sources == other.sources
     }
 }
 

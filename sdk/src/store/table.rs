@@ -4,7 +4,7 @@
 //! (`Lagged` with `reset`) does not empty the table: what was known stays, uncertain, until the
 //! next `Synced`, and what no `Existing` event confirmed by then is gone.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -20,9 +20,8 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Table {
     now: Snapshot,
-    /// The sources that delivered an event, or that a stream was announced of, and whether they
-    /// have been synced since.
-    sources: HashMap<Arc<str>, bool>,
+    /// The sources that delivered an event, or that a stream was announced of.
+    sources: HashSet<Arc<str>>,
     resets: Vec<Reset>,
     has_ended: bool,
 }
@@ -39,6 +38,18 @@ struct Reset {
 }
 
 impl Table {
+    /// The table that a snapshot shows, with nothing in it certain.
+    pub(super) fn resumed(snapshot: Snapshot) -> Self {
+        let mut table = Self { now: snapshot, ..Self::default() };
+        table.sources = table.now.all_sources();
+        for source in table.sources.iter().cloned().collect::<Vec<_>>() {
+            let scope = Scope::Source(source);
+            table.now.doubt(&scope);
+            table.set_certain(&scope);
+        }
+        table
+    }
+
     pub(super) fn snapshot(&self) -> Snapshot {
         self.now.clone()
     }
@@ -47,10 +58,10 @@ impl Table {
         if self.has_ended {
             return Vec::new();
         }
-        if !self.sources.contains_key(event.source()) {
+        if !self.sources.contains(event.source()) {
             let source = Arc::<str>::from(event.source());
             self.now.doubt(&Scope::Source(Arc::clone(&source)));
-            self.sources.insert(source, false);
+            self.sources.insert(source);
         }
         match event {
             DomainEvent::Lifecycle(event) => self.lifecycle(event).into_iter().collect(),
@@ -73,12 +84,13 @@ impl Table {
     /// `Existing` events of the scope follow: what they leave out is gone.
     pub(super) fn begin(&mut self, scope: &Scope) -> Vec<Transition> {
         if let Scope::Source(source) = scope {
-            self.sources.entry(Arc::clone(source)).or_insert(false);
+            self.sources.insert(Arc::clone(source));
         }
         let is_part = |source: &Arc<str>| {
             scope.includes(&Scope::Source(Arc::clone(source))) || **source == *scope.source()
         };
-        let was_synced = self.sources.iter().any(|(source, synced)| *synced && is_part(source));
+        let was_synced =
+            self.sources.iter().any(|source| self.now.knows(source) && is_part(source));
         // Of a reset within a reset, what is still unconfirmed is in the table.
         self.resets.retain(|reset| !scope.includes(&reset.scope));
         let key = |stored: &Arc<StoredDomain>| key(&stored.domain);
@@ -96,7 +108,8 @@ impl Table {
             reset.unconfirmed.retain(|(host, _)| is_kept(host));
         }
         self.resets.retain(|reset| !reset.has_ended || !reset.unconfirmed.is_empty());
-        self.sources.retain(|source, _| !scope.includes(&Scope::Source(Arc::clone(source))));
+        self.sources.retain(|source| !scope.includes(&Scope::Source(Arc::clone(source))));
+        self.now.unlearn(scope);
         self.now.trust(scope);
         let gone: Vec<_> = self.now.within(scope).cloned().collect();
         let forget = |before: Arc<StoredDomain>| {
@@ -110,7 +123,7 @@ impl Table {
     pub(super) fn end(&mut self) -> Vec<Transition> {
         self.has_ended = true;
         let mut transitions = Vec::new();
-        for source in self.sources.keys().cloned().collect::<Vec<_>>() {
+        for source in self.sources.iter().cloned().collect::<Vec<_>>() {
             let scope = Scope::Source(source);
             self.now.doubt(&scope);
             transitions.append(&mut self.set_certain(&scope));
@@ -136,8 +149,10 @@ impl Table {
             }
         }
         self.resets.retain(|reset| !reset.has_ended || !reset.unconfirmed.is_empty());
-        for (source, synced) in &mut self.sources {
-            *synced |= scope.includes(&Scope::Source(Arc::clone(source)));
+        for source in &self.sources {
+            if scope.includes(&Scope::Source(Arc::clone(source))) {
+                self.now.learn(source);
+            }
         }
         self.now.trust(scope);
         transitions.append(&mut self.set_certain(scope));

@@ -29,8 +29,8 @@ impl Core {
         for waiting in std::mem::take(&mut self.waiting) {
             // Otherwise `Synced` would promise events of a kind that the server does not send yet.
             if waiting.subscriber.needs(&possible).all(|kind| self.calls.is_registered(kind)) {
-                self.fanout.admit(waiting.subscriber, &self.roster, &self.scopes);
-                answer(waiting.ready, Ok(()));
+                let admitted = self.fanout.admit(waiting.subscriber, &self.roster, &self.scopes);
+                answer(waiting.ready, admitted);
             } else {
                 self.waiting.push(waiting);
             }

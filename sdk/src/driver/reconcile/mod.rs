@@ -218,7 +218,7 @@ fn as_events_know_it(listed: Entry) -> Option<Entry> {
 }
 
 /// The domain without its run, if it exists without one.
-fn without_run(entry: &Entry) -> Option<Entry> {
+pub(super) fn without_run(entry: &Entry) -> Option<Entry> {
     let domain = entry.domain.with_id(None);
     let state = State::Shutoff(ShutoffReason::Unspecified);
     (entry.persistent != Some(false)).then_some(Entry { domain, state, ..entry.clone() })

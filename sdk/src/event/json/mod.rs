@@ -14,6 +14,7 @@ mod data;
 mod parts;
 mod read;
 mod settings;
+pub(crate) mod stamp;
 mod text;
 mod write;
 

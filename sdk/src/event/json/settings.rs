@@ -122,7 +122,7 @@ impl Default for FlatOptions {
 
 impl FlatOptions {
     fn of(options: Options) -> Self {
-        let Options { capacity, slack, filter, existing, wait } = options;
+        let Options { capacity, slack, filter, existing, wait, resume: _ } = options;
         let Filter { kinds, domains } = filter;
         Self { kinds, domains, capacity, slack, existing, wait }
     }
@@ -140,7 +140,8 @@ impl<'de> Deserialize<'de> for Options {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let FlatOptions { kinds, domains, capacity, slack, existing, wait } =
             FlatOptions::deserialize(deserializer)?;
-        Ok(Self { capacity, slack, filter: Filter { kinds, domains }, existing, wait })
+        let filter = Filter { kinds, domains };
+        Ok(Self { capacity, slack, filter, existing, wait, resume: None })
     }
 }
 

@@ -117,6 +117,11 @@ impl Queue {
         self.slack = slack;
     }
 
+    /// Makes room for the events that follow at once, so that they do not compact the queue.
+    pub(crate) fn expect(&mut self, expected: usize) {
+        self.max_events = self.max_events.max(self.events.len().saturating_add(expected));
+    }
+
     /// Counts events that were dropped before they came here.
     pub(crate) fn add_missed(&mut self, missed: u64) {
         self.missed += missed;
