@@ -5,8 +5,8 @@ mod event_log;
 
 use std::time::Duration;
 
-use virevent::{EventSource, Options, Origin, Uuid};
-use virevent_testkit::assert::eventually;
+use virevent::{EventSource, EventSourceExt, Options, Origin, Snapshot, Uuid};
+use virevent_testkit::assert::{eventually, until_synced};
 use virevent_testkit::servers::{Store, Xenstored};
 use virevent_testkit::toolstack::{Blueprint, Power, RunState};
 use virevent_xen::XenStore;
@@ -282,4 +282,37 @@ async fn a_new_source_reports_the_later_domain_of_one_uuid() {
         log.expect(&["copy[9] stopped", "web[20] started"]).await;
     }
     xl.destroy(first).unwrap();
+}
+
+#[tokio::test]
+#[ignore = "needs xenstored"]
+async fn what_changed_while_the_service_was_down_is_inferred() {
+    let daemon = Xenstored::start().await.unwrap();
+    let xl = daemon.toolstack();
+    for name in ["ends", "reboots", "same"] {
+        xl.introduce(name).unwrap();
+    }
+    let store = client(&daemon).store().await.unwrap();
+    let known = store.wait_for(Snapshot::is_certain).await.unwrap();
+    store.close().await;
+    drop(store);
+
+    let reboots = known.get("reboots").unwrap().domain.clone();
+    xl.destroy(known.get("ends").unwrap().domain.id().unwrap()).unwrap();
+    xl.destroy(reboots.id().unwrap()).unwrap();
+    xl.introduce(Blueprint::named("reboots").uuid(reboots.uuid())).unwrap();
+    xl.introduce("new").unwrap();
+
+    let options = Options::default().resume(known);
+    let mut events = client(&daemon).subscribe_with(options).await.unwrap();
+    let beginning = until_synced(&mut events).await.unwrap();
+    assert_eq!(
+        beginning.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        [
+            "ends[1] stopped [inferred]",
+            "new[5] started [inferred]",
+            "reboots[2] stopped [inferred]",
+            "reboots[4] started [inferred]",
+        ]
+    );
 }

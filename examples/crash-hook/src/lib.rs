@@ -2,15 +2,17 @@
 //! for one that is shut down, destroyed or migrated away.
 
 mod command;
+mod memory;
 
 use std::future::Future;
 use std::time::Duration;
 
 use futures::StreamExt;
 use tokio::task::JoinSet;
-use virevent::{Domain, DomainStore, End, Error, Merged, MergedItem, State, StopCause, Transition};
+use virevent::{Domain, End, Error, Merged, MergedItem, State, StopCause, Transition};
 
 pub use self::command::Hook;
+pub use self::memory::Memory;
 
 /// Why the hook runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,10 +49,14 @@ const GRACE: Duration = Duration::from_secs(10);
 /// Runs `hook` until every source has ended or `shutdown` resolves; then waits 10 s for the hooks
 /// that run.
 ///
+/// What it knows is kept in the memory's file whenever no hook runs: a crash whose hook was not
+/// finished is found again by the next start, and its hook runs then.
+///
 /// # Errors
 /// The first permanent refusal of a source. The others go on until all have ended.
 pub async fn serve<H, F>(
     mut events: Merged,
+    mut memory: Memory,
     hook: H,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error>
@@ -58,14 +64,13 @@ where
     H: Fn(Domain, Cause) -> F,
     F: Future<Output = ()> + Send + 'static,
 {
-    let store = DomainStore::new();
     let mut hooks = JoinSet::new();
     let mut refusal = None;
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         tokio::select! {
             item = events.next() => match item {
-                Some(MergedItem::Event(event)) => for transition in store.apply(&event) {
+                Some(MergedItem::Event(event)) => for transition in memory.apply(&event) {
                     if let Some(cause) = cause(&transition) {
                         hooks.spawn(hook(transition.domain().clone(), cause));
                     }
@@ -82,13 +87,15 @@ where
             Some(ended) = hooks.join_next() => if let Err(error) = ended {
                 tracing::error!("a hook failed: {error}");
             },
+            () = memory.is_due(), if hooks.is_empty() => memory.save(),
             () = &mut shutdown => break,
         }
     }
     events.close().await;
     let rest = async { while hooks.join_next().await.is_some() {} };
-    if tokio::time::timeout(GRACE, rest).await.is_err() {
-        tracing::warn!("hooks that still ran were ended");
+    match tokio::time::timeout(GRACE, rest).await {
+        Ok(()) => memory.save(),
+        Err(_) => tracing::warn!("hooks that still ran were ended"),
     }
     refusal.map_or(Ok(()), Err)
 }

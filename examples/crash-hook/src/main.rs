@@ -1,18 +1,20 @@
-//! `crash-hook [--tries N] URI... -- COMMAND [ARGUMENT]...`
+//! `crash-hook [--tries N] [--state FILE] URI... -- COMMAND [ARGUMENT]...`
 //!
 //! Exit status: 0 after Ctrl-C or SIGTERM, 1 if a source is unreachable at the start or refuses, 2
 //! if the arguments are wrong.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
 
-use crash_hook::{Hook, serve};
+use crash_hook::{Hook, Memory, serve};
 use futures::future::try_join_all;
 use lexopt::prelude::*;
 use tokio::signal::unix::{SignalKind, signal};
-use virevent::{Error, EventSourceExt, Merged, merge};
+use virevent::{Error, EventSource, Merged, merge};
 
-const USAGE: &str = "usage: crash-hook [--tries N] URI... -- COMMAND [ARGUMENT]...";
+const USAGE: &str = "usage: crash-hook [--tries N] [--state FILE] URI... -- COMMAND [ARGUMENT]...";
 
 /// A failure of the program: its exit status and its message, one line.
 struct Failure(i32, String);
@@ -20,6 +22,7 @@ struct Failure(i32, String);
 struct Arguments {
     uris: Vec<String>,
     tries: u32,
+    state: Option<PathBuf>,
     command: Vec<OsString>,
 }
 
@@ -35,26 +38,35 @@ async fn main() {
 }
 
 async fn run() -> Result<(), Failure> {
-    let Arguments { uris, tries, command } = arguments()?;
+    let Arguments { uris, tries, state, command } = arguments()?;
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;
     let hook = Hook::new(command).tries(tries);
-    let events = subscribe(&uris).await?;
+    let sources = uris.iter().map(|uri| virevent_backends::open(uri));
+    let sources = sources.collect::<Result<Vec<_>, _>>()?;
+    let memory = memory(state, &sources)?;
+    let events = subscribe(&sources, &memory).await?;
     let shutdown = async {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
     };
-    serve(events, |domain, cause| hook.clone().run(domain, cause), shutdown).await?;
+    serve(events, memory, |domain, cause| hook.clone().run(domain, cause), shutdown).await?;
     Ok(())
 }
 
-async fn subscribe(uris: &[String]) -> Result<Merged, Error> {
-    let streams = uris.iter().map(|uri| async {
-        let source = virevent_backends::open(uri)?;
-        source.subscribe().await
-    });
+fn memory(file: Option<PathBuf>, sources: &[Arc<dyn EventSource>]) -> Result<Memory, Failure> {
+    let Some(file) = file else { return Ok(Memory::default()) };
+    let uris: Vec<_> = sources.iter().map(|source| source.uri()).collect();
+    let name = file.display().to_string();
+    Memory::open(file, &uris).map_err(|error| {
+        Failure(1, format!("cannot read {name}: {error}; without the file, nothing is known yet"))
+    })
+}
+
+async fn subscribe(sources: &[Arc<dyn EventSource>], memory: &Memory) -> Result<Merged, Error> {
+    let streams = sources.iter().map(|source| source.subscribe_with(memory.options(source.uri())));
     Ok(merge(try_join_all(streams).await?))
 }
 
@@ -67,6 +79,7 @@ fn arguments() -> Result<Arguments, Failure> {
     let mut parser = lexopt::Parser::from_env();
     let mut uris = Vec::new();
     let mut tries = 5;
+    let mut state = None;
     loop {
         // What follows `--` is the command's, options included.
         if parser.try_raw_args().is_some_and(|args| args.peek().is_some_and(|arg| arg == "--")) {
@@ -79,6 +92,10 @@ fn arguments() -> Result<Arguments, Failure> {
                 if tries == 0 {
                     return Err(wrong("--tries 0: give 1 or more".into()));
                 }
+            }
+            Some(Long("state")) => {
+                let file = parser.value().map_err(|error| wrong(error.to_string()))?;
+                state = Some(file.into());
             }
             Some(Value(uri)) => uris.push(
                 uri.into_string().map_err(|uri| wrong(format!("the URI {uri:?} is not UTF-8")))?,
@@ -95,7 +112,7 @@ fn arguments() -> Result<Arguments, Failure> {
     if command.is_empty() {
         return Err(wrong("no command is given after --".into()));
     }
-    Ok(Arguments { uris, tries, command })
+    Ok(Arguments { uris, tries, state, command })
 }
 
 impl From<Error> for Failure {

@@ -4,12 +4,16 @@
 
 use std::time::Duration;
 
-use crash_hook::{Cause, serve};
+use crash_hook::{Cause, Memory, serve};
+use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
-use virevent::{EventSource, EventSourceExt, StopCause, merge};
+use virevent::{EventSource, StopCause, merge};
 use virevent_testkit::FakeHypervisor;
+
+/// The hook of a domain with this name never ends.
+const HANGS: &str = "hangs";
 
 struct Service {
     hooks: mpsc::UnboundedReceiver<(String, Cause)>,
@@ -19,18 +23,28 @@ struct Service {
 
 impl Service {
     async fn of(fakes: &[&FakeHypervisor]) -> Self {
+        Self::with(Memory::default(), fakes).await
+    }
+
+    async fn with(memory: Memory, fakes: &[&FakeHypervisor]) -> Self {
         let (sender, hooks) = mpsc::unbounded_channel();
         let (stop, stopped) = oneshot::channel();
         let mut events = merge([]);
         for fake in fakes {
-            events.push(fake.subscribe().await.unwrap());
+            let options = memory.options(fake.uri());
+            events.push(fake.subscribe_with(options).await.unwrap());
         }
         let hook = move |domain: virevent::Domain, cause| {
             let sender = sender.clone();
-            async move { sender.send((domain.name().to_owned(), cause)).unwrap() }
+            async move {
+                sender.send((domain.name().to_owned(), cause)).unwrap();
+                if domain.name() == HANGS {
+                    std::future::pending::<()>().await;
+                }
+            }
         };
         let shutdown = async { drop(stopped.await) };
-        Self { hooks, stop, task: tokio::spawn(serve(events, hook, shutdown)) }
+        Self { hooks, stop, task: tokio::spawn(serve(events, memory, hook, shutdown)) }
     }
 
     /// The hooks that ran in the last minute.
@@ -85,4 +99,56 @@ async fn the_end_of_one_source_leaves_the_others() {
     assert_eq!(service.ran().await, [crashed("web")]);
     service.stop.send(()).unwrap();
     service.task.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_while_the_service_is_down_runs_the_hook_at_its_start() {
+    let home = TempDir::new().unwrap();
+    let memory = || Memory::open(home.path().join("state"), &["fake:"]).unwrap();
+    let fake = FakeHypervisor::new();
+    for name in ["web", "db"] {
+        fake.define(name).unwrap();
+        fake.start(name).unwrap();
+    }
+    let mut service = Service::with(memory(), &[&fake]).await;
+    assert_eq!(service.ran().await, []);
+    // Not ended in order: what is known was written meanwhile.
+    service.task.abort();
+    fake.stop_as("web", StopCause::Crashed).unwrap();
+    fake.stop_as("db", StopCause::Shutdown).unwrap();
+
+    let mut service = Service::with(memory(), &[&fake]).await;
+    assert_eq!(service.ran().await, [crashed("web")]);
+    service.stop.send(()).unwrap();
+    service.task.await.unwrap().unwrap();
+    let mut service = Service::with(memory(), &[&fake]).await;
+    assert_eq!(service.ran().await, [], "once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_that_was_cut_off_runs_again_at_the_next_start() {
+    let home = TempDir::new().unwrap();
+    let memory = || Memory::open(home.path().join("state"), &["fake:"]).unwrap();
+    let fake = FakeHypervisor::new();
+    fake.define(HANGS).unwrap();
+    fake.start(HANGS).unwrap();
+    let mut service = Service::with(memory(), &[&fake]).await;
+    assert_eq!(service.ran().await, []);
+    fake.stop_as(HANGS, StopCause::Crashed).unwrap();
+    assert_eq!(service.ran().await, [crashed(HANGS)]);
+    service.stop.send(()).unwrap();
+    service.task.await.unwrap().unwrap();
+    let mut service = Service::with(memory(), &[&fake]).await;
+    assert_eq!(service.ran().await, [crashed(HANGS)]);
+}
+
+#[test]
+fn a_file_that_is_no_state_is_an_error() {
+    let home = TempDir::new().unwrap();
+    let file = home.path().join("state");
+    for (text, expected) in [("", "EOF"), (r#"{"version":9,"domains":[]}"#, "a newer virevent")] {
+        std::fs::write(&file, text).unwrap();
+        let error = Memory::open(file.clone(), &["fake:"]).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
 }

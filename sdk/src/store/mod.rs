@@ -88,8 +88,8 @@ impl DomainStore {
         Self { state, subscription: Arc::default() }
     }
 
-    /// A store that knows what the snapshot does, all of it uncertain until the first
-    /// [`Synced`](DomainEvent::Synced) of its source.
+    /// A store that knows what the snapshot does of the sources that had been synced, all of it
+    /// uncertain until the next [`Synced`](DomainEvent::Synced).
     ///
     /// It takes the events of a stream that [resumes](crate::Options::resume()) from the same
     /// snapshot. Do not [`begin`](Self::begin) that stream: it names only what has changed.

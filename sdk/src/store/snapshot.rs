@@ -1,6 +1,6 @@
 //! A state of the table that does not change any more.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -162,11 +162,9 @@ impl Snapshot {
         Arc::make_mut(&mut self.sources).retain(|source| wanted(source));
     }
 
-    /// Every source that something is known of.
-    pub(super) fn all_sources(&self) -> HashSet<Arc<str>> {
-        let hosts = self.hosts.keys().map(|host| Arc::clone(&host.source));
-        let uncertain = self.uncertain.values().map(|scope| scope.source().into());
-        self.sources.iter().cloned().chain(hosts).chain(uncertain).collect()
+    /// The sources that have been synced.
+    pub(super) fn synced(&self) -> &Arc<BTreeSet<Arc<str>>> {
+        &self.sources
     }
 
     /// Whether all domains of a source are known, or were before an outage.

@@ -39,9 +39,12 @@ struct Reset {
 
 impl Table {
     /// The table that a snapshot shows, with nothing in it certain.
-    pub(super) fn resumed(snapshot: Snapshot) -> Self {
-        let mut table = Self { now: snapshot, ..Self::default() };
-        table.sources = table.now.all_sources();
+    pub(super) fn resumed(mut snapshot: Snapshot) -> Self {
+        // No stream resumes from the beginning of a list: it would not say which of these are gone.
+        let synced = Arc::clone(snapshot.synced());
+        snapshot.retain(|source| synced.contains(source));
+        let sources = synced.iter().cloned().collect();
+        let mut table = Self { now: snapshot, sources, ..Self::default() };
         for source in table.sources.iter().cloned().collect::<Vec<_>>() {
             let scope = Scope::Source(source);
             table.now.doubt(&scope);

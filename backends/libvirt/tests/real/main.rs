@@ -7,6 +7,7 @@ mod hour;
 mod moves;
 mod outages;
 mod polkit;
+mod resume;
 mod sick;
 mod silent;
 mod stories;

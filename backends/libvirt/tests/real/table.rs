@@ -18,6 +18,12 @@ pub(crate) struct Table {
     delivered: Vec<String>,
 }
 
+impl From<DomainStore> for Table {
+    fn from(store: DomainStore) -> Self {
+        Self { store, delivered: Vec::new() }
+    }
+}
+
 impl Table {
     /// Applies an event.
     pub(crate) fn apply(&mut self, event: &DomainEvent) {

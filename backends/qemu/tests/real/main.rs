@@ -4,6 +4,7 @@
 mod guests;
 mod migration;
 mod notices;
+mod resume;
 
 use std::time::Duration;
 
