@@ -13,7 +13,7 @@ use crash_hook::{Cause, Hook};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use virevent::{Domain, Uuid};
-use virevent_testkit::servers::QemuConfig;
+use virevent_testkit::servers::{Guest, Libvirtd, QemuConfig};
 
 fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_crash-hook"));
@@ -33,6 +33,12 @@ fn failing_until(tries: usize, file: &Path) -> Hook {
         file.display()
     );
     Hook::new(["sh", "-c", &script].map(Into::into).to_vec())
+}
+
+/// A hook that appends the name and the cause to the file, as arguments.
+fn appending(file: &Path) -> [String; 4] {
+    let script = format!("echo \"$VIREVENT_NAME $VIREVENT_CAUSE\" >> {}", file.display());
+    ["--".into(), "sh".into(), "-c".into(), script]
 }
 
 fn lines(file: &Path) -> Vec<String> {
@@ -108,9 +114,7 @@ async fn a_killed_qemu_runs_the_hook_and_one_that_quits_does_not() {
     let mut quits = start("quits").await;
     let web = start("web").await;
     let uri = format!("qmp-dir:{}", home.path().display());
-    let script = format!("echo \"$VIREVENT_NAME $VIREVENT_CAUSE\" >> {}", file.display());
-    let mut child =
-        program(&[&uri, "--", "sh", "-c", &script]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = program(&[&uri]).args(appending(&file)).stderr(Stdio::piped()).spawn().unwrap();
     until_synced(&mut child, 2);
     quits.signal("TERM");
     quits.wait().await.unwrap();
@@ -119,4 +123,62 @@ async fn a_killed_qemu_runs_the_hook_and_one_that_quits_does_not() {
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert_eq!(lines(&file), ["web failed"]);
+}
+
+/// Waits until the program keeps this of a domain.
+fn until_kept(state: &Path, expected: &str) {
+    let since = Instant::now();
+    while !fs::read_to_string(state).unwrap_or_default().contains(expected) {
+        assert!(since.elapsed() < Duration::from_secs(20), "{expected} is not kept");
+        sleep(Duration::from_millis(10));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs libvirtd"]
+async fn a_crash_while_the_program_is_replaced_runs_the_hook() {
+    let daemon = Libvirtd::start().await.unwrap();
+    let virsh = daemon.virsh(daemon.qemu());
+    for name in ["db", "web"] {
+        virsh.define(&daemon.furnish(&Guest::idle(name)).unwrap()).await.unwrap();
+        virsh.run(&["start", name]).await.unwrap();
+    }
+    let home = TempDir::new().unwrap();
+    let file = home.path().join("hooks");
+    let state = home.path().join("state");
+    let uri = daemon.uri(daemon.qemu());
+    let start = || {
+        let mut command = program(&["--state", state.to_str().unwrap(), &uri]);
+        command.args(appending(&file)).stderr(Stdio::null()).spawn().unwrap()
+    };
+
+    let mut child = start();
+    until_kept(&state, "\"certain\":true");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(daemon.kill_guest("web"));
+    virsh.run(&["destroy", "db"]).await.unwrap();
+
+    let mut child = start();
+    until_written(&mut child, &file);
+    until_kept(&state, "\"reason\":\"crashed\"");
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let mut child = start();
+    sleep(Duration::from_secs(2));
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(lines(&file), ["web crashed"], "once");
+}
+
+#[test]
+fn a_state_file_of_another_kind_exits_with_1_and_one_line() {
+    let home = TempDir::new().unwrap();
+    let state = home.path().join("state");
+    fs::write(&state, "{}").unwrap();
+    let output = program(&["--state", state.to_str().unwrap(), "fake:", "--", "true"]).output();
+    let output = output.unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("missing field `version`") && stderr.lines().count() == 1, "{stderr}");
 }
