@@ -61,7 +61,7 @@ fn memory(file: Option<PathBuf>, sources: &[Arc<dyn EventSource>]) -> Result<Mem
     let uris: Vec<_> = sources.iter().map(|source| source.uri()).collect();
     let name = file.display().to_string();
     Memory::open(file, &uris).map_err(|error| {
-        Failure(1, format!("cannot read {name}: {error}; without the file, nothing is known yet"))
+        Failure(1, format!("cannot read {name}: {error}; remove it to begin without it"))
     })
 }
 

@@ -157,6 +157,7 @@ async fn a_crash_while_the_program_is_replaced_runs_the_hook() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(daemon.kill_guest("web"));
+    virsh.until_state("web", "shut off").await.unwrap();
     virsh.run(&["destroy", "db"]).await.unwrap();
 
     let mut child = start();

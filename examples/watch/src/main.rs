@@ -10,6 +10,7 @@ mod end;
 mod log;
 mod output;
 mod print;
+mod resume;
 mod sources;
 mod stats;
 mod streams;
@@ -25,6 +26,7 @@ use self::args::{Args, Command};
 use self::end::{Stop, finish};
 use self::output::Output;
 use self::print::{Clock, Printer};
+use self::resume::Resume;
 use self::sources::sources;
 use self::stats::Stats;
 use self::streams::Streams;
@@ -86,8 +88,13 @@ fn awaited(source: &dyn EventSource) -> String {
 async fn watch(args: &Args, sources: &[Arc<dyn EventSource>]) -> Result<ExitCode, Failure> {
     let mut stop =
         Stop::new(args.duration).map_err(|e| Failure(1, format!("cannot start: {e}")))?;
+    let resume = args.resume.as_ref().map(|file| Resume::open(file, sources)).transpose()?;
+    let options = |uri: &str| match &resume {
+        Some(resume) => resume.options(uri, &args.options),
+        None => args.options.clone(),
+    };
     let mut streams = tokio::select! {
-        streams = Streams::open(sources, &args.options, |source| report(&awaited(source))) => {
+        streams = Streams::open(sources, options, |source| report(&awaited(source))) => {
             streams.map_err(|(uri, error)| Failure(1, about(&uri, &error)))?
         }
         () = stop.requested() => {
@@ -119,7 +126,13 @@ async fn watch(args: &Args, sources: &[Arc<dyn EventSource>]) -> Result<ExitCode
             }) => more,
         };
         let before = stats.events();
-        for event in batch.drain(..).filter(|event| args.wants(event)) {
+        for event in batch.drain(..) {
+            if let Some(resume) = &resume {
+                resume.apply(&event);
+            }
+            if !args.wants(&event) {
+                continue;
+            }
             printer.print(&event);
             if event.is_happening() {
                 stats.count();
@@ -142,8 +155,12 @@ async fn watch(args: &Args, sources: &[Arc<dyn EventSource>]) -> Result<ExitCode
     };
     stats.finish();
 
-    if let Err(error) = finish(&mut output, streams, &mut stop, stopped).await {
-        report(&format!("cannot write to standard output: {error}"));
+    let written = match finish(&mut output, streams, &mut stop, stopped).await {
+        Ok(()) => resume.map_or(Ok(()), |resume| resume.save()),
+        Err(error) => Err(format!("cannot write to standard output: {error}")),
+    };
+    if let Err(line) = written {
+        report(&line);
         status = ExitCode::FAILURE;
     }
     if args.stats {

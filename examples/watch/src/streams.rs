@@ -28,7 +28,7 @@ pub(crate) struct Streams {
 }
 
 impl Streams {
-    /// Subscribes to all sources. Calls `slow` once with each whose subscription takes long.
+    /// Subscribes to all sources, with the options for each one's URI. Calls `slow` once with each whose subscription takes long.
     ///
     /// # Errors
     /// The first error, with its source's URI.
@@ -37,13 +37,13 @@ impl Streams {
     /// Dropping the future leaves nothing registered.
     pub(crate) async fn open(
         sources: &[Arc<dyn EventSource>],
-        options: &Options,
+        options: impl Fn(&str) -> Options,
         slow: impl Fn(&dyn EventSource),
     ) -> Result<Self, (String, Error)> {
         let slow = &slow;
         let subscribe = |source: &Arc<dyn EventSource>| {
             let source = Arc::clone(source);
-            let options = options.clone();
+            let options = options(source.uri());
             async move {
                 let uri = source.uri().to_owned();
                 let subscribing = source.subscribe_with(options);
@@ -153,7 +153,7 @@ mod tests {
             reports.lock().unwrap().push(report);
         };
         let options = Options::default();
-        let opening = Streams::open(&sources, &options, report);
+        let opening = Streams::open(&sources, |_| options.clone(), report);
         let release = async {
             tokio::time::sleep(Duration::from_secs(8)).await;
             hanging.release_lists();
@@ -169,7 +169,7 @@ mod tests {
         let lost = FakeHypervisor::new();
         let kept = FakeHypervisor::new();
         let sources: [Arc<dyn EventSource>; 2] = [Arc::new(lost.clone()), Arc::new(kept.clone())];
-        let mut streams = Streams::open(&sources, &Options::default(), |_| {}).await.unwrap();
+        let mut streams = Streams::open(&sources, |_| Options::default(), |_| {}).await.unwrap();
         lost.refuse(Error::authentication("log in"));
         lost.lose_connection();
 

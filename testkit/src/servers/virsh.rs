@@ -1,9 +1,11 @@
 //! `virsh`: a second client, which acts on the domains.
 
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::time::sleep;
 
 use super::LaunchError;
 
@@ -83,6 +85,31 @@ impl Virsh {
         let mut domains: Vec<_> = table.lines().filter_map(row).collect();
         domains.sort();
         Ok(domains)
+    }
+
+    /// Waits until a domain is in a state that virsh calls so: `"shut off"`. For what a guest does by
+    /// itself.
+    ///
+    /// # Errors
+    /// It is not within 60 s, or the command fails.
+    ///
+    /// # Cancel safety
+    /// As [`run`](Self::run).
+    pub async fn until_state(&self, domain: &str, state: &str) -> Result<(), LaunchError> {
+        let since = Instant::now();
+        loop {
+            let now = self.run(&["domstate", domain]).await?;
+            if now.trim() == state {
+                return Ok(());
+            }
+            if since.elapsed() > Duration::from_secs(60) {
+                return Err(LaunchError::Command {
+                    command: format!("virsh domstate {domain}"),
+                    message: format!("it is {} and not {state}", now.trim()),
+                });
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Connects a virsh that stays idle until it is dropped. It keeps the domains of libvirt's test

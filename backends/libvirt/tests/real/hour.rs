@@ -143,9 +143,7 @@ impl Site {
 
     async fn crash_and_reset(&mut self) {
         self.run(&["start", "panics"]).await;
-        while self.virsh.run(&["domstate", "panics"]).await.unwrap().trim() != "crashed" {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        self.virsh.until_state("panics", "crashed").await.unwrap();
         self.until_equal("a crash").await;
         self.run(&["reset", "panics"]).await;
         self.until_equal("the reset of a crashed guest").await;

@@ -24,6 +24,7 @@ async fn what_changed_while_the_service_was_down_is_inferred_with_its_cause() {
     drop((store, known));
 
     assert!(daemon.kill_guest("crashes"));
+    virsh.until_state("crashes", "shut off").await.unwrap();
     virsh.batch("destroy ends\nsuspend paused\ndestroy restarts\n").await.unwrap();
     virsh.run(&["start", "restarts"]).await.unwrap();
     virsh.batch("destroy gone\nundefine gone\n").await.unwrap();

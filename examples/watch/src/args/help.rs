@@ -24,6 +24,9 @@ What to watch:
                       as --only names them
   --domain NAME|UUID  only this domain; may be given several times
   --no-existing       do not begin with the existing domains
+  --resume FILE       begin with what changed since the last run with this file
+                      instead of the existing domains, and leave it for the next
+                      run; without the file yet, as without the option
   --wait              if a hypervisor is unreachable at the start, do not fail:
                       print a gap and wait until it is reachable
   --verify SECONDS    the interval at which known domains are compared with the

@@ -10,7 +10,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use lexopt::prelude::*;
-use virevent::{DomainEvent, Kind, Kinds, Options};
+use virevent::{DomainEvent, Kind, Kinds, Options, Selector};
 use virevent_backends::Settings;
 
 use self::changes::Changes;
@@ -31,6 +31,9 @@ pub(crate) struct Args {
     pub(crate) settings: Settings,
     pub(crate) script: Option<ScriptFile>,
     changes: Option<Changes>,
+    /// The domains that are printed, where the sources deliver all.
+    printed: Vec<Selector>,
+    pub(crate) resume: Option<PathBuf>,
     pub(crate) count: Option<u64>,
     pub(crate) duration: Option<Duration>,
     pub(crate) utc: bool,
@@ -49,10 +52,15 @@ pub(crate) enum ScriptFile {
 impl Args {
     /// Whether an event is printed and counted. The sources' own filter is applied before.
     pub(crate) fn wants(&self, event: &DomainEvent) -> bool {
-        match (&self.changes, event.change()) {
+        let is_wanted = match (&self.changes, event.change()) {
             (Some(changes), Some(change)) => changes.contain(change),
             _ => true,
-        }
+        };
+        let is_printed = |domain| self.printed.iter().any(|selector| selector.matches(domain));
+        is_wanted
+            && (self.printed.is_empty()
+                || event.is_marker()
+                || event.domain().is_some_and(is_printed))
     }
 }
 
@@ -105,6 +113,7 @@ fn read(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
                     path => ScriptFile::Path(path.into()),
                 });
             }
+            Long("resume") => args.resume = Some(parser.value()?.into()),
             Long("count") => args.count = Some(number("--count", parser.value()?)?),
             Long("for") => args.duration = Some(seconds("--for", parser.value()?)?),
             Long("utc") => args.utc = true,
@@ -122,6 +131,17 @@ fn read(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
             Some(kinds) if kinds.contains(&Kind::Lifecycle) => {}
             Some(_) => return Err("--change: add lifecycle to --only".into()),
         }
+    }
+    if args.resume.is_some() {
+        match &args.options.filter.kinds {
+            Some(kinds) if !kinds.contains(&Kind::Lifecycle) => {
+                return Err("--resume: add lifecycle to --only".into());
+            }
+            _ => {}
+        }
+        // The file keeps all domains, whatever a run prints: to the next run, one that is not in it
+        // is new.
+        args.printed = std::mem::take(&mut args.options.filter.domains);
     }
     Ok(Command::Watch(Box::new(args)))
 }

@@ -93,3 +93,34 @@ async fn the_stream_survives_a_kill_of_the_daemon() {
     run.signal(Signal::INT);
     assert_eq!(run.end().status, 0);
 }
+
+#[tokio::test]
+#[ignore = "needs libvirtd"]
+async fn a_resumed_run_prints_what_changed_on_a_real_daemon() {
+    let daemon = Libvirtd::start().await.unwrap();
+    let virsh = daemon.virsh(daemon.qemu());
+    for name in ["crashes", "stays"] {
+        virsh.define(&daemon.furnish(&Guest::idle(name)).unwrap()).await.unwrap();
+        virsh.run(&["start", name]).await.unwrap();
+    }
+    let home = tempfile::TempDir::new().unwrap();
+    let file = home.path().join("last.json");
+    let uri = daemon.uri(daemon.qemu());
+    let args = ["--resume", file.to_str().unwrap(), "--json", &uri];
+    let end = |run: Run| {
+        run.signal(Signal::INT);
+        let outcome = run.end();
+        assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""));
+    };
+    let mut first = start(&args);
+    first.until_synced();
+    end(first);
+    assert!(daemon.kill_guest("crashes"));
+    virsh.until_state("crashes", "shut off").await.unwrap();
+    let mut second = start(&args);
+    assert_eq!([second.next(), second.next()], ["stopped crashed", "synced"]);
+    end(second);
+    let mut third = start(&args);
+    assert_eq!(third.next(), "synced", "once");
+    end(third);
+}
