@@ -184,6 +184,8 @@ mod pages {
     mod readme {}
     #[doc = include_str!("../../docs/concepts.md")]
     mod concepts {}
+    #[doc = include_str!("../../docs/metrics.md")]
+    mod metrics {}
     #[doc = include_str!("../../docs/libvirt.md")]
     mod libvirt {}
     #[doc = include_str!("../../docs/qemu.md")]

@@ -53,6 +53,7 @@
 //! [`EventSourceExt`] questions for sources. [`driver`] is for authors of backends.
 //!
 //! Feature `serde`: [`DomainEvent`], its parts and [`Options`] read and write a documented JSON form.
+//! Feature `metrics`: the metrics of sources, for a registry of prometheus-client.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -67,8 +68,11 @@ mod fault;
 mod fleet;
 mod kind;
 mod mailbox;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod options;
 mod source;
+mod statistics;
 mod store;
 mod stream;
 
@@ -95,5 +99,6 @@ pub use self::fleet::Fleet;
 pub use self::kind::{EventName, Kind, Kinds, ParseKindError};
 pub use self::options::{Filter, Options};
 pub use self::source::{Capabilities, Counters, EventSource, Health, Status, StatusStream};
+pub use self::statistics::{CallTimes, Statistics};
 pub use self::store::{Changed, DomainStore, Snapshot, StoredDomain, Transition};
 pub use self::stream::{EventStream, Events, Subscription};

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 
 use crate::fleet::Shared as Fleet;
-use crate::{Error, EventStream, Fault, Kinds, Options, Scope};
+use crate::{Error, EventStream, Fault, Kinds, Options, Scope, Statistics};
 
 /// A source of domain events: a hypervisor, a directory of them, a fleet.
 ///
@@ -50,6 +50,16 @@ pub trait EventSource: Debug + Send + Sync + 'static {
     /// What has passed through the source so far.
     fn counters(&self) -> Counters;
 
+    /// The sources that this one is made of: of a [`Fleet`](crate::Fleet) its members. Default: none.
+    fn members(&self) -> Vec<Arc<dyn EventSource>> {
+        Vec::new()
+    }
+
+    /// What it has counted beyond its [`counters`](Self::counters). Default: nothing.
+    fn statistics(&self) -> Statistics {
+        Statistics::default()
+    }
+
     /// Ends every stream (after what they have buffered), deregisters, and disconnects.
     ///
     /// # Cancel safety
@@ -79,6 +89,14 @@ macro_rules! delegate {
 
             fn counters(&self) -> Counters {
                 (**self).counters()
+            }
+
+            fn members(&self) -> Vec<Arc<dyn EventSource>> {
+                (**self).members()
+            }
+
+            fn statistics(&self) -> Statistics {
+                (**self).statistics()
             }
 
             async fn shutdown(&self) {

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::recorder::Recorder;
 use crate::source::Details;
 use crate::{Capabilities, Counters};
 
@@ -17,6 +18,7 @@ pub(super) struct Facts {
     pub(super) corrected: AtomicU64,
     /// The number of subscriptions so far, from which each gets its id.
     pub(super) subscribers: AtomicU64,
+    pub(super) recorder: Recorder,
     pub(super) details: Arc<Mutex<Details>>,
 }
 

@@ -35,6 +35,7 @@ mod inference;
 mod interner;
 mod observe;
 mod reconcile;
+mod recorder;
 mod resume;
 mod roster;
 mod scopes;
@@ -64,7 +65,9 @@ pub use self::session::{Connect, Interest, Session};
 pub use self::settings::Settings;
 use crate::command::{Command, CommandSender};
 use crate::mailbox::Mailbox;
-use crate::{Capabilities, Counters, Error, EventSource, EventStream, Health, Options, Status};
+use crate::{
+    Capabilities, Counters, Error, EventSource, EventStream, Health, Options, Statistics, Status,
+};
 
 /// An [`EventSource`] made of a [`Connect`]. Cheap to clone; all clones are the same source.
 ///
@@ -143,6 +146,10 @@ impl EventSource for Driver {
 
     fn counters(&self) -> Counters {
         self.handle.facts.counters()
+    }
+
+    fn statistics(&self) -> Statistics {
+        self.handle.facts.recorder.statistics()
     }
 
     async fn shutdown(&self) {

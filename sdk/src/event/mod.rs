@@ -112,6 +112,18 @@ impl DomainEvent {
         matches!(self, Self::Synced(_) | Self::Gap(_))
     }
 
+    /// How the event came to be known; `None` for a marker.
+    #[must_use]
+    pub fn origin(&self) -> Option<Origin> {
+        match self {
+            Self::Lifecycle(event) => Some(event.origin),
+            Self::Reboot(event) => Some(event.origin),
+            Self::Notice(notice) => Some(notice.origin),
+            Self::Other(event) => Some(event.origin),
+            Self::Synced(_) | Self::Gap(_) => None,
+        }
+    }
+
     /// Whether something happened in the hypervisor: neither a marker nor a domain that existed
     /// already. These are the events that a source counts, and that `Lagged` counts as missed.
     #[must_use]

@@ -142,12 +142,6 @@ impl Fleet {
         streams.iter().for_each(|stream| stream.wake());
         Some(source)
     }
-
-    /// The members, in the order of their URIs. Each has its own health and counters.
-    #[must_use]
-    pub fn members(&self) -> Vec<Arc<dyn EventSource>> {
-        self.shared.members()
-    }
 }
 
 impl Shared {
@@ -242,6 +236,11 @@ impl EventSource for Fleet {
             (state.members.values().cloned().collect::<Vec<_>>(), state.removed)
         };
         members.iter().map(|member| member.counters()).fold(removed, Counters::plus)
+    }
+
+    /// The members, in the order of their URIs. Each has its own health and counters.
+    fn members(&self) -> Vec<Arc<dyn EventSource>> {
+        self.shared.members()
     }
 
     /// Ends every stream of the fleet, and shuts down its members.

@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use virevent::driver::{Driver, Listed};
 use virevent::{
     Capabilities, Counters, Domain, Error, EventSource, EventStream, Health, Kinds, Options,
+    Statistics,
 };
 
 pub use self::builder::Builder;
@@ -178,6 +179,10 @@ impl EventSource for FakeHypervisor {
 
     fn counters(&self) -> Counters {
         self.driver.counters()
+    }
+
+    fn statistics(&self) -> Statistics {
+        self.driver.statistics()
     }
 
     async fn shutdown(&self) {

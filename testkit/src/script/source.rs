@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use virevent::driver::{Reconnect, Settings};
-use virevent::{Capabilities, Counters, Error, EventSource, EventStream, Health, Options};
+use virevent::{
+    Capabilities, Counters, Error, EventSource, EventStream, Health, Options, Statistics,
+};
 
 use super::{Script, ScriptError};
 use crate::FakeHypervisor;
@@ -122,6 +124,10 @@ impl EventSource for ScriptedSource {
 
     fn counters(&self) -> Counters {
         self.fake.counters()
+    }
+
+    fn statistics(&self) -> Statistics {
+        self.fake.statistics()
     }
 
     async fn shutdown(&self) {

@@ -112,6 +112,7 @@ impl Core {
 
     pub(super) fn deliver(&mut self, events: &mut Vec<DomainEvent>) {
         self.facts.add(|facts| &facts.events, events.len() as u64);
+        self.facts.recorder.events(events);
         let missed = self.fanout.deliver(events);
         self.lagged(missed);
     }

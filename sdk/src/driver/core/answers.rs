@@ -12,6 +12,7 @@ use crate::driver::hosts::Key;
 use crate::driver::inference::Inference;
 use crate::driver::observe::is_half_started;
 use crate::driver::reconcile::{confirmed, merge, merge_late};
+use crate::driver::recorder::Call;
 use crate::driver::session::Session;
 use crate::driver::verify::{Finding, ReplyOf};
 use crate::{End, Error, Kind, Kinds, Origin};
@@ -24,11 +25,12 @@ impl Core {
         refused: Vec<Kind>,
     ) -> Result<(), Error> {
         // The answer to an earlier call is of no use.
-        let Some((_, mut interest)) =
+        let Some((pending, mut interest)) =
             self.calls.interest.take_if(|(pending, _)| pending.tag == tag)
         else {
             return Ok(());
         };
+        self.facts.recorder.answered(Call::Register, pending.since.elapsed());
         if refused.contains(&Kind::Lifecycle) {
             // The driver learns of domains by it.
             return Err(self.unsupported(Kind::Lifecycle));
@@ -86,13 +88,14 @@ impl Core {
         now: Instant,
     ) {
         let is_answer = |blocking: &Blocking| !matches!(blocking, Blocking::Look { .. });
-        let Some((_, question)) = self
+        let Some((pending, question)) = self
             .calls
             .blocking
             .take_if(|(pending, blocking)| pending.tag == tag && is_answer(blocking))
         else {
             return;
         };
+        self.facts.recorder.answered(Call::List, pending.since.elapsed());
         // Also for a stale reply: it proves that no lock holds up lists any more.
         self.list_answered();
         match question {
@@ -119,10 +122,12 @@ impl Core {
         error: Error,
         now: Instant,
     ) -> Result<(), Error> {
-        let Some((_, question)) = self.calls.blocking.take_if(|(pending, _)| pending.tag == tag)
+        let Some((pending, question)) =
+            self.calls.blocking.take_if(|(pending, _)| pending.tag == tag)
         else {
             return Ok(());
         };
+        self.facts.recorder.answered(Call::List, pending.since.elapsed());
         self.list_answered();
         // Nothing is known without the first list, so its refusal ends the connection. A
         // verification can wait.
@@ -161,10 +166,12 @@ impl Core {
             self.verifier.doubt(*key, domain, now);
         }
         self.set_verified(at);
-        let different = if is_known { merged.difference.len() } else { 0 };
         // The counters say what was delivered: without a stream nothing was.
-        let observed = if self.fanout.is_empty() { 0 } else { merged.observed.len() };
-        self.facts.add(|facts| &facts.events, (different + observed) as u64);
+        let different: &[_] = if is_known { &merged.difference } else { &[] };
+        let observed: &[_] = if self.fanout.is_empty() { &[] } else { &merged.observed };
+        self.facts.add(|facts| &facts.events, (different.len() + observed.len()) as u64);
+        self.facts.recorder.events(different);
+        self.facts.recorder.events(observed);
         let missed = self.fanout.synced(&merged, &self.roster, &self.scopes, at);
         self.lagged(missed);
         if self.outage.take().is_some() {
@@ -203,13 +210,14 @@ impl Core {
         now: Instant,
     ) {
         let is_answer = |blocking: &Blocking| matches!(blocking, Blocking::Look { .. });
-        let Some((_, Blocking::Look { key, asked })) = self
+        let Some((pending, Blocking::Look { key, asked })) = self
             .calls
             .blocking
             .take_if(|(pending, blocking)| pending.tag == tag && is_answer(blocking))
         else {
             return;
         };
+        self.facts.recorder.answered(Call::Look, pending.since.elapsed());
         self.list_answered();
         if self.is_synced() && !self.calls.is_stale {
             match found {
