@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use virevent::driver::{Batch, Driver, Listed};
 use virevent::{
-    Change, Domain, EventSource, EventSourceExt, Lifecycle, RunningReason, Selector, StartCause,
-    State, StopCause, SuspendCause, UndefineCause, Uuid, WaitError,
+    Change, Domain, Error, EventSource, EventSourceExt, Fleet, Lifecycle, RunningReason, Selector,
+    StartCause, State, StopCause, SuspendCause, UndefineCause, Uuid, WaitError,
 };
 use virevent_testkit::FakeHypervisor;
 
@@ -168,4 +168,110 @@ async fn a_stop_without_persistence_and_its_removal_end_a_wait() {
     let wait = waiting(&hypervisor.source(), "web").await;
     hypervisor.send(&[STOPPED, Change::Undefined(UndefineCause::Removed)]).await;
     assert!(matches!(wait.await.unwrap(), Err(WaitError::Gone { .. })));
+}
+
+/// A fleet of two hosts.
+fn two_hosts() -> (Fleet, FakeHypervisor, FakeHypervisor) {
+    let fleet = Fleet::new("fleet:all");
+    let [a, b] = ["fake:a", "fake:b"].map(|uri| FakeHypervisor::builder().uri(uri).build());
+    fleet.add(Arc::new(a.clone())).unwrap();
+    fleet.add(Arc::new(b.clone())).unwrap();
+    (fleet, a, b)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_inactive_leftover_does_not_hide_the_domain_that_runs() {
+    let (fleet, a, b) = two_hosts();
+    a.define("web").unwrap();
+    b.create("web").unwrap();
+    let mut web = fleet.expect("web").await.unwrap();
+    assert_eq!(web.running(MINUTE).await.unwrap().0.source(), "fake:b");
+    b.stop("web").unwrap();
+    assert_eq!(web.stopped(MINUTE).await.unwrap().0.source(), "fake:b");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_domain_of_another_host_takes_the_place_of_one_that_is_gone() {
+    let (fleet, a, b) = two_hosts();
+    a.create("web").unwrap();
+    let mut web = fleet.expect("web").await.unwrap();
+    web.running(MINUTE).await.unwrap();
+    b.create("web").unwrap();
+    b.suspend("web").unwrap();
+    a.stop("web").unwrap();
+    web.stopped(MINUTE).await.unwrap();
+    b.resume("web").unwrap();
+    assert_eq!(web.running(MINUTE).await.unwrap().0.source(), "fake:b");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deadline_names_the_outage_of_the_domains_own_host() {
+    let (fleet, a, b) = two_hosts();
+    b.create("web").unwrap();
+    let mut web = fleet.expect("web").await.unwrap();
+    web.running(MINUTE).await.unwrap();
+    for fake in [&a, &b] {
+        fake.go_down();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let error = web.until(State::is_paused, MINUTE).await.unwrap_err().to_string();
+    assert!(error.contains("disconnected from fake:b"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_is_not_synced_is_no_host_without_the_domain() {
+    let (fleet, a, _b) = two_hosts();
+    a.create("web").unwrap();
+    a.hang_lists();
+    let mut web = fleet.expect("web").await.unwrap();
+    let error = web.running(Duration::from_secs(5)).await.unwrap_err().to_string();
+    let expected = "web is not known to be running at the deadline of 5s: ";
+    assert!(error.starts_with(expected) && error.ends_with("is not synced yet"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_rejoins_shows_the_end_of_the_former_run() {
+    let (fleet, a, _b) = two_hosts();
+    a.define("web").unwrap();
+    a.start("web").unwrap();
+    let mut web = fleet.expect("web").await.unwrap();
+    let (first, _) = web.running(MINUTE).await.unwrap();
+    a.refuse(Error::authentication("log in"));
+    a.lose_connection();
+    tokio::time::sleep(2 * MINUTE).await;
+    a.stop("web").unwrap();
+    a.start("web").unwrap();
+    a.accept();
+    assert_eq!(web.stopped(10 * MINUTE).await.unwrap().0, first);
+    assert_eq!(web.running(MINUTE).await.unwrap().0.id(), Some(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_another_wait_returned_is_stopped() {
+    let fake = FakeHypervisor::new();
+    fake.create("brief").unwrap();
+    let mut brief = fake.expect("brief").await.unwrap();
+    brief.running(MINUTE).await.unwrap();
+    fake.stop_as("brief", StopCause::Crashed).unwrap();
+    let error = brief.until(State::is_paused, MINUTE).await.unwrap_err();
+    assert!(matches!(error, WaitError::Stopped { .. }), "{error:?}");
+    let (run, cause) = brief.stopped(Duration::MAX).await.unwrap();
+    assert_eq!(run.id(), Some(1));
+    assert_eq!(cause, StopCause::Crashed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rename_in_an_outage_ends_stopped_by_name() {
+    let fake = FakeHypervisor::new();
+    fake.define("web").unwrap();
+    let mut web = fake.expect("web").await.unwrap();
+    fake.go_down();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    fake.rename("web", "db").unwrap();
+    let restore = async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        fake.restore();
+    };
+    let (outcome, ()) = tokio::join!(web.stopped(Duration::MAX), restore);
+    assert!(matches!(outcome, Err(WaitError::Renamed { .. })), "{outcome:?}");
 }

@@ -12,7 +12,7 @@ use super::roster::Roster;
 use super::scopes::Scopes;
 use super::subscribers::{Subscriber, Subscribers};
 use crate::mailbox::Queue;
-use crate::{DomainEvent, End, Error, Fault, Gap, GapKind, Scope, Synced};
+use crate::{Domain, DomainEvent, End, Error, Fault, Gap, GapKind, Scope, Synced};
 
 /// Delivers events and markers to the mailboxes of the subscribers.
 #[derive(Debug)]
@@ -79,6 +79,15 @@ impl Fanout {
         missed
     }
 
+    /// A domain has got this name: those that select it by the name get its state, for they know
+    /// nothing of what happened to it before.
+    pub(super) fn introduce(&self, entry: &Entry, at: SystemTime) -> u64 {
+        let subscribers = self.subscribers.by_name(&entry.domain).filter(|one| one.is_synced);
+        let deliver =
+            |one: &Subscriber| one.mailbox.deliver(|queue| queue.push(entry.existing(at)));
+        subscribers.map(deliver).sum()
+    }
+
     /// The source, or a part of it, is unreachable.
     pub(super) fn disconnected(&self, scope: &Scope, fault: &Fault) -> u64 {
         self.deliver_marker(&disconnected(scope, fault))
@@ -116,6 +125,10 @@ impl Fanout {
         // gets.
         let all_know = self.subscribers.iter().all(|subscriber| subscriber.is_synced);
         let existing = if all_know { Vec::new() } else { existing(merged.listed.iter(), at) };
+        let renamed = self.subscribers.renamed(&merged.difference);
+        let entry = |domain: &Domain| merged.listed.iter().find(|e| e.domain.is_same(domain));
+        let introduced: Vec<_> =
+            renamed.filter_map(entry).map(|entry| entry.existing(at)).collect();
         let mut missed = 0;
         for subscriber in self.subscribers.iter_mut() {
             // A reset comes instead of what was lost, so it shows what exists also to a subscriber
@@ -133,7 +146,12 @@ impl Fanout {
                 None => existing,
             };
             let events = first.iter().chain(&merged.observed);
-            let events = events.filter(|event| subscriber.selects(event)).chain(&markers);
+            let introduced = introduced.iter().filter(|event| {
+                subscriber.is_synced
+                    && event.domain().is_some_and(|domain| subscriber.names(domain))
+            });
+            let events = events.filter(|event| subscriber.selects(event));
+            let events = events.chain(introduced).chain(&markers);
             let fill = |queue: &mut Queue| {
                 queue.expect(resumed.as_ref().map_or(0, Vec::len));
                 queue.add_missed(merged.missed);

@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 use uuid::Uuid;
 
 use crate::mailbox::Mailbox;
-use crate::{DomainEvent, Kind, Kinds, Options, Selector};
+use crate::{Change, DefineCause, Domain, DomainEvent, Kind, Kinds, Options, Selector};
 
 /// The kinds of a subscriber that asks for none.
 static COMMON: LazyLock<Kinds> = LazyLock::new(Kinds::common);
@@ -105,6 +105,15 @@ impl Subscriber {
         self.is_synced && self.wanted.has(event)
     }
 
+    /// Whether it selects the domain by its name alone: it knows nothing of what happened to the domain
+    /// under another name.
+    pub(super) fn names(&self, domain: &Domain) -> bool {
+        let selectors = &self.options.filter.domains;
+        self.wanted.lifecycle
+            && selectors.contains(&Selector::Name(domain.name().into()))
+            && !selectors.contains(&Selector::Uuid(domain.uuid()))
+    }
+
     /// Whether the event passes the subscriber's filter.
     pub(super) fn selects(&self, event: &DomainEvent) -> bool {
         self.wanted.has(event)
@@ -178,6 +187,23 @@ impl Subscribers {
             }
         }
         Some(subscriber)
+    }
+
+    /// The domains that get a name by these events, if any subscriber selects by name.
+    pub(super) fn renamed<'a>(
+        &self,
+        events: &'a [DomainEvent],
+    ) -> impl Iterator<Item = &'a Domain> {
+        let events = if self.by_name.is_empty() { &[] } else { events };
+        let is_renamed =
+            |event: &&DomainEvent| event.change() == Some(Change::Defined(DefineCause::Renamed));
+        events.iter().filter(is_renamed).filter_map(DomainEvent::domain)
+    }
+
+    /// The subscribers that select a domain by its name alone.
+    pub(super) fn by_name(&self, domain: &Domain) -> impl Iterator<Item = &Subscriber> {
+        let ids = self.by_name.get(domain.name()).into_iter().flatten();
+        ids.filter_map(|id| self.by_id.get(id)).filter(|subscriber| subscriber.names(domain))
     }
 
     /// Calls `deliver` with each subscriber that filters by domain and the events that it gets.

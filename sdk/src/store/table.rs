@@ -13,8 +13,8 @@ use super::snapshot::{Snapshot, StoredDomain};
 use super::transition::Transition;
 use crate::domain::Host;
 use crate::{
-    Change, Domain, DomainEvent, Gap, GapKind, Lifecycle, Origin, Reboot, Scope, ShutoffReason,
-    State, Synced, UndefineCause,
+    Change, DefineCause, Domain, DomainEvent, Gap, GapKind, Lifecycle, Origin, Reboot, Scope,
+    ShutoffReason, State, Synced, UndefineCause,
 };
 
 #[derive(Debug, Default)]
@@ -239,6 +239,8 @@ impl Table {
             Change::Stopped(_) => named.with_id(None),
             // In a rename the event has the old name; the definition with the new one follows.
             Change::Undefined(_) => named.clone(),
+            // A stream that selects by name may begin with it, in the middle of a run.
+            Change::Defined(DefineCause::Renamed) if before.is_none() => event.domain.clone(),
             // It may name a run that no event has begun, and that none will end.
             Change::Defined(_) => {
                 event.domain.with_id(before.and_then(|before| before.domain.id()))

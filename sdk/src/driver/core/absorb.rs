@@ -113,7 +113,14 @@ impl Core {
     pub(super) fn deliver(&mut self, events: &mut Vec<DomainEvent>) {
         self.facts.add(|facts| &facts.events, events.len() as u64);
         self.facts.recorder.events(events);
-        let missed = self.fanout.deliver(events);
+        let renamed: Vec<_> = self.fanout.subscribers.renamed(events).cloned().collect();
+        let mut missed = self.fanout.deliver(events);
+        for domain in renamed {
+            let key = self.roster.key(&domain);
+            if let Some(entry) = self.roster.get(key) {
+                missed += self.fanout.introduce(entry, self.batch.received());
+            }
+        }
         self.lagged(missed);
     }
 

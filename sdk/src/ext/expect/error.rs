@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Change, CrashCause, Domain, End, Error, Gap, Selector, State, StopCause};
+use crate::{Change, CrashCause, Domain, End, Error, Gap, Scope, Selector, State, StopCause};
 
 /// Why an [`Expectation`](crate::Expectation) was not met. In each variant `expected` is what was:
 /// `running`, `stopped` or `in the awaited state`.
@@ -62,8 +62,8 @@ pub enum WaitError {
     #[non_exhaustive]
     #[error(
         "{domain} is not {}{expected} at the deadline of {after:?}: {}",
-        if outage.is_some() { "known to be " } else { "" },
-        describe(*state, outage.as_ref())
+        if outage.is_some() || unsynced.is_some() { "known to be " } else { "" },
+        describe(*state, *is_starting, outage.as_deref(), unsynced.as_ref())
     )]
     Deadline {
         /// The domain that was expected.
@@ -75,8 +75,12 @@ pub enum WaitError {
         /// The state of the domain, as of before the outage if there is one; `None` if it is not
         /// known to exist.
         state: Option<State>,
-        /// The outage of the domain's source that is still on.
-        outage: Option<Gap>,
+        /// The run is in that state, and its start is not complete: it may still fail.
+        is_starting: bool,
+        /// The outage that is still on: of the domain's source, or of one that may have the domain.
+        outage: Option<Box<Gap>>,
+        /// A source that may have the domain, whose domains are not known yet.
+        unsynced: Option<Scope>,
     },
     /// The source was shut down.
     #[non_exhaustive]
@@ -103,11 +107,18 @@ pub enum WaitError {
     },
 }
 
-fn describe(state: Option<State>, outage: Option<&Gap>) -> String {
-    match (outage, state) {
-        (None, Some(state)) => format!("it is {state}"),
-        (None, None) => "it does not exist".into(),
-        (Some(gap), Some(state)) => format!("{gap}; it was {state} before"),
-        (Some(gap), None) => gap.to_string(),
+fn describe(
+    state: Option<State>,
+    is_starting: bool,
+    outage: Option<&Gap>,
+    unsynced: Option<&Scope>,
+) -> String {
+    match (outage, state, unsynced) {
+        (None, Some(state), _) if is_starting => format!("it is {state}, its start not complete"),
+        (None, Some(state), _) => format!("it is {state}"),
+        (None, None, Some(scope)) => format!("{scope} is not synced yet"),
+        (None, None, None) => "it does not exist".into(),
+        (Some(gap), Some(state), _) => format!("{gap}; it was {state} before"),
+        (Some(gap), None, _) => gap.to_string(),
     }
 }

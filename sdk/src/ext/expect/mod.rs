@@ -17,12 +17,12 @@ use tokio::time::{Instant, sleep_until};
 
 pub use self::error::WaitError;
 use self::subject::{News, Subject};
-use crate::{Domain, End, EventStream, Selector, State, StopCause};
+use crate::{Domain, End, EventStream, Scope, Selector, State, StopCause};
 
 /// A subscription to one domain, made before the act whose outcome it awaits.
 ///
-/// [`EventSourceExt::expect`](crate::EventSourceExt::expect) makes one. From then on nothing is
-/// missed, however late [`running`](Self::running) or [`stopped`](Self::stopped) is called:
+/// [`EventSourceExt::expect`](crate::EventSourceExt::expect) makes one. What happens from then on
+/// counts, however late [`running`](Self::running) or [`stopped`](Self::stopped) is called:
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap()
@@ -54,13 +54,16 @@ use crate::{Domain, End, EventStream, Selector, State, StopCause};
 /// # }).unwrap();
 /// ```
 ///
-/// - What happened since the expectation was made counts, and each wait goes on where the one
-///   before ended: `running`, then `stopped`, follow one run.
+/// - Each wait goes on where the one before ended: `running`, then `stopped`, follow one run. (Of
+///   more than 1,000 unread events only the last states count, as in any stream.)
+/// - A run that goes on when the expectation is made counts, too: after a restart call `stopped`,
+///   and then `running`, for the new run.
 /// - During an outage nothing is reached by what was known before it: a wait goes on, and what the
 ///   driver infers after the reconnect counts.
 /// - A domain that does not exist yet is waited for. By name it is the domain that is called so: if
-///   it is renamed, it is gone. By uuid a rename changes nothing. Where several hosts of a fleet
-///   have such a domain it is the first one; a uuid tells most of them apart.
+///   it is renamed, it is gone. By uuid a rename changes nothing.
+/// - Where several hosts of a fleet have such a domain, `running` returns the first that runs, or why
+///   one does not; `stopped` returns the first run that ends, or waits until none runs.
 ///
 /// Dropping it cancels the subscription.
 #[derive(Debug)]
@@ -71,7 +74,8 @@ pub struct Expectation {
 
 impl Expectation {
     pub(super) fn new(events: EventStream, domain: Selector) -> Self {
-        Self { events, subject: Subject::new(domain) }
+        let scope = Scope::Source(events.source());
+        Self { events, subject: Subject::new(domain, &scope) }
     }
 
     /// Waits until the domain runs, and returns it with the id of its run; at once if it runs
@@ -79,7 +83,9 @@ impl Expectation {
     ///
     /// Neither a start in pause (`virsh start --paused`) counts nor a guest that migrates in, until
     /// the run is resumed. A start of libvirt's that may still fail without an event counts when
-    /// libvirt has reported it complete.
+    /// libvirt has reported it complete; unless it was under way when the expectation was made. A
+    /// start in the last 100 ms before the deadline is waited for until it is known to be none in
+    /// pause.
     ///
     /// # Errors
     /// [`WaitError`]: as soon as a run ends or its guest crashes, or the domain is gone; otherwise
@@ -103,12 +109,14 @@ impl Expectation {
     /// A guest that crashed and that the hypervisor keeps has not stopped.
     ///
     /// # Errors
-    /// [`WaitError`]: at the deadline, `timeout` from now ([`Duration::MAX`]: none), or when the
-    /// source has ended.
+    /// [`WaitError`]: at the deadline, `timeout` from now ([`Duration::MAX`]: none); when the domain
+    /// that was expected by its name is renamed, its source is removed from the fleet, or the source
+    /// has ended.
     ///
     /// # Cancel safety
-    /// Cancel safe: the next call goes on with what this one knew. The end of a run is returned by
-    /// the call that read it.
+    /// Cancel safe: the next call goes on with what this one knew. The end of a run that
+    /// [`running`](Self::running) or [`until`](Self::until) has returned is returned once more, until
+    /// there is another run.
     pub async fn stopped(&mut self, timeout: Duration) -> Result<(Domain, StopCause), WaitError> {
         let judge = |subject: &Subject, now: Moment| match now {
             Moment::Event(news) => news.end_of_run(),
@@ -171,17 +179,14 @@ impl Expectation {
                 if let Some(outcome) = judge(&self.subject, Moment::CaughtUp) {
                     return outcome;
                 }
-                if is_late {
+                if is_late && self.subject.settles().is_none() {
                     return Err(self.subject.late(expected, timeout));
                 }
                 tokio::select! {
                     biased;
                     event = self.events.next() => next = Some(event),
                     () = at(self.subject.settles()) => self.subject.settle(),
-                    () = at(deadline) => {
-                        self.subject.settle();
-                        is_late = true;
-                    }
+                    () = at(deadline.filter(|_| !is_late)) => is_late = true,
                 }
             }
             match next {

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::WaitError;
 use crate::{
     Change, CrashCause, Domain, DomainEvent, DomainStore, End, Gap, GapKind, Lifecycle, Origin,
-    ResumeCause, Selector, State, StopCause, Transition, UndefineCause,
+    ResumeCause, Scope, Selector, State, StopCause, Synced, Transition, UndefineCause,
 };
 
 /// The time after a start in which it may prove to be a start in pause. libvirt sends both events
@@ -33,8 +33,10 @@ pub(super) struct Subject {
     selector: Selector,
     /// Folds the events, so that a reset and an outage are as in any table.
     store: DomainStore,
-    /// The first domain that the selector matched, until it is gone.
-    now: Option<Known>,
+    /// The domains that the selector matches: more than one, where several hosts have it.
+    known: Vec<Known>,
+    /// The last run that ended with its domain, until there is another.
+    ended: Option<(Domain, StopCause)>,
     /// The outages that are on, of any scope that may have the domain.
     outages: Vec<Gap>,
 }
@@ -46,10 +48,18 @@ struct Known {
     change: Change,
     /// No outage since: this is how the domain is.
     is_current: bool,
-    /// The start of the run is complete.
-    is_announced: bool,
-    /// When a start counts that may still be a start in pause.
-    settles: Option<Instant>,
+    phase: Phase,
+}
+
+/// How far the start of the run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Another event than its start showed the run: its start may still fail.
+    Unannounced,
+    /// Until this time the start may prove to be a start in pause.
+    Settling(Instant),
+    /// The start is complete, or there is no run.
+    Complete,
 }
 
 /// What an event means for the domain, beside its state.
@@ -70,43 +80,66 @@ enum Gone {
 }
 
 impl Subject {
-    pub(super) fn new(selector: Selector) -> Self {
-        Self { selector, store: DomainStore::new(), now: None, outages: Vec::new() }
+    pub(super) fn new(selector: Selector, scope: &Scope) -> Self {
+        let store = DomainStore::new();
+        store.begin(scope);
+        Self { selector, store, known: Vec::new(), ended: None, outages: Vec::new() }
     }
 
-    /// The domain and its state, if that is known for certain and `wanted`.
+    /// A domain and its state, if that is known for certain and `wanted`.
     pub(super) fn reached(&self, mut wanted: impl FnMut(State) -> bool) -> Option<(Domain, State)> {
-        let now = self.now.as_ref()?;
-        let is_settled = now.is_current && now.is_announced && now.settles.is_none();
-        (is_settled && wanted(now.state)).then(|| (now.domain.clone(), now.state))
+        let is_complete = |one: &&Known| one.is_current && one.phase == Phase::Complete;
+        let found = self.known.iter().filter(is_complete).find(|one| wanted(one.state))?;
+        Some((found.domain.clone(), found.state))
     }
 
     /// The domain and why it is inactive, if it certainly is.
     pub(super) fn inactive(&self) -> Option<(Domain, StopCause)> {
-        let now = self.now.as_ref().filter(|now| now.is_current)?;
-        Some((now.domain.clone(), now.stop_cause()?))
+        let ends = self.known.iter().map(|one| one.stop_cause().filter(|_| one.is_current));
+        let Some(cause) = ends.reduce(|first, other| first.and_then(|end| other.map(|_| end)))
+        else {
+            return self.ended.clone();
+        };
+        Some((self.known.first()?.domain.clone(), cause?))
     }
 
     /// When a start counts that may still be a start in pause.
     pub(super) fn settles(&self) -> Option<Instant> {
-        self.now.as_ref()?.settles
+        let settles = self.known.iter().filter_map(|one| match one.phase {
+            Phase::Settling(at) => Some(at),
+            Phase::Unannounced | Phase::Complete => None,
+        });
+        settles.min()
     }
 
-    /// The start is none in pause.
+    /// The starts whose time has passed are none in pause.
     pub(super) fn settle(&mut self) {
-        if let Some(now) = &mut self.now {
-            now.settles = None;
+        let now = Instant::now();
+        for one in &mut self.known {
+            if matches!(one.phase, Phase::Settling(at) if at <= now) {
+                one.phase = Phase::Complete;
+            }
         }
     }
 
     pub(super) fn late(&self, expected: &'static str, after: Duration) -> WaitError {
-        let is_current = self.now.as_ref().is_some_and(|now| now.is_current);
+        // Where several hosts have it, the one that runs.
+        let now = self.known.iter().find(|one| one.domain.is_active()).or(self.known.first());
+        let outage = match now {
+            Some(now) if now.is_current => None,
+            Some(now) => self.outages.iter().find(|gap| gap.scope.contains(&now.domain)),
+            None => self.outages.first(),
+        };
+        let snapshot = self.store.snapshot();
+        let unsynced = snapshot.uncertain().next().filter(|_| now.is_none() && outage.is_none());
         WaitError::Deadline {
             domain: self.selector.clone(),
             expected,
             after,
-            state: self.now.as_ref().map(|now| now.state),
-            outage: self.outages.first().filter(|_| !is_current).cloned(),
+            state: now.map(|now| now.state),
+            is_starting: now.is_some_and(|now| now.phase == Phase::Unannounced),
+            outage: outage.cloned().map(Box::new),
+            unsynced: unsynced.cloned(),
         }
     }
 
@@ -131,19 +164,19 @@ impl Subject {
     /// Keeps the outages that concern the domain. Their number is that of the source's parts.
     fn note_outage(&mut self, event: &DomainEvent) {
         match event {
-            DomainEvent::Synced(synced) => {
-                self.outages.retain(|gap| !synced.scope.includes(&gap.scope));
+            DomainEvent::Synced(Synced { scope, .. })
+            | DomainEvent::Gap(Gap { scope, kind: GapKind::Removed }) => {
+                self.outages.retain(|gap| !scope.includes(&gap.scope));
             }
-            DomainEvent::Gap(gap) => {
+            DomainEvent::Gap(gap) if matches!(gap.kind, GapKind::Disconnected { .. }) => {
                 self.outages.retain(|known| !gap.scope.includes(&known.scope));
-                let may_have = gap.scope.domain().is_none_or(|one| self.selector.matches(one));
-                if !matches!(gap.kind, GapKind::Disconnected { .. }) || !may_have {
+                if gap.scope.domain().is_some_and(|one| !self.selector.matches(one)) {
                     return;
                 }
                 self.outages.push(gap.clone());
                 // Observed in an outage before, so that the store marks nothing by this one.
-                if let Some(now) = &mut self.now {
-                    now.is_current &= !gap.scope.contains(&now.domain);
+                for one in &mut self.known {
+                    one.is_current &= !gap.scope.contains(&one.domain);
                 }
             }
             _ => {}
@@ -152,25 +185,30 @@ impl Subject {
 
     fn follow(&mut self, transition: &Transition) -> Option<News> {
         let event = transition.event.as_ref().and_then(DomainEvent::lifecycle);
-        let before = match self.now.take() {
-            Some(other) if !other.domain.is_same(transition.domain()) => {
-                self.now = Some(other);
-                return None;
-            }
-            // It begins with an event that names it: not with what the store still has of a domain
-            // that was renamed.
-            None if !event.is_some_and(|event| self.names(event)) => return None,
-            before => before,
-        };
+        let place = self.known.iter().position(|one| one.domain.is_same(transition.domain()));
+        // It begins with an event that names it: not with what the store still has of a domain that
+        // was renamed.
+        if place.is_none() && !event.is_some_and(|event| self.names(event)) {
+            return None;
+        }
+        let before = place.map(|place| self.known.remove(place));
         let news = News::of(transition, before.as_ref());
-        self.now = transition.after.as_ref().map(|after| Known {
-            domain: after.domain.clone(),
-            state: after.state,
-            change: after.change,
-            is_current: after.certain || event.is_some_and(is_observed),
-            is_announced: is_announced(event, before.as_ref()),
-            settles: settles(event, before.as_ref()),
-        });
+        if let Some(after) = &transition.after {
+            let known = Known {
+                domain: after.domain.clone(),
+                state: after.state,
+                change: after.change,
+                is_current: after.certain || is_current(transition, before.as_ref()),
+                phase: phase(event, before.as_ref()),
+            };
+            if known.domain.is_active() {
+                self.ended = None;
+            }
+            // In its place: what a message names does not change with each event.
+            self.known.insert(place.unwrap_or(self.known.len()), known);
+        } else if let Some(cause) = news.ended.filter(|_| news.gone != Some(Gone::Removed)) {
+            self.ended = Some((news.domain.clone(), cause));
+        }
         Some(news)
     }
 
@@ -181,11 +219,12 @@ impl Subject {
     /// Forgets the domain if it was selected by the name that it loses.
     fn lose_name(&mut self, event: &Lifecycle) -> Option<News> {
         let is_rename = matches!(event.change, Change::Undefined(UndefineCause::Renamed));
-        let is_by_name = matches!(self.selector, Selector::Name(_));
-        let is_known = |now: &mut Known| now.domain.is_same(&event.domain);
-        let known = self.now.take_if(|now| is_rename && is_by_name && is_known(now))?;
-        let gone = Some(Gone::Renamed);
-        Some(News { domain: known.domain, ended: None, crashed: None, gone })
+        if !is_rename || !matches!(self.selector, Selector::Name(_)) {
+            return None;
+        }
+        let place = self.known.iter().position(|one| one.domain.is_same(&event.domain))?;
+        let domain = self.known.remove(place).domain;
+        Some(News { domain, ended: None, crashed: None, gone: Some(Gone::Renamed) })
     }
 }
 
@@ -222,7 +261,10 @@ impl News {
             (None, true) => Some(Gone::Removed),
             (None, false) => Some(Gone::NotExisting),
         };
-        let domain = match (transition.event.as_ref().and_then(DomainEvent::domain), before) {
+        // A list after a reset has the id of the next run.
+        let is_listed = matches!(change, Some(Change::Existing(_)));
+        let named = transition.event.as_ref().and_then(DomainEvent::domain);
+        let domain = match (named.filter(|_| !is_listed), before) {
             (Some(domain), _) => domain.clone(),
             (None, Some(before)) => before.domain.clone(),
             (None, None) => transition.domain().clone(),
@@ -255,7 +297,10 @@ impl News {
     /// The end of a run; or that it will not be known.
     pub(super) fn end_of_run(self) -> Option<Result<(Domain, StopCause), WaitError>> {
         match (self.gone, self.ended) {
-            (Some(gone @ Gone::Removed), _) => Some(Err(gone.error(self.domain, "stopped"))),
+            // What happens to it from now on is not delivered.
+            (Some(gone @ (Gone::Removed | Gone::Renamed)), _) => {
+                Some(Err(gone.error(self.domain, "stopped")))
+            }
             (_, ended) => ended.map(|cause| Ok((self.domain, cause))),
         }
     }
@@ -271,27 +316,38 @@ impl Gone {
     }
 }
 
-/// Whether the event is true of now, in an outage too.
-fn is_observed(event: &Lifecycle) -> bool {
-    event.origin == Origin::Observed && !matches!(event.change, Change::Existing(_))
+/// Whether what is known is how the domain is, though its scope is in an outage: since an event was
+/// observed there that says the state.
+fn is_current(transition: &Transition, before: Option<&Known>) -> bool {
+    match &transition.event {
+        Some(DomainEvent::Lifecycle(event)) if State::after(event.change).is_some() => {
+            event.origin == Origin::Observed && !matches!(event.change, Change::Existing(_))
+        }
+        Some(event) => before.is_some_and(|one| {
+            let is_reboot = matches!(event, DomainEvent::Reboot(_));
+            one.is_current && (is_reboot || event.domain().is_some_and(|domain| one.is_run(domain)))
+        }),
+        None => false,
+    }
 }
 
-/// Whether the start of the run is complete after the event.
-fn is_announced(event: Option<&Lifecycle>, before: Option<&Known>) -> bool {
-    let Some(event) = event else { return before.is_none_or(|before| before.is_announced) };
+/// How far the start of the run is, after the event.
+fn phase(event: Option<&Lifecycle>, before: Option<&Known>) -> Phase {
+    let kept = before.map_or(Phase::Complete, |before| before.phase);
+    let Some(event) = event else { return kept };
     let is_known_run = before.is_some_and(|before| before.is_run(&event.domain));
-    let begins =
-        matches!(event.change, Change::Resumed(ResumeCause::Unpaused | ResumeCause::Unspecified));
-    is_known_run || !begins
-}
-
-/// When the run counts as running, if not at once.
-fn settles(event: Option<&Lifecycle>, before: Option<&Known>) -> Option<Instant> {
-    let Some(event) = event else { return before?.settles };
-    // Of a run that was resumed before its start it is known that it is not paused. What was
-    // inferred comes with the changes behind it.
-    let was_resumed = event.origin == Origin::Observed
-        && before.is_some_and(|before| before.is_run(&event.domain) && !before.is_announced);
-    let may_be_paused = event.change.begins_run() && !was_resumed;
-    may_be_paused.then(|| Instant::now() + SETTLE)
+    match event.change {
+        Change::Resumed(ResumeCause::Unpaused | ResumeCause::Unspecified) if !is_known_run => {
+            Phase::Unannounced
+        }
+        // The run was resumed before its start was reported, so it is not in pause.
+        change if change.begins_run() && is_known_run && kept == Phase::Unannounced => {
+            Phase::Complete
+        }
+        change if change.begins_run() => Phase::Settling(Instant::now() + SETTLE),
+        // A definition says nothing of the run.
+        change if State::after(change).is_none() && is_known_run => kept,
+        Change::Resumed(_) if kept == Phase::Unannounced => kept,
+        _ => Phase::Complete,
+    }
 }
