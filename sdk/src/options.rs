@@ -151,4 +151,10 @@ impl Filter {
     pub fn selects(&self, domain: &Domain) -> bool {
         self.domains.is_empty() || self.domains.iter().any(|selector| selector.matches(domain))
     }
+
+    /// Whether it selects the domain by its name and by nothing else: not under another name.
+    pub(crate) fn selects_by_name_alone(&self, domain: &Domain) -> bool {
+        self.domains.contains(&Selector::Name(domain.name().into()))
+            && !self.domains.contains(&Selector::Uuid(domain.uuid()))
+    }
 }

@@ -91,3 +91,21 @@ async fn a_store_of_a_slow_reader_equals_the_list_after_a_reset() {
     }
     check_store(&store, &fake.domains()).unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_store_by_name_forgets_a_domain_that_has_another_name() {
+    let fake = FakeHypervisor::new();
+    let web = fake.define("web").unwrap();
+    let by = |options| fake.store_with(options);
+    let by_name = by(Options::default().domain("web")).await.unwrap();
+    let by_uuid = by(Options::default().domain(&web)).await.unwrap();
+    for store in [&by_name, &by_uuid] {
+        store.wait_for(|now| now.is_certain() && now.len() == 1).await.unwrap();
+    }
+    fake.rename("web", "www").unwrap();
+    by_uuid.wait_for(|now| now.get("www").is_some()).await.unwrap();
+    by_name.wait_for(Snapshot::is_empty).await.unwrap();
+    fake.rename("www", "web").unwrap();
+    fake.start("web").unwrap();
+    by_name.wait_for(|now| now.get("web").is_some_and(|web| web.state.is_running())).await.unwrap();
+}

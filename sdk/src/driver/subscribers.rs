@@ -108,10 +108,7 @@ impl Subscriber {
     /// Whether it selects the domain by its name alone: it knows nothing of what happened to the domain
     /// under another name.
     pub(super) fn names(&self, domain: &Domain) -> bool {
-        let selectors = &self.options.filter.domains;
-        self.wanted.lifecycle
-            && selectors.contains(&Selector::Name(domain.name().into()))
-            && !selectors.contains(&Selector::Uuid(domain.uuid()))
+        self.wanted.lifecycle && self.options.filter.selects_by_name_alone(domain)
     }
 
     /// Whether the event passes the subscriber's filter.

@@ -7,7 +7,7 @@ use tokio_stream::StreamExt;
 
 use super::Expectation;
 use crate::{
-    Domain, DomainEvent, DomainStore, End, Error, EventSource, EventStream, Kind, Options,
+    Domain, DomainEvent, DomainStore, End, Error, EventSource, EventStream, Kind, Options, Scope,
     Selector, State, StoredDomain, Synced,
 };
 
@@ -65,14 +65,16 @@ pub trait EventSourceExt: EventSource {
     ) -> impl Future<Output = Result<DomainStore, Error>> + Send {
         async {
             let resumed = options.resume.clone().map(DomainStore::resumed);
+            let filter = options.filter.clone();
             let events = self.subscribe_with(options).await?;
-            Ok(match resumed {
-                Some(store) => {
-                    store.fill_from(events);
-                    store
-                }
-                None => DomainStore::follow(events),
-            })
+            let store = resumed.unwrap_or_else(|| {
+                let store = DomainStore::new();
+                store.begin(&Scope::Source(events.source()));
+                store
+            });
+            store.set_filter(filter);
+            store.fill_from(events);
+            Ok(store)
         }
     }
 

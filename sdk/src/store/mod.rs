@@ -27,7 +27,7 @@ pub use self::snapshot::{Snapshot, StoredDomain};
 use self::table::Table;
 pub use self::transition::Transition;
 use crate::mailbox::contain_panic;
-use crate::{Domain, DomainEvent, End, EventStream, Events, Scope, Selector, Subscription};
+use crate::{Domain, DomainEvent, End, EventStream, Events, Filter, Scope, Selector, Subscription};
 
 /// What is known of the domains of one source or of many, from their events.
 ///
@@ -111,6 +111,11 @@ impl DomainStore {
         store.begin(&Scope::Source(events.source()));
         store.fill_from(events);
         store
+    }
+
+    /// The filter of the events that are to come.
+    pub(crate) fn set_filter(&self, filter: Filter) {
+        self.state.send_modify(|state| state.table.set_filter(filter));
     }
 
     /// Keeps the store up to date from a stream, in a task.

@@ -13,8 +13,8 @@ use super::snapshot::{Snapshot, StoredDomain};
 use super::transition::Transition;
 use crate::domain::Host;
 use crate::{
-    Change, DefineCause, Domain, DomainEvent, Gap, GapKind, Lifecycle, Origin, Reboot, Scope,
-    ShutoffReason, State, Synced, UndefineCause,
+    Change, DefineCause, Domain, DomainEvent, Filter, Gap, GapKind, Lifecycle, Origin, Reboot,
+    Scope, ShutoffReason, State, Synced, UndefineCause,
 };
 
 #[derive(Debug, Default)]
@@ -23,6 +23,9 @@ pub(super) struct Table {
     /// The sources that delivered an event, or that a stream was announced of.
     sources: HashSet<Arc<str>>,
     resets: Vec<Reset>,
+    /// The filter of the stream: of a domain that it selects by name nothing more is delivered once
+    /// it has another name.
+    filter: Filter,
     has_ended: bool,
 }
 
@@ -51,6 +54,10 @@ impl Table {
             table.set_certain(&scope);
         }
         table
+    }
+
+    pub(super) fn set_filter(&mut self, filter: Filter) {
+        self.filter = filter;
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
@@ -184,7 +191,9 @@ impl Table {
             _ => event.origin,
         };
         let before = self.now.same(&event.domain).cloned();
-        let after = match event.is_gone() {
+        let is_lost = matches!(event.change, Change::Undefined(UndefineCause::Renamed))
+            && self.filter.selects_by_name_alone(&event.domain);
+        let after = match event.is_gone() || is_lost {
             true => None,
             false => Some(self.after(before.as_deref(), event, origin)),
         };
@@ -197,7 +206,7 @@ impl Table {
             None => drop(self.now.remove(&event.domain)),
         }
         let event = Some(event.clone().into());
-        Some(Transition { event, origin, ..Transition::new(before, after) })
+        Some(Transition { event, origin, is_forgotten: is_lost, ..Transition::new(before, after) })
     }
 
     /// A reboot may give the run another id (LXC).

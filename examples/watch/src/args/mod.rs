@@ -33,6 +33,8 @@ pub(crate) struct Args {
     changes: Option<Changes>,
     /// The domains that are printed, where the sources deliver all.
     printed: Vec<Selector>,
+    /// Reboots are read, and not printed.
+    drops_reboots: bool,
     pub(crate) resume: Option<PathBuf>,
     pub(crate) count: Option<u64>,
     pub(crate) duration: Option<Duration>,
@@ -57,7 +59,9 @@ impl Args {
             _ => true,
         };
         let is_printed = |domain| self.printed.iter().any(|selector| selector.matches(domain));
+        let is_dropped = self.drops_reboots && matches!(event, DomainEvent::Reboot(_));
         is_wanted
+            && !is_dropped
             && (self.printed.is_empty()
                 || event.is_marker()
                 || event.domain().is_some_and(is_printed))
@@ -133,11 +137,13 @@ fn read(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
         }
     }
     if args.resume.is_some() {
-        match &args.options.filter.kinds {
-            Some(kinds) if !kinds.contains(&Kind::Lifecycle) => {
+        if let Some(kinds) = args.options.filter.kinds.clone() {
+            if !kinds.contains(&Kind::Lifecycle) {
                 return Err("--resume: add lifecycle to --only".into());
             }
-            _ => {}
+            // A reboot may give a run another id, which the file keeps.
+            args.drops_reboots = !kinds.contains(&Kind::Reboot);
+            args.options = args.options.kinds(Kinds::common());
         }
         // The file keeps all domains, whatever a run prints: to the next run, one that is not in it
         // is new.
