@@ -31,7 +31,7 @@ pub struct Event<'a> {
     /// An object of strings, or null.
     #[serde(borrow, default)]
     pub properties: Option<&'a RawValue>,
-    // `timestamp` is the time since the start of the process, which is not told: the driver's time
+    // `timestamp` is the time since the start of the process, which is not known: the driver's time
     // of receipt is as good.
 }
 

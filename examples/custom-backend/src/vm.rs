@@ -123,7 +123,8 @@ impl Vm {
 
     fn other(&self, event: &Event<'_>, interest: &Interest, out: &mut Batch) {
         let name = EventName::Name(format!("{}/{}", event.source, event.event).into());
-        // Each device that the guest activates has one: no text is copied unless a subscriber asks.
+        // Each device that the guest activates has such events: their properties are copied only if
+        // a subscriber asks for them.
         if interest.contains(&Kind::Named(name.clone())) {
             let data = event.properties.map_or("null", |properties| properties.get());
             let domain = self.domain(out);
@@ -146,34 +147,34 @@ impl Vm {
         });
     }
 
-    /// Changes what is known, and gives each change to `tell` when the VM is as after it.
-    fn apply(&mut self, meaning: &Meaning, tell: &mut dyn FnMut(&Self, Change)) {
+    /// Changes what is known, and gives each change to `emit` when the VM is as after it.
+    fn apply(&mut self, meaning: &Meaning, emit: &mut dyn FnMut(&Self, Change)) {
         match meaning {
-            Meaning::Prepared => self.define(tell),
+            Meaning::Prepared => self.define(emit),
             Meaning::Receiving => {
                 self.is_receiving = true;
-                self.define(tell);
+                self.define(emit);
             }
-            Meaning::Booted => self.begin(Change::Started(StartCause::Booted), tell),
+            Meaning::Booted => self.begin(Change::Started(StartCause::Booted), emit),
             Meaning::Restored if self.is_receiving => {
-                self.begin(Change::Started(StartCause::Migrated), tell);
+                self.begin(Change::Started(StartCause::Migrated), emit);
             }
             Meaning::Restored => {
-                self.begin(Change::Started(StartCause::Restored), tell);
-                self.change(Change::Suspended(SuspendCause::Restored), tell);
+                self.begin(Change::Started(StartCause::Restored), emit);
+                self.change(Change::Suspended(SuspendCause::Restored), emit);
             }
             Meaning::Received => self.is_receiving = false,
-            Meaning::Paused => self.change(Change::Suspended(SuspendCause::Paused), tell),
+            Meaning::Paused => self.change(Change::Suspended(SuspendCause::Paused), emit),
             Meaning::Resumed if self.is_receiving => {
-                self.change(Change::Resumed(ResumeCause::Migrated), tell);
+                self.change(Change::Resumed(ResumeCause::Migrated), emit);
             }
-            Meaning::Resumed => self.change(Change::Resumed(ResumeCause::Unpaused), tell),
+            Meaning::Resumed => self.change(Change::Resumed(ResumeCause::Unpaused), emit),
             Meaning::Crashed(cause) => {
                 // The kernel that is loaded after a crash shuts the guest down in good order.
                 if *cause == CrashCause::Panicked {
                     self.ending = StopCause::Crashed;
                 }
-                self.change(Change::Crashed(*cause), tell);
+                self.change(Change::Crashed(*cause), emit);
             }
             Meaning::Rebooted => {
                 self.ending = StopCause::Shutdown;
@@ -182,47 +183,47 @@ impl Vm {
                 }
             }
             Meaning::SentAway => self.ending = StopCause::Migrated,
-            Meaning::ShutDown => self.end(tell),
+            Meaning::ShutDown => self.end(emit),
             Meaning::Deleted | Meaning::ReceiveFailed => {
                 // After a migration there is no `shutdown` before.
-                self.end(tell);
+                self.end(emit);
                 self.is_receiving = false;
                 self.off = OFF;
                 if std::mem::take(&mut self.exists) {
-                    tell(self, Change::Undefined(UndefineCause::Removed));
+                    emit(self, Change::Undefined(UndefineCause::Removed));
                 }
             }
             Meaning::Notice(_) | Meaning::Other => {}
         }
     }
 
-    fn define(&mut self, tell: &mut dyn FnMut(&Self, Change)) {
+    fn define(&mut self, emit: &mut dyn FnMut(&Self, Change)) {
         if !std::mem::replace(&mut self.exists, true) {
-            tell(self, Change::Defined(DefineCause::Added));
+            emit(self, Change::Defined(DefineCause::Added));
         }
     }
 
-    fn begin(&mut self, change: Change, tell: &mut dyn FnMut(&Self, Change)) {
-        self.define(tell);
-        self.end(tell);
+    fn begin(&mut self, change: Change, emit: &mut dyn FnMut(&Self, Change)) {
+        self.define(emit);
+        self.end(emit);
         self.runs += 1;
         self.ending = StopCause::Shutdown;
         self.run = State::after(change);
-        tell(self, change);
+        emit(self, change);
     }
 
-    fn change(&mut self, change: Change, tell: &mut dyn FnMut(&Self, Change)) {
+    fn change(&mut self, change: Change, emit: &mut dyn FnMut(&Self, Change)) {
         if self.run.is_some() {
             self.run = State::after(change).or(self.run);
-            tell(self, change);
+            emit(self, change);
         }
     }
 
-    fn end(&mut self, tell: &mut dyn FnMut(&Self, Change)) {
+    fn end(&mut self, emit: &mut dyn FnMut(&Self, Change)) {
         let ending = std::mem::replace(&mut self.ending, StopCause::Shutdown);
         if self.run.is_some() {
-            // Told with the id of the run that ends.
-            tell(self, Change::Stopped(ending));
+            // With the id of the run that ends.
+            emit(self, Change::Stopped(ending));
             self.run = None;
             self.off = State::after(Change::Stopped(ending)).unwrap_or(OFF);
         }

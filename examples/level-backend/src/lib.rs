@@ -2,7 +2,7 @@
 //! interval, and the driver derives what changed.
 //!
 //! ```text
-//!   inventory ──who is there──▶ poll ──levels, lists──▶ the driver ──▶ streams
+//!   inventory ──the guests───▶ poll ──levels, lists──▶ the driver ──▶ streams
 //!   (pid_files, process)        (the timer, and what was there before)
 //! ```
 //!

@@ -21,7 +21,7 @@ use virevent::{Error, State, StopCause, Uuid};
 /// Less would be a busy loop.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Says who is there now. This is what you write for your hypervisor.
+/// Lists the guests that run now. This is what you write for your hypervisor.
 pub trait Inventory: Clone + Debug + Send + Sync + 'static {
     /// The guests that run. `known` are those of the look before. It may block.
     ///
@@ -97,7 +97,7 @@ pub struct PollSession<I> {
     due: Instant,
     /// A look that is under way.
     look: Option<JoinHandle<Result<Guests, Error>>>,
-    /// Who was there at the last look; `None` until the first list.
+    /// The guests of the last look; `None` until the first list.
     known: Option<Guests>,
     is_wanted: bool,
     tag: Option<u64>,

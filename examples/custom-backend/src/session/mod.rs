@@ -1,9 +1,9 @@
 //! The driver's session: events from the file, lists from the API, and the end of the process.
 //!
-//! The VM's events are written by a thread of their own, so that a reply of the API can overtake
-//! them, and they it. A reply that contradicts the events is therefore asked for again, a moment
-//! later; one that still does after [`TRIES`] is believed, for then an event was lost (a full disk)
-//! or there was none.
+//! A thread of its own writes the events (`start_event_monitor_thread` in Cloud Hypervisor's
+//! `vmm/src/lib.rs`), so that a reply of the API may overtake an event, or an event a reply. A reply
+//! that contradicts the events is therefore requested again, a moment later. One that still does
+//! after [`TRIES`] is believed: then an event was lost (a full disk), or there was none.
 
 mod api;
 mod events;
@@ -64,12 +64,12 @@ impl Connect for Connector {
         let Config { host, socket, events, name, uuid, .. } = &self.config;
         let mut api = Api::connect(socket).await?;
         let pid = api.ping().await?;
-        // A process makes its file anew before it listens on its socket (`start_vmm` in
+        // A process truncates its file before it listens on its socket (`start_vmm` in
         // `cloud-hypervisor/src/main.rs`), so this is the file of that process.
         let mut events = EventFile::open(events)?;
         let mut vm = Vm::new(name, *uuid, pid);
-        // History: nothing of it is delivered, but it says which run this is. Torn events are left
-        // out here, where they were a reason to connect again.
+        // History: nothing of it is delivered, but it says which run this is. A torn event is skipped:
+        // it is older than this connection, or the reason for it.
         while events.read()? {
             while let Some(frame) = events.next_frame() {
                 if let Frame::Object(text) = frame {
@@ -137,7 +137,7 @@ impl driver::Session for ChvSession {
     }
 
     fn set_interest(&mut self, interest: &Interest, tag: u64) {
-        // Nothing to call: the file is written whoever reads it.
+        // Nothing to call: the file is written for no certain reader.
         self.interest = interest.clone();
         self.tag = Some(tag);
     }
@@ -150,7 +150,7 @@ impl driver::Session for ChvSession {
         self.list = Some(List { tag, tries: 0, state });
     }
 
-    /// A list never contradicts the events before it.
+    /// What a list contains is never older than an event before it: see above.
     fn is_ordered(&self) -> bool {
         true
     }
@@ -232,7 +232,7 @@ impl ChvSession {
             self.list = Some(list);
             return Ok(());
         }
-        // 404 since v51; before, every error was 500.
+        // By the message: the status is 404 since v53, and was 500 before, as for every error.
         let info = match (reply.status, reply.message()) {
             (200, _) => {
                 let info: Info = serde_json::from_slice(&reply.body)

@@ -121,7 +121,7 @@ mod tests {
 
     use super::*;
 
-    // Recorded from Cloud Hypervisor v53.0-246-gae44c2971.
+    // Recorded from Cloud Hypervisor v53.0 (and 246 commits: ae44c2971).
     const NOT_CREATED: &str = "HTTP/1.1 404 \r\nServer: Cloud Hypervisor API\r\n\
         Connection: keep-alive\r\nContent-Type: application/json\r\nContent-Length: 69\r\n\r\n\
         [\"Error from API\",\"The VM info is not available\",\"VM is not created\"]";

@@ -82,7 +82,7 @@ virevent_testkit::conformance_tests!(
         "one process has one VM, of one name":
             a_domain_filter_passes_only_its_domain
             a_table_folded_from_events_equals_the_list,
-        "nothing is registered: the file is written whoever reads it":
+        "nothing is registered: the file is written without a reader too":
             dropping_the_stream_deregisters
             close_returns_once_deregistered,
         "of the name db, below":

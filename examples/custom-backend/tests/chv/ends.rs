@@ -59,7 +59,7 @@ async fn a_killed_process_is_delivered_as_failed_and_removed() {
         "disconnected from chv:* (*web.sock closed the connection: the process has ended)",
     ];
     expect_sequence(&mut events, &expected).await.unwrap();
-    // The next process makes the file anew.
+    // The next process truncates the file.
     std::fs::remove_file(&socket).unwrap();
     std::fs::write(home.path().join("web.events"), &boot).unwrap();
     let _next = serve(&socket).await;

@@ -23,7 +23,7 @@ pub(crate) struct Fake {
     server: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// The state that `vm.info` tells.
+/// What `vm.info` answers from.
 #[derive(Default)]
 pub(crate) struct Vm {
     pub(crate) state: Option<&'static str>,

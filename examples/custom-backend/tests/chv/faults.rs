@@ -6,7 +6,7 @@ use virevent_testkit::assert::{expect_sequence, until_synced};
 use crate::fake::{Fake, event, source};
 
 #[tokio::test]
-async fn a_torn_event_is_a_gap_and_what_it_told_is_inferred() {
+async fn a_torn_event_is_a_gap_and_its_change_is_inferred() {
     let fake = Fake::start("web");
     fake.boot();
     let mut events = fake.source().subscribe().await.unwrap();
@@ -46,7 +46,7 @@ async fn refused(fake: &Fake) -> String {
 }
 
 #[tokio::test]
-async fn what_is_missing_is_named_with_what_to_do() {
+async fn a_missing_file_or_socket_is_an_error_with_advice() {
     let fake = Fake::start("web");
     fake.go_down();
     let error = refused(&fake).await;

@@ -6,6 +6,7 @@ mod conformance;
 mod ends;
 mod fake;
 mod faults;
+mod fleet;
 #[cfg(cloud_hypervisor)]
 mod real;
 mod stream;

@@ -160,7 +160,7 @@ virevent_testkit::conformance_tests!(
             a_table_folded_from_events_equals_the_list
             a_definition_and_its_removal_are_delivered
             a_definition_persists_until_it_is_removed,
-        "nothing is registered: the file is written whoever reads it":
+        "nothing is registered: the file is written without a reader too":
             dropping_the_stream_deregisters
             close_returns_once_deregistered,
         "it reports every end of a run":

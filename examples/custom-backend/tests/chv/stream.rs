@@ -72,7 +72,7 @@ async fn a_reply_that_overtakes_an_event_is_asked_for_again() {
     fake.enter(Some("Running"), &[]);
     fake.vm().late = Some([event("vm", "booting"), event("vm", "booted")].concat());
     let mut events = fake.source().subscribe().await.unwrap();
-    // The reason is known from the event, and the run is told once.
+    // The reason is known from the event, and the run is delivered once.
     let expected = ["web[*] existing (running (booted))", "synced with chv:*"];
     expect_sequence(&mut events, &expected).await.unwrap();
     assert!(fake.vm().calls >= 2);

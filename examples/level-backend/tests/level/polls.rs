@@ -32,7 +32,7 @@ async fn a_restart_between_two_looks_is_a_stop_and_a_start() {
     until_synced(&mut events).await.unwrap();
     fake.start("web");
     expect_sequence(&mut events, &["web[1] stopped", "web[2] started"]).await.unwrap();
-    // The kernel uses a pid again: the time of the start tells the runs apart.
+    // The kernel uses a pid again: the time of the start distinguishes the runs.
     fake.restart_with_id("web");
     expect_sequence(&mut events, &["web[2] stopped", "web[2] started"]).await.unwrap();
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Recorded from Cloud Hypervisor v53.0-246-gae44c2971: boot, pause, resume, reboot, shutdown.
+/// Recorded from Cloud Hypervisor v53.0 (and 246 commits: ae44c2971): boot, pause, resume, reboot, shutdown.
 const RECORDED: &[u8] = include_bytes!("../../../tests/vectors/api-lifecycle.events");
 
 /// The objects of these bytes, pushed in pieces, and the number of torn places.
