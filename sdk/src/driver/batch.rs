@@ -79,6 +79,10 @@ impl Batch {
 
     /// The domain of this identity on the connection's host. `id` is `None` when it is inactive. A
     /// name is cut to 4,096 bytes, and then ends in `…`.
+    ///
+    /// Where the hypervisor has no uuids, derive one from what never changes, such as host and
+    /// name: `Uuid::new_v5`, with the feature `v5` of the crate `uuid`, which
+    /// [`Uuid`](crate::Uuid) is from.
     pub fn domain(&mut self, uuid: Uuid, name: &str, id: Option<u32>) -> Domain {
         self.interner.domain(uuid, name, id)
     }
@@ -113,7 +117,8 @@ impl Batch {
 
     /// For hypervisors that only say how domains are: the driver derives what changed. Until the
     /// list is answered the driver takes this for newer than the list, so a session that makes its
-    /// list itself must not call this between the request and its answer.
+    /// list itself must not call this between the request and its answer, except with what the
+    /// answer says too: levels and the list of one look may stand in one batch, the levels first.
     pub fn state(&mut self, domain: Domain, state: State) {
         self.control(Control::Level(domain, Level::Is(state)));
     }

@@ -72,7 +72,8 @@ pub trait Session: Send + 'static {
     /// server lives.
     ///
     /// # Errors
-    /// The connection is lost, or broke its protocol. The session is dropped.
+    /// The connection is lost, or broke its protocol. The session is dropped. What is in `out` by
+    /// then is delivered first: the end of a process may be reported with the error that it is.
     ///
     /// # Cancel safety
     /// Must be cancel safe: the driver drops the future and calls again.
