@@ -18,7 +18,9 @@ use std::time::{Duration, SystemTime};
 use serde::de::DeserializeOwned;
 use serde::ser::Serialize;
 use serde_json::Value;
-use virevent::{Domain, DomainEvent};
+use virevent::{Domain, DomainEvent, Kind};
+
+use self::schema::Schema;
 
 const UUID: &str = "6695eb01-f6a4-8304-79aa-97f2502e193f";
 
@@ -34,21 +36,30 @@ fn text(event: &DomainEvent) -> String {
     serde_json::to_string(event).unwrap()
 }
 
-/// Checks that `value` is written as `json`, and read back from it.
+fn json_name(kind: &Kind) -> String {
+    kind.to_string().replace('-', "_")
+}
+
+/// Checks that `value` is written as `json`, valid by the definition of its type, and read back.
 #[track_caller]
 fn is<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: &T, json: Value) {
     assert_eq!(serde_json::to_value(value).unwrap(), json);
     reads_back(value);
 }
 
+/// Checks that what is written of `value` is valid by the definition of its type, and read back.
 #[track_caller]
 fn reads_back<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: &T) {
     let text = serde_json::to_string(value).unwrap();
     assert_eq!(&serde_json::from_str::<T>(&text).unwrap(), value, "{text}");
     let json = serde_json::to_value(value).unwrap();
+    assert_eq!(Schema::of::<T>().check(&json), Ok(()), "{text}");
     assert_eq!(&serde_json::from_value::<T>(json).unwrap(), value, "{text}");
 }
 
+/// Checks that `json` is against the definition of the type, and gives the error of reading it.
+#[track_caller]
 fn error<T: DeserializeOwned + Debug>(json: Value) -> String {
+    assert!(Schema::of::<T>().check(&json).is_err(), "valid: {json}");
     serde_json::from_value::<T>(json).unwrap_err().to_string()
 }

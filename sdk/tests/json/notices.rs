@@ -11,7 +11,7 @@ use virevent::{
 };
 
 use crate::schema::Schema;
-use crate::{at, domain, text};
+use crate::{at, domain, json_name, text};
 
 /// A notice of every kind, some with values that have no name.
 pub(crate) fn every_notice() -> Vec<NoticeBody> {
@@ -149,6 +149,8 @@ fn parameters_keep_their_order_and_odd_numbers_stay_readable() {
 fn every_kind_of_notice_has_an_event_in_these_tests() {
     let tested: BTreeSet<Kind> = every_notice().iter().map(NoticeBody::kind).collect();
     assert_eq!(tested.len() + 2, Kind::TYPED.len(), "lifecycle and reboot are no notices");
+    let tested: BTreeSet<String> = tested.iter().map(json_name).collect();
+    assert_eq!(Schema::load().notice_kinds().into_iter().collect::<BTreeSet<_>>(), tested);
 }
 
 #[test]
@@ -157,7 +159,7 @@ fn every_name_of_the_schema_in_a_notice_is_known() {
         .into_iter()
         .map(|body| serde_json::to_value(notice(body)).unwrap())
         .collect();
-    for (kind, field, name) in Schema::load().notice_enums() {
+    for [kind, field, name] in Schema::load().notice_names() {
         let mut event =
             notices.iter().find(|event| event["kind"] == kind.as_str()).unwrap().clone();
         event["data"][&field] = json!(name);
