@@ -11,7 +11,7 @@ use virevent::{
 };
 
 use crate::schema::Schema;
-use crate::{at, domain, json_name, text};
+use crate::{at, domain, error, is, json_name, text};
 
 /// A notice of every kind, some with values that have no name.
 pub(crate) fn every_notice() -> Vec<NoticeBody> {
@@ -143,6 +143,61 @@ fn parameters_keep_their_order_and_odd_numbers_stay_readable() {
     let odd = text(&params(ParamValue::Double(f64::INFINITY)));
     let read: DomainEvent = serde_json::from_str(&odd).unwrap();
     assert_eq!(read, params(ParamValue::Text("inf".into())), "JSON has no such number");
+}
+
+#[test]
+fn a_value_of_a_notice_is_the_same_on_its_own() {
+    is(&Text::from("vda"), json!("vda"));
+    let long = "x".repeat(100);
+    is(&Text::from(long.as_str()), json!(long));
+    let address = GraphicsAddress {
+        family: AddressFamily::Unknown(7),
+        node: "::1".into(),
+        service: "5900".into(),
+    };
+    is(&address, json!({"family": "unknown", "family_raw": 7, "node": "::1", "service": "5900"}));
+    let identity = GraphicsIdentity { kind: "x509dname".into(), name: "CN=x".into() };
+    is(&identity, json!({"type": "x509dname", "name": "CN=x"}));
+    let values = [
+        (ParamValue::Int(u64::MAX.into()), json!(u64::MAX)),
+        (ParamValue::Int(i64::MIN.into()), json!(i64::MIN)),
+        (ParamValue::Double(2.0), json!(2.0)),
+        (ParamValue::Bool(true), json!(true)),
+        (ParamValue::Text("0-1".into()), json!("0-1")),
+    ];
+    for (value, json) in &values {
+        is(value, json.clone());
+    }
+    let params: Params = [("z", values[0].0.clone()), ("a", values[4].0.clone())]
+        .into_iter()
+        .map(|(name, value)| (name.into(), value))
+        .collect();
+    assert_eq!(serde_json::to_string(&params).unwrap(), r#"{"z":18446744073709551615,"a":"0-1"}"#);
+    let read: Params = serde_json::from_str(r#"{"z":18446744073709551615,"a":"0-1"}"#).unwrap();
+    assert_eq!(read, params);
+    is(&Params::default(), json!({}));
+    assert!(error::<GraphicsAddress>(json!({"family": "ipv4"})).contains("\"node\" is missing"));
+    assert!(error::<GraphicsIdentity>(json!({"type": 1, "name": ""})).contains("expected a text"));
+    assert!(error::<Params>(json!({"rate": [1]})).contains("\"rate\" is [1]"));
+    assert!(error::<ParamValue>(json!(null)).contains("expected a number"));
+    assert!(error::<Text>(json!(1)).contains("expected a string"));
+}
+
+#[test]
+fn values_of_a_notice_are_read_from_a_buffer_too() {
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    #[serde(untagged)]
+    enum Item {
+        Address(GraphicsAddress),
+        Value(ParamValue),
+        Params(Params),
+    }
+    let read = |json| serde_json::from_value::<Item>(json).unwrap();
+    let address = json!({"family": "ipv4", "node": "h", "service": ""});
+    assert!(matches!(read(address), Item::Address(address) if &*address.node == "h"));
+    assert_eq!(read(json!(1.5)), Item::Value(ParamValue::Double(1.5)));
+    let params = Params(vec![("error".into(), ParamValue::Int(-1))]);
+    assert_eq!(read(json!({"error": -1})), Item::Params(params));
 }
 
 #[test]

@@ -1,14 +1,18 @@
 //! Parts of events on their own.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use serde::de::DeserializeOwned;
+use serde::ser::Serialize;
 use serde_json::json;
 use virevent::{
-    Change, CrashCause, CrashedReason, DefineCause, DomainEvent, EventData, EventName, Fault,
-    FaultKind, Gap, GapKind, IoErrorAction, Lifecycle, Notice, NoticeBody, Origin, PausedReason,
-    PmSuspendCause, RawEvent, Reboot, ResumeCause, RunningReason, Scope, ShutdownCause,
-    ShutoffReason, ShuttingDownReason, StartCause, State, StopCause, SuspendCause, Synced,
-    UndefineCause, WatchdogAction,
+    AddressFamily, BlockJobStatus, BlockJobType, Change, ChannelReason, ChannelState, CrashCause,
+    CrashedReason, DefineCause, DiskChangeReason, DomainEvent, EventData, EventName, Fault,
+    FaultKind, Gap, GapKind, GraphicsPhase, IoErrorAction, Lifecycle, MemoryFailureAction,
+    MemoryFailureRecipient, MetadataType, Notice, NoticeBody, Options, Origin, ParamValue,
+    PausedReason, PmSuspendCause, RawEvent, Reboot, ResumeCause, RunningReason, Scope,
+    ShutdownCause, ShutoffReason, ShuttingDownReason, Snapshot, StartCause, State, StopCause,
+    SuspendCause, Synced, TrayChangeReason, UndefineCause, WatchdogAction,
 };
 
 use crate::{domain, error, is, reads_back};
@@ -49,7 +53,7 @@ fn every_change_and_state_reads_back_on_its_own() {
 #[test]
 fn a_cause_is_its_name_or_a_number_without_one() {
     macro_rules! every {
-        ($($type:ident),+) => { $(
+        ($($type:ident),+ $(,)?) => { $(
             is(&$type::Unspecified, json!(""));
             is(&$type::Unknown(1000), json!(1000));
             for code in -1..30 {
@@ -63,10 +67,20 @@ fn a_cause_is_its_name_or_a_number_without_one() {
         )+ };
     }
     every!(
+        AddressFamily,
+        BlockJobStatus,
+        BlockJobType,
+        ChannelReason,
+        ChannelState,
         CrashCause,
         CrashedReason,
         DefineCause,
+        DiskChangeReason,
+        GraphicsPhase,
         IoErrorAction,
+        MemoryFailureAction,
+        MemoryFailureRecipient,
+        MetadataType,
         PausedReason,
         PmSuspendCause,
         ResumeCause,
@@ -77,8 +91,9 @@ fn a_cause_is_its_name_or_a_number_without_one() {
         StartCause,
         StopCause,
         SuspendCause,
+        TrayChangeReason,
         UndefineCause,
-        WatchdogAction
+        WatchdogAction,
     );
     assert_eq!(serde_json::from_str::<StopCause>("1").unwrap(), StopCause::Destroyed);
 }
@@ -110,6 +125,7 @@ fn an_event_of_one_type_is_written_as_the_whole_event() {
 fn parts_of_a_marker_and_a_notice_have_their_fields() {
     let fault = Fault::new(FaultKind::Closed, "closed");
     is(&fault, json!({"error": "closed", "fault": "closed"}));
+    is(&FaultKind::Unreachable, json!("unreachable"));
     let gap = json!({"gap": "disconnected", "error": "closed", "fault": "closed"});
     is(&GapKind::disconnected(fault), gap);
     is(&GapKind::lagged(17, false), json!({"gap": "lagged", "missed": 17}));
@@ -132,4 +148,20 @@ fn parts_of_a_marker_and_a_notice_have_their_fields() {
     assert!(error::<Origin>(json!("heard")).contains("unknown origin"));
     is(&EventName::Number(99), json!(99));
     is(&EventName::Name("99".into()), json!("99"));
+}
+
+#[test]
+fn what_a_form_does_not_hold_is_lost_as_documented() {
+    fn again<T: Serialize + DeserializeOwned>(value: &T) -> T {
+        serde_json::from_str(&serde_json::to_string(value).unwrap()).unwrap()
+    }
+    let at = SystemTime::UNIX_EPOCH + Duration::from_nanos(1_999);
+    assert_eq!(again(&Reboot::new(domain(), at)).at, at - Duration::from_nanos(999));
+    assert_eq!(again(&ParamValue::Double(f64::NEG_INFINITY)), ParamValue::Text("-inf".into()));
+    assert_eq!(again(&ParamValue::Int(1 << 70)), ParamValue::Double(2_f64.powi(70)));
+    let data = again(&EventData::Json("{ \"a\": \" \" }".into()));
+    assert_eq!(data, EventData::Json("{\"a\":\" \"}".into()));
+    assert_eq!(again(&StopCause::Unknown(1)), StopCause::Destroyed);
+    let resumed = Options::default().resume(Snapshot::default());
+    assert_eq!(again(&resumed), Options::default());
 }

@@ -2,7 +2,8 @@
 
 use serde_json::json;
 use virevent::{
-    Capabilities, Counters, Fault, FaultKind, Filter, Kind, Kinds, Options, Selector, Status, Uuid,
+    Capabilities, Counters, EventName, Fault, FaultKind, Filter, Kind, Kinds, Options, Selector,
+    Status, Uuid,
 };
 
 use crate::{error, is, reads_back};
@@ -16,6 +17,25 @@ fn a_kind_is_its_name_in_an_event_and_reads_virshs_too() {
     is(&Kind::Named("A-B".into()), json!("other:A-B"));
     assert_eq!(serde_json::from_str::<Kind>("\"io-error\"").unwrap(), Kind::IoError);
     assert!(error::<Kind>(json!("lifecyle")).contains("is not a kind"));
+}
+
+#[test]
+fn a_kind_that_its_text_does_not_give_back_is_an_object() {
+    let number = |number| Kind::Named(EventName::Number(number));
+    let named = |name: &str| Kind::Named(EventName::Name(name.into()));
+    is(&number(99), json!("other:99"));
+    is(&number(8), json!({"other": 8}));
+    is(&named("99"), json!({"other": "99"}));
+    is(&named("RTC_CHANGE"), json!({"other": "RTC_CHANGE"}));
+    is(&named(""), json!({"other": ""}));
+    is(&named("?all"), json!("other:?all"));
+    let kinds = Kinds::from([Kind::Watchdog, number(8), number(99), named("8")]);
+    is(&kinds, json!(["watchdog", {"other": 8}, "other:99", {"other": "8"}]));
+    let plain = serde_json::from_value::<Kind>(json!({"other": "POWERDOWN"})).unwrap();
+    assert_eq!(plain, named("POWERDOWN"));
+    let typed = serde_json::from_value::<Kind>(json!("other:8")).unwrap_err().to_string();
+    assert!(typed.contains("block-job"), "{typed}");
+    assert!(error::<Kind>(json!({"other": null})).contains("expected the name of a kind"));
 }
 
 #[test]

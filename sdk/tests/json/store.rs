@@ -4,11 +4,11 @@ use std::time::SystemTime;
 
 use serde_json::json;
 use virevent::{
-    Change, Domain, DomainStore, Lifecycle, Scope, ShutoffReason, Snapshot, StartCause, State,
-    Synced, Uuid,
+    Change, Domain, DomainEvent, DomainStore, Gap, GapKind, Lifecycle, Scope, ShutoffReason,
+    Snapshot, StartCause, State, Synced, Transition, Uuid,
 };
 
-use crate::{error, is};
+use crate::{error, is, reads_back};
 
 fn domain() -> Domain {
     Domain::new("test:///default", "h", Uuid::from_u128(7), "vm1", Some(3))
@@ -54,6 +54,7 @@ fn a_snapshot_reads_back_and_names_its_version() {
             ]
         }),
     );
+    store.snapshot().iter().for_each(|stored| reads_back(&**stored));
     is(&Snapshot::default(), json!({"version": 1, "sources": [], "uncertain": [], "domains": []}));
 }
 
@@ -69,4 +70,29 @@ fn a_snapshot_that_cannot_be_read_is_a_clear_error() {
     assert!(read(json!({"version": 1})).contains("missing field `domains`"));
     assert!(read(json!([1])).contains("expected a snapshot of a store"));
     assert!(read(json!({"version": 1, "domains": [{"domain": 1}]})).contains("invalid type"));
+}
+
+#[test]
+fn a_transition_has_the_domain_before_and_after_and_the_event() {
+    let at = SystemTime::UNIX_EPOCH;
+    let store = DomainStore::new();
+    let started: DomainEvent =
+        Lifecycle::new(domain(), Change::Started(StartCause::Booted), at).into();
+    let transitions = store.apply(&started);
+    let after = json!({
+        "domain": domain(), "state": {"state": "running", "reason": "booted"},
+        "change": {"change": "started", "cause": "booted"},
+        "origin": "observed", "since": "1970-01-01T00:00:00.000000Z", "certain": false
+    });
+    is(&transitions[0], json!({"after": after, "event": started, "origin": "observed"}));
+    let synced = Synced::new(Scope::source_wide("test:///default"), 1);
+    let transitions = store.apply(&synced.into());
+    let mut certain = after.clone();
+    certain["certain"] = json!(true);
+    is(&transitions[0], json!({"before": after, "after": certain, "origin": "observed"}));
+    let removed = Gap::new(Scope::source_wide("test:///default"), GapKind::Removed);
+    let transitions = store.apply(&removed.into());
+    is(&transitions[0], json!({"before": certain, "origin": "inferred", "forgotten": true}));
+    let error = error::<Transition>(json!({"origin": "observed"}));
+    assert!(error.contains("needs \"before\" or \"after\""), "{error}");
 }

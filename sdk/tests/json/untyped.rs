@@ -1,8 +1,9 @@
 //! Events without a type of their own, and what came with them.
 
+use serde_json::json;
 use virevent::{Domain, DomainEvent, EventData, EventName, RawEvent};
 
-use crate::{at, domain, text};
+use crate::{at, domain, error, is, text};
 
 pub(crate) fn other(name: EventName, data: EventData, domain: Option<Domain>) -> DomainEvent {
     RawEvent::new("test:///default", domain, name, data, at()).into()
@@ -10,9 +11,9 @@ pub(crate) fn other(name: EventName, data: EventData, domain: Option<Domain>) ->
 
 #[test]
 fn an_untyped_event_has_its_name_or_number_and_json_or_hex() {
-    let json = EventData::Json("{ \"offset\": 1,\n \"x\": [] }".into());
+    let data = EventData::Json("{ \"offset\": 1,\n \"x\": [] }".into());
     assert_eq!(
-        text(&other("RTC_CHANGE".into(), json, None)),
+        text(&other("RTC_CHANGE".into(), data, None)),
         concat!(
             r#"{"kind":"other","event":"RTC_CHANGE","data":{"offset":1,"x":[]},"#,
             r#""origin":"observed","at":"2026-01-31T12:00:00.000000Z","source":"test:///default"}"#
@@ -25,6 +26,15 @@ fn an_untyped_event_has_its_name_or_number_and_json_or_hex() {
             r#""at":"2026-01-31T12:00:00.000000Z","source":"test:///default"}"#
         )
     );
+}
+
+#[test]
+fn the_data_of_an_event_is_the_same_on_its_own() {
+    is(&EventData::Json(r#"{"id":[1,null]}"#.into()), json!({"data": {"id": [1, null]}}));
+    is(&EventData::Json("null".into()), json!({"data": null}));
+    is(&EventData::Bytes([0, 0xff].into()), json!({"hex": "00ff"}));
+    assert!(error::<EventData>(json!({})).contains("\"data\" or \"hex\" is missing"));
+    assert!(error::<EventData>(json!({"hex": "0"})).contains("odd number"));
 }
 
 #[test]

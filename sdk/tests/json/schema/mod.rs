@@ -56,8 +56,8 @@ impl Schema {
 
     /// As `check`. Where the rule says nothing about an object's fields, any are allowed.
     fn closed(&self, rule: &Value, value: &Value) -> Result<(), String> {
-        const ABOUT_FIELDS: [&str; 5] =
-            ["$ref", "properties", "oneOf", "allOf", "additionalProperties"];
+        const ABOUT_FIELDS: [&str; 6] =
+            ["$ref", "properties", "oneOf", "anyOf", "allOf", "additionalProperties"];
         let described = self.valid(rule, value)?;
         let is_open = !ABOUT_FIELDS.iter().any(|keyword| rule.get(keyword).is_some());
         match fields(value).find(|(key, _)| !is_open && !described.contains(*key)) {
@@ -113,6 +113,13 @@ impl Schema {
                 "oneOf" => {
                     described.extend(self.one_of(list(rule), value)?);
                     true
+                }
+                "anyOf" => {
+                    let valid = list(rule).iter().filter_map(|rule| self.valid(rule, value).ok());
+                    let valid: Vec<_> = valid.collect();
+                    let any = !valid.is_empty();
+                    described.extend(valid.into_iter().flatten());
+                    any
                 }
                 "allOf" => {
                     for rule in list(rule) {
