@@ -14,8 +14,9 @@ use std::sync::Arc;
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
+use super::Transition;
 use super::snapshot::{Snapshot, StoredDomain};
-use crate::{Domain, Scope};
+use crate::{Domain, DomainEvent, Origin, Scope};
 
 /// The version that is written, and the oldest that is read.
 const VERSION: u32 = 1;
@@ -78,6 +79,53 @@ impl<'de> Visitor<'de> for SnapshotVisitor {
         }
         Ok(snapshot)
     }
+}
+
+/// `{"before":{…},"after":{…},"event":{…},"origin":"observed"}`, with `"forgotten":true` where the
+/// source was removed from its fleet.
+impl Serialize for Transition {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        TransitionForm {
+            before: self.before.as_deref(),
+            after: self.after.as_deref(),
+            event: self.event.as_ref(),
+            origin: self.origin,
+            forgotten: self.is_forgotten,
+        }
+        .serialize(serializer)
+    }
+}
+
+/// One without a domain before and after is an error.
+impl<'de> Deserialize<'de> for Transition {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let form = TransitionForm::<StoredDomain, DomainEvent>::deserialize(deserializer)?;
+        let TransitionForm { before, after, event, origin, forgotten } = form;
+        if before.is_none() && after.is_none() {
+            return Err(D::Error::custom("a transition needs \"before\" or \"after\""));
+        }
+        let before = before.map(Arc::new);
+        let after = after.map(Arc::new);
+        Ok(Self { before, after, event, origin, is_forgotten: forgotten })
+    }
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct TransitionForm<D, E> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before: Option<D>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<D>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<E>,
+    origin: Origin,
+    #[serde(skip_serializing_if = "is_false", default)]
+    forgotten: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 fn check_version<E: Error>(version: u32) -> Result<u32, E> {

@@ -73,9 +73,23 @@ impl Serialize for Data<'_> {
 
 impl<'de> Deserialize<'de> for Data<'_> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // Boxed: a borrowed one fails on input that is not a slice, as from a reader.
-        let raw = Box::<RawValue>::deserialize(Lenient(deserializer))?;
-        Ok(Self::Text(Cow::Owned(raw.get().to_owned())))
+        Ok(Self::Text(Cow::Owned(Raw::deserialize(deserializer)?.get().to_owned())))
+    }
+}
+
+/// A JSON value as its text.
+// Boxed: a borrowed one fails on input that is not a slice, as from a reader.
+pub(crate) struct Raw(Box<RawValue>);
+
+impl Raw {
+    pub(crate) fn get(&self) -> &str {
+        self.0.get()
+    }
+}
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Box::deserialize(Lenient(deserializer)).map(Self)
     }
 }
 

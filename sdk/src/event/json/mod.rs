@@ -26,6 +26,7 @@ use uuid::Uuid;
 
 pub(super) use self::code::{read_code, write_code};
 use self::data::Data;
+pub(super) use self::data::Raw;
 use self::text::{Hex, Stamp, Text};
 use super::DomainEvent;
 use crate::{Domain, EventName};

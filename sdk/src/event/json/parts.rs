@@ -5,8 +5,8 @@ use serde::ser::{Serialize, Serializer};
 
 use super::{Flat, FlatName};
 use crate::{
-    Change, DomainEvent, EventName, Fault, FaultKind, Gap, GapKind, Lifecycle, Notice, NoticeBody,
-    Origin, RawEvent, Reboot, Scope, State, Synced,
+    Change, DomainEvent, EventData, EventName, Fault, FaultKind, Gap, GapKind, Lifecycle, Notice,
+    NoticeBody, Origin, RawEvent, Reboot, Scope, State, Synced,
 };
 
 macro_rules! flat {
@@ -62,6 +62,8 @@ flat! {
         "" => Err(flat.lacks("kind")),
         kind => flat.body(kind),
     };
+    /// `{"data":…}` or `{"hex":"00ff"}`.
+    EventData: Flat::from_data, |flat| flat.event_data();
     /// `{"change":"started","cause":"booted"}`.
     Change: |change| Flat::from_change(*change), |flat| flat.change();
     /// `{"state":"running","reason":"booted"}`.

@@ -120,16 +120,20 @@ impl Flat<'_> {
     fn raw_event(&self) -> Result<RawEvent, String> {
         let at = self.at()?;
         let name = self.needs("event", self.event.as_ref())?.name();
-        let data = match (&self.data, &self.hex) {
-            (Some(data), _) => EventData::Json(data.text().into()),
-            (None, Some(hex)) => EventData::Bytes(hex.0.0.to_vec().into()),
-            (None, None) => return Err(self.lacks("data\" or \"hex")),
-        };
+        let data = self.event_data()?;
         let source = self.text("source", &self.source)?;
         let domain = self.domain.as_ref().map(|domain| domain.domain(source));
         let mut event = RawEvent::new(source, domain, name, data, at);
         event.origin = self.origin()?;
         Ok(event)
+    }
+
+    pub(super) fn event_data(&self) -> Result<EventData, String> {
+        match (&self.data, &self.hex) {
+            (Some(data), _) => Ok(EventData::Json(data.text().into())),
+            (None, Some(hex)) => Ok(EventData::Bytes(hex.0.0.to_vec().into())),
+            (None, None) => Err(self.lacks("data\" or \"hex")),
+        }
     }
 
     pub(super) fn gap(&self) -> Result<GapKind, String> {

@@ -2,27 +2,58 @@
 
 use std::borrow::Cow;
 
-use serde::de::{Deserialize, Deserializer, Error as _};
+use serde::de::{Deserialize, Deserializer, Error};
 use serde::ser::{Serialize, Serializer};
 
+use super::FlatName;
 use super::text::Text;
 use crate::{Fault, FaultKind, Filter, Kind, Kinds, Options, Selector, Status, Uuid};
 
-/// As `kind` in an event, `io_error`; `other`, `other:99` or `other:SPICE_CONNECTED`.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(untagged, expecting = "expected the name of a kind or {\"other\":...}")]
+enum FlatKind<'a> {
+    Text(Cow<'a, str>),
+    /// A named kind that its text would not give back.
+    Named {
+        other: FlatName<'a>,
+    },
+}
+
+impl<'a> FlatKind<'a> {
+    fn of(kind: &'a Kind) -> Self {
+        match kind {
+            // A name that is a number, is empty, or is that of an event with a type.
+            Kind::Named(name) if kind.to_string().parse().as_ref() != Ok(kind) => {
+                Self::Named { other: FlatName::of(name) }
+            }
+            kind => Self::Text(text(kind).into()),
+        }
+    }
+
+    fn kind<E: Error>(&self) -> Result<Kind, E> {
+        match self {
+            Self::Text(text) => text.parse().map_err(E::custom),
+            Self::Named { other } => Ok(Kind::Named(other.name())),
+        }
+    }
+}
+
+/// As `kind` in an event, `io_error`; `other`, `other:99` or `other:SPICE_CONNECTED`. A named kind
+/// that this text would not give back is `{"other":"99"}`.
 impl Serialize for Kind {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&name(self))
+        FlatKind::of(self).serialize(serializer)
     }
 }
 
 /// A name with `-` is read, too.
 impl<'de> Deserialize<'de> for Kind {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Cow::<str>::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+        FlatKind::deserialize(deserializer)?.kind()
     }
 }
 
-fn name(kind: &Kind) -> String {
+fn text(kind: &Kind) -> String {
     match kind {
         // The hypervisor's own name.
         Kind::Named(_) => kind.to_string(),
@@ -43,22 +74,24 @@ impl Serialize for Kinds {
         let has_all = all.iter().all(|kind| self.holds(kind));
         let kinds = self.iter().filter_map(|kind| match self.is_optional(kind) {
             true if has_all && all.holds(kind) => None,
-            true => Some(format!("{OPTIONAL}{}", name(kind))),
-            false => Some(name(kind)),
+            // What may be lacking came with `all`, or as a text.
+            true => Some(FlatKind::Text(format!("{OPTIONAL}{}", text(kind)).into())),
+            false => Some(FlatKind::of(kind)),
         });
-        serializer.collect_seq(has_all.then(|| ALL.to_owned()).into_iter().chain(kinds))
+        let all = has_all.then(|| FlatKind::Text(ALL.into()));
+        serializer.collect_seq(all.into_iter().chain(kinds))
     }
 }
 
 impl<'de> Deserialize<'de> for Kinds {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut kinds = Self::default();
-        for text in Vec::<Cow<'_, str>>::deserialize(deserializer)? {
-            let read = |text: &str| text.parse::<Kind>().map_err(D::Error::custom);
+        for kind in Vec::<FlatKind<'_>>::deserialize(deserializer)? {
+            let text = if let FlatKind::Text(text) = &kind { text } else { "" };
             match text.strip_prefix(OPTIONAL) {
-                Some(kind) => kinds.insert_optional(read(kind)?),
+                Some(text) => kinds.insert_optional(text.parse().map_err(D::Error::custom)?),
                 None if text == ALL => kinds.merge(Self::all()),
-                None => kinds.insert(read(&text)?),
+                None => kinds.insert(kind.kind()?),
             }
         }
         Ok(kinds)

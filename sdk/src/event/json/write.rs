@@ -106,20 +106,23 @@ impl<'a> Flat<'a> {
     }
 
     pub(super) fn from_raw(event: &'a RawEvent) -> Self {
-        let (data, hex) = match event.data() {
-            EventData::Json(text) => (Some(Data::of(text)), None),
-            EventData::Bytes(bytes) => (None, Some(Text(Hex(Cow::Borrowed(bytes))))),
-        };
         Self {
             kind: "other".into(),
             event: Some(FlatName::of(event.name())),
-            data,
-            hex,
             origin: Some(event.origin.as_str().into()),
             at: Some(Text(Stamp(event.at))),
             source: Some(event.source().into()),
             domain: event.domain.as_ref().map(FlatDomain::of),
-            ..Self::default()
+            ..Self::from_data(event.data())
+        }
+    }
+
+    pub(super) fn from_data(data: &'a EventData) -> Self {
+        match data {
+            EventData::Json(text) => Self { data: Some(Data::of(text)), ..Self::default() },
+            EventData::Bytes(bytes) => {
+                Self { hex: Some(Text(Hex(Cow::Borrowed(bytes)))), ..Self::default() }
+            }
         }
     }
 

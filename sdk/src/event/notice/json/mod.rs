@@ -3,23 +3,24 @@
 //! An enumeration is its name; a number without a name is `"unknown"`, with the number in
 //! `FIELD_raw`.
 
+mod values;
+
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use super::{
     AddressFamily, BlockJobStatus, BlockJobType, ChannelReason, ChannelState, DiskChangeReason,
-    GraphicsAddress, GraphicsIdentity, GraphicsPhase, IoErrorAction, MemoryFailureAction,
-    MemoryFailureRecipient, MetadataType, NoticeBody, ParamValue, Params, Text, TrayChangeReason,
-    WatchdogAction,
+    GraphicsPhase, IoErrorAction, MemoryFailureAction, MemoryFailureRecipient, MetadataType,
+    NoticeBody, Text, TrayChangeReason, WatchdogAction,
 };
+use crate::event::json::Raw;
 use crate::{Kind, PmSuspendCause};
 
 /// The object that fields are read from, its entries in their order, which parameters keep.
-pub(super) struct Fields(Vec<(String, Box<RawValue>)>);
+pub(super) struct Fields(Vec<(String, Raw)>);
 
 impl Fields {
     /// The value of an entry. Of an entry that comes twice the last counts, as in other readers.
@@ -137,7 +138,7 @@ plain! {
 
 impl Field for Text {
     fn write<M: SerializeMap>(&self, name: &str, map: &mut M) -> Result<(), M::Error> {
-        map.serialize_entry(name, &**self)
+        map.serialize_entry(name, self)
     }
 
     fn read(name: &str, fields: &Fields) -> Result<Self, String> {
@@ -200,114 +201,3 @@ named!(
     TrayChangeReason,
     WatchdogAction,
 );
-
-/// Gives a field of a part: an object of its own.
-struct Part<T>(T);
-
-impl Serialize for Part<&GraphicsAddress> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        self.0.family.write("family", &mut map)?;
-        self.0.node.write("node", &mut map)?;
-        self.0.service.write("service", &mut map)?;
-        map.end()
-    }
-}
-
-impl Field for GraphicsAddress {
-    fn write<M: SerializeMap>(&self, name: &str, map: &mut M) -> Result<(), M::Error> {
-        map.serialize_entry(name, &Part(self))
-    }
-
-    fn read(name: &str, fields: &Fields) -> Result<Self, String> {
-        let address = fields.object(name)?;
-        Ok(Self {
-            family: Field::read("family", &address)?,
-            node: Field::read("node", &address)?,
-            service: Field::read("service", &address)?,
-        })
-    }
-}
-
-impl Serialize for Part<&GraphicsIdentity> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        self.0.kind.write("type", &mut map)?;
-        self.0.name.write("name", &mut map)?;
-        map.end()
-    }
-}
-
-impl Serialize for Part<&Vec<GraphicsIdentity>> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut list = serializer.serialize_seq(Some(self.0.len()))?;
-        self.0.iter().try_for_each(|identity| list.serialize_element(&Part(identity)))?;
-        list.end()
-    }
-}
-
-impl Field for Vec<GraphicsIdentity> {
-    fn write<M: SerializeMap>(&self, name: &str, map: &mut M) -> Result<(), M::Error> {
-        map.serialize_entry(name, &Part(self))
-    }
-
-    fn read(name: &str, fields: &Fields) -> Result<Self, String> {
-        let value = present(name, fields)?;
-        let list = value.as_array().ok_or_else(|| wrong(name, "a list", &value))?;
-        let identity = |item: &Value| {
-            let entries = Fields::deserialize(item);
-            let entries = entries.map_err(|_| wrong(name, "a list of objects", item))?;
-            let kind = Field::read("type", &entries)?;
-            Ok(GraphicsIdentity { kind, name: Field::read("name", &entries)? })
-        };
-        list.iter().map(identity).collect()
-    }
-}
-
-impl Serialize for Part<&Params> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.0.len()))?;
-        for (name, value) in &self.0.0 {
-            match value {
-                ParamValue::Int(number) => match (i64::try_from(*number), u64::try_from(*number)) {
-                    (Ok(number), _) => map.serialize_entry(&**name, &number)?,
-                    (_, Ok(number)) => map.serialize_entry(&**name, &number)?,
-                    _ => map.serialize_entry(&**name, number)?,
-                },
-                // JSON has no other numbers: a peer may send any bits.
-                ParamValue::Double(number) if !number.is_finite() => {
-                    map.serialize_entry(&**name, &number.to_string())?;
-                }
-                ParamValue::Double(number) => map.serialize_entry(&**name, number)?,
-                ParamValue::Bool(value) => map.serialize_entry(&**name, value)?,
-                ParamValue::Text(text) => map.serialize_entry(&**name, &**text)?,
-            }
-        }
-        map.end()
-    }
-}
-
-/// An object, in which each parameter is an entry.
-impl Field for Params {
-    fn write<M: SerializeMap>(&self, name: &str, map: &mut M) -> Result<(), M::Error> {
-        map.serialize_entry(name, &Part(self))
-    }
-
-    fn read(name: &str, fields: &Fields) -> Result<Self, String> {
-        let params = fields.object(name)?;
-        let param = |(name, _): &(String, _)| {
-            let value = present(name, &params)?;
-            let param = match &value {
-                Value::Bool(value) => ParamValue::Bool(*value),
-                Value::String(text) => ParamValue::Text(text.as_str().into()),
-                Value::Number(number) => match number.as_i128() {
-                    Some(number) => ParamValue::Int(number),
-                    None => ParamValue::Double(number.as_f64().unwrap_or(f64::NAN)),
-                },
-                _ => return Err(wrong(name, "a number, a text, true or false", &value)),
-            };
-            Ok((name.as_str().into(), param))
-        };
-        params.0.iter().map(param).collect()
-    }
-}
