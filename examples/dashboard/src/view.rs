@@ -115,6 +115,7 @@ impl Row {
 pub(crate) struct Activity {
     key: String,
     source: String,
+    host: String,
     name: String,
     /// `started`, `stopped` ...
     kind: &'static str,
@@ -131,6 +132,7 @@ impl Activity {
         is_happening.then(|| Self {
             key: key(&event.domain),
             source: event.domain.source().into(),
+            host: event.domain.host().into(),
             name: event.domain.name().into(),
             kind: event.change.as_str(),
             change: in_words(event.change),

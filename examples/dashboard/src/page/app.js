@@ -124,8 +124,8 @@ function fillRow({ node, data }) {
   set(name.lastChild, data.is_transient ? "transient" : "");
   set(host, data.host);
   host.title = data.source;
-  const lastKnown = data.is_uncertain ? "last known: " : "";
-  set(change, lastKnown + data.change + (data.is_inferred ? " · inferred" : ""));
+  const said = [data.is_uncertain ? "last known" : "", data.change, data.is_inferred ? "inferred" : ""];
+  set(change, said.filter(Boolean).join(" · "));
   since.dataset.since = data.since ?? "";
   since.title = data.since === null ? "already so when it was first seen" : full.format(data.since);
   set(since, data.since === null ? "–" : ago(data.since));
@@ -214,7 +214,7 @@ function addActivity(activity) {
   const text = document.createElement("span");
   const isFailure = activity.kind === "stopped" && /\((crashed|failed)\)/.test(activity.change);
   const tone = isFailure ? "is-bad" : (TONES[activity.kind] ?? "");
-  text.append(make("strong", "", activity.name), " ", make("span", `what ${tone}`, activity.change + (activity.is_inferred ? ", inferred" : "")));
+  text.append(make("strong", "", activity.name), make("span", "where", ` on ${activity.host} `), make("span", `what ${tone}`, activity.change + (activity.is_inferred ? ", inferred" : "")));
   text.title = activity.source;
   node.append(time, text);
   const list = element("activity");
