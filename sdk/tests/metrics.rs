@@ -8,7 +8,7 @@ use futures::StreamExt;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use virevent::metrics::Metrics;
-use virevent::{DomainEvent, EventSource, EventSourceExt, Fleet, Snapshot};
+use virevent::{DomainEvent, EventSource, EventSourceExt, Fleet, Options, Snapshot};
 use virevent_testkit::FakeHypervisor;
 
 fn registry(metrics: &Metrics) -> Registry {
@@ -93,6 +93,24 @@ async fn an_outage_shows_and_leaves_the_states_as_they_were() {
     fake.restore();
     store.wait_for(Snapshot::is_certain).await.unwrap();
     assert_eq!(values(&registry, "up"), [" 1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_never_reached_has_no_domains_series() {
+    let fake = FakeHypervisor::new();
+    fake.create("web").unwrap();
+    fake.go_down();
+    let metrics = Metrics::default();
+    let registry = registry(&metrics);
+    let store = fake.store_with(Options::default().wait(true)).await.unwrap();
+    let _series = metrics.add(Arc::new(fake.clone())).domains(store.clone());
+    assert_eq!(values(&registry, "up"), [" 0"]);
+    assert_eq!(values(&registry, "domains"), [""; 0]);
+    assert_eq!(values(&registry, "domains_uncertain"), [""; 0]);
+    fake.restore();
+    store.wait_for(Snapshot::is_certain).await.unwrap();
+    assert_eq!(values(&registry, "up"), [" 1"]);
+    assert_eq!(values(&registry, "domains").len(), 9);
 }
 
 #[tokio::test(start_paused = true)]

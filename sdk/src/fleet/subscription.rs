@@ -235,6 +235,7 @@ async fn subscribe(
         }
         // The reader takes it for one outage.
         if !std::mem::replace(&mut has_failed, true) {
+            tracing::warn!(source = %uri, %error, "cannot subscribe to the member");
             stream.failed(&uri, error.to_fault());
         }
         // It will not come back.

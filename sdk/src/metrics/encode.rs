@@ -48,15 +48,17 @@ struct Domains {
 impl Sample {
     fn of(source: &dyn EventSource, known: Option<&BTreeMap<String, Domains>>) -> Self {
         let health = source.health();
-        let domains = known.map(|known| match known.get(source.uri()) {
-            Some(domains) => Domains { ..*domains },
-            None => Domains::default(),
+        let verified = health.verified();
+        let domains = known.and_then(|known| match known.get(source.uri()) {
+            Some(domains) => Some(Domains { ..*domains }),
+            // A source that was never reached does not have none: nothing is known of it.
+            None => verified.map(|_| Domains::default()),
         });
         Self {
             uri: source.uri().into(),
             status: health.status(),
             unreachable: health.unreachable().len(),
-            verified: health.verified(),
+            verified,
             counters: source.counters(),
             statistics: source.statistics(),
             domains,

@@ -102,6 +102,7 @@ impl Core {
         if !patient.is_empty() {
             self.waiting.extend(patient);
             let fault = error.to_fault();
+            tracing::warn!(source = %self.source, %fault, "the hypervisor is unreachable");
             self.admit_all_in_outage(&fault);
             self.outage = Some(fault);
             if matches!(self.stage, Stage::Idle | Stage::Syncing) {
