@@ -17,7 +17,7 @@ pub enum Failure {
     #[error("the command has not ended after {0:?}")]
     Hangs(Duration),
     /// The domain does not run.
-    #[error("{}", line(.0))]
+    #[error("{}", .0.to_line())]
     Domain(Box<WaitError>),
     /// The domain ran, and its run ended while the command still ran.
     #[error("{domain} has {}, while the command still ran", Change::Stopped(*cause))]
@@ -55,12 +55,5 @@ impl Failure {
 impl From<WaitError> for Failure {
     fn from(error: WaitError) -> Self {
         Self::Domain(Box::new(error))
-    }
-}
-
-fn line(error: &WaitError) -> String {
-    match error {
-        WaitError::Failed { error: cause, .. } => format!("{error}: {}", cause.to_line()),
-        error => error.to_string(),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::error::to_line;
 use crate::{Change, CrashCause, Domain, End, Error, Gap, Scope, Selector, State, StopCause};
 
 /// Why an [`Expectation`](crate::Expectation) was not met. In each variant `expected` is what was:
@@ -105,6 +106,14 @@ pub enum WaitError {
         #[source]
         error: Error,
     },
+}
+
+impl WaitError {
+    /// The message and the messages of its sources, in one line for people.
+    #[must_use]
+    pub fn to_line(&self) -> String {
+        to_line(self)
+    }
 }
 
 fn describe(
