@@ -18,7 +18,7 @@ pub enum Failure {
     Hangs(Duration),
     /// The domain does not run.
     #[error("{}", .0.to_line())]
-    Domain(Box<WaitError>),
+    Domain(#[from] WaitError),
     /// The domain ran, and its run ended while the command still ran.
     #[error("{domain} has {}, while the command still ran", Change::Stopped(*cause))]
     Ended {
@@ -39,8 +39,8 @@ impl Failure {
             Self::Command(_) => 3,
             Self::Hangs(_) => 5,
             Self::Ended { .. } => 4,
-            Self::Domain(error) => match **error {
-                WaitError::Deadline { outage: None, .. } => 5,
+            Self::Domain(error) => match error {
+                WaitError::Deadline { outage: None, unsynced: None, .. } => 5,
                 WaitError::Deadline { .. }
                 | WaitError::Ended { .. }
                 | WaitError::Failed { .. }
@@ -49,11 +49,5 @@ impl Failure {
                 _ => 4,
             },
         }
-    }
-}
-
-impl From<WaitError> for Failure {
-    fn from(error: WaitError) -> Self {
-        Self::Domain(Box::new(error))
     }
 }

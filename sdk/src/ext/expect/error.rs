@@ -131,3 +131,19 @@ fn describe(
         (Some(gap), None, _) => gap.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_error_leaves_room_in_the_error_of_a_program() {
+        enum OfProgram {
+            _Waiting(WaitError),
+            _Source(Error),
+            _Command(String),
+        }
+        // Clippy's result_large_err is about 128 bytes and more.
+        assert!(size_of::<OfProgram>() < 128, "{}", size_of::<OfProgram>());
+    }
+}
