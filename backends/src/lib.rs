@@ -186,6 +186,8 @@ mod pages {
     mod concepts {}
     #[doc = include_str!("../../docs/metrics.md")]
     mod metrics {}
+    #[doc = include_str!("../../docs/coming-from.md")]
+    mod coming_from {}
     #[doc = include_str!("../../docs/libvirt.md")]
     mod libvirt {}
     #[doc = include_str!("../../docs/qemu.md")]

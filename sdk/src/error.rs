@@ -199,6 +199,19 @@ impl From<ParseKindError> for Error {
     }
 }
 
+/// The message of an error and those of its sources, in one line.
+pub(crate) fn to_line(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line.push_str(": ");
+        line.push_str(&error.to_string());
+        cause = error.source();
+    }
+    // A peer's message may have lines of its own; a log record and a JSON field are one line.
+    line.replace(['\n', '\r'], " ")
+}
+
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.to_line())
@@ -333,15 +346,7 @@ impl Error {
     /// The message and the messages of its sources, in one line for people.
     #[must_use]
     pub fn to_line(&self) -> String {
-        let mut line = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            line.push_str(": ");
-            line.push_str(&error.to_string());
-            cause = error.source();
-        }
-        // A peer's message may have lines of its own; a log record and a JSON field are one line.
-        line.replace(['\n', '\r'], " ")
+        to_line(self)
     }
 }
 

@@ -43,11 +43,10 @@ pub async fn serve(
 /// Your own work: what to do about a run that began or ended. It must not block the loop for long;
 /// what takes time goes into a task or a channel of its own.
 fn react(transition: &Transition) {
-    let domain = transition.domain();
-    if let Some(cause) = transition.ended_run() {
+    if let Some((domain, cause)) = transition.stopped() {
         tracing::info!("{domain} stopped: {cause}");
     }
     if transition.began_run() {
-        tracing::info!("{domain} started");
+        tracing::info!("{} started", transition.domain());
     }
 }

@@ -59,8 +59,8 @@ use crate::{Domain, DomainEvent, End, EventStream, Events, Filter, Scope, Select
 /// }
 /// let mut changed = store.changed();
 /// while let Some(transition) = changed.next().await {
-///     if let Some(cause) = transition.ended_run() {
-///         println!("{} stopped: {cause}", transition.domain());
+///     if let Some((domain, cause)) = transition.stopped() {
+///         println!("{domain} stopped: {cause}");
 ///     }
 /// }
 /// # Ok(())

@@ -78,6 +78,24 @@ fn a_transition_has_the_domain_before_and_after() {
 }
 
 #[test]
+fn the_end_of_a_run_has_the_id_of_that_run() {
+    let store = filled(&[running("web", 1), running("db", 2), synced()]);
+    let crashed = StopCause::Crashed;
+    let [step] = store.apply(&stopped("web", 1, true)).try_into().unwrap();
+    assert_eq!(step.domain().id(), None);
+    assert_eq!(step.stopped(), Some((&domain("web", Some(1)), crashed)));
+    // Where the event lacks the id, and where no event names the end.
+    let end = event("db", None, Change::Stopped(crashed), true);
+    let [step] = store.apply(&end).try_into().unwrap();
+    assert_eq!(step.stopped(), Some((&domain("db", Some(2)), crashed)));
+    store.extend([&started("web", 3), &reset()]);
+    let [step, ..] = &store.apply(&running("web", 4))[..] else { panic!("nothing has changed") };
+    assert_eq!(step.domain().id(), Some(4));
+    assert_eq!(step.stopped(), Some((&domain("web", Some(3)), StopCause::Unspecified)));
+    assert_eq!(store.apply(&synced()).iter().find_map(Transition::stopped), None);
+}
+
+#[test]
 fn a_transient_domain_that_stops_is_gone() {
     let store = filled(&[started("web", 1), synced()]);
     let [step] = store.apply(&stopped("web", 1, false)).try_into().unwrap();

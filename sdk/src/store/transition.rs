@@ -87,4 +87,17 @@ impl Transition {
             None => Some(StopCause::Unspecified),
         }
     }
+
+    /// The domain with the id of the run that ended, and why it ended; `None` if none did.
+    ///
+    /// [`domain`](Self::domain) has no id after the end of a run, or that of the next run.
+    #[must_use]
+    pub fn stopped(&self) -> Option<(&Domain, StopCause)> {
+        let cause = self.ended_run()?;
+        let event = self.event.as_ref().filter(|_| self.change() == Some(Change::Stopped(cause)));
+        let of_event = event.and_then(DomainEvent::domain);
+        let of_before = self.before.as_ref().map(|before| &before.domain);
+        let domain = [of_event, of_before].into_iter().flatten().find(|one| one.is_active());
+        Some((domain.unwrap_or_else(|| self.domain()), cause))
+    }
 }

@@ -226,8 +226,9 @@ async fn a_refusal_that_ends_the_source_is_the_error_of_a_wait() {
     fake.lose_connection();
     let error = web.running(secs(600)).await.unwrap_err();
     assert!(matches!(error, WaitError::Failed { .. }), "{error:?}");
-    let cause = std::error::Error::source(&error).unwrap().to_string();
-    assert_eq!(cause, "the server requires authentication: log in");
+    let line = "web is not known to be running: the source failed for good: \
+                the server requires authentication: log in";
+    assert_eq!(error.to_line(), line);
 }
 
 #[tokio::test(start_paused = true)]

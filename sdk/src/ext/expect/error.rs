@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::error::to_line;
 use crate::{Change, CrashCause, Domain, End, Error, Gap, Scope, Selector, State, StopCause};
 
 /// Why an [`Expectation`](crate::Expectation) was not met. In each variant `expected` is what was:
@@ -107,6 +108,14 @@ pub enum WaitError {
     },
 }
 
+impl WaitError {
+    /// The message and the messages of its sources, in one line for people.
+    #[must_use]
+    pub fn to_line(&self) -> String {
+        to_line(self)
+    }
+}
+
 fn describe(
     state: Option<State>,
     is_starting: bool,
@@ -120,5 +129,21 @@ fn describe(
         (None, None, None) => "it does not exist".into(),
         (Some(gap), Some(state), _) => format!("{gap}; it was {state} before"),
         (Some(gap), None, _) => gap.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_error_leaves_room_in_the_error_of_a_program() {
+        enum OfProgram {
+            _Waiting(WaitError),
+            _Source(Error),
+            _Command(String),
+        }
+        // Clippy's result_large_err is about 128 bytes and more.
+        assert!(size_of::<OfProgram>() < 128, "{}", size_of::<OfProgram>());
     }
 }
