@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::subscription::{Arrival, FleetStream};
 use super::{Shared, whole};
-use crate::driver::{Backoff, Reconnect};
+use crate::driver::Backoff;
 use crate::event::ScopeKey;
 use crate::stream::{MemberEvents, MemberItem};
 use crate::{DomainEvent, End, Fault, Gap, GapKind, Scope, Synced};
@@ -70,11 +70,12 @@ impl FleetEvents {
             stream,
             arrivals: VecDeque::new(),
             streams: SelectAll::new(),
-            members: members.map(|uri| (uri, Member::default())).collect(),
+            members: BTreeMap::new(),
             ready: VecDeque::new(),
             start: Start::Syncing(BTreeMap::new()),
             end: None,
         };
+        members.for_each(|uri| events.add(uri));
         events.settle();
         events
     }
@@ -126,11 +127,14 @@ impl FleetEvents {
         self.end.get_or_insert(End::Cancelled);
     }
 
+    fn add(&mut self, uri: Arc<str>) {
+        let backoff = self.stream.backoff(&uri);
+        self.members.entry(uri).or_insert_with(|| Member::new(backoff));
+    }
+
     fn arrived(&mut self, arrival: Arrival) {
         match arrival {
-            Arrival::Added(uri) => {
-                self.members.entry(uri).or_default();
-            }
+            Arrival::Added(uri) => self.add(uri),
             Arrival::Joined(uri, number, events) => {
                 let Some(member) = self.members.get_mut(&uri) else { return };
                 if std::mem::replace(&mut member.has_history, true) {
@@ -257,12 +261,12 @@ impl FleetEvents {
     }
 }
 
-impl Default for Member {
-    fn default() -> Self {
+impl Member {
+    fn new(backoff: Backoff) -> Self {
         Self {
             number: 0,
             since: Instant::now(),
-            backoff: Backoff::new(Reconnect::of_member()),
+            backoff,
             is_settled: false,
             is_lost: false,
             has_history: false,
@@ -270,9 +274,7 @@ impl Default for Member {
             sources: BTreeSet::new(),
         }
     }
-}
 
-impl Member {
     /// Keeps the sources of a member that is a fleet.
     fn learn(&mut self, uri: &Arc<str>, event: &DomainEvent) {
         let source = event.source();
