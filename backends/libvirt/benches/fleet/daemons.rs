@@ -127,7 +127,7 @@ impl Fakes {
             let lines = match order {
                 "uris" => self.fakes.iter().map(FakeLibvirtd::uri).collect(),
                 "delay" => vec![self.delay(number() == 1)],
-                "events" => vec![self.send_events(number(), number()).await],
+                "events" => vec![self.send_events(number(), number(), number()).await],
                 "restart" => vec![self.restart(Duration::from_millis(number() as u64)).await],
                 "lists" => vec![self.lists().to_string()],
                 "syncs" => vec![self.syncs.take_most().to_string()],
@@ -145,15 +145,17 @@ impl Fakes {
         "0".into()
     }
 
-    /// Sends `count` events, `rate` a second, evenly over all domains.
-    async fn send_events(&self, count: usize, rate: usize) -> String {
+    /// Sends `count` events, `rate` a second, evenly over all domains. Each daemon in turn sends
+    /// `burst` events.
+    async fn send_events(&self, count: usize, rate: usize, burst: usize) -> String {
         let mut ticks = interval(Duration::from_secs(1) / TICKS as u32);
         for number in 0..count {
             if number % (rate / TICKS) == 0 {
                 ticks.tick().await;
             }
-            let host = self.fakes[number % self.fakes.len()].host();
-            toggle(host, number / self.fakes.len() % self.domains);
+            let turn = number / burst;
+            let host = self.fakes[turn % self.fakes.len()].host();
+            toggle(host, (turn / self.fakes.len() * burst + number % burst) % self.domains);
         }
         count.to_string()
     }

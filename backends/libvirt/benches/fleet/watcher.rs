@@ -104,11 +104,10 @@ impl Watcher {
         Self { fleet, reader, orders }
     }
 
-    /// Has the daemons send events, `rate` a second, and reads them all.
-    pub(crate) async fn read_events(&mut self, count: usize, rate: usize) {
+    /// Has the daemons send events as an order says, and reads them all.
+    pub(crate) async fn read_events(&mut self, order: &str, count: usize) {
         self.reader.seen = Seen::default();
-        let order = format!("events {count} {rate}");
-        join(self.orders.give(&order), self.reader.until(|seen| seen.observed == count)).await;
+        join(self.orders.give(order), self.reader.until(|seen| seen.observed == count)).await;
     }
 
     /// Has all daemons restart at once, and reads until all are synced. Returns how long that took
