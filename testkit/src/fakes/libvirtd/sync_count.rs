@@ -22,6 +22,7 @@ pub(super) struct Syncing(SyncCount);
 
 impl SyncCount {
     /// The largest number of clients at once, since the last call.
+    #[must_use]
     pub fn take_most(&self) -> usize {
         let now = self.counts.now.load(Ordering::SeqCst);
         self.counts.most.swap(now, Ordering::SeqCst)
