@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::StreamExt;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
+use virevent::driver::{Reconnect, Settings};
 use virevent::{
     DomainEvent, DomainStore, End, Error, EventSource, EventSourceExt, EventStream, Fleet, Options,
     Scope, Snapshot, Status, Synced,
@@ -182,6 +183,35 @@ async fn a_member_that_failed_for_good_is_tried_again() {
     let is_back = |now: &Snapshot| now.is_certain() && now.get("new").is_some();
     timeout(5 * MINUTE, store.wait_for(is_back)).await.unwrap().unwrap();
     assert!(store.get("vm0").is_none(), "no ghost of the stream before");
+}
+
+/// When the fleet tries a member again that was synced, and then refuses for good.
+async fn attempts_at(uri: &str, seed: u64) -> Vec<Duration> {
+    // The member's own waits, until it gives up and its stream ends.
+    let settings = Settings::default().reconnect(Reconnect::local().seed(1));
+    let fake = FakeHypervisor::builder().uri(uri).settings(&settings).build();
+    let fleet = Fleet::new("fleet:all").seed(seed);
+    fleet.add(Arc::new(fake.clone())).unwrap();
+    let store = fleet.store().await.unwrap();
+    store.wait_for(Snapshot::is_certain).await.unwrap();
+    fake.refuse(Error::authentication("log in"));
+    let begun = Instant::now();
+    fake.lose_connection();
+    let mut attempts = Vec::new();
+    while begun.elapsed() < 5 * MINUTE {
+        fake.clear_journal();
+        fake.asked(|asked| *asked == Asked::Connect).await;
+        attempts.push(begun.elapsed());
+    }
+    attempts
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_seed_makes_the_waits_for_a_member_repeatable() {
+    let attempts = attempts_at("fake:0", 7).await;
+    assert_eq!(attempts_at("fake:0", 7).await, attempts);
+    assert_ne!(attempts_at("fake:0", 8).await, attempts);
+    assert_ne!(attempts_at("fake:1", 7).await, attempts, "members do not wait in step");
 }
 
 #[tokio::test(start_paused = true)]

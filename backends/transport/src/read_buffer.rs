@@ -1,6 +1,12 @@
 //! The bytes that were read from a socket and not yet taken.
 
+use std::cell::Cell;
 use std::fmt;
+
+thread_local! {
+    /// The memory of a buffer that rests, for the next one of this thread that reads.
+    static RESTING: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// Bytes that were read and not yet taken.
 ///
@@ -8,8 +14,11 @@ use std::fmt;
 /// bytes as have arrived of one frame, or its smallest size: it grows with the bytes that come, not
 /// with the length that a peer announces, and shrinks back after a large frame. While frames are
 /// small it allocates nothing.
+///
+/// A program may have thousands of connections, of which nearly all wait: a buffer that
+/// [rests](Self::rest) takes no memory.
 pub struct ReadBuffer {
-    /// All of it is initialised. What is held is in `start..end`.
+    /// Empty while it rests. All of it is initialised. What is held is in `start..end`.
     bytes: Vec<u8>,
     start: usize,
     end: usize,
@@ -21,11 +30,33 @@ pub struct ReadBuffer {
 
 impl ReadBuffer {
     /// An empty buffer of `size` bytes, for frames of at most `max_frame`. One read takes in at
-    /// most `size` bytes.
+    /// most `size` bytes. It rests until it is first read into.
     #[must_use]
     pub fn new(size: usize, max_frame: usize) -> Self {
         let largest = max_frame.saturating_add(size);
-        Self { bytes: vec![0; size], start: 0, end: 0, smallest: size, largest }
+        Self { bytes: Vec::new(), start: 0, end: 0, smallest: size, largest }
+    }
+
+    /// Gives up the memory until the next read, if nothing is held. To be called when there is
+    /// nothing to be read.
+    #[inline]
+    pub fn rest(&mut self) {
+        if self.start == self.end && !self.bytes.is_empty() {
+            let bytes = std::mem::take(&mut self.bytes);
+            self.start = 0;
+            self.end = 0;
+            if bytes.len() == self.smallest {
+                // Fails only while the thread ends.
+                let _ = RESTING.try_with(|resting| resting.set(bytes));
+            }
+        }
+    }
+
+    /// Takes the memory of a buffer that rests, or new memory.
+    fn awake(&mut self) {
+        let resting = RESTING.try_with(Cell::take).unwrap_or_default();
+        let fits = resting.len() == self.smallest;
+        self.bytes = if fits { resting } else { vec![0; self.smallest] };
     }
 
     /// What was read and not yet taken.
@@ -46,6 +77,9 @@ impl ReadBuffer {
     /// Where to read into; never empty as long as no more than one frame is held. Say with
     /// [`filled`](Self::filled) how much came.
     pub fn spare(&mut self) -> &mut [u8] {
+        if self.bytes.is_empty() {
+            self.awake();
+        }
         let held = self.end - self.start;
         if self.bytes.len() > self.smallest && held < self.smallest / 2 {
             // A large frame has been taken. Half of the smallest size is left free, so that the
@@ -152,13 +186,40 @@ mod tests {
     #[test]
     fn small_frames_never_move_the_buffer() {
         let mut buffer = ReadBuffer::new(SIZE, MAX_FRAME);
-        let address = buffer.held().as_ptr();
+        let address = buffer.spare().as_ptr();
         for _ in 0..10_000 {
             buffer.push(&[0; 1_000]);
             assert_eq!(buffer.take(1_000).len(), 1_000);
         }
         buffer.spare();
         assert_eq!(buffer.held().as_ptr(), address);
+        assert_eq!(buffer.size(), SIZE);
+    }
+
+    #[test]
+    fn buffers_that_rest_share_their_memory() {
+        let mut buffers: Vec<_> = (0..3).map(|_| ReadBuffer::new(SIZE, MAX_FRAME)).collect();
+        let mut addresses = Vec::new();
+        for buffer in &mut buffers {
+            assert_eq!(buffer.size(), 0);
+            buffer.push(b"web");
+            addresses.push(buffer.held().as_ptr());
+            buffer.rest();
+            assert_eq!(buffer.take(3), b"web", "what is held stays");
+            buffer.rest();
+            assert_eq!((buffer.size(), buffer.held()), (0, &b""[..]));
+        }
+        assert!(addresses.iter().all(|address| *address == addresses[0]), "{addresses:?}");
+    }
+
+    #[test]
+    fn a_buffer_that_grew_gives_all_its_memory_back() {
+        let mut buffer = ReadBuffer::new(SIZE, MAX_FRAME);
+        buffer.push(&vec![7; 10 * SIZE]);
+        buffer.take(10 * SIZE);
+        buffer.rest();
+        assert_eq!(buffer.size(), 0);
+        buffer.spare();
         assert_eq!(buffer.size(), SIZE);
     }
 

@@ -5,8 +5,10 @@ use std::time::Duration;
 /// How a source reconnects: full-jitter exponential backoff. By value:
 /// `Reconnect::local().max(Duration::from_secs(2))`.
 ///
-/// The wait before attempt *n* is drawn evenly from zero to `min(base * 2^n, max)`, so that the
-/// clients of a server that restarts do not all reconnect at once.
+/// Each wait is drawn evenly from zero to a limit, so that the clients of a server that restarts do
+/// not all reconnect at once. The limit is `base`, then all that was waited so far, and at most
+/// `max`: it doubles at most, and no source that returns after two seconds stays unreachable for more
+/// than two further ones.
 #[derive(Clone, Debug)]
 pub struct Reconnect {
     base: Duration,
@@ -15,19 +17,19 @@ pub struct Reconnect {
 }
 
 impl Reconnect {
-    /// For a server on the same host: 100 ms doubling to 5 s.
+    /// For a server on the same host: from 100 ms to 5 s.
     #[must_use]
     pub fn local() -> Self {
         Self { base: Duration::from_millis(100), max: Duration::from_secs(5), seed: None }
     }
 
-    /// For a server elsewhere: 100 ms doubling to 30 s.
+    /// For a server elsewhere: from 100 ms to 30 s.
     #[must_use]
     pub fn remote() -> Self {
         Self { max: Duration::from_secs(30), ..Self::local() }
     }
 
-    /// For a member of a fleet that refuses: 1 s doubling to a minute.
+    /// For a member of a fleet that refuses: from 1 s to a minute.
     pub(crate) fn of_member() -> Self {
         Self { base: Duration::from_secs(1), max: Duration::from_secs(60), ..Self::local() }
     }
@@ -66,26 +68,28 @@ const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 #[derive(Debug)]
 pub(crate) struct Backoff {
     config: Reconnect,
-    attempts: u32,
+    /// The sum of all waits since it started over.
+    waited: Duration,
     random: fastrand::Rng,
 }
 
 impl Backoff {
     pub(crate) fn new(config: Reconnect) -> Self {
         let random = config.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
-        Self { config, attempts: 0, random }
+        Self { config, waited: Duration::ZERO, random }
     }
 
     pub(crate) fn next(&mut self) -> Duration {
-        // A shift beyond 31 would overflow; by then every sensible `base` has reached `max`.
-        let factor = 1_u32.checked_shl(self.attempts.min(31)).unwrap_or(u32::MAX);
-        let most = self.config.base.saturating_mul(factor).min(self.config.max);
-        self.attempts = self.attempts.saturating_add(1);
-        most.mul_f64(self.random.f64())
+        // Not a limit that doubles with each attempt: of 1,000 sources that draw, some draw little
+        // again and again, and would soon have a limit far beyond the outage.
+        let most = self.waited.max(self.config.base).min(self.config.max);
+        let wait = most.mul_f64(self.random.f64());
+        self.waited = self.waited.saturating_add(wait);
+        wait
     }
 
     pub(crate) fn reset(&mut self) {
-        self.attempts = 0;
+        self.waited = Duration::ZERO;
     }
 }
 
@@ -102,6 +106,22 @@ mod tests {
         assert!(waits.iter().all(|wait| *wait <= Duration::from_secs(5)));
         assert!(waits.iter().any(|wait| *wait > Duration::from_millis(4900)));
         assert!(waits[100..].iter().any(|wait| *wait < Duration::from_millis(100)));
+    }
+
+    #[test]
+    fn no_wait_is_longer_than_the_outage_so_far() {
+        for seed in 0..1000 {
+            let mut backoff = Backoff::new(Reconnect::remote().seed(seed));
+            let mut waited = Duration::ZERO;
+            while waited < Duration::from_secs(30) {
+                let wait = backoff.next();
+                assert!(
+                    wait <= waited.max(Duration::from_millis(100)),
+                    "{wait:?} after {waited:?}"
+                );
+                waited += wait;
+            }
+        }
     }
 
     #[test]

@@ -71,7 +71,7 @@ impl Roster {
 
     /// A list by key. Of a domain that is listed twice the first entry counts.
     pub(super) fn by_key(&mut self, list: Vec<Listed>) -> ByKey<Entry> {
-        let mut listed: ByKey<Entry> = ByKey::default();
+        let mut listed = ByKey::with_capacity_and_hasher(list.len(), Default::default());
         for entry in list {
             let key = self.key(&entry.domain);
             // A list is a peer's: two entries for one domain would infer two starts.

@@ -1,6 +1,6 @@
 //! The receiving half of a fleet's stream: the members' streams as one, with the fleet's markers.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::subscription::{Arrival, FleetStream};
 use super::{Shared, whole};
-use crate::driver::{Backoff, Reconnect};
+use crate::driver::Backoff;
 use crate::event::ScopeKey;
 use crate::stream::{MemberEvents, MemberItem};
 use crate::{DomainEvent, End, Fault, Gap, GapKind, Scope, Synced};
@@ -25,7 +25,8 @@ pub(crate) struct FleetEvents {
     stream: Arc<FleetStream>,
     arrivals: VecDeque<Arrival>,
     streams: SelectAll<MemberEvents>,
-    members: BTreeMap<Arc<str>, Member>,
+    /// By their URIs. Looked up with each event, so not in their order, which costs ten comparisons.
+    members: HashMap<Arc<str>, Member, foldhash::fast::RandomState>,
     /// What comes before the next event of a member.
     ready: VecDeque<DomainEvent>,
     start: Start,
@@ -70,11 +71,12 @@ impl FleetEvents {
             stream,
             arrivals: VecDeque::new(),
             streams: SelectAll::new(),
-            members: members.map(|uri| (uri, Member::default())).collect(),
+            members: HashMap::default(),
             ready: VecDeque::new(),
             start: Start::Syncing(BTreeMap::new()),
             end: None,
         };
+        members.for_each(|uri| events.add(uri));
         events.settle();
         events
     }
@@ -126,11 +128,14 @@ impl FleetEvents {
         self.end.get_or_insert(End::Cancelled);
     }
 
+    fn add(&mut self, uri: Arc<str>) {
+        let backoff = self.stream.backoff(&uri);
+        self.members.entry(uri).or_insert_with(|| Member::new(backoff));
+    }
+
     fn arrived(&mut self, arrival: Arrival) {
         match arrival {
-            Arrival::Added(uri) => {
-                self.members.entry(uri).or_default();
-            }
+            Arrival::Added(uri) => self.add(uri),
             Arrival::Joined(uri, number, events) => {
                 let Some(member) = self.members.get_mut(&uri) else { return };
                 if std::mem::replace(&mut member.has_history, true) {
@@ -168,21 +173,17 @@ impl FleetEvents {
         if member.number != number {
             return;
         }
-        match event {
-            Ok(event) => self.event(&uri, event),
-            Err(end) => self.ended(&uri, &end),
-        }
-    }
-
-    fn event(&mut self, uri: &Arc<str>, event: DomainEvent) {
-        let Some(member) = self.members.get_mut(uri) else { return };
-        member.learn(uri, &event);
+        let event = match event {
+            Ok(event) => event,
+            Err(end) => return self.ended(&uri, &end),
+        };
+        member.learn(&uri, &event);
         match &event {
             DomainEvent::Synced(Synced { scope, domains }) => {
                 if let Start::Syncing(lost) = &mut self.start {
                     lost.retain(|_, part| !scope.includes(part));
                 }
-                if scope.is_source() && scope.source() == &**uri {
+                if scope.is_source() && scope.source() == &*uri {
                     member.is_settled = true;
                     member.domains = *domains;
                 }
@@ -191,7 +192,7 @@ impl FleetEvents {
                 if let Start::Syncing(lost) = &mut self.start {
                     lost.insert(scope.key(), scope.clone());
                 }
-                member.is_settled |= scope.is_source() && scope.source() == &**uri;
+                member.is_settled |= scope.is_source() && scope.source() == &*uri;
             }
             _ => return self.ready.push_back(event),
         }
@@ -257,12 +258,12 @@ impl FleetEvents {
     }
 }
 
-impl Default for Member {
-    fn default() -> Self {
+impl Member {
+    fn new(backoff: Backoff) -> Self {
         Self {
             number: 0,
             since: Instant::now(),
-            backoff: Backoff::new(Reconnect::of_member()),
+            backoff,
             is_settled: false,
             is_lost: false,
             has_history: false,
@@ -270,9 +271,7 @@ impl Default for Member {
             sources: BTreeSet::new(),
         }
     }
-}
 
-impl Member {
     /// Keeps the sources of a member that is a fleet.
     fn learn(&mut self, uri: &Arc<str>, event: &DomainEvent) {
         let source = event.source();

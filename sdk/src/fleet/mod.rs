@@ -84,6 +84,7 @@ struct FleetState {
     removed: Counters,
     /// To the task that keeps the status, once there was a subscription.
     health: Option<mpsc::UnboundedSender<MemberChange>>,
+    seed: Option<u64>,
     is_shut_down: bool,
 }
 
@@ -93,6 +94,14 @@ impl Fleet {
     pub fn new(uri: &str) -> Self {
         let (status, _) = watch::channel(Status::Idle);
         Self { shared: Arc::new(Shared { uri: uri.into(), state: Mutex::default(), status }) }
+    }
+
+    /// Makes the waits between attempts at a member that refuses the same in every run of a test.
+    /// Counts for streams that are subscribed to later.
+    #[must_use]
+    pub fn seed(self, seed: u64) -> Self {
+        self.shared.lock().seed = Some(seed);
+        self
     }
 
     /// Adds a member. Streams that live get its domains.
@@ -197,7 +206,7 @@ impl EventSource for Fleet {
         if state.health.as_ref().is_none_or(mpsc::UnboundedSender::is_closed) {
             state.health = Some(health::spawn(&runtime, &self.shared, healths));
         }
-        let stream = FleetStream::new(runtime, options);
+        let stream = FleetStream::new(runtime, options, state.seed);
         let members = state.members.keys().cloned();
         let events = FleetEvents::new(Arc::clone(&self.shared), Arc::clone(&stream), members);
         let _ = state.live_streams();

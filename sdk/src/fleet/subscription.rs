@@ -21,6 +21,8 @@ use crate::{Error, EventSource, EventStream, Events, Fault, Options, Subscriptio
 pub(super) struct FleetStream {
     runtime: Handle,
     options: Options,
+    /// Of the waits, in a test.
+    seed: Option<u64>,
     is_cancelled: AtomicBool,
     joined: Mutex<Joined>,
     reader: AtomicWaker,
@@ -56,11 +58,12 @@ pub(super) enum Arrival {
 }
 
 impl FleetStream {
-    pub(super) fn new(runtime: Handle, options: Options) -> Arc<Self> {
+    pub(super) fn new(runtime: Handle, options: Options, seed: Option<u64>) -> Arc<Self> {
         Arc::new(Self {
             runtime,
             // An unreachable member is a gap of its own, and no failure.
             options: options.wait(true),
+            seed,
             is_cancelled: AtomicBool::new(false),
             joined: Mutex::default(),
             reader: AtomicWaker::new(),
@@ -74,6 +77,16 @@ impl FleetStream {
 
     pub(super) fn reader(&self) -> &AtomicWaker {
         &self.reader
+    }
+
+    /// How long to wait before each further attempt at a member.
+    pub(super) fn backoff(&self, uri: &str) -> Backoff {
+        let reconnect = Reconnect::of_member();
+        Backoff::new(match self.seed {
+            // Of its own: with one for all, members would be tried again in step.
+            Some(seed) => reconnect.seed(uri.bytes().fold(seed, mix)),
+            None => reconnect,
+        })
     }
 
     /// Wakes the reader.
@@ -220,7 +233,7 @@ async fn subscribe(
         // existing domains.
         options.existing = true;
     }
-    let mut backoff = Backoff::new(Reconnect::of_member());
+    let mut backoff = stream.backoff(&uri);
     let mut has_failed = false;
     loop {
         let error = match source.subscribe_with(options.clone()).await {
@@ -244,6 +257,11 @@ async fn subscribe(
         }
         tokio::time::sleep(backoff.next()).await;
     }
+}
+
+/// One step of FNV-1a: unlike the standard library's hash, the same in every release of Rust.
+fn mix(hash: u64, byte: u8) -> u64 {
+    (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
 }
 
 /// The guard of a fleet's stream.

@@ -21,7 +21,7 @@ use crate::{
 pub(super) struct Table {
     now: Snapshot,
     /// The sources that delivered an event, or that a stream was announced of.
-    sources: HashSet<Arc<str>>,
+    sources: HashSet<Arc<str>, foldhash::fast::RandomState>,
     resets: Vec<Reset>,
     /// The filter of the stream: of a domain that it selects by name nothing more is delivered once
     /// it has another name.

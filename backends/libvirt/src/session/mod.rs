@@ -14,7 +14,7 @@ mod tls;
 
 use std::future::poll_fn;
 use std::io;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
@@ -208,7 +208,12 @@ impl Session {
     /// may be dropped.
     fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let outbox = self.client.calls.outbox();
-        match ready!(self.socket.poll_io(cx, outbox, self.frames.spare())) {
+        let Poll::Ready(outcome) = self.socket.poll_io(cx, outbox, self.frames.spare()) else {
+            // A fleet has thousands of connections that wait for their next event.
+            self.frames.rest();
+            return Poll::Pending;
+        };
+        match outcome {
             Ok(0) => Poll::Ready(Err(self.closed())),
             Ok(bytes) => {
                 self.frames.filled(bytes);

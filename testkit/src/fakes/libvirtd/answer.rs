@@ -34,6 +34,8 @@ pub(super) struct Client {
     opened: bool,
     /// The client has said goodbye: the connection ends after the reply.
     pub(super) closing: bool,
+    /// The client has been answered a list; `LIST_ALL_DOMAINS` is its last call.
+    pub(super) has_listed: bool,
 }
 
 impl Client {
@@ -44,6 +46,7 @@ impl Client {
             authenticated: false,
             opened: false,
             closing: false,
+            has_listed: false,
         }
     }
 
@@ -145,7 +148,10 @@ impl Client {
             GET_URI => Ok(string("test:///default")),
             GET_LIB_VERSION => Ok(written(|body| body.u64(9_000_000))),
             CLOSE_CALLBACK_REGISTER | CLOSE_CALLBACK_UNREGISTER => Ok(Vec::new()),
-            procs::CONNECT_LIST_ALL_DOMAINS => self.list(args),
+            procs::CONNECT_LIST_ALL_DOMAINS => {
+                self.has_listed = true;
+                self.list(args)
+            }
             procs::CONNECT_GET_ALL_DOMAIN_STATS => self.stats(args),
             procs::DOMAIN_GET_STATE => {
                 let (state, reason) = self.find(args)?.state.codes();

@@ -12,6 +12,7 @@ use super::answer::Client;
 use super::event::{event_ids, event_message};
 use super::faults::{Faults, remote_error};
 use super::state::{Open, Order, Shared};
+use super::sync_count::{SyncCount, Syncing};
 use crate::fakes::pieces::write_in_pieces;
 use crate::{Emitted, Observer};
 
@@ -28,16 +29,18 @@ pub(super) struct Connection {
     out: Vec<u8>,
     /// Nothing is written until the end of the connection.
     silent: bool,
+    /// Until its first list is written.
+    syncing: Option<Syncing>,
 }
 
 impl Connection {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let (sender, orders) = mpsc::unbounded_channel();
-        let number = shared.state.change(|state| {
+        let (number, syncing) = shared.state.change(|state| {
             let number = state.accepted;
             state.accepted += 1;
             state.connections.insert(number, Open { orders: sender, registered: Vec::new() });
-            number
+            (number, state.sync_count.as_ref().map(SyncCount::begin))
         });
         let observer = shared.host.observe();
         let client = Client::new(Arc::clone(&shared));
@@ -50,6 +53,7 @@ impl Connection {
             held: Vec::new(),
             out: Vec::new(),
             silent: false,
+            syncing,
         }
     }
 
@@ -200,6 +204,10 @@ impl Connection {
             // Events of the time of the sleep go into the same write.
             tokio::time::sleep(faults.gather).await;
             self.emit_pending();
+        }
+        if self.client.has_listed {
+            // Before the write: once the client has the list, another one may connect.
+            self.syncing = None;
         }
         write_in_pieces(stream, &self.out, faults.piece).await?;
         self.out.clear();

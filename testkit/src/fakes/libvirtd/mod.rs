@@ -35,6 +35,7 @@ mod faults;
 mod notice;
 mod registrations;
 mod state;
+mod sync_count;
 
 use std::fmt;
 use std::io;
@@ -47,6 +48,7 @@ use tokio::net::UnixStream;
 use self::connection::Connection;
 pub use self::faults::Faults;
 use self::state::{Order, Shared, State};
+pub use self::sync_count::SyncCount;
 use super::state::Watched;
 use crate::Host;
 use crate::listener::Listener;
@@ -183,6 +185,11 @@ impl FakeLibvirtd {
     /// The number of replies to its pings so far.
     pub fn pongs(&self) -> u64 {
         self.shared.state.lock().pongs
+    }
+
+    /// Has its clients from now on counted while they are being synced.
+    pub fn count_syncs(&self, count: &SyncCount) {
+        self.shared.state.change(|state| state.sync_count = Some(count.clone()));
     }
 
     /// The event ids of all registrations now, sorted.

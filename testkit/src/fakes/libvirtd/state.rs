@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use tokio::sync::mpsc;
 
 use super::faults::Faults;
+use super::sync_count::SyncCount;
 use crate::Host;
 use crate::fakes::state::Watched;
 
@@ -25,6 +26,7 @@ pub(super) struct State {
     /// Replies to the daemon's own pings so far.
     pub(super) pongs: u64,
     pub(super) next_callback: i32,
+    pub(super) sync_count: Option<SyncCount>,
 }
 
 /// An open connection, as its daemon sees it.
