@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::stream::{FusedStream, StreamExt};
 use tokio::time::timeout;
-use virevent::{End, EventSource, EventSourceExt, MergedItem, Options, merge};
+use virevent::{DomainStore, End, EventSource, EventSourceExt, MergedItem, Options, merge};
 use virevent_testkit::{Asked, FakeHypervisor};
 
 fn hypervisors() -> [FakeHypervisor; 2] {
@@ -51,6 +51,28 @@ async fn a_stream_that_is_pushed_later_is_merged_too() {
     assert!(timeout(Duration::from_secs(1), merged.next()).await.is_err());
     merged.push(b.subscribe().await.unwrap());
     assert!(line(&merged.next().await.unwrap()).starts_with("fake:b synced"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_is_not_certain_of_a_source_whose_stream_ended() {
+    let [a, b] = hypervisors();
+    a.create("web").unwrap();
+    b.create("db").unwrap();
+    let store = DomainStore::new();
+    let mut merged = merge([a.subscribe().await.unwrap(), b.subscribe().await.unwrap()]);
+    let is_certain = |name: &str| store.get(name).map(|stored| stored.certain);
+    a.shutdown().await;
+    while let Ok(Some(item)) = timeout(Duration::from_secs(1), merged.next()).await {
+        item.apply_to(&store);
+    }
+    assert_eq!([is_certain("web"), is_certain("db")], [Some(false), Some(true)]);
+    // Of a stream in its place the list counts.
+    let [again, _] = hypervisors();
+    merged.push(again.subscribe().await.unwrap());
+    while let Ok(Some(item)) = timeout(Duration::from_secs(1), merged.next()).await {
+        item.apply_to(&store);
+    }
+    assert_eq!([is_certain("web"), is_certain("db")], [None, Some(true)]);
 }
 
 #[tokio::test(start_paused = true)]

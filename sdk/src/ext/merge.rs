@@ -10,7 +10,7 @@ use futures::stream::{FusedStream, SelectAll};
 use futures::{Stream, StreamExt};
 
 use crate::stream::{MemberEvents, MemberItem};
-use crate::{DomainEvent, End, EventStream, Subscription};
+use crate::{DomainEvent, DomainStore, End, EventStream, Scope, Subscription, Transition};
 
 /// Merges streams, of many sources or of one, into one stream. Each item names its source, and the
 /// end of a stream is an item.
@@ -67,6 +67,21 @@ pub enum MergedItem {
         /// Why.
         end: End,
     },
+}
+
+impl MergedItem {
+    /// Applies it to a store: an event; or the end of a stream, after which nothing of its source is
+    /// certain. Returns what changed by it.
+    ///
+    /// Of two streams of one source the end of either counts. The domains of a fleet's members stay
+    /// as they are when the fleet's stream ends.
+    #[expect(clippy::must_use_candidate, reason = "a loop may need the table alone")]
+    pub fn apply_to(&self, store: &DomainStore) -> Vec<Transition> {
+        match self {
+            Self::Event(event) => store.apply(event),
+            Self::Ended { source, .. } => store.begin(&Scope::Source(Arc::clone(source))),
+        }
+    }
 }
 
 impl Merged {
