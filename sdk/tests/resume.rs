@@ -380,3 +380,131 @@ async fn a_source_that_is_left_out_keeps_nothing_uncertain() {
     let store = fakes[0].store_with(resume(&known)).await.unwrap();
     assert_eq!(store.wait_for(Snapshot::is_certain).await.unwrap().len(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_left_and_came_again_begins_with_what_exists() {
+    let fake = FakeHypervisor::new();
+    fake.create("web").unwrap();
+    let other = FakeHypervisor::builder().uri("fake:b").build();
+    let before = Fleet::new("fleet:all");
+    before.add(Arc::new(fake.clone())).unwrap();
+    let known = snapshot(&before).await;
+    let after = Fleet::new("fleet:all");
+    after.add(Arc::new(fake.clone())).unwrap();
+    after.add(Arc::new(other)).unwrap();
+    let store = after.store_with(resume(&known)).await.unwrap();
+    store.wait_for(Snapshot::is_certain).await.unwrap();
+    assert_eq!(store.snapshot().len(), 1);
+    after.remove("fake:");
+    store.wait_for(Snapshot::is_empty).await.unwrap();
+    after.add(Arc::new(fake.clone())).unwrap();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert!(store.snapshot().is_certain());
+    check_store(&store, &fake.domains()).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_on_another_host_ends_and_begins_no_run() {
+    let fake = |host: &str| {
+        let fake = FakeHypervisor::builder().uri("fake:moved").host(host).build();
+        fake.create("web").unwrap();
+        fake
+    };
+    let before = Fleet::new("fleet:all");
+    before.add(Arc::new(fake("berlin"))).unwrap();
+    let known = snapshot(&before).await;
+    let after = Fleet::new("fleet:all");
+    after.add(Arc::new(fake("paris"))).unwrap();
+    let mut events = after.subscribe_with(resume(&known)).await.unwrap();
+    let store = DomainStore::resumed(known);
+    let mut told = Vec::new();
+    while let Ok(Some(event)) = timeout(Duration::from_secs(1), events.next()).await {
+        for t in store.apply(&event) {
+            if t.ended_run().is_some() || t.began_run() {
+                told.push(format!(
+                    "{:?} ended {:?} began {}",
+                    t.domain(),
+                    t.ended_run(),
+                    t.began_run()
+                ));
+            }
+        }
+    }
+    assert!(told.is_empty(), "{told:#?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_of_a_member_resumes_too() {
+    let fake = FakeHypervisor::new();
+    fake.create("gone").unwrap();
+    fake.create("web").unwrap();
+    let before = Fleet::new("fleet:all");
+    before.add(Arc::new(fake.clone())).unwrap();
+    let known = snapshot(&before).await;
+    fake.stop("gone").unwrap();
+    let inner = Fleet::new("fleet:inner");
+    inner.add(Arc::new(fake.clone())).unwrap();
+    let after = Fleet::new("fleet:all");
+    after.add(Arc::new(inner)).unwrap();
+    let store = after.store_with(resume(&known)).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert!(store.snapshot().is_certain());
+    check_store(&store, &fake.domains()).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_is_gone_keeps_nothing_uncertain() {
+    let [a, b] = ["fake:a", "fake:b"].map(|uri| FakeHypervisor::builder().uri(uri).build());
+    a.create("web").unwrap();
+    b.create("web").unwrap();
+    let before = Fleet::new("fleet:all");
+    before.add(Arc::new(a.clone())).unwrap();
+    before.add(Arc::new(b)).unwrap();
+    let known = snapshot(&before).await;
+    let after = Fleet::new("fleet:all");
+    after.add(Arc::new(a)).unwrap();
+    let store = after.store_with(resume(&known)).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert!(
+        store.snapshot().is_certain(),
+        "{} domains, uncertain: {:?}",
+        store.snapshot().len(),
+        store.snapshot().uncertain().collect::<Vec<_>>()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_has_what_exists_whatever_its_options() {
+    let fake = FakeHypervisor::new();
+    fake.create("web").unwrap();
+    let store = fake.store_with(Options::default().existing(false)).await.unwrap();
+    let known = store.wait_for(Snapshot::is_certain).await.unwrap();
+    let lines = resumed(&fake, &known).await;
+    assert_eq!(lines, ["synced with fake: (1 domain)"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_resumed_from_nothing_is_not_certain() {
+    let fake = FakeHypervisor::new();
+    fake.create("web").unwrap();
+    let mut known = snapshot(&fake).await;
+    known.retain(|_| false);
+    assert!(!DomainStore::resumed(known).snapshot().is_certain());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_member_begins_with_what_exists_whatever_the_options() {
+    let [a, b] = ["fake:a", "fake:b"].map(|uri| FakeHypervisor::builder().uri(uri).build());
+    a.create("web").unwrap();
+    b.create("web").unwrap();
+    let before = Fleet::new("fleet:all");
+    before.add(Arc::new(a.clone())).unwrap();
+    let known = snapshot(&before).await;
+    let after = Fleet::new("fleet:all");
+    after.add(Arc::new(a)).unwrap();
+    after.add(Arc::new(b)).unwrap();
+    let store = after.store_with(resume(&known).existing(false)).await.unwrap();
+    store.wait_for(Snapshot::is_certain).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(store.snapshot().len(), 2);
+}

@@ -12,7 +12,7 @@ use super::roster::Roster;
 use super::scopes::Scopes;
 use super::subscribers::{Subscriber, Subscribers};
 use crate::mailbox::Queue;
-use crate::{Domain, DomainEvent, End, Error, Fault, Gap, GapKind, Scope, Synced};
+use crate::{Domain, DomainEvent, End, Fault, Gap, GapKind, Scope, Snapshot, Synced};
 
 /// Delivers events and markers to the mailboxes of the subscribers.
 #[derive(Debug)]
@@ -118,9 +118,9 @@ impl Fanout {
         roster: &Roster,
         scopes: &Scopes,
         at: SystemTime,
-    ) -> u64 {
+    ) -> (u64, Vec<DomainEvent>) {
         let markers = self.markers(roster, scopes);
-        self.end_unfit(&merged.listed, roster);
+        let mut inferred = Vec::new();
         // A source of 10,000 domains would make as many events after each outage, that no stream
         // gets.
         let all_know = self.subscribers.iter().all(|subscriber| subscriber.is_synced);
@@ -165,55 +165,59 @@ impl Fanout {
             };
             subscriber.is_synced = true;
             subscriber.needs_reset = false;
+            inferred.extend(resumed.into_iter().flatten());
         }
-        missed
+        (missed, inferred)
     }
 
-    /// Admits a subscriber while the source is synced: it gets what exists, or what changed since
-    /// the snapshot that it resumes from.
-    ///
-    /// # Errors
-    /// The snapshot is of another source or host.
-    pub(super) fn admit(
+    /// Admits a subscriber while the source is synced: it gets what exists.
+    pub(super) fn admit(&mut self, subscriber: Subscriber, roster: &Roster, scopes: &Scopes) {
+        let events = self.snapshot(&subscriber, subscriber.options.existing, roster, scopes);
+        self.begin(subscriber, events);
+    }
+
+    /// The same of one that resumes: it gets what changed since, which is returned.
+    pub(super) fn admit_resumed(
         &mut self,
-        mut subscriber: Subscriber,
+        subscriber: Subscriber,
+        known: &Snapshot,
         roster: &Roster,
         scopes: &Scopes,
-    ) -> Result<(), Error> {
-        let events = match subscriber.options.resume.take() {
-            Some(known) => {
-                let entries = roster.selected(|_| true);
-                resume::check(&known, &roster.home(), entries.iter().copied())?;
-                let at = SystemTime::now();
-                let source = &self.source;
-                let mut events = resume::events(&known, source, &subscriber, entries, scopes, at);
-                events.extend(self.markers(roster, scopes));
-                events
-            }
-            None => self.snapshot(&subscriber, subscriber.options.existing, roster, scopes),
-        };
+    ) -> Vec<DomainEvent> {
+        let entries = roster.selected(|_| true);
+        let at = SystemTime::now();
+        let inferred = resume::events(known, &self.source, &subscriber, entries, scopes, at);
+        let events = inferred.iter().cloned().chain(self.markers(roster, scopes)).collect();
+        self.begin(subscriber, events);
+        inferred
+    }
+
+    fn begin(&mut self, mut subscriber: Subscriber, events: Vec<DomainEvent>) {
         subscriber.mailbox.deliver(|queue| {
             queue.expect(events.len());
             events.into_iter().for_each(|event| queue.push(event));
         });
         subscriber.is_synced = true;
         self.subscribers.insert(subscriber);
-        Ok(())
     }
 
-    /// Ends the streams that began in an outage with a snapshot of another source or host.
-    fn end_unfit(&mut self, listed: &[Entry], roster: &Roster) {
-        let check = |subscriber: &Subscriber| {
-            let known = subscriber.options.resume.as_ref()?;
-            let error = resume::check(known, &roster.home(), listed.iter()).err()?;
-            Some((subscriber.id, error))
-        };
-        let unfit: Vec<_> = self.subscribers.iter().filter_map(check).collect();
-        for (id, error) in unfit {
-            if let Some(subscriber) = self.subscribers.remove(id) {
-                subscriber.mailbox.end(End::Failed(error));
+    /// What subscribers know that began in an outage and resume. Ends those whose snapshot is of
+    /// another source or host.
+    pub(super) fn resuming(&mut self, roster: &Roster) -> Vec<Snapshot> {
+        let resumes = |one: &Subscriber| Some((one.id, one.options.resume.clone()?));
+        let resuming: Vec<_> = self.subscribers.iter().filter_map(resumes).collect();
+        let mut known = Vec::new();
+        for (id, snapshot) in resuming {
+            match resume::check(&snapshot, roster) {
+                Ok(()) => known.push(snapshot),
+                Err(error) => {
+                    if let Some(subscriber) = self.subscribers.remove(id) {
+                        subscriber.mailbox.end(End::Failed(error));
+                    }
+                }
             }
         }
+        known
     }
 
     /// Admits a subscriber during an outage.

@@ -113,7 +113,7 @@ impl EventSource for Driver {
     async fn subscribe_with(&self, options: Options) -> Result<EventStream, Error> {
         options.check()?;
         if let Some(known) = &options.resume {
-            check_source(known, &self.handle.uri, std::iter::empty())?;
+            check_source(known, self)?;
         }
         self.start()?;
         let SourceHandle { uri, commands, status, facts, .. } = &*self.handle;

@@ -11,48 +11,72 @@ use std::time::SystemTime;
 
 use super::entry::Entry;
 use super::inference::Inference;
+use super::observe::is_half_started;
 use super::reconcile::{confirmed, without_run};
+use super::roster::Roster;
 use super::scopes::Scopes;
 use super::subscribers::Subscriber;
 use crate::domain::Host;
-use crate::{DomainEvent, Error, Origin, Scope, Snapshot, StopCause, StoredDomain};
+use crate::{DomainEvent, Error, EventSource, Origin, Scope, Snapshot, StopCause, StoredDomain};
 
 /// # Errors
 /// The snapshot does not know the source, nor any of its members.
-pub(crate) fn check_source<'a>(
-    known: &Snapshot,
-    uri: &str,
-    mut members: impl Iterator<Item = &'a str>,
-) -> Result<(), Error> {
-    if known.knows(uri) || members.any(|member| known.knows(member)) {
+pub(crate) fn check_source(known: &Snapshot, source: &dyn EventSource) -> Result<(), Error> {
+    if known.knows_any(source) {
         return Ok(());
     }
     let reason = match known.sources().next() {
         None => "it knows no source".to_owned(),
         Some(_) => format!("it knows {}", list(known.sources())),
     };
-    Err(Error::UnfitSnapshot { uri: uri.into(), reason })
+    Err(Error::UnfitSnapshot { uri: source.uri().into(), reason })
 }
 
 /// # Errors
 /// The snapshot has domains of the source, and none on a host that the source reports.
-pub(super) fn check<'a>(
-    known: &Snapshot,
-    home: &Arc<Host>,
-    mut entries: impl Iterator<Item = &'a Entry>,
-) -> Result<(), Error> {
-    let mut hosts = known.hosts_of(&home.source).peekable();
-    let is_known = |host: &Arc<Host>| known.hosts_of(&home.source).any(|one| one == host);
+pub(super) fn check(known: &Snapshot, roster: &Roster) -> Result<(), Error> {
+    let home = roster.home();
+    let hosts: HashSet<_> = known.hosts_of(&home.source).collect();
     // A source may report domains of many hosts.
-    if hosts.peek().is_none()
-        || is_known(home)
-        || entries.any(|entry| is_known(entry.domain.shared_host()))
+    let mut entries = roster.selected(|_| true).into_iter();
+    if hosts.is_empty()
+        || hosts.contains(&home)
+        || entries.any(|entry| hosts.contains(entry.domain.shared_host()))
     {
         return Ok(());
     }
-    let of = list(hosts.map(|host| &*host.name));
+    let of = list(known.hosts_of(&home.source).map(|host| &*host.name));
     let reason = format!("it is of the host {of}, and this is {}", home.name);
     Err(Error::UnfitSnapshot { uri: home.source.to_string(), reason })
+}
+
+/// Adds to the roster what the snapshot knows of unreachable parts, so that what happens there is
+/// compared with it; and marks the starts under way, of which the subscriber is not told.
+pub(super) fn remember(known: &Snapshot, roster: &mut Roster, unreachable: &mut Scopes) {
+    let source = Scope::Source(Arc::clone(&roster.home().source));
+    for stored in known.within(&source) {
+        let key = roster.key(&stored.domain);
+        if roster.get(key).is_some() {
+            continue;
+        }
+        if unreachable.contains(&stored.domain) || unreachable.hide(&stored.domain) {
+            roster.insert(key, entry_of(stored));
+        }
+    }
+    let is_unknown_start = |entry: &&Entry| {
+        let before = known.same(&entry.domain);
+        entry.domain.is_active()
+            && is_half_started(entry.state)
+            && before.is_none_or(|before| before.domain.id() != entry.domain.id())
+    };
+    let starts: Vec<_> =
+        roster.selected(|_| true).into_iter().filter(is_unknown_start).cloned().collect();
+    for start in starts {
+        let key = roster.key(&start.domain);
+        if let Some(entry) = roster.get_mut(key) {
+            entry.unannounced = true;
+        }
+    }
 }
 
 /// A few names.
@@ -99,14 +123,14 @@ pub(super) fn events(
     for entry in entries {
         // It does not say what was on a host that it does not know.
         if !hosts.is_empty() && !hosts.contains(entry.domain.shared_host()) {
-            if subscriber.options.existing {
-                inference.events.push(entry.existing(at));
-            }
+            inference.events.push(entry.existing(at));
             continue;
         }
         let before = known.same(&entry.domain).map(|stored| entry_of(stored));
-        if let Some(now) = announced(before.as_ref(), entry) {
-            inference.differ(before.as_ref(), &now);
+        match (announced(before.as_ref(), entry), before) {
+            (Some(now), before) => inference.differ(before.as_ref(), &now),
+            (None, Some(before)) => inference.gone(&before, StopCause::Unspecified),
+            (None, None) => {}
         }
     }
     inference.events.retain(|event| subscriber.selects(event));

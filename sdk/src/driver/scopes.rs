@@ -1,43 +1,89 @@
 //! The parts of a source that are unreachable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::ScopeKey;
 use crate::{Domain, Fault, Scope};
 
 #[derive(Debug, Default)]
-pub(super) struct Scopes(BTreeMap<ScopeKey, (Scope, Fault)>);
+pub(super) struct Scopes {
+    parts: BTreeMap<ScopeKey, (Scope, Fault)>,
+    /// Those among them that may be behind another one: see [`hide`](Self::hide).
+    hidden: BTreeSet<ScopeKey>,
+}
 
 impl Scopes {
     pub(super) fn insert(&mut self, scope: Scope, fault: Fault) {
-        self.0.insert(scope.key(), (scope, fault));
+        self.parts.insert(scope.key(), (scope, fault));
     }
 
     /// False if the scope was not unreachable.
     pub(super) fn remove(&mut self, scope: &Scope) -> bool {
-        self.0.remove(&scope.key()).is_some()
+        self.parts.remove(&scope.key()).is_some()
     }
 
     pub(super) fn clear(&mut self) {
-        self.0.clear();
+        self.parts.clear();
+        self.hidden.clear();
+    }
+
+    /// A domain that no list shows may be behind a part of its host that is unreachable under
+    /// another identity: a monitor that has not answered yet is reported by its path. Then the
+    /// domain counts as unreachable, too, and true is returned.
+    pub(super) fn hide(&mut self, domain: &Domain) -> bool {
+        let Some(fault) = self.hiding(domain).cloned() else { return false };
+        let scope = Scope::Domain(domain.clone());
+        self.hidden.insert(scope.key());
+        self.insert(scope, fault);
+        true
+    }
+
+    /// The hidden domains that nothing hides any more. They count as reachable from now on: a list
+    /// that does not show them says that they are gone.
+    pub(super) fn unhide(&mut self) -> Vec<Scope> {
+        let is_shown = |key: &&ScopeKey| match self.parts.get(key) {
+            Some((Scope::Domain(domain), _)) => self.hiding(domain).is_none(),
+            _ => true,
+        };
+        let shown: Vec<_> = self.hidden.iter().filter(is_shown).cloned().collect();
+        self.hidden.retain(|key| !shown.contains(key));
+        shown.iter().filter_map(|key| Some(self.parts.remove(key)?.0)).collect()
+    }
+
+    pub(super) fn has_hidden(&self) -> bool {
+        !self.hidden.is_empty()
+    }
+
+    fn hiding(&self, domain: &Domain) -> Option<&Fault> {
+        let hides = |key: &ScopeKey, scope: &Scope| {
+            let is_other =
+                |part: &Domain| part.shared_host() == domain.shared_host() && !part.is_same(domain);
+            scope.domain().is_some_and(is_other) && !self.hidden.contains(key)
+        };
+        self.parts.iter().find(|(key, (scope, _))| hides(key, scope)).map(|(_, (_, fault))| fault)
     }
 
     /// Whether the domain is in one of the parts.
     pub(super) fn contains(&self, domain: &Domain) -> bool {
-        let is_unreachable = |key: ScopeKey| self.0.contains_key(&key);
+        let is_unreachable = |key: ScopeKey| self.parts.contains_key(&key);
         // Mostly nothing is unreachable: no key is made then.
-        !self.0.is_empty()
+        !self.parts.is_empty()
             && (is_unreachable(ScopeKey::of_source(&domain.shared_host().source))
                 || is_unreachable(ScopeKey::of_host(domain))
                 || is_unreachable(ScopeKey::of(domain)))
     }
 
+    /// Why the part is unreachable, if it is.
+    pub(super) fn fault(&self, scope: &Scope) -> Option<&Fault> {
+        self.parts.get(&scope.key()).map(|(_, fault)| fault)
+    }
+
     /// Why all of the source is unreachable, if it is.
     pub(super) fn whole(&self) -> Option<&Fault> {
-        self.0.values().find(|(scope, _)| scope.is_source()).map(|(_, fault)| fault)
+        self.parts.values().find(|(scope, _)| scope.is_source()).map(|(_, fault)| fault)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &(Scope, Fault)> {
-        self.0.values()
+        self.parts.values()
     }
 }

@@ -52,7 +52,8 @@ pub trait EventSourceExt: EventSource {
     }
 
     /// The same with these options: the domains of their filter, which must not leave out lifecycle
-    /// events; and what a snapshot knows, if they [resume](Options::resume()).
+    /// events; and what a snapshot knows of the source, or of its present members, if they
+    /// [resume](Options::resume()). The existing domains are always among them.
     ///
     /// # Errors
     /// As [`EventSource::subscribe_with`].
@@ -64,6 +65,12 @@ pub trait EventSourceExt: EventSource {
         options: Options,
     ) -> impl Future<Output = Result<DomainStore, Error>> + Send {
         async {
+            // A table without them would be certain of domains that it does not have.
+            let mut options = options.existing(true);
+            if let Some(known) = &mut options.resume {
+                // What is not watched any more would stay uncertain for ever.
+                known.retain(|uri| is_part(self, uri));
+            }
             let resumed = options.resume.clone().map(DomainStore::resumed);
             let filter = options.filter.clone();
             let events = self.subscribe_with(options).await?;
@@ -114,6 +121,11 @@ pub trait EventSourceExt: EventSource {
 }
 
 impl<T: EventSource + ?Sized> EventSourceExt for T {}
+
+/// Whether this is the URI of the source or of a member of it.
+fn is_part<S: EventSource + ?Sized>(source: &S, uri: &str) -> bool {
+    source.uri() == uri || source.members().iter().any(|member| is_part(&**member, uri))
+}
 
 /// What a new stream says exists.
 async fn existing(events: &mut EventStream) -> Result<Vec<(Domain, State)>, Error> {

@@ -150,8 +150,9 @@ impl FleetEvents {
             }
             Arrival::Failed(uri, fault) => self.lost(&uri, fault),
             Arrival::Unfit(uri) => {
-                if let Some(member) = self.members.get_mut(&uri) {
-                    member.has_history = true;
+                // Not a reset: what the snapshot knows under this URI may still run, on another host.
+                if self.members.contains_key(&uri) {
+                    self.ready.push_back(Gap::new(whole(&uri), GapKind::Removed).into());
                 }
             }
             Arrival::Removed(uri) => {

@@ -193,8 +193,7 @@ impl EventSource for Fleet {
     async fn subscribe_with(&self, options: Options) -> Result<EventStream, Error> {
         options.check()?;
         if let Some(known) = &options.resume {
-            let members = self.members();
-            check_source(known, self.uri(), members.iter().map(|member| member.uri()))?;
+            check_source(known, self)?;
         }
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
         let healths = self.members().iter().map(|one| (one.uri().into(), one.health())).collect();

@@ -1,6 +1,6 @@
 //! What keeps a stream of a fleet subscribed to each member, and the guard that cancels it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -36,6 +36,9 @@ struct Joined {
     guards: HashMap<Arc<str>, (u64, Subscription)>,
     /// The tasks that subscribe, by the member's URI.
     tasks: HashMap<Arc<str>, AbortHandle>,
+    /// The members that have resumed. One that comes again begins with what exists: when it left, the
+    /// reader forgot its domains.
+    resumed: HashSet<Arc<str>>,
     /// How many subscriptions there were.
     count: u64,
 }
@@ -147,6 +150,11 @@ impl FleetStream {
         }
     }
 
+    /// True the first time for each member.
+    fn resumes_once(&self, uri: &Arc<str>) -> bool {
+        self.lock().resumed.insert(Arc::clone(uri))
+    }
+
     /// A subscription was made.
     fn joined(&self, uri: Arc<str>, stream: EventStream) {
         let (events, subscription) = stream.split();
@@ -226,7 +234,12 @@ async fn subscribe(
     again: Option<Duration>,
 ) {
     let mut options = stream.options.clone();
-    options.resume = options.resume.filter(|known| again.is_none() && known.knows(&uri));
+    if let Some(known) = options.resume.take() {
+        // What a member begins with that the snapshot does not know, the reader does not know either.
+        options.existing = true;
+        let is_first = again.is_none() && stream.resumes_once(&uri);
+        options.resume = Some(known).filter(|known| is_first && known.knows_any(&*source));
+    }
     if let Some(pause) = again {
         tokio::time::sleep(pause).await;
         // The reset before it empties the reader's table, also that of a reader that asked for no
@@ -242,7 +255,6 @@ async fn subscribe(
         };
         if matches!(error, Error::UnfitSnapshot { .. }) && options.resume.take().is_some() {
             tracing::warn!(source = %uri, %error, "begins without the snapshot");
-            options.existing = true;
             stream.unfit(Arc::clone(&uri));
             continue;
         }

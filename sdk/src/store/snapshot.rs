@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::domain::Host;
 use crate::event::ScopeKey;
-use crate::{Change, Domain, Origin, Scope, Selector, State};
+use crate::{Change, Domain, EventSource, Origin, Scope, Selector, State};
 
 /// A domain in a [`DomainStore`](super::DomainStore).
 #[non_exhaustive]
@@ -176,6 +176,10 @@ impl Snapshot {
         Arc::make_mut(&mut self.sources).retain(|source| wanted(source));
     }
 
+    pub(super) fn begin(&mut self, has_begun: bool) {
+        self.has_begun = has_begun;
+    }
+
     /// The sources that have been synced.
     pub(super) fn synced(&self) -> &Arc<BTreeSet<Arc<str>>> {
         &self.sources
@@ -184,6 +188,12 @@ impl Snapshot {
     /// Whether all domains of a source are known, or were before an outage.
     pub(crate) fn knows(&self, source: &str) -> bool {
         self.sources.contains(source)
+    }
+
+    /// Whether it knows the source, or a member of it.
+    pub(crate) fn knows_any(&self, source: &dyn EventSource) -> bool {
+        let members = source.members();
+        self.knows(source.uri()) || members.iter().any(|member| self.knows_any(&**member))
     }
 
     /// The hosts of a source that have domains.

@@ -46,6 +46,7 @@ impl Table {
         // No stream resumes from the beginning of a list: it would not say which of these are gone.
         let synced = Arc::clone(snapshot.synced());
         snapshot.retain(|source| synced.contains(source));
+        snapshot.begin(!synced.is_empty());
         let sources = synced.iter().cloned().collect();
         let mut table = Self { now: snapshot, sources, ..Self::default() };
         for source in table.sources.iter().cloned().collect::<Vec<_>>() {

@@ -67,3 +67,43 @@ async fn a_snapshot_of_another_directory_is_an_error() {
     let error = other.subscribe_with(Options::default().resume(known)).await.unwrap_err();
     assert!(error.to_string().contains(&format!("it knows {}", uris[0])), "{error}");
 }
+
+#[tokio::test]
+#[ignore = "needs qemu"]
+async fn a_qemu_that_hangs_at_the_start_is_unreachable_and_not_stopped() {
+    let home = tempfile::TempDir::new().unwrap();
+    let uri = format!("qmp-dir:{}", home.path().display());
+    let quick = || {
+        let short = Duration::from_millis(300);
+        QmpDir::new(&uri).unwrap().greeting_timeout(short).keepalive(short, short).source()
+    };
+    let machine = |name: &str| {
+        let socket = home.path().join(format!("{name}.sock"));
+        QemuConfig::default().name(name).socket(&socket).running()
+    };
+    let hangs = machine("hangs").start().await.unwrap();
+    let mut ends = machine("ends").start().await.unwrap();
+    let store = quick().store().await.unwrap();
+    let known = store.wait_for(|now| now.is_certain() && now.len() == 2).await.unwrap();
+    store.close().await;
+    drop(store);
+    hangs.signal("STOP");
+    ends.signal("KILL");
+    ends.wait().await.unwrap();
+
+    let store = quick().store_with(Options::default().resume(known)).await.unwrap();
+    let is_uncertain = |now: &Snapshot, name: &str| now.get(name).is_some_and(|one| !one.certain);
+    // Which of the two hangs is not known until it answers.
+    store
+        .wait_for(|now| {
+            !now.uncertain().any(|scope| scope.is_source()) && is_uncertain(now, "hangs")
+        })
+        .await
+        .unwrap();
+    hangs.signal("CONT");
+    let is_right = |now: &Snapshot| {
+        now.is_certain() && now.len() == 1 && now.get("hangs").is_some_and(|one| one.certain)
+    };
+    let now = tokio::time::timeout(PATIENCE, store.wait_for(is_right)).await.unwrap().unwrap();
+    assert!(now.get("hangs").unwrap().state.is_running());
+}

@@ -146,7 +146,7 @@ impl Core {
             Control::LookFailed(tag) => self.looked(session, tag, Err(()), now),
             Control::Doubt(scope) => self.doubt(&scope, now),
             Control::Outage(scope, fault) => self.part_lost(session, scope, fault),
-            Control::Restored(scope) => self.part_restored(session, &scope),
+            Control::Restored(scope) => self.part_restored(session, &scope, now),
             // Handled with the events, whose order it shares.
             Control::Level(..) => {}
         }
@@ -209,8 +209,12 @@ impl Core {
         self.steer(session);
     }
 
-    fn part_restored<S: Session>(&mut self, session: &mut S, scope: &Scope) {
+    fn part_restored<S: Session>(&mut self, session: &mut S, scope: &Scope, now: Instant) {
         let was_unreachable = self.scopes.remove(scope);
+        if self.scopes.has_hidden() {
+            // It may have shown what it hid, or that this is gone: a list says so.
+            self.verifier.doubt_all(now);
+        }
         self.publish_scopes();
         if scope.is_source() {
             // Subscribers that came during the outage do not know the domains yet, so a list is

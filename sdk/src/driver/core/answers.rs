@@ -172,7 +172,11 @@ impl Core {
         self.facts.add(|facts| &facts.events, (different.len() + observed.len()) as u64);
         self.facts.recorder.events(different);
         self.facts.recorder.events(observed);
-        let missed = self.fanout.synced(&merged, &self.roster, &self.scopes, at);
+        for known in self.fanout.resuming(&self.roster) {
+            self.remember(&known);
+        }
+        let (missed, inferred) = self.fanout.synced(&merged, &self.roster, &self.scopes, at);
+        self.count(&inferred);
         self.lagged(missed);
         if self.outage.take().is_some() {
             self.facts.add(|facts| &facts.reconnects, 1);
@@ -187,6 +191,7 @@ impl Core {
     /// A list to compare with what is believed.
     fn verify<S: Session>(&mut self, session: &S, list: Vec<Listed>, asked: u64, now: Instant) {
         let at = self.batch.received();
+        let shown = self.scopes.unhide();
         let mut inference = Inference::new(Origin::Inferred, at);
         let listed = self.roster.by_key(list);
         for (key, listed) in self.roster.compared_with(listed, &self.scopes) {
@@ -199,6 +204,12 @@ impl Core {
         self.set_verified(at);
         self.batch.trim(self.roster.len());
         self.deliver(&mut inference.events);
+        for scope in &shown {
+            self.facts.add(|facts| &facts.reconnects, 1);
+            let missed = self.fanout.restored(scope, &self.roster);
+            self.lagged(missed);
+        }
+        self.publish_scopes();
     }
 
     /// A look at one domain; an error where the server could not say.

@@ -5,8 +5,9 @@ use tokio::time::Instant;
 
 use super::{Closing, Core, Stage, Waiting};
 use crate::command::{SubscribeReply, answer};
+use crate::driver::resume;
 use crate::driver::subscribers::Subscriber;
-use crate::{End, Error, Fault};
+use crate::{DomainEvent, End, Error, Fault, Scope, Snapshot};
 
 impl Core {
     pub(in crate::driver) fn subscribe(&mut self, subscriber: Subscriber, ready: SubscribeReply) {
@@ -29,12 +30,51 @@ impl Core {
         for waiting in std::mem::take(&mut self.waiting) {
             // Otherwise `Synced` would promise events of a kind that the server does not send yet.
             if waiting.subscriber.needs(&possible).all(|kind| self.calls.is_registered(kind)) {
-                let admitted = self.fanout.admit(waiting.subscriber, &self.roster, &self.scopes);
+                let admitted = self.admit_one(waiting.subscriber);
                 answer(waiting.ready, admitted);
             } else {
                 self.waiting.push(waiting);
             }
         }
+    }
+
+    /// # Errors
+    /// It resumes from a snapshot of another source or host.
+    fn admit_one(&mut self, mut subscriber: Subscriber) -> Result<(), Error> {
+        let Some(known) = subscriber.options.resume.take() else {
+            self.fanout.admit(subscriber, &self.roster, &self.scopes);
+            return Ok(());
+        };
+        resume::check(&known, &self.roster)?;
+        for scope in self.remember(&known) {
+            // The subscriber itself gets it behind its `Synced`.
+            if let Some(fault) = self.scopes.fault(&scope).cloned() {
+                self.facts.add(|facts| &facts.gaps, 1);
+                let missed = self.fanout.disconnected(&scope, &fault);
+                self.lagged(missed);
+            }
+        }
+        let inferred = self.fanout.admit_resumed(subscriber, &known, &self.roster, &self.scopes);
+        self.count(&inferred);
+        Ok(())
+    }
+
+    /// Takes into account what a subscriber knows that resumes. Returns the domains that count as
+    /// unreachable since.
+    pub(super) fn remember(&mut self, known: &Snapshot) -> Vec<Scope> {
+        let before: Vec<_> = self.scopes.iter().map(|(scope, _)| scope.clone()).collect();
+        resume::remember(known, &mut self.roster, &mut self.scopes);
+        self.publish_scopes();
+        let is_new = |scope: &&Scope| !before.contains(scope);
+        self.scopes.iter().map(|(scope, _)| scope).filter(is_new).cloned().collect()
+    }
+
+    /// Counts events that one subscriber gets alone.
+    pub(super) fn count(&self, events: &[DomainEvent]) {
+        let happened: Vec<_> =
+            events.iter().filter(|event| event.is_happening()).cloned().collect();
+        self.facts.add(|facts| &facts.events, happened.len() as u64);
+        self.facts.recorder.events(&happened);
     }
 
     pub(super) fn admit_all_in_outage(&mut self, fault: &Fault) {

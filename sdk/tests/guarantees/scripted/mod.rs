@@ -3,7 +3,7 @@
 
 mod calls;
 mod events;
-
+mod resumes;
 mod server;
 mod stale;
 mod starts;
