@@ -98,16 +98,16 @@ impl Options {
 
     /// Begins the stream with what changed since a snapshot of a [`DomainStore`](crate::DomainStore),
     /// as [`Inferred`](crate::Origin::Inferred) events, in place of
-    /// [`Existing`](crate::Change::Existing) ones: a service that saves a snapshot misses nothing
-    /// while it is restarted. A domain that crashed meanwhile is `Stopped(Crashed)` where the
+    /// [`Existing`](crate::Change::Existing) ones: a service that saves a snapshot learns what changed
+    /// while it was restarted. A domain that crashed meanwhile is `Stopped(Crashed)` where the
     /// hypervisor still knows the cause; one that does not exist any more has none.
     ///
     /// Only the difference between two states is known: of two runs the last, and a run that began
     /// and ended in between is not seen. A hypervisor that gives the same id to a new run, as
     /// libvirt does after the host restarts, hides the restart.
     ///
-    /// Give the snapshot of a store that had the same [`filter`](Options::filter): domains that
-    /// are not in it count as new. A snapshot that does not know this source or its host fails the
+    /// Give the snapshot of a store that had the same [`filter`](Options::filter), and the existing
+    /// domains: what is not in it counts as new. A snapshot that does not know this source or its host fails the
     /// subscription with [`Error::UnfitSnapshot`]; in a [`Fleet`](crate::Fleet), a member that it
     /// does not know begins with `Existing` events.
     #[must_use]

@@ -1,9 +1,20 @@
 //! What counts as a crash or a failure.
 
-use virevent::{State, StopCause, Transition};
+use serde::{Deserialize, Serialize};
+use virevent::{Domain, State, StopCause, Transition};
+
+/// A crash or a failure of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Crash {
+    /// The domain, with the id of that run.
+    pub domain: Domain,
+    /// Why the hook runs.
+    pub cause: Cause,
+}
 
 /// Why the hook runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Cause {
     /// The guest or the hypervisor's process crashed.
     Crashed,
@@ -11,22 +22,26 @@ pub enum Cause {
     Failed,
 }
 
-/// Whether a transition is the first sign of a run's crash or failure.
-#[must_use]
-pub fn cause(transition: &Transition) -> Option<Cause> {
-    let is_crashed = |state: State| matches!(state, State::Crashed(_));
-    let had_crashed = transition.before.as_ref().is_some_and(|before| is_crashed(before.state));
-    if had_crashed {
-        // A crashed guest was kept for inspection; now it ends.
-        return None;
-    }
-    match transition.ended_run() {
-        Some(StopCause::Crashed) => Some(Cause::Crashed),
-        Some(StopCause::Failed) => Some(Cause::Failed),
-        Some(_) => None,
+impl Crash {
+    /// The crash of which the transition is the first sign.
+    pub(crate) fn of(transition: &Transition) -> Option<Self> {
+        let is_crashed = |state: State| matches!(state, State::Crashed(_));
+        let had_crashed = transition.before.as_ref().is_some_and(|before| is_crashed(before.state));
+        if had_crashed {
+            // A crashed guest was kept for inspection; now it ends.
+            return None;
+        }
+        if let Some((domain, cause)) = transition.stopped() {
+            let cause = match cause {
+                StopCause::Crashed => Cause::Crashed,
+                StopCause::Failed => Cause::Failed,
+                _ => return None,
+            };
+            return Some(Self { domain: domain.clone(), cause });
+        }
         // A domain that had crashed before this service started is not news.
-        None => (transition.before.is_some()
-            && transition.after.as_ref().is_some_and(|after| is_crashed(after.state)))
-        .then_some(Cause::Crashed),
+        let after = transition.after.as_ref().filter(|after| is_crashed(after.state))?;
+        transition.before.as_ref()?;
+        Some(Self { domain: after.domain.clone(), cause: Cause::Crashed })
     }
 }

@@ -12,7 +12,7 @@ use futures::StreamExt;
 use tokio::task::JoinSet;
 use virevent::{Domain, End, Error, Merged, MergedItem};
 
-pub use self::cause::{Cause, cause};
+pub use self::cause::{Cause, Crash};
 pub use self::command::Hook;
 pub use self::memory::Memory;
 
@@ -22,8 +22,8 @@ const GRACE: Duration = Duration::from_secs(10);
 /// Runs `hook` until every source has ended or `shutdown` resolves; then waits 10 s for the hooks
 /// that run.
 ///
-/// What it knows is kept in the memory's file whenever no hook runs: a crash whose hook was not
-/// finished is found again by the next start, and its hook runs then.
+/// What it knows is kept in the memory's file, and so is each crash whose hook has not ended: the
+/// hook of one that was cut off runs at the next start.
 ///
 /// # Errors
 /// The first permanent refusal of a source. The others go on until all have ended.
@@ -38,15 +38,23 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let mut hooks = JoinSet::new();
+    let run = |crash: Crash| {
+        let hook = hook(crash.domain.clone(), crash.cause);
+        async {
+            hook.await;
+            crash
+        }
+    };
+    for crash in memory.unhandled() {
+        hooks.spawn(run(crash));
+    }
     let mut refusal = None;
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         tokio::select! {
             item = events.next() => match item {
-                Some(MergedItem::Event(event)) => for transition in memory.apply(&event) {
-                    if let Some(cause) = cause(&transition) {
-                        hooks.spawn(hook(transition.domain().clone(), cause));
-                    }
+                Some(MergedItem::Event(event)) => for crash in memory.apply(&event) {
+                    hooks.spawn(run(crash));
                 },
                 Some(MergedItem::Ended { source, end, .. }) => {
                     tracing::warn!("{source}: {end}");
@@ -57,18 +65,20 @@ where
                 Some(_) => {}
                 None => break,
             },
-            Some(ended) = hooks.join_next() => if let Err(error) = ended {
-                tracing::error!("a hook failed: {error}");
-            },
-            () = memory.is_due(), if hooks.is_empty() => memory.save(),
+            Some(ended) = hooks.join_next() => memory.ended(ended),
+            () = memory.is_due() => memory.save().await,
             () = &mut shutdown => break,
         }
     }
     events.close().await;
-    let rest = async { while hooks.join_next().await.is_some() {} };
-    match tokio::time::timeout(GRACE, rest).await {
-        Ok(()) => memory.save(),
-        Err(_) => tracing::warn!("hooks that still ran were ended"),
+    let rest = async {
+        while let Some(ended) = hooks.join_next().await {
+            memory.ended(ended);
+        }
+    };
+    if tokio::time::timeout(GRACE, rest).await.is_err() {
+        tracing::warn!("hooks that still ran were ended");
     }
+    memory.save().await;
     refusal.map_or(Ok(()), Err)
 }

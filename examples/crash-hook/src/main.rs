@@ -118,6 +118,10 @@ fn arguments() -> Result<Arguments, Failure> {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let status = if matches!(error, Error::InvalidUri { .. }) { 2 } else { 1 };
-        Self(status, error.to_line())
+        let advice = match error {
+            Error::UnfitSnapshot { .. } => ": remove the file of --state",
+            _ => "",
+        };
+        Self(status, error.to_line() + advice)
     }
 }

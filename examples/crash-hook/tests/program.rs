@@ -181,5 +181,5 @@ fn a_state_file_of_another_kind_exits_with_1_and_one_line() {
     let output = output.unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(stderr.contains("missing field `version`") && stderr.lines().count() == 1, "{stderr}");
+    assert!(stderr.contains("missing field `known`") && stderr.lines().count() == 1, "{stderr}");
 }

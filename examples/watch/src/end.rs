@@ -19,13 +19,14 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const SILENCE: Duration = Duration::from_millis(300);
 
 /// Waits until the hypervisors have confirmed the end, and then until everything is written. After
-/// a request to stop it waits for the output only briefly, and another request ends each wait.
+/// a request to stop it waits for the output only briefly, and another request ends each wait. False
+/// if not everything is written.
 pub(crate) async fn finish(
     output: &mut Output,
     streams: Streams,
     stop: &mut Stop,
     mut stopped: bool,
-) -> io::Result<()> {
+) -> io::Result<bool> {
     let explain = async {
         sleep(SILENCE).await;
         if stopped {
@@ -46,8 +47,8 @@ pub(crate) async fn finish(
     }
     tokio::select! {
         written = output.finish() => written,
-        () = stop.requested() => Ok(()),
-        () = sleep(PATIENCE) => Ok(()),
+        () = stop.requested() => Ok(false),
+        () = sleep(PATIENCE) => Ok(false),
     }
 }
 

@@ -115,11 +115,16 @@ async fn watch(args: &Args, sources: &[Arc<dyn EventSource>]) -> Result<ExitCode
     let mut status = ExitCode::SUCCESS;
 
     let mut batch = Vec::new();
+    // Whether what was read is printed, too.
+    let mut is_printed = true;
     let stopped = loop {
         let more = tokio::select! {
             biased;
             () = stop.requested() => break true,
-            () = output.closed() => break false,
+            () = output.closed() => {
+                is_printed = false;
+                break false;
+            }
             more = streams.read(&mut batch, |uri, error| {
                 report(&about(uri, error));
                 status = ExitCode::FAILURE;
@@ -147,7 +152,10 @@ async fn watch(args: &Args, sources: &[Arc<dyn EventSource>]) -> Result<ExitCode
         let enough = args.count.is_some_and(|count| stats.events() >= count);
         tokio::select! {
             () = output.send(printer.take()) => {}
-            () = stop.requested() => break true,
+            () = stop.requested() => {
+                is_printed = false;
+                break true;
+            }
         }
         if enough || !more {
             break false;
@@ -156,7 +164,10 @@ async fn watch(args: &Args, sources: &[Arc<dyn EventSource>]) -> Result<ExitCode
     stats.finish();
 
     let written = match finish(&mut output, streams, &mut stop, stopped).await {
-        Ok(()) => resume.map_or(Ok(()), |resume| resume.save()),
+        Ok(is_written) => match resume.filter(|_| is_printed && is_written) {
+            Some(resume) => resume.save(),
+            None => Ok(()),
+        },
         Err(error) => Err(format!("cannot write to standard output: {error}")),
     };
     if let Err(line) = written {

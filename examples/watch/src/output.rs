@@ -62,18 +62,19 @@ impl Output {
         }
     }
 
-    /// Waits until everything is written.
+    /// Waits until everything is written. False if its reader has closed the output before.
     ///
     /// # Errors
-    /// A write failed. An output that its reader has closed is no error.
+    /// A write failed.
     ///
     /// # Cancel safety
     /// Cancel safe.
-    pub(crate) async fn finish(&mut self) -> io::Result<()> {
+    pub(crate) async fn finish(&mut self) -> io::Result<bool> {
         self.chunks = None;
         match (&mut self.outcome).await {
-            Ok(Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
-            _ => Ok(()),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+            Ok(Err(error)) => Err(error),
+            _ => Ok(true),
         }
     }
 }

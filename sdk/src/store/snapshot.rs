@@ -240,7 +240,7 @@ impl Snapshot {
         scope: &'a Scope,
     ) -> impl Iterator<Item = &'a Arc<StoredDomain>> {
         let one = scope.domain().and_then(|domain| self.same(domain));
-        let hosts = self.sorted(|host| match scope {
+        let hosts = self.sorted(move |host| match scope {
             Scope::Source(source) => host.source == *source,
             Scope::Host { source, host: name } => host.source == *source && host.name == *name,
             Scope::Fleet { members, .. } => members.binary_search(&host.source).is_ok(),

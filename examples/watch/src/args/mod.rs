@@ -10,7 +10,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use lexopt::prelude::*;
-use virevent::{DomainEvent, Kind, Kinds, Options, Selector};
+use virevent::{Change, DomainEvent, Kind, Kinds, Options, Selector};
 use virevent_backends::Settings;
 
 use self::changes::Changes;
@@ -35,6 +35,8 @@ pub(crate) struct Args {
     printed: Vec<Selector>,
     /// Reboots are read, and not printed.
     drops_reboots: bool,
+    /// Existing domains are read, and not printed.
+    drops_existing: bool,
     pub(crate) resume: Option<PathBuf>,
     pub(crate) count: Option<u64>,
     pub(crate) duration: Option<Duration>,
@@ -59,7 +61,9 @@ impl Args {
             _ => true,
         };
         let is_printed = |domain| self.printed.iter().any(|selector| selector.matches(domain));
-        let is_dropped = self.drops_reboots && matches!(event, DomainEvent::Reboot(_));
+        let is_existing = matches!(event.change(), Some(Change::Existing(_)));
+        let is_dropped = (self.drops_reboots && matches!(event, DomainEvent::Reboot(_)))
+            || (self.drops_existing && is_existing);
         is_wanted
             && !is_dropped
             && (self.printed.is_empty()
@@ -148,6 +152,8 @@ fn read(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
         // The file keeps all domains, whatever a run prints: to the next run, one that is not in it
         // is new.
         args.printed = std::mem::take(&mut args.options.filter.domains);
+        args.drops_existing = !args.options.existing;
+        args.options.existing = true;
     }
     Ok(Command::Watch(Box::new(args)))
 }
