@@ -69,7 +69,9 @@ function apply(message) {
     for (const key of [...rows.keys()]) remove(key);
     sources.clear();
   }
-  for (const source of message.sources ?? []) applySource(source);
+  const news = (message.sources ?? []).map(applySource).filter(Boolean);
+  // One text for all of them: a screen reader hears only the last of several.
+  if (news.length > 0) announce(news.join(", "));
   if (message.sources) {
     const uris = new Set(message.sources.map((source) => source.uri));
     for (const uri of [...sources.keys()]) if (!uris.has(uri)) sources.delete(uri);
@@ -103,6 +105,8 @@ function applyRow(data, isChange) {
   isOrderStale = true;
 }
 
+const isFailure = (change) => /^crashed|\((crashed|failed)\)/.test(change);
+
 function makeRow() {
   const node = document.createElement("tr");
   node.append(make("td", "cell-state"), make("td", "name"), make("td", "host"), make("td", "change"), make("td", "num"));
@@ -121,10 +125,12 @@ function fillRow({ node, data }) {
   node.classList.toggle("is-uncertain", data.is_uncertain);
   set(name.firstChild, data.name);
   name.title = `${data.uuid}${data.id === null ? "" : `, id ${data.id}`}`;
-  set(name.lastChild, data.is_transient ? "transient" : "");
+  const notes = [data.is_transient ? "transient" : "", data.is_uncertain ? "last known" : ""];
+  set(name.lastChild, notes.filter(Boolean).join(" · "));
   set(host, data.host);
   host.title = data.source;
-  const said = [data.is_uncertain ? "last known" : "", data.change, data.is_inferred ? "inferred" : ""];
+  change.classList.toggle("is-bad", isFailure(data.change));
+  const said = [data.change, data.is_inferred ? "inferred" : ""];
   set(change, said.filter(Boolean).join(" · "));
   since.dataset.since = data.since ?? "";
   since.title = data.since === null ? "already so when it was first seen" : full.format(data.since);
@@ -138,17 +144,25 @@ const KEPT = 60; // seconds of a host's rate
 function applySource(data) {
   const before = sources.get(data.uri);
   const source = before ?? { data, node: makeCard(), rates: [], counted: data.events, at: Date.now() };
-  if (before && before.data.status !== data.status) announce(before.data, data);
+  const news = before ? reachability(before.data, data) : "";
   source.data = data;
   sources.set(data.uri, source);
+  return news;
 }
 
 const isLost = (data) => data.status === "disconnected";
 
-function announce(before, now) {
-  if (isLost(now)) set(element("announce"), `${now.uri} is unreachable`);
-  else if (isLost(before) && now.status === "synced") set(element("announce"), `${now.uri} is reachable again`);
+const lost = new Set(); // URIs whose return is to be announced
+
+function reachability({ status }, now) {
+  if (isLost(now)) {
+    lost.add(now.uri);
+    return status === now.status ? "" : `${now.uri} is unreachable`;
+  }
+  return now.status === "synced" && lost.delete(now.uri) ? `${now.uri} is reachable again` : "";
 }
+
+const announce = (text) => set(element("announce"), text);
 
 function makeCard() {
   const node = make("li", "card");
@@ -158,7 +172,9 @@ function makeCard() {
   const spark = svg("svg", { class: "spark", viewBox: `0 0 ${KEPT} 20`, preserveAspectRatio: "none", "aria-hidden": "true" });
   spark.append(svg("line", { x1: 0, x2: KEPT, y1: 19.5, y2: 19.5 }), svg("path", { d: "" }));
   foot.append(make("span"), spark);
-  node.append(head, make("p", "card-line"), make("p", "card-line"), foot);
+  const facts = make("p", "card-line");
+  facts.append(make("span"), make("span"));
+  node.append(head, facts, make("p", "card-fault"), foot);
   return node;
 }
 
@@ -172,18 +188,22 @@ function fillCard(source, counts) {
     ended: ["ended", ""],
   }[data.status] ?? [data.status, "is-warn"];
   set(head.firstChild, data.uri);
+  head.firstChild.title = data.uri;
   set(head.lastChild, badge);
   head.lastChild.className = `badge ${tone}`;
   node.classList.toggle("is-lost", isLost(data));
-  set(domains, `${counts.running} of ${counts.all} running${counts.crashed ? `, ${counts.crashed} crashed` : ""}${isLost(data) ? " when last seen" : ""}`);
-  const lost = [isLost(data) ? `for ${ago(data.since)}: ${data.fault}` : "", data.unreachable ? `${data.unreachable} of its parts are unreachable` : ""];
-  set(fault, lost.filter(Boolean).join("; "));
-  fault.className = "card-line is-bad";
-  fault.hidden = fault.textContent === "";
+  const facts = [`${counts.running} of ${counts.all} running`, counts.crashed ? `${counts.crashed} crashed` : "",
+    data.unreachable ? `${data.unreachable} parts unreachable` : "", isLost(data) ? "last known" : ""];
+  set(domains.firstChild, facts.filter(Boolean).join(", "));
+  set(domains.lastChild, data.gaps === 1 ? "1 outage" : `${data.gaps} outages`);
+  // In an outage its cause stands in the place of the rate: what is below does not move.
+  set(fault, isLost(data) ? `for ${ago(data.since)}: ${data.fault}` : "");
+  fault.title = fault.textContent;
+  fault.hidden = !isLost(data);
+  foot.classList.toggle("is-away", isLost(data));
   const rate = source.rates.slice(-10).reduce((sum, one) => sum + one, 0) / Math.max(1, Math.min(10, source.rates.length));
-  const outages = data.gaps === 1 ? "1 outage" : `${data.gaps} outages`;
   const missed = data.missed ? `, ${data.missed} missed` : "";
-  set(foot.firstChild, `${rate < 10 ? rate.toFixed(1) : Math.round(rate)} events/s, ${outages}${missed}`);
+  set(foot.firstChild, `${rate < 10 ? rate.toFixed(1) : Math.round(rate)} events/s${missed}`);
 }
 
 function sampleRates() {
@@ -212,8 +232,7 @@ function addActivity(activity) {
   const time = make("time", "", activity.at === null ? "" : clock.format(activity.at));
   if (activity.at !== null) time.dateTime = new Date(activity.at).toISOString();
   const text = document.createElement("span");
-  const isFailure = activity.kind === "stopped" && /\((crashed|failed)\)/.test(activity.change);
-  const tone = isFailure ? "is-bad" : (TONES[activity.kind] ?? "");
+  const tone = isFailure(activity.change) ? "is-bad" : (TONES[activity.kind] ?? "");
   text.append(make("strong", "", activity.name), make("span", "where", ` on ${activity.host} `), make("span", `what ${tone}`, activity.change + (activity.is_inferred ? ", inferred" : "")));
   text.title = activity.source;
   node.append(time, text);
@@ -337,10 +356,12 @@ function link(state, text) {
 function connect() {
   const stream = new EventSource("/events");
   stream.onmessage = ({ data }) => {
+    if (element("link").dataset.state === "lost") announce("the dashboard is connected again");
     link("live", "live");
     apply(JSON.parse(data));
   };
   stream.onerror = () => {
+    announce("no connection to the dashboard");
     link("lost", "no connection to the dashboard: what you see is old");
     // The browser reconnects by itself, but for an answer that is no stream.
     if (stream.readyState === EventSource.CLOSED) {

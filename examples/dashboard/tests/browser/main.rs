@@ -93,6 +93,13 @@ async fn the_page_follows_what_happens() {
         .await;
     browser.until(&format!("{}.classList.contains('is-uncertain')", row("web-paris"))).await;
     browser.until(&has_state("web-paris", "running")).await;
+    // In words, not only in a slanted face, and in a narrow window too.
+    browser
+        .until(&format!(
+            "{}.querySelector('.note').innerText === 'transient · last known'",
+            row("web-paris")
+        ))
+        .await;
     let announced = "document.getElementById('announce').textContent";
     browser.until(&format!("{announced} === 'fake:paris is unreachable'")).await;
     paris.restore();
@@ -157,6 +164,24 @@ async fn search_states_order_and_theme_work_by_keyboard() {
 
 #[tokio::test]
 #[ignore = "needs chromium"]
+async fn an_outage_moves_nothing_below_the_hosts() {
+    let [berlin, paris] = hosts();
+    let dashboard = Dashboard::start("127.0.0.1:0", &[&berlin, &paris]).await;
+    let browser = Chromium::start(1400, 900).await;
+    dashboard.open(&browser).await;
+    browser.until(&has_state("web-paris", "running")).await;
+    let place = "document.querySelector('#rows').getBoundingClientRect().top";
+    let before = browser.value(place).await;
+    berlin.go_down();
+    paris.go_down();
+    browser.until("document.querySelectorAll('.card.is-lost .card-fault').length === 2").await;
+    assert_eq!(browser.value(place).await, before);
+    browser.end().await;
+    dashboard.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs chromium"]
 async fn a_name_that_is_markup_is_shown_as_text() {
     let fake = FakeHypervisor::new();
     let hostile = "<img src=x onerror=\"document.title='owned'\"><script>alert(1)<b>&amp;";
@@ -190,11 +215,14 @@ async fn the_page_heals_when_the_server_is_back() {
     first.end().await;
     browser.until("document.getElementById('link').dataset.state === 'lost'").await;
     browser.until("document.body.classList.contains('is-stale')").await;
+    let announced = "document.getElementById('announce').textContent";
+    browser.until(&format!("{announced} === 'no connection to the dashboard'")).await;
     fake.stop("web").unwrap();
     fake.create("db").unwrap();
     let second = Dashboard::start(&address, &[&fake]).await;
     browser.until(&format!("{SHOWN} === 'db'")).await;
     browser.until("document.getElementById('link').dataset.state === 'live'").await;
+    browser.until(&format!("{announced} === 'the dashboard is connected again'")).await;
     browser.end().await;
     second.end().await;
 }
