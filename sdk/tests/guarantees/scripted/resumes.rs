@@ -45,7 +45,8 @@ async fn a_start_under_way_is_delivered_when_it_is_complete() {
     server.event(Some(4), RESUMED);
     server.event(Some(4), STARTED);
     lines.extend(all(&mut events, &store).await);
-    assert!(lines.iter().any(|l| l.contains("started")), "{lines:#?}");
+    let started = lines.iter().filter(|line| line.starts_with("web[4] started")).count();
+    assert_eq!(started, 1, "{lines:#?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -58,11 +59,9 @@ async fn a_start_under_way_hides_no_end_of_the_run_before() {
     let (events, ()) = tokio::join!(source.subscribe_with(options), server.list(&list));
     let mut events = events.unwrap();
     let lines = all(&mut events, &store).await;
-    assert!(
-        store.snapshot().active().all(|one| one.domain.id() != Some(3)),
-        "ghost, certain: {:?}",
-        store.snapshot().get("web")
-    );
+    assert_eq!(lines[0], "web[3] stopped [inferred]");
+    assert!(store.snapshot().is_empty());
+    assert!(store.snapshot().is_certain());
 }
 
 #[tokio::test(start_paused = true)]
