@@ -151,7 +151,7 @@ fn change_chooses_among_lifecycle_events_and_their_count() {
         printed(&["--change=existing,suspended", "--only=lifecycle,reboot", "--count=2"]),
         ["a existing", "synced", "a reboot", "a suspended"]
     );
-    run(&["--change", "strated"]).assert_failed(2, "give one of existing, defined, undefined");
+    run(&["--change", "begun"]).assert_failed(2, "give one of existing, defined, undefined");
 }
 
 #[test]
