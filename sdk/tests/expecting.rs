@@ -191,7 +191,7 @@ async fn an_inactive_leftover_does_not_hide_the_domain_that_runs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_domain_of_another_host_takes_the_place_of_one_that_is_gone() {
+async fn a_domain_of_another_host_replaces_one_that_is_gone() {
     let (fleet, a, b) = two_hosts();
     a.create("web").unwrap();
     let mut web = fleet.expect("web").await.unwrap();

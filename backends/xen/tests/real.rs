@@ -286,7 +286,7 @@ async fn a_new_source_reports_the_later_domain_of_one_uuid() {
 
 #[tokio::test]
 #[ignore = "needs xenstored"]
-async fn what_changed_while_the_service_was_down_is_inferred() {
+async fn changes_while_the_service_was_down_are_inferred() {
     let daemon = Xenstored::start().await.unwrap();
     let xl = daemon.toolstack();
     for name in ["ends", "reboots", "same"] {

@@ -8,7 +8,7 @@ use super::*;
 
 #[tokio::test]
 #[ignore = "needs libvirtd"]
-async fn what_changed_while_the_service_was_down_is_inferred_with_its_cause() {
+async fn changes_while_down_are_inferred_with_their_causes() {
     let daemon = Libvirtd::start().await.unwrap();
     let virsh = daemon.virsh(daemon.qemu());
     let uri = daemon.uri(daemon.qemu());

@@ -13,7 +13,7 @@ fn directory(uri: &str) -> Driver {
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn what_changed_in_a_directory_while_the_service_was_down_is_inferred() {
+async fn changes_of_a_directory_while_down_are_inferred() {
     let home = tempfile::TempDir::new().unwrap();
     let machine = |name: &str| {
         let socket = home.path().join(format!("{name}.sock"));
@@ -70,7 +70,7 @@ async fn a_snapshot_of_another_directory_is_an_error() {
 
 #[tokio::test]
 #[ignore = "needs qemu"]
-async fn a_qemu_that_hangs_at_the_start_is_unreachable_and_not_stopped() {
+async fn a_qemu_that_hangs_at_the_start_is_not_stopped() {
     let home = tempfile::TempDir::new().unwrap();
     let uri = format!("qmp-dir:{}", home.path().display());
     let quick = || {
