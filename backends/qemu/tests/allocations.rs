@@ -15,6 +15,10 @@ const BURSTS: usize = 10;
 /// The events of a burst: fewer than a mailbox holds, so that none is dropped.
 const BURST: usize = 500;
 
+/// Fewer allocations than one a burst. A queue may grow late: how much of a burst is in one read, and
+/// so how long a queue becomes, is up to the kernel.
+const GROWN: u64 = BURSTS as u64;
+
 /// Events after which QEMU is not asked for its run state.
 const CHANGES: [&str; 3] = [
     "\"RESET\", \"data\": {\"guest\": true, \"reason\": \"guest-reset\"}",
@@ -61,14 +65,17 @@ fn answer(mut socket: &UnixStream) {
 fn an_event_allocates_nothing_in_the_steady_state() {
     let [some, more] = allocated(CHANGES, &[Kind::Lifecycle, Kind::Reboot]);
     // tokio allocates when a runtime is entered, so the number must not grow with the events.
-    assert!(some == more && more < 10, "{some} in {BURSTS} bursts, {more} in twice as many");
+    let grown = more.abs_diff(some);
+    assert!(grown < GROWN && more < GROWN, "{some} in {BURSTS} bursts, {more} in twice as many");
 }
 
 #[test]
 fn an_event_with_a_type_allocates_its_body_alone() {
     let kinds = [Kind::BalloonChange, Kind::BlockJob, Kind::IoError];
     let [some, more] = allocated(TYPED, &kinds);
-    assert_eq!(more - some, (BURSTS * BURST) as u64, "{some}, then {more} in twice as many");
+    let bodies = (BURSTS * BURST) as u64;
+    let others = (more - some).checked_sub(bodies);
+    assert!(others.is_some_and(|n| n < GROWN), "{some}, then {more} in twice as many");
 }
 
 /// The allocations of so many bursts of these events, and of twice as many.
