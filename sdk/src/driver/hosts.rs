@@ -67,6 +67,12 @@ impl Hosts {
         number
     }
 
+    /// The key of a domain whose host is known.
+    pub(super) fn known_key(&self, domain: &Domain) -> Option<Key> {
+        let host = *self.numbers.get(domain.shared_host())?;
+        Some(Key { host, uuid: domain.uuid().as_u128() })
+    }
+
     pub(super) fn key(&mut self, domain: &Domain) -> Key {
         Key { host: self.number(domain.shared_host()), uuid: domain.uuid().as_u128() }
     }

@@ -17,7 +17,9 @@ use super::roster::Roster;
 use super::scopes::Scopes;
 use super::subscribers::Subscriber;
 use crate::domain::Host;
-use crate::{DomainEvent, Error, EventSource, Origin, Scope, Snapshot, StopCause, StoredDomain};
+use crate::{
+    Domain, DomainEvent, Error, EventSource, Origin, Scope, Snapshot, StopCause, StoredDomain,
+};
 
 /// # Errors
 /// The snapshot does not know the source, nor any of its members.
@@ -59,7 +61,8 @@ pub(super) fn remember(known: &Snapshot, roster: &mut Roster, unreachable: &mut 
         if roster.get(key).is_some() {
             continue;
         }
-        if unreachable.contains(&stored.domain) || unreachable.hide(&stored.domain) {
+        let is_known = |domain: &Domain| roster.knows(domain) || known.same(domain).is_some();
+        if unreachable.contains(&stored.domain) || unreachable.hide(&stored.domain, is_known) {
             roster.insert(key, entry_of(stored));
         }
     }

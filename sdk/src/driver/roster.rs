@@ -1,5 +1,6 @@
 //! The roster: what the driver knows of the domains of a source, by host and uuid.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::Listed;
@@ -67,6 +68,19 @@ impl Roster {
 
     pub(super) fn key(&mut self, domain: &Domain) -> Key {
         self.hosts.key(domain)
+    }
+
+    /// Whether the domain is known.
+    pub(super) fn knows(&self, domain: &Domain) -> bool {
+        self.hosts.known_key(domain).is_some_and(|key| self.entries.contains_key(&key))
+    }
+
+    /// The domains that are known and not in the list.
+    pub(super) fn missing_from(&self, list: &[Listed]) -> Vec<Domain> {
+        let key = |listed: &Listed| self.hosts.known_key(&listed.domain);
+        let listed: HashSet<_> = list.iter().filter_map(key).collect();
+        let missing = self.entries.iter().filter(|(key, _)| !listed.contains(key));
+        missing.map(|(_, entry)| entry.domain.clone()).collect()
     }
 
     /// A list by key. Of a domain that is listed twice the first entry counts.

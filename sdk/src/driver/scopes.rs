@@ -27,11 +27,11 @@ impl Scopes {
         self.hidden.clear();
     }
 
-    /// A domain that no list shows may be behind a part of its host that is unreachable under
-    /// another identity: a monitor that has not answered yet is reported by its path. Then the
-    /// domain counts as unreachable, too, and true is returned.
-    pub(super) fn hide(&mut self, domain: &Domain) -> bool {
-        let Some(fault) = self.hiding(domain).cloned() else { return false };
+    /// A domain that no list shows may be behind a part of its host that is unreachable and not
+    /// identified: a monitor that has not answered yet is reported by its path. Then the domain
+    /// counts as unreachable, too, and true is returned. `is_known` says which are identified.
+    pub(super) fn hide(&mut self, domain: &Domain, is_known: impl Fn(&Domain) -> bool) -> bool {
+        let Some(fault) = self.hiding(domain, is_known).cloned() else { return false };
         let scope = Scope::Domain(domain.clone());
         self.hidden.insert(scope.key());
         self.insert(scope, fault);
@@ -40,9 +40,9 @@ impl Scopes {
 
     /// The hidden domains that nothing hides any more. They count as reachable from now on: a list
     /// that does not show them says that they are gone.
-    pub(super) fn unhide(&mut self) -> Vec<Scope> {
+    pub(super) fn unhide(&mut self, is_known: impl Fn(&Domain) -> bool) -> Vec<Scope> {
         let is_shown = |key: &&ScopeKey| match self.parts.get(key) {
-            Some((Scope::Domain(domain), _)) => self.hiding(domain).is_none(),
+            Some((Scope::Domain(domain), _)) => self.hiding(domain, &is_known).is_none(),
             _ => true,
         };
         let shown: Vec<_> = self.hidden.iter().filter(is_shown).cloned().collect();
@@ -54,11 +54,14 @@ impl Scopes {
         !self.hidden.is_empty()
     }
 
-    fn hiding(&self, domain: &Domain) -> Option<&Fault> {
+    fn hiding(&self, domain: &Domain, is_known: impl Fn(&Domain) -> bool) -> Option<&Fault> {
         let hides = |key: &ScopeKey, scope: &Scope| {
-            let is_other =
-                |part: &Domain| part.shared_host() == domain.shared_host() && !part.is_same(domain);
-            scope.domain().is_some_and(is_other) && !self.hidden.contains(key)
+            let may_be = |part: &Domain| {
+                part.shared_host() == domain.shared_host()
+                    && !part.is_same(domain)
+                    && !is_known(part)
+            };
+            scope.domain().is_some_and(may_be) && !self.hidden.contains(key)
         };
         self.parts.iter().find(|(key, (scope, _))| hides(key, scope)).map(|(_, (_, fault))| fault)
     }
@@ -71,6 +74,10 @@ impl Scopes {
             && (is_unreachable(ScopeKey::of_source(&domain.shared_host().source))
                 || is_unreachable(ScopeKey::of_host(domain))
                 || is_unreachable(ScopeKey::of(domain)))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.parts.is_empty()
     }
 
     /// Why the part is unreachable, if it is.

@@ -151,6 +151,14 @@ impl Core {
         let at = self.batch.received();
         // Read before the delivery, after which every stream knows the domains.
         let is_known = self.fanout.has_synced();
+        if !self.scopes.is_empty() {
+            for domain in self.roster.missing_from(&list) {
+                if !self.scopes.contains(&domain) {
+                    self.scopes.hide(&domain, |part| self.roster.knows(part));
+                }
+            }
+            self.publish_scopes();
+        }
         let roster = &mut self.roster;
         let merged = match self.stage {
             // Streams have been delivered the held events without the list: they must not get them
@@ -191,7 +199,7 @@ impl Core {
     /// A list to compare with what is believed.
     fn verify<S: Session>(&mut self, session: &S, list: Vec<Listed>, asked: u64, now: Instant) {
         let at = self.batch.received();
-        let shown = self.scopes.unhide();
+        let shown = self.scopes.unhide(|domain| self.roster.knows(domain));
         let mut inference = Inference::new(Origin::Inferred, at);
         let listed = self.roster.by_key(list);
         for (key, listed) in self.roster.compared_with(listed, &self.scopes) {

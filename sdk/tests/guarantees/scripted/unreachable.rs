@@ -237,3 +237,35 @@ async fn a_list_counts_for_domains_beside_an_unreachable_part() {
     server.list(&[]).await;
     delivered(&mut events, &["disconnected from scripted:*", "web[3] stopped [inferred]"]).await;
 }
+
+/// A session that is connected again does not know what is behind a part that does not answer.
+#[tokio::test(start_paused = true)]
+async fn after_an_outage_a_part_without_identity_hides_a_domain() {
+    for is_alive in [true, false] {
+        let (server, source) = ScriptedServer::new();
+        let transient = || Listed::new(web(Some(3)), RUNNING, Some(false));
+        let mut events = subscribe(&server, &source, &[transient()]).await;
+        let placeholder = || Domain::new("scripted:", "h", Uuid::from_u128(77), "web", None);
+        server.disconnect();
+        delivered(&mut events, &["disconnected from *"]).await;
+        server.list_requested().await;
+        server.send(move |batch| batch.outage(Scope::Domain(placeholder()), fault()));
+        server.list(&[]).await;
+        let expected =
+            ["synced with *", "disconnected from domain web*", "disconnected from domain web*"];
+        delivered(&mut events, &expected).await;
+        nothing_within(&mut events, secs(3)).await.unwrap();
+
+        server.send(move |batch| batch.restored(Scope::Domain(placeholder())));
+        delivered(&mut events, &["synced with domain web*"]).await;
+        let list: &[Listed] = if is_alive { &[transient()] } else { &[] };
+        server.list(list).await;
+        delivered(&mut events, &["synced with domain web*"]).await;
+        if is_alive {
+            nothing_within(&mut events, secs(3)).await.unwrap();
+        } else {
+            server.list(list).await;
+            delivered(&mut events, &["web[3] stopped [inferred]"]).await;
+        }
+    }
+}
