@@ -2,136 +2,18 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod harness;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use virevent::driver::Settings;
-use virevent::{
-    Change, DomainEvent, DomainStore, Error, EventSource, EventStream, GapKind, Options, Scope,
-    Uuid,
-};
+use virevent::{Change, DomainEvent, EventSource, GapKind};
 use virevent_nats::{Nats, Relay};
-use virevent_testkit::FakeHypervisor;
 use virevent_testkit::servers::NatsServer;
 
-const PATIENCE: Duration = Duration::from_secs(40);
-const HEARTBEAT: Duration = Duration::from_millis(200);
-
-type Row = (Uuid, String, String, Option<u32>, Option<bool>);
-
-/// A domain as both sides know it.
-fn row(domain: &virevent::Domain, state: virevent::State, persistent: Option<bool>) -> Row {
-    (domain.uuid(), domain.name().into(), state.to_string(), domain.id(), persistent)
-}
-
-fn truth(fake: &FakeHypervisor) -> Vec<Row> {
-    let listed = fake.domains();
-    let mut rows: Vec<_> =
-        listed.iter().map(|one| row(&one.domain, one.state, one.persistent)).collect();
-    rows.sort();
-    rows
-}
-
-fn folded(snapshot: &virevent::Snapshot) -> Vec<Row> {
-    let mut rows: Vec<_> =
-        snapshot.iter().map(|one| row(&one.domain, one.state, one.persistent)).collect();
-    rows.sort();
-    rows
-}
-
-struct Running {
-    task: JoinHandle<Result<(), Error>>,
-}
-
-impl Running {
-    /// Ends the relay as a kill does.
-    async fn kill(self) {
-        self.task.abort();
-        let _ = self.task.await;
-    }
-}
-
-fn relay(name: &str, fake: &Arc<FakeHypervisor>, server: &NatsServer) -> Running {
-    let relay = Relay::new(name, Arc::clone(fake)).unwrap().heartbeat(HEARTBEAT);
-    let uri = server.uri();
-    Running { task: tokio::spawn(async move { relay.run(&uri).await }) }
-}
-
-fn fake() -> Arc<FakeHypervisor> {
-    Arc::new(FakeHypervisor::builder().host("web.1").build())
-}
-
-/// A stream of the fleet, and the table that it leads to.
-struct Reader {
-    events: EventStream,
-    store: DomainStore,
-    seen: Vec<DomainEvent>,
-}
-
-impl Reader {
-    async fn new(server: &NatsServer) -> Self {
-        Self::of(&Nats::new(&server.uri()).unwrap().source()).await
-    }
-
-    async fn of(source: &dyn EventSource) -> Self {
-        // A reader may start before the first relay has made the stream.
-        let events = source.subscribe_with(Options::default().wait(true)).await.unwrap();
-        Self { events, store: DomainStore::new(), seen: Vec::new() }
-    }
-
-    /// Reads until the condition holds, and returns what came.
-    async fn until(&mut self, what: &str, condition: impl Fn(&Self) -> bool) -> Vec<DomainEvent> {
-        let start = self.seen.len();
-        let read = async {
-            while !condition(self) {
-                let event = self.events.next().await.expect("the stream ended");
-                self.store.apply(&event);
-                self.seen.push(event);
-            }
-        };
-        if timeout(PATIENCE, read).await.is_err() {
-            panic!("not {what}: {:#?}\n{:#?}", self.seen, folded(&self.store.snapshot()));
-        }
-        self.seen[start..].to_vec()
-    }
-
-    async fn until_equal(&mut self, fake: &FakeHypervisor) -> Vec<DomainEvent> {
-        let truth = truth(fake);
-        self.until("equal", |reader| {
-            let snapshot = reader.store.snapshot();
-            snapshot.is_certain() && folded(&snapshot) == truth
-        })
-        .await
-    }
-
-    async fn until_host_is_lost(&mut self) -> Vec<DomainEvent> {
-        self.until("lost", |reader| {
-            reader
-                .store
-                .snapshot()
-                .uncertain()
-                .any(|scope| matches!(scope, Scope::Host { host, .. } if &**host == "web.1"))
-        })
-        .await
-    }
-}
-
-/// What happened, as text, without the time.
-fn happened(events: &[DomainEvent]) -> Vec<String> {
-    events.iter().filter(|event| event.is_happening()).map(ToString::to_string).collect()
-}
-
-fn populate(fake: &FakeHypervisor) {
-    fake.define("db").unwrap();
-    fake.create("web").unwrap();
-    fake.create("paused").unwrap();
-    fake.suspend("paused").unwrap();
-    fake.define("mail").unwrap();
-    fake.start("mail").unwrap();
-}
+use self::harness::{HEARTBEAT, PATIENCE, Reader, fake, folded, happened, populate, relay, truth};
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs nats-server"]
