@@ -16,6 +16,7 @@
 //! | `qmp:/path/vm.sock`, `qmp+tcp://127.0.0.1:4444` | a QEMU's own monitor, without a daemon | `qemu` (default) |
 //! | `qmp-dir:/run/qemu`, `qmp-dir:/run/qemu?pattern=*.qmp` | the QEMUs whose monitors are in a directory, as they come and go | `qemu` (default) |
 //! | `xenstore:`, `xenstore:/run/xenstored/socket` | the domains of a Xen host, from its XenStore | `xen` (default) |
+//! | `nats://server:4222/stream` | a fleet in NATS JetStream, which relays write | `nats` |
 //! | `fake:` | a hypervisor inside the process that plays a short scripted demo | `fake` |
 //!
 //! With the feature `sasl` a libvirt daemon may demand a user and a password: from libvirt's auth file
@@ -67,6 +68,7 @@ pub fn open_with(uri: &str, settings: Settings) -> Result<Arc<dyn EventSource>, 
         "qmp" => qmp(uri, settings),
         "qmp-dir" if scheme == "qmp-dir" => qmp_dir(uri, settings),
         "xenstore" if scheme == "xenstore" => xenstore(uri, settings),
+        "nats" if scheme == "nats" => nats(uri, settings),
         _ if LIBVIRT.contains(&driver) => libvirt(uri, settings),
         _ => Err(invalid(uri, format!("the scheme {scheme:?} is not known; {}", known()))),
     }
@@ -78,7 +80,9 @@ pub fn schemes() -> impl Iterator<Item = &'static str> {
     let libvirt = LIBVIRT.into_iter().filter(|_| cfg!(feature = "libvirt"));
     let qmp = ["qmp", "qmp+tcp", "qmp-dir"].into_iter().filter(|_| cfg!(feature = "qemu"));
     let xenstore = cfg!(feature = "xen").then_some("xenstore");
-    libvirt.chain(qmp).chain(xenstore).chain(cfg!(feature = "fake").then_some("fake"))
+    let nats = cfg!(feature = "nats").then_some("nats");
+    let fake = cfg!(feature = "fake").then_some("fake");
+    libvirt.chain(qmp).chain(xenstore).chain(nats).chain(fake)
 }
 
 #[cfg(feature = "libvirt")]
@@ -140,6 +144,16 @@ fn xenstore(uri: &str, _: Settings) -> Result<Arc<dyn EventSource>, Error> {
     Err(lacking(uri, "xen"))
 }
 
+#[cfg(feature = "nats")]
+fn nats(uri: &str, settings: Settings) -> Result<Arc<dyn EventSource>, Error> {
+    Ok(Arc::new(virevent_nats::Nats::new(uri)?.settings(settings).source()))
+}
+
+#[cfg(not(feature = "nats"))]
+fn nats(uri: &str, _: Settings) -> Result<Arc<dyn EventSource>, Error> {
+    Err(lacking(uri, "nats"))
+}
+
 #[cfg(feature = "fake")]
 fn fake(uri: &str, rest: &str, settings: &Settings) -> Result<Arc<dyn EventSource>, Error> {
     use virevent_testkit::{Script, scripted_with};
@@ -155,7 +169,13 @@ fn fake(uri: &str, _: &str, _: &Settings) -> Result<Arc<dyn EventSource>, Error>
     Err(lacking(uri, "fake"))
 }
 
-#[cfg(not(all(feature = "libvirt", feature = "qemu", feature = "xen", feature = "fake")))]
+#[cfg(not(all(
+    feature = "libvirt",
+    feature = "qemu",
+    feature = "xen",
+    feature = "nats",
+    feature = "fake"
+)))]
 fn lacking(uri: &str, feature: &str) -> Error {
     let help = format!("build virevent-backends with its feature {feature:?}");
     invalid(uri, format!("this build lacks that backend: {help}, or {}", known()))
@@ -166,7 +186,7 @@ fn known() -> String {
     let schemes: Vec<_> = schemes().map(|scheme| format!("{scheme}:")).collect();
     match schemes.is_empty() {
         true => {
-            "build virevent-backends with a feature: \"libvirt\", \"qemu\", \"xen\" or \"fake\""
+            "build virevent-backends with a feature: \"libvirt\", \"qemu\", \"xen\", \"nats\" or \"fake\""
                 .into()
         }
         false => format!("use one of {}", schemes.join(" ")),
@@ -194,6 +214,9 @@ mod pages {
     mod qemu {}
     #[doc = include_str!("../../docs/xen.md")]
     mod xen {}
+    #[cfg(feature = "nats")]
+    #[doc = include_str!("../../docs/nats.md")]
+    mod nats {}
     #[doc = include_str!("../../docs/testing.md")]
     mod testing {}
     #[doc = include_str!("../../docs/writing-a-backend.md")]
@@ -279,6 +302,17 @@ mod tests {
         }
         assert!(refusal("xenstore:socket").contains("whole path"));
         assert!(refusal("xenstore+tcp://host/").contains("is not known"));
+    }
+
+    #[test]
+    #[cfg(feature = "nats")]
+    fn a_fleet_opens_without_a_server() {
+        for uri in ["nats://h", "nats://h:4222/fleet"] {
+            assert_eq!(open(uri).unwrap().uri(), uri);
+        }
+        assert_eq!(open("nats://joe:a@h/fleet").unwrap().uri(), "nats://joe:***@h/fleet");
+        assert!(refusal("nats:fleet").contains("nats://server"));
+        assert!(refusal("nats+tls://h/x").contains("is not known"));
     }
 
     #[test]

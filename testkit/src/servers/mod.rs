@@ -14,7 +14,8 @@
 //! a session daemon.
 //!
 //! Dropping it kills all processes that it started, guests included. A [`Qemu`] runs without a
-//! daemon. A [`Xenstored`] is the store daemon of a Xen host, on a machine without Xen.
+//! daemon. A [`Xenstored`] is the store daemon of a Xen host, on a machine without Xen. A
+//! [`NatsServer`] is a broker, for relays and the fleet that reads them.
 //!
 //! ```no_run
 //! # async fn test() -> Result<(), Box<dyn std::error::Error>> {
@@ -33,6 +34,7 @@ mod home;
 mod launch;
 mod libvirtd;
 mod messages;
+mod nats;
 mod network;
 mod polkit;
 mod process;
@@ -48,6 +50,7 @@ use std::path::{Path, PathBuf};
 pub use self::container::{Container, Order};
 pub use self::guest::{Deed, Guest};
 pub use self::libvirtd::{Config, Hook, Libvirtd, Sasl, Seen, Tap};
+pub use self::nats::NatsServer;
 pub use self::network::NetworkPath;
 pub use self::polkit::Polkit;
 pub use self::process::rss_kib;
