@@ -17,7 +17,11 @@ const HEADER: &str = "{\"format\":\"virevent-recording\",\"version\":1}\n";
 const LIBVIRTD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/recordings/libvirtd-v1.jsonl");
 
 fn by_hand(lines: &[&str]) -> Recording {
-    Recording::from_jsonl((HEADER.to_owned() + &lines.join("\n") + "\n").as_bytes()).unwrap()
+    let mut text = HEADER.to_owned();
+    for line in lines {
+        text += &format!("{line}\n");
+    }
+    Recording::from_jsonl(text.as_bytes()).unwrap()
 }
 
 fn synced(after_us: u64, source: &str) -> String {

@@ -166,7 +166,7 @@ impl Recording {
     }
 
     /// A source that replays it at the recorded times, with the URI `fake:?replay`. See
-    /// [`ReplayedSource::speed`] and [`ReplayedSource::uri`](ReplayedSource::with_uri).
+    /// [`ReplayedSource::speed`] and [`ReplayedSource::with_uri`].
     #[must_use]
     pub fn replay(self) -> ReplayedSource {
         ReplayedSource::new(self)

@@ -65,5 +65,5 @@ Environment:
                       where libvirt's auth file has no user; nothing is asked
 
 Exit status: 0 after a normal end, 1 if a hypervisor is unreachable or refuses,
-2 if the command line is wrong.
+or a file cannot be written, 2 if the command line or a recording is wrong.
 ";
