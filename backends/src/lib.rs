@@ -160,6 +160,8 @@ fn fake(uri: &str, rest: &str, settings: &Settings) -> Result<Arc<dyn EventSourc
 fn replay(uri: &str, query: &str) -> Result<Arc<dyn EventSource>, Error> {
     use std::ffi::OsString;
     use std::os::unix::ffi::OsStringExt;
+    use std::path::PathBuf;
+
     use virevent_testkit::{Recording, RecordingError};
     use virevent_transport::uri::percent_decode;
 
@@ -184,7 +186,7 @@ fn replay(uri: &str, query: &str) -> Result<Arc<dyn EventSource>, Error> {
     };
     let path = percent_decode(path)
         .map_err(|_| invalid(uri, "a % in the file's name is written %25".into()))?;
-    let path = OsString::from_vec(path);
+    let path = PathBuf::from(OsString::from_vec(path));
     let speed = speed.unwrap_or("1");
     let expected = || invalid(uri, format!("speed={speed}: give a number from 0.001 to 1000000"));
     let factor = speed.parse().map_err(|_| expected())?;
