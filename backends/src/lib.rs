@@ -18,6 +18,7 @@
 //! | `xenstore:`, `xenstore:/run/xenstored/socket` | the domains of a Xen host, from its XenStore | `xen` (default) |
 //! | `nats://server:4222/stream` | a fleet in NATS JetStream, which relays write | `nats` |
 //! | `fake:` | a hypervisor inside the process that plays a short scripted demo | `fake` |
+//! | `fake:?replay=FILE`, `fake:?replay=FILE&speed=10` | what `watch --record FILE` recorded, exactly, at its times or faster | `fake` |
 //!
 //! With the feature `sasl` a libvirt daemon may demand a user and a password: from libvirt's auth file
 //! or the environment. A callback for them is given to `virevent_libvirt::Libvirt`.
@@ -158,10 +159,60 @@ fn nats(uri: &str, _: Settings) -> Result<Arc<dyn EventSource>, Error> {
 fn fake(uri: &str, rest: &str, settings: &Settings) -> Result<Arc<dyn EventSource>, Error> {
     use virevent_testkit::{Script, scripted_with};
 
-    match rest {
-        "" => Ok(Arc::new(scripted_with(Script::demo(), settings))),
-        _ => Err(invalid(uri, "nothing may follow \"fake:\"; it plays the demo".into())),
+    match rest.strip_prefix('?') {
+        Some(query) => replay(uri, query),
+        None if rest.is_empty() => Ok(Arc::new(scripted_with(Script::demo(), settings))),
+        None => {
+            let reason = "only \"?replay=FILE\" may follow \"fake:\", which alone plays the demo";
+            Err(invalid(uri, reason.into()))
+        }
     }
+}
+
+/// The replay of a recording, which is read here.
+#[cfg(feature = "fake")]
+fn replay(uri: &str, query: &str) -> Result<Arc<dyn EventSource>, Error> {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+    use std::path::PathBuf;
+
+    use virevent_testkit::{Recording, RecordingError};
+    use virevent_transport::uri::percent_decode;
+
+    let mut path = None;
+    let mut speed = None;
+    for parameter in query.split('&') {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let slot = match name {
+            "replay" => &mut path,
+            "speed" => &mut speed,
+            _ => {
+                let reason = format!("{name:?} is not known: give replay=FILE and speed=NUMBER");
+                return Err(invalid(uri, reason));
+            }
+        };
+        if slot.replace(value).is_some() {
+            return Err(invalid(uri, format!("{name} is given twice: leave one out")));
+        }
+    }
+    let Some(path) = path.filter(|path| !path.is_empty()) else {
+        return Err(invalid(uri, "it names no file: give replay=FILE".into()));
+    };
+    let path = percent_decode(path)
+        .map_err(|_| invalid(uri, "a % in the file's name is written %25".into()))?;
+    let path = PathBuf::from(OsString::from_vec(path));
+    let speed = speed.unwrap_or("1");
+    let expected = || invalid(uri, format!("speed={speed}: give a number from 0.001 to 1000000"));
+    let factor = speed.parse().map_err(|_| expected())?;
+    let recording = Recording::open(&path).map_err(|error| {
+        let detail = match &error {
+            RecordingError::Io(cause) => format!("{error}: {cause}"),
+            _ => error.to_string(),
+        };
+        invalid(uri, format!("{}: {detail}", path.display()))
+    })?;
+    let source = recording.replay().with_uri(uri).speed(factor).map_err(|_| expected())?;
+    Ok(Arc::new(source))
 }
 
 #[cfg(not(feature = "fake"))]
@@ -317,8 +368,28 @@ mod tests {
 
     #[test]
     #[cfg(feature = "fake")]
-    fn the_fake_opens_and_takes_nothing_after_its_colon() {
+    fn a_replay_needs_a_recording_and_a_speed() {
+        for (uri, expected) in [
+            ("fake:?", "is not known"),
+            ("fake:?replay=", "it names no file"),
+            ("fake:?replay=/nonexistent/x&sped=1", "\"sped\" is not known"),
+            ("fake:?replay=/nonexistent/x&replay=y", "given twice"),
+            ("fake:?replay=/nonexistent/x", "No such file"),
+            ("fake:?replay=%zz", "%25"),
+            ("fake:?replay=/nonexistent/x&speed=fast", "from 0.001"),
+        ] {
+            let said = refusal(uri);
+            assert!(said.contains(expected), "{said}");
+        }
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        let said = refusal(&format!("fake:?replay={file}"));
+        assert!(said.contains("line 1: this is not a recording"), "{said}");
+    }
+
+    #[test]
+    #[cfg(feature = "fake")]
+    fn the_fake_opens_and_takes_no_path() {
         open("fake:").unwrap();
-        assert!(refusal("fake:demo").contains("nothing may follow"));
+        assert!(refusal("fake:demo").contains("may follow"));
     }
 }

@@ -216,6 +216,13 @@ impl Health {
         Self { status, details: DetailsOf::Source(details) }
     }
 
+    /// The health of a source without a driver, see [`EventStream::from_events`]: this status, and no
+    /// details.
+    #[must_use]
+    pub fn from_status(status: watch::Receiver<Status>) -> Self {
+        Self::new(status, Arc::default())
+    }
+
     pub(crate) fn of_fleet(status: watch::Receiver<Status>, fleet: Arc<Fleet>) -> Self {
         Self { status, details: DetailsOf::Fleet(fleet) }
     }

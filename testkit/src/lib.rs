@@ -64,4 +64,6 @@ pub use self::assert::Failure;
 pub use self::fake::{Asked, Builder, FakeHypervisor};
 pub use self::host::{Emitted, Host, Observer, OpError};
 pub use self::notices::notices;
+#[cfg(feature = "recordings")]
+pub use self::script::{Recording, RecordingError, ReplayedSource};
 pub use self::script::{Script, ScriptError, ScriptedSource, Step, scripted, scripted_with};

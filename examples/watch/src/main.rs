@@ -10,6 +10,7 @@ mod end;
 mod log;
 mod output;
 mod print;
+mod record;
 mod resume;
 mod sources;
 mod stats;
@@ -20,12 +21,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use futures::future::join_all;
-use virevent::{Error, EventSource, Status};
+use virevent::{DomainEvent, Error, EventSource, Status};
 
 use self::args::{Args, Command};
 use self::end::{Stop, finish};
 use self::output::Output;
 use self::print::{Clock, Printer};
+use self::record::Record;
 use self::resume::Resume;
 use self::sources::sources;
 use self::stats::Stats;
@@ -89,6 +91,7 @@ async fn watch(args: &Args, sources: &[Arc<dyn EventSource>]) -> Result<ExitCode
     let mut stop =
         Stop::new(args.duration).map_err(|e| Failure(1, format!("cannot start: {e}")))?;
     let resume = args.resume.as_ref().map(|file| Resume::open(file, sources)).transpose()?;
+    let mut record = args.record.as_deref().map(Record::create).transpose()?;
     let options = |uri: &str| match &resume {
         Some(resume) => resume.options(uri, &args.options),
         None => args.options.clone(),
@@ -115,6 +118,8 @@ async fn watch(args: &Args, sources: &[Arc<dyn EventSource>]) -> Result<ExitCode
     let mut status = ExitCode::SUCCESS;
 
     let mut batch = Vec::new();
+    // Also without an event: the file of a run that is killed is a recording from the start on.
+    keep(&mut record, &batch, &mut status);
     // Whether what was read is printed, too.
     let mut is_printed = true;
     let stopped = loop {
@@ -130,6 +135,7 @@ async fn watch(args: &Args, sources: &[Arc<dyn EventSource>]) -> Result<ExitCode
                 status = ExitCode::FAILURE;
             }) => more,
         };
+        keep(&mut record, &batch, &mut status);
         let before = stats.events();
         for event in batch.drain(..) {
             if let Some(resume) = &resume {
@@ -178,6 +184,15 @@ async fn watch(args: &Args, sources: &[Arc<dyn EventSource>]) -> Result<ExitCode
         let _ = writeln!(io::stderr(), "{stats}");
     }
     Ok(status)
+}
+
+/// Writes events to the recording. If that fails, the recording ends and the run goes on.
+fn keep(record: &mut Option<Record>, events: &[DomainEvent], status: &mut ExitCode) {
+    if let Some(Err(line)) = record.as_mut().map(|record| record.write(events)) {
+        report(&line);
+        *record = None;
+        *status = ExitCode::FAILURE;
+    }
 }
 
 /// Prints text that is not an event on standard output.

@@ -3,6 +3,7 @@
 //! Of a source, both halves hold the mailbox that its driver fills; of a fleet, they hold the
 //! subscriptions to its members.
 
+mod custom;
 mod member;
 mod single;
 
@@ -14,6 +15,7 @@ use std::task::{Context, Poll};
 use futures::Stream;
 use futures::stream::FusedStream;
 
+use self::custom::{CustomEvents, CustomSubscription};
 pub(crate) use self::member::{MemberEvents, MemberItem};
 use self::single::{SourceEvents, SourceSubscription};
 use crate::command::CommandSender;
@@ -49,6 +51,24 @@ impl EventStream {
         Self {
             events: Events(EventsOf::Fleet(Box::new(events))),
             subscription: Subscription(SubscriptionOf::Fleet(subscription)),
+        }
+    }
+
+    /// Makes a stream of events that no driver delivers, for an [`EventSource`](crate::EventSource)
+    /// that knows its events already, such as the replay of a recording.
+    ///
+    /// There is no mailbox: the reader polls `events`, so nothing is dropped, compacted or inferred.
+    /// Where `events` ends, the stream ends with [`End::Shutdown`]. A hypervisor's backend uses the
+    /// [`Driver`](crate::driver::Driver) instead.
+    #[must_use]
+    pub fn from_events(
+        source: Arc<str>,
+        events: impl Stream<Item = DomainEvent> + Send + Sync + 'static,
+    ) -> Self {
+        let (events, guard) = custom::halves(source, events);
+        Self {
+            events: Events(EventsOf::Custom(events)),
+            subscription: Subscription(SubscriptionOf::Custom(guard)),
         }
     }
 
@@ -107,6 +127,7 @@ pub struct Events(EventsOf);
 enum EventsOf {
     Source(SourceEvents),
     Fleet(Box<FleetEvents>),
+    Custom(CustomEvents),
 }
 
 impl Events {
@@ -116,6 +137,7 @@ impl Events {
         match &self.0 {
             EventsOf::Source(events) => events.source(),
             EventsOf::Fleet(events) => events.source(),
+            EventsOf::Custom(events) => events.source(),
         }
     }
 
@@ -125,6 +147,7 @@ impl Events {
         match &self.0 {
             EventsOf::Source(events) => events.end(),
             EventsOf::Fleet(events) => events.end(),
+            EventsOf::Custom(events) => events.end(),
         }
     }
 }
@@ -136,13 +159,14 @@ impl Stream for Events {
         match &mut self.0 {
             EventsOf::Source(events) => events.poll(cx),
             EventsOf::Fleet(events) => events.poll(cx),
+            EventsOf::Custom(events) => events.poll(cx),
         }
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         match &self.0 {
             EventsOf::Source(events) => (events.buffered(), None),
-            EventsOf::Fleet(_) => (0, None),
+            EventsOf::Fleet(_) | EventsOf::Custom(_) => (0, None),
         }
     }
 }
@@ -152,6 +176,7 @@ impl FusedStream for Events {
         match &self.0 {
             EventsOf::Source(events) => events.is_terminated(),
             EventsOf::Fleet(events) => events.is_terminated(),
+            EventsOf::Custom(events) => events.is_terminated(),
         }
     }
 }
@@ -160,7 +185,7 @@ impl fmt::Debug for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let id = match &self.0 {
             EventsOf::Source(events) => Some(events.id()),
-            EventsOf::Fleet(_) => None,
+            EventsOf::Fleet(_) | EventsOf::Custom(_) => None,
         };
         f.debug_struct("Events").field("id", &id).finish_non_exhaustive()
     }
@@ -177,6 +202,7 @@ pub struct Subscription(SubscriptionOf);
 enum SubscriptionOf {
     Source(SourceSubscription),
     Fleet(FleetSubscription),
+    Custom(CustomSubscription),
 }
 
 impl Subscription {
@@ -194,6 +220,8 @@ impl Subscription {
         match self.0 {
             SubscriptionOf::Source(subscription) => subscription.close().await,
             SubscriptionOf::Fleet(subscription) => subscription.close().await,
+            // Its drop cancels; there is no hypervisor to confirm it.
+            SubscriptionOf::Custom(subscription) => drop(subscription),
         }
     }
 }
@@ -202,7 +230,7 @@ impl fmt::Debug for Subscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let id = match &self.0 {
             SubscriptionOf::Source(subscription) => Some(subscription.id()),
-            SubscriptionOf::Fleet(_) => None,
+            SubscriptionOf::Fleet(_) | SubscriptionOf::Custom(_) => None,
         };
         f.debug_struct("Subscription").field("id", &id).finish_non_exhaustive()
     }

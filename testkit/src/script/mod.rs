@@ -1,6 +1,10 @@
 //! Timelines of a fake hypervisor, as data.
 
 mod error;
+#[cfg(feature = "recordings")]
+mod recording;
+#[cfg(feature = "recordings")]
+mod replay;
 mod source;
 mod step;
 mod toml;
@@ -11,6 +15,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub use self::error::ScriptError;
+#[cfg(feature = "recordings")]
+pub use self::recording::{Recording, RecordingError};
+#[cfg(feature = "recordings")]
+pub use self::replay::ReplayedSource;
 pub use self::source::{ScriptedSource, scripted, scripted_with};
 pub use self::step::Step;
 use crate::FakeHypervisor;

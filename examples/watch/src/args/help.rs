@@ -8,7 +8,8 @@ Usage: virevent-watch [OPTIONS] [URI]...
   URI   a hypervisor: qemu:///system, test:///default ... (libvirt's own URIs,
         to its daemon), qmp:/run/vm.sock (one QEMU's monitor),
         qmp-dir:/run/qemu (the monitors in a directory), xenstore: or
-        xenstore:/path (a Xen host, without libvirt), fake:
+        xenstore:/path (a Xen host, without libvirt), fake:,
+        fake:?replay=FILE&speed=10 (what --record wrote, ten times as fast)
         Several are watched together; each line then has its source.
         Without a URI, a fake hypervisor plays a demo that ends by itself.
 
@@ -33,6 +34,9 @@ What to watch:
                       hypervisor's list; default: 60; 0: never
   --script FILE       play this script (TOML) on the fake hypervisor; -: the
                       script on standard input
+  --record FILE       write every event that the sources deliver, printed or
+                      not, to this file, to replay it with fake:?replay=FILE;
+                      an older file is replaced
 
 When to end (also at Ctrl-C):
   --count N           after N events; existing domains, synced and gap are not
@@ -61,5 +65,5 @@ Environment:
                       where libvirt's auth file has no user; nothing is asked
 
 Exit status: 0 after a normal end, 1 if a hypervisor is unreachable or refuses,
-2 if the command line is wrong.
+or a file cannot be written, 2 if the command line or a recording is wrong.
 ";

@@ -38,6 +38,7 @@ pub(crate) struct Args {
     /// Existing domains are read, and not printed.
     drops_existing: bool,
     pub(crate) resume: Option<PathBuf>,
+    pub(crate) record: Option<PathBuf>,
     pub(crate) count: Option<u64>,
     pub(crate) duration: Option<Duration>,
     pub(crate) utc: bool,
@@ -122,6 +123,7 @@ fn read(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
                 });
             }
             Long("resume") => args.resume = Some(parser.value()?.into()),
+            Long("record") => args.record = Some(parser.value()?.into()),
             Long("count") => args.count = Some(number("--count", parser.value()?)?),
             Long("for") => args.duration = Some(seconds("--for", parser.value()?)?),
             Long("utc") => args.utc = true,

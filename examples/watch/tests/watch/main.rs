@@ -5,6 +5,7 @@
 mod directory;
 mod libvirtd;
 mod qemu;
+mod record;
 mod resume;
 mod run;
 #[cfg(feature = "sasl")]
