@@ -44,7 +44,7 @@ impl Writer {
         let client = connect(uri, options.retry_on_initial_connect()).await?;
         let broker = loop {
             let found = link.attempt(async {
-                // A refusal passes through as a value: no attempt mends it.
+                // A refusal passes through as a value: another attempt would be refused, too.
                 match Broker::find_or_create(client.clone(), uri).await {
                     Err(error) if !error.is_refusal() => Err(error),
                     outcome => Ok(outcome),

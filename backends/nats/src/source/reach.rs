@@ -62,7 +62,8 @@ impl Hosts {
     /// A reason begins for one host.
     pub(super) fn lose(&mut self, host: &str, reason: Reason, fault: Fault) -> Option<Turn> {
         let (host, reasons) = self.hosts.get_key_value(host)?;
-        let (host, was_reachable) = (Arc::clone(host), reasons.is_empty());
+        let host = Arc::clone(host);
+        let was_reachable = reasons.is_empty();
         self.hosts.get_mut(&host)?.insert(reason, fault.clone());
         was_reachable.then_some(Turn::Lost(host, fault))
     }

@@ -92,7 +92,7 @@ async fn a_rename_of_a_running_domain_ends_stopped_by_name() {
     let (server, source, _events) = with_looks(&[running(3)]).await;
     let mut web = source.expect("web").await.unwrap();
     server.event(Some(3), Change::Undefined(UndefineCause::Renamed));
-    // Its end is not delivered to whoever selected the name that it had.
+    // A subscriber that selects the former name does not get its end.
     let error = web.stopped(Duration::MAX).await.unwrap_err();
     assert!(matches!(error, WaitError::Renamed { .. }), "{error:?}");
 }
